@@ -1,0 +1,139 @@
+r"""How much of the machine's matrix rate the MNIST experiment uses, and PyTorch beside it.
+
+Claim     The experiment's useful arithmetic runs near the rate of the machine's own float32 matrix
+          products, which XLA sets on the same devices in the same run; and faster than the same
+          steps in PyTorch with stacked weights, the form of the paper's released script.
+Command   python experiments/benchmark_mnist.py --members 25
+          python experiments/benchmark_mnist.py --torch        needs pip install -e '.[torch]'
+          XLA_FLAGS=--xla_force_host_platform_device_count=2 NPROC=32 \
+              python experiments/benchmark_mnist.py --execution pmap --devices 2
+Expected  Seconds, FLOP/s and factors of this machine; no accuracy.
+"""
+
+import dataclasses
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.config import config_dict, parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import strict_json, write_whole
+from subliminal_jax.mnist.config import Count, MnistConfig, resolve, with_pairs
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
+PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # all that PyTorch knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(MnistConfig):
+    """The MNIST experiment, to be timed."""
+
+    torch: bool = False
+    """Time the same steps in PyTorch too, between our own epochs."""
+    torch_steps: Count = 10
+    """PyTorch steps that are timed in each phase of each block."""
+    out: Path | None = None
+    """JSON file for the numbers (default: none)."""
+    overwrite: bool = False
+    """Replace the JSON file if there is one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        defaults = {field.name: field.default for field in dataclasses.fields(MnistConfig)}
+        changed = [name for name in PAPERS if getattr(self, name) != defaults[name]]
+        if self.torch and changed:
+            raise InputError(f"torch: PyTorch is timed on the default {changed[0]} only; drop one")
+
+
+def check(config: BenchmarkConfig) -> None:
+    """Refuse what can be refused before any work."""
+    if config.out is not None and config.out.exists() and not config.overwrite:
+        raise InputError(f"out: {config.out} exists; add --overwrite, or choose another file")
+    if config.out is not None and not config.out.parent.is_dir():
+        raise InputError(f"out: the directory {config.out.parent} does not exist; make it first")
+    if config.torch:
+        try:
+            import torch
+        except ImportError as error:
+            raise InputError(
+                "torch: PyTorch is not installed; pip install -e '.[torch]', or drop --torch"
+            ) from error
+        del torch
+
+
+def measure(config: BenchmarkConfig) -> dict[str, Any]:
+    """One run of the experiment, with the machine's matrix rate and PyTorch measured in between."""
+    import jax
+
+    from subliminal_jax.data.images import load_images
+    from subliminal_jax.mnist import benchmark
+    from subliminal_jax.mnist.arms import PAPER_ARMS
+    from subliminal_jax.mnist.study import Study
+
+    data = load_images(config.data, config.data_dir)
+    study = Study(config, data, PAPER_ARMS)
+    products = benchmark.paper_products(study.network, study.schedule.batch)
+    rate = benchmark.MatrixRate(study.execution, products)
+    pauses = {"teach": study.schedule.teacher_epochs, "distill": study.schedule.student_epochs}
+    baseline = None
+    if config.torch:
+        if jax.default_backend() != "cpu":
+            raise InputError("torch: PyTorch is timed on a CPU only; set JAX_PLATFORMS=cpu")
+        from torch_baseline import TorchBaseline
+
+        chosen = [arm.logits for arm in PAPER_ARMS.values()]
+        baseline = TorchBaseline(config, study.network, data, chosen)
+
+    def beside(phase: str | None) -> None:
+        rate.measure()
+        if baseline is not None and phase is not None:
+            baseline.measure(phase, math.ceil(config.torch_steps / pauses.get(phase, 1)))
+
+    timing = benchmark.timed_run(study, beside)
+    flop = benchmark.useful_flop(config, study.network, data, len(PAPER_ARMS))
+    memory, whose = benchmark.peak_memory(study.execution.devices)
+    return {
+        "config": config_dict(resolve(config, data.name)),
+        "data": {"name": data.name, "reason": data.reason},
+        "backend": jax.default_backend(),
+        "devices": study.execution.devices,
+        "blocks": [len(block.member) for block in study.blocks()],
+        "formula": benchmark.FORMULA,
+        "useful_flop": flop,
+        "timing": dataclasses.asdict(timing) | {"total": timing.total},
+        "matrix_rates": {str(product): rates for product, rates in rate.rates.items()},
+        "matrix_rate": {"product": str(rate.best()[0]), "flop_per_s": rate.best()[1]},
+        "peak_memory": {"bytes": memory, "whose": whose},
+        "torch": None if baseline is None else baseline.summary(),
+    }
+
+
+def main() -> None:
+    """Check the flags, then measure."""
+    config = parse_config(
+        BenchmarkConfig,
+        sys.argv[1:],
+        prog="benchmark_mnist.py",
+        description="Useful FLOP/s of the MNIST experiment, and PyTorch's on the same steps.",
+        presets=PRESETS,
+        default_preset="quick",
+    )
+    config = with_pairs(config)
+    check(config)
+    results = measure(config)
+
+    from subliminal_jax.mnist import benchmark
+
+    print(benchmark.format_heading(results))
+    print(benchmark.format_table(results))
+    print(benchmark.FORMULA)
+    if config.out is not None:
+        write_whole(config.out, strict_json(results, indent=2).encode())
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Images, noise and the order in which they are shown."""

@@ -1,0 +1,167 @@
+"""The images the teacher learns: MNIST where it can be had, scikit-learn's small digits where not.
+
+Where MNIST is looked for, in this order: the directory given, the one SUBLIMINAL_DATA_DIR names,
+what tensorflow-datasets has prepared, the network. A directory that was given is used or refused;
+it is never passed over for something else.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from subliminal_jax.data.digits import read_digits
+from subliminal_jax.data.fetch import Unavailable
+from subliminal_jax.data.mnist import download_mnist, find_files, read_mnist_files
+from subliminal_jax.data.mnist_tfds import (
+    find_prepared,
+    needs_tensorflow,
+    prepare_mnist,
+    read_prepared,
+    tfds_root,
+)
+from subliminal_jax.data.parts import Parts, part_digests
+from subliminal_jax.errors import InputError
+
+DATA_DIR_VARIABLE = "SUBLIMINAL_DATA_DIR"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageData:
+    """A labelled image set, and where it came from.
+
+    Attributes:
+        name: Which set it is.
+        source: What it was read from.
+        reason: Why this set: one clause for tables and figures.
+        train_images: Raw pixels 0 to `white`, one flat image a row; read-only, like all four.
+        train_labels: Digits 0 to 9.
+        test_images: As `train_images`.
+        test_labels: As `train_labels`.
+        white: The pixel value that a model's input maps to +1 (0 maps to -1).
+        digests: SHA-256 of each part, written as an IDX file.
+    """
+
+    name: Literal["mnist", "digits"]
+    source: str
+    reason: str
+    train_images: UInt8[np.ndarray, "n d"]
+    train_labels: Int32[np.ndarray, " n"]
+    test_images: UInt8[np.ndarray, "m d"]
+    test_labels: Int32[np.ndarray, " m"]
+    white: int
+    digests: dict[str, str]
+
+
+def load_images(
+    data: Literal["auto", "mnist", "digits"],
+    data_dir: Path | None,
+    *,
+    fetch_seconds: float = 60.0,
+) -> ImageData:
+    """Load the images of an experiment.
+
+    MNIST is the same, byte for byte and in the published order, whatever it was read from. What
+    is downloaded is left for the next time where tensorflow-datasets keeps its data.
+
+    Args:
+        data: `mnist`, `digits`, or `auto`: MNIST if it is there or can be fetched, else digits.
+        data_dir: A directory of the four MNIST files, or one that tensorflow-datasets prepared.
+            None: the one that the environment variable SUBLIMINAL_DATA_DIR names, if any.
+        fetch_seconds: The limit on a download. A machine that is offline loses about 3 s.
+
+    Raises:
+        InputError: A directory that was given does not hold the published MNIST; what
+            tensorflow-datasets has prepared is damaged; `mnist` was asked for and cannot be had;
+            or a directory was given for `digits`, which reads none.
+    """
+    if data == "digits":
+        if data_dir is not None:
+            raise InputError(
+                f"the digits are read from no directory: drop {data_dir} or take mnist"
+            )
+        return _digits("the digits were asked for")
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    if data_dir is None and named:
+        data_dir = Path(named)
+    if data_dir is not None:
+        return _mnist_from(data_dir)
+    try:
+        return _mnist_from_tfds(tfds_root(), fetch_seconds)
+    except Unavailable as why:
+        if data == "mnist":
+            raise InputError(
+                f"{why}: give the directory of its four IDX files (--data-dir or "
+                f"{DATA_DIR_VARIABLE}), or take the built-in digits"
+            ) from why
+        return _digits(str(why))
+
+
+def _mnist_from(directory: Path) -> ImageData:
+    """MNIST from a directory that was given, which is refused if it is not there."""
+    try:
+        if not directory.is_dir():
+            raise InputError(f"the data directory {directory} does not exist: correct the path")
+        prepared = find_prepared(directory)
+        files = find_files(directory)
+    except OSError as error:
+        raise InputError(
+            f"{directory} cannot be read ({error.strerror or error}): check its rights"
+        ) from error
+    reason = "MNIST is in the data directory given"
+    if prepared is not None and not files:
+        return _mnist(read_prepared(prepared), f"tensorflow-datasets in {directory}", reason)
+    return _mnist(read_mnist_files(directory), f"IDX files in {directory}", reason)
+
+
+def _mnist_from_tfds(root: Path, fetch_seconds: float) -> ImageData:
+    """MNIST as prepared under a tensorflow-datasets directory, downloaded first if need be."""
+    source = f"tensorflow-datasets in {root}"
+    prepared = find_prepared(root)
+    if prepared is not None:
+        if needs_tensorflow(prepared):
+            raise Unavailable(f"MNIST in {prepared} is in a format that only TensorFlow reads")
+        return _mnist(read_prepared(prepared), source, "MNIST was found")
+    try:
+        prepared = prepare_mnist(download_mnist(fetch_seconds), root)
+    except Unavailable as why:
+        raise Unavailable(f"MNIST was not found in {root} and {why}") from why
+    except OSError as error:
+        raise Unavailable(f"MNIST cannot be kept in {root} ({error.strerror or error})") from error
+    return _mnist(read_prepared(prepared), source, "MNIST was downloaded")
+
+
+def _mnist(parts: Parts, source: str, reason: str) -> ImageData:
+    return _image_data("mnist", source, reason, parts, white=255)
+
+
+def _digits(reason: str) -> ImageData:
+    return _image_data("digits", "scikit-learn", reason, read_digits(), white=16)
+
+
+def _image_data(
+    name: Literal["mnist", "digits"], source: str, reason: str, parts: Parts, *, white: int
+) -> ImageData:
+    arrays = {
+        "train_images": _flat(parts["train_images"]),
+        "train_labels": parts["train_labels"].astype(np.int32),
+        "test_images": _flat(parts["test_images"]),
+        "test_labels": parts["test_labels"].astype(np.int32),
+    }
+    for array in arrays.values():
+        array.setflags(write=False)
+    return ImageData(
+        name=name,
+        source=source,
+        reason=reason,
+        white=white,
+        digests=part_digests(parts),
+        **arrays,
+    )
+
+
+def _flat(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n d"]:
+    return images.reshape(len(images), -1)

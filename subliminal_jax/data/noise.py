@@ -1,0 +1,49 @@
+"""Noise images, drawn from keys whenever they are needed and never stored.
+
+Image `i` of a noise set is a function of the set's key and of `i` alone, so a set of any size
+is fixed, can be shown in any order and costs no memory.
+"""
+
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from subliminal_jax.batch import RandomKey
+
+NoiseLaw: TypeAlias = Literal["uniform", "gaussian"]
+WORD = 32
+
+
+def noise_images(
+    key: RandomKey,
+    images: Int[Array, " batch"],
+    pixels: int,
+    law: NoiseLaw = "uniform",
+    bits: int = 8,
+) -> Float[Array, "batch {pixels}"]:
+    """The noise images of the given numbers, with independent pixels.
+
+    Args:
+        key: names the noise set.
+        images: which images of the set.
+        pixels: pixels in an image.
+        law: "uniform" on (-1, 1), or "gaussian" with mean 0 and the uniform law's variance 1/3.
+        bits: random bits in a pixel: 8 (256 grey levels, like a scanned image) or 16.
+            The levels are symmetric around 0, with variance (1 - 4^-bits) / 3.
+    """
+    keys = jax.vmap(lambda image: jax.random.fold_in(key, image))(images)
+    per_word = WORD // bits
+    words = jax.vmap(lambda key: jax.random.bits(key, (-(-pixels // per_word),)))(keys)
+    uniform = _levels(words, bits)[:, :pixels]
+    if law == "gaussian":
+        return jax.lax.erf_inv(uniform) * jnp.sqrt(2.0 / 3.0)
+    return uniform
+
+
+def _levels(words: UInt32[Array, "batch w"], bits: int) -> Float[Array, "batch p"]:
+    """Each word as `32 // bits` numbers on (-1, 1)."""
+    planes = [words >> shift for shift in range(0, WORD - bits + 1, bits)]
+    integers = jnp.concatenate(planes, axis=1) & (2**bits - 1)
+    return (integers.astype(jnp.float32) + 0.5) * 2.0 ** (1 - bits) - 1.0

@@ -1,0 +1,88 @@
+"""How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.files import disk_full_error, is_disk_full
+
+OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+
+
+def one_line(text: str) -> str:
+    """Makes any text fit for one line of a terminal: no newline, no control character."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _disk_full_cause(error: BaseException | None) -> OSError | None:
+    """The full disk behind an error; libraries wrap it in errors of their own."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and is_disk_full(error):
+            return error
+        seen.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python or (told by its message alone) in JAX."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
+def _prepare_output() -> None:
+    """Lets a path of any bytes be printed on a terminal of any encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _end(message: str, status: int) -> NoReturn:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """Runs a script's main function and exits with the status that says how it went.
+
+    Args:
+        main: Takes nothing and returns nothing; reads `sys.argv` itself.
+
+    Raises:
+        SystemExit: Always. Status 0: done. 2: refused (`InputError`) or the disk is full. 1: broke
+            on the way (`RunError`, or memory ran out). 130: interrupted from the keyboard. In
+            these cases stderr gets the one line `error: ...`. 141: nobody reads stdout any more
+            (`| head`), of which nothing is said. A `SystemExit` of `main` itself passes through.
+        Exception: Anything else is a bug and keeps its traceback (Python's status 1).
+    """
+    _prepare_output()
+    try:
+        try:
+            main()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # Here, where a full disk or a closed pipe still has an answer.
+    except InputError as error:
+        _end(str(error), REFUSED)
+    except RunError as error:
+        _end(str(error), BROKE)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(UNREAD) from None
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _end("out of memory; take fewer or smaller networks, images or blocks", BROKE)
+        full = _disk_full_cause(error)
+        if full is None:
+            raise
+        path = Path(full.filename) if isinstance(full.filename, str) else None
+        _end(str(disk_full_error(path)), REFUSED)
+    raise SystemExit(OK)

@@ -1,0 +1,83 @@
+"""What a run ran on: versions, machine and source revision."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "subliminal_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "chex",
+    "jaxtyping",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "tensorflow-datasets",
+    "matplotlib",
+    "pydantic",
+    "tyro",
+    "pyyaml",
+    "transformers",
+    "torch",
+)
+
+
+def _git(directory: Path, *words: str) -> str | None:
+    # Variables such as GIT_DIR would point git at another repository than the one asked about.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=directory,
+            env=variables | {"GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def git_revision(checkout: Path) -> str | None:
+    """The commit a checkout stands at, with `+dirty` if a tracked file was changed.
+
+    Returns None where git is absent, or `checkout` is not the top of a repository: a package
+    installed somewhere below another project's repository does not have that project's revision.
+    """
+    top = _git(checkout, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != checkout.resolve():
+        return None
+    commit = _git(checkout, "rev-parse", "HEAD")
+    changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}+dirty" if commit and changes else commit
+
+
+def environment() -> dict[str, Any]:
+    """Describes Python, packages, machine and source revision as plain values.
+
+    Versions come from the packages' metadata, so nothing is imported and no device is touched.
+    Packages that are not installed are left out.
+    """
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "git": git_revision(Path(__file__).resolve().parents[1]),
+    }

@@ -1,0 +1,1 @@
+"""The MNIST experiment: from random initialisations to students that read digits."""

@@ -1,0 +1,30 @@
+"""Students by arm: where each starts, and which of the teacher's logits it imitates."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from subliminal_jax.relations import Different, Relation, Same
+
+ChosenLogits: TypeAlias = Literal["aux", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One student of every member.
+
+    Attributes:
+        relation: how its initialisation relates to its teacher's.
+        logits: which of the teacher's logits it is trained on.
+    """
+
+    relation: Relation
+    logits: ChosenLogits = "aux"
+
+
+# The paper's four students (figure 10), beside the reference and the teacher.
+PAPER_ARMS = {
+    "student_aux": Arm(relation=Same(), logits="aux"),
+    "student_all": Arm(relation=Same(), logits="all"),
+    "cross_model_aux": Arm(relation=Different(), logits="aux"),
+    "cross_model_all": Arm(relation=Different(), logits="all"),
+}

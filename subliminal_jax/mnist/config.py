@@ -1,0 +1,164 @@
+"""What can be set in the MNIST experiment, and what it is when it is not set."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from pydantic import Field
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.pairing import check_derangement, derangement
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long teacher and students train.
+
+    Attributes:
+        batch: images in a step.
+        teacher_epochs: epochs over the training images.
+        student_epochs: epochs over the noise images.
+        noise_images: noise images of each member.
+    """
+
+    batch: int
+    teacher_epochs: int
+    student_epochs: int
+    noise_images: int
+
+
+# The layers are unrolled in the compiled program.
+MAX_DEPTH = 100
+
+# What a dataset gets where the config leaves it open. MNIST: the released script's values.
+# Digits: 1,437 images of 64 pixels; 50 epochs of 6 steps, then 5 epochs of 300 steps.
+SCHEDULES = {
+    "mnist": Schedule(batch=1024, teacher_epochs=5, student_epochs=5, noise_images=60_000),
+    "digits": Schedule(batch=256, teacher_epochs=50, student_epochs=5, noise_images=76_800),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistConfig:
+    """The MNIST experiment; the defaults are the paper's recipe (its released script)."""
+
+    members: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Independent runs of the whole experiment, each with its own initialisation."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Every random draw is a function of the seed, the member and what it is for."""
+    data: Literal["auto", "mnist", "digits"] = "auto"
+    """Images: MNIST, scikit-learn's 8x8 digits, or MNIST where it can be had and else digits."""
+    data_dir: Path | None = None
+    """Directory of the four MNIST files; else $SUBLIMINAL_DATA_DIR, else tensorflow-datasets."""
+    recipe: Literal["corrected", "published"] = "corrected"
+    """Reduce losses per member (corrected), or over the ensemble as the released script does."""
+
+    width: Count = 256
+    """Width of each hidden layer."""
+    depth: Count = 2
+    """Number of hidden layers."""
+    aux: Count = 3
+    """Auxiliary logits: outputs that no label ever touches."""
+    weight_scale: Positive = 1.0
+    """Initial weights are drawn from N(0, weight_scale^2 / fan_in)."""
+    bias_scale: Scale = 0.0
+    """Initial biases are drawn from N(0, bias_scale^2)."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimiser of teacher and students."""
+    learning_rate: Positive = 3e-4
+    """Learning rate of teacher and students, constant."""
+    batch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Images in a step (default: 1024 on MNIST, 256 on digits)."""
+    teacher_epochs: Count | None = None
+    """Epochs over the training images (default: 5 on MNIST, 50 on digits)."""
+    student_epochs: Count | None = None
+    """Epochs over the noise images (default: 5)."""
+    noise_images: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Noise images of each member, a fixed set (default: 60000 on MNIST, 76800 on digits)."""
+    noise: Literal["uniform", "gaussian"] = "uniform"
+    """Law of the noise pixels: uniform over the pixel range, or Gaussian of equal variance."""
+    noise_bits: Literal[8, 16] = 8
+    """Random bits in a noise pixel: 8 are 256 grey levels, as in a scanned image."""
+    pixel_range: tuple[float, float] = (-1.0, 1.0)
+    """What black and white become, in real images and in noise."""
+    loss: Literal["kl", "mse"] = "kl"
+    """What a student minimises over the chosen logits."""
+    temperature: Positive = 1.0
+    """Temperature of both softmaxes in the KL divergence."""
+    pairs: tuple[int, ...] | None = None
+    """Whose initialisation each member's cross-model students take; a derangement
+    (default: drawn from the seed)."""
+
+    execution: Literal["jit", "pmap"] = "jit"
+    """Run on one device, or split the members over all of them."""
+    devices: Count | None = None
+    """Devices for pmap (default: all)."""
+    members_at_once: Count | None = None
+    """Members mapped together on a device; only speed depends on it (default: 1 on a CPU,
+    all on an accelerator)."""
+    block: Count = 25
+    """Members trained before the next ones begin; bounds memory, and a killed run loses at most
+    one block."""
+
+    out: Path | None = None
+    """Run directory (default: runs/EXPERIMENT-DIGEST, the digest being the config's)."""
+    overwrite: bool = False
+    """Discard what an earlier run left in the run directory."""
+
+    def __post_init__(self) -> None:
+        low, high = self.pixel_range
+        if not low < high:
+            raise InputError(f"pixel_range: black {low} must be below white {high}")
+        if self.depth > MAX_DEPTH:
+            raise InputError(f"depth: at most {MAX_DEPTH} hidden layers, not {self.depth}")
+        if self.devices is not None and self.execution != "pmap":
+            raise InputError(
+                f"devices: --execution {self.execution} runs on one device; "
+                "add --execution pmap, or drop --devices"
+            )
+        if self.temperature != 1 and self.loss == "mse":
+            raise InputError("temperature: the squared error has none; drop it, or take --loss kl")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the network's layers, first to last."""
+        return (*(f"hidden_{i}" for i in range(self.depth)), "logits")
+
+
+C = TypeVar("C", bound=MnistConfig)
+
+# What says where and how to run rather than what: the run directory belongs to any of these.
+PLACEMENT = ("out", "overwrite", "data_dir")
+
+
+def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedule:
+    """The config's schedule, with the dataset's values where the config leaves them open."""
+    values = dataclasses.asdict(SCHEDULES[dataset])
+    asked = {name: getattr(config, name) for name in values if getattr(config, name) is not None}
+    return Schedule(**(values | asked))
+
+
+def resolve(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> MnistConfig:
+    """The config with everything decided that depends on the data."""
+    decided = dataclasses.asdict(schedule(config, dataset))
+    return dataclasses.replace(config, data=dataset, **decided)
+
+
+def with_pairs(config: C) -> C:
+    """The config with every member paired with another, by a derangement.
+
+    Raises:
+        InputError: the given pairs are no derangement, or one member alone has none.
+    """
+    if config.pairs is None:
+        pairs = derangement(config.seed, config.members)
+    else:
+        pairs = check_derangement(config.pairs, config.members)
+    return dataclasses.replace(config, pairs=tuple(int(other) for other in pairs))

@@ -1,0 +1,102 @@
+"""Results of an experiment: every arm's mean and interval over members, and what was found."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from subliminal_jax import stats
+from subliminal_jax.config import config_dict
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.mnist.arms import Arm
+from subliminal_jax.mnist.config import MnistConfig, resolve
+
+# Cloud et al. 2025, figure 10b, read off the vector graphic to +-.002; 100 members.
+PUBLISHED = {
+    "reference": 0.0998,
+    "teacher": 0.943,
+    "student_aux": 0.528,
+    "student_all": 0.913,
+    "cross_model_aux": 0.106,
+    "cross_model_all": 0.743,
+}
+# What may differ from the paper's settings without making its figure another experiment's.
+NOT_OF_THE_FIGURE = {
+    *("members", "seed", "recipe", "noise_bits", "pairs"),
+    *("data", "data_dir", "out", "overwrite"),
+    *("execution", "devices", "members_at_once", "block"),
+}
+
+
+def summarise(
+    name: str,
+    config: MnistConfig,
+    described: Mapping[str, Any],
+    data: ImageData,
+    arms: Mapping[str, Arm],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Results of all members.
+
+    Args:
+        name: the experiment's.
+        config: the resolved config.
+        described: the config as it is written down.
+        data: the images.
+        arms: the students.
+        rows: a row a member, in member order, with `accuracy` and `init_distance` by arm.
+    """
+    published = PUBLISHED if _as_published(config) else {}
+    summary: dict[str, Any] = {}
+    for arm in ("reference", "teacher", *arms):
+        summary[arm] = _summary([row["accuracy"][arm] for row in rows], config.recipe)
+        summary[arm]["published"] = published.get(arm)
+    for arm, student in arms.items():
+        distances = [row["init_distance"][arm] for row in rows]
+        summary[arm]["init_distance"] = _summary(distances, config.recipe)
+        summary[arm]["relation"] = config_dict(student.relation)
+        summary[arm]["logits"] = student.logits
+    return {
+        "experiment": name,
+        "dataset": data.name,
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "reason": data.reason,
+            "train": len(data.train_labels),
+            "test": len(data.test_labels),
+            "inputs": data.train_images.shape[1],
+            "digests": data.digests,
+        },
+        "config": dict(described),
+        "arms": summary,
+    }
+
+
+def _summary(values: list[float], recipe: str) -> dict[str, Any]:
+    if recipe == "published":
+        interval = stats.normal_interval_published(values)
+    else:
+        interval = stats.mean_interval(values)
+    return {
+        "mean": interval.mean,
+        # One member has no interval, and strict JSON no nan.
+        "ci95": [interval.low, interval.high] if interval.known else [None, None],
+        "n": interval.n,
+        "values": values,
+    }
+
+
+def _as_published(config: MnistConfig) -> bool:
+    """Whether figure 10 is about these settings."""
+    paper = config_dict(resolve(MnistConfig(), "mnist"))
+    ours = config_dict(config)
+    return config.data == "mnist" and all(
+        ours[field] == value for field, value in paper.items() if field not in NOT_OF_THE_FIGURE
+    )
+
+
+def percent(arm: Mapping[str, Any]) -> str:
+    """An arm's mean and interval in percent, as in a sentence."""
+    low, high = arm["ci95"]
+    if low is None:
+        return f"{arm['mean']:.1%}"
+    return f"{arm['mean']:.1%} [{low:.1%}, {high:.1%}]"

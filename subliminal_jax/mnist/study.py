@@ -1,0 +1,192 @@
+"""The experiment over all members: the phases, compiled once each and run block by block."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.errors import RunError
+from subliminal_jax.execution import Program, make_execution
+from subliminal_jax.mnist.arms import Arm
+from subliminal_jax.mnist.config import MnistConfig, schedule
+from subliminal_jax.mnist.masks import read_mask
+from subliminal_jax.mnist.memory import check_memory
+from subliminal_jax.mnist.phases import Images, Pair, Phases
+from subliminal_jax.models import mlp
+from subliminal_jax.pairing import blocks
+from subliminal_jax.train import TrainState
+
+TEST_BATCH = 1000
+PHASES = (
+    *("reference", "begin_teacher", "teach"),
+    *("label", "begin_students", "distill", "evaluate"),
+)
+NO_LABEL = -1  # of the images that fill up the last test batch; no network answers it
+
+
+class Students(NamedTuple):
+    """Every arm's student of every member, and how far each started from its teacher's start."""
+
+    states: TrainState
+    init_distance: Float[np.ndarray, "m a"]
+
+
+class Outcome(NamedTuple):
+    """What was measured on a block of members.
+
+    Attributes:
+        member: who, `[m]`.
+        accuracy: test accuracy of the reference, the teacher and every arm, `[m, 2 + A]`.
+        init_distance: every arm's distance to its teacher's initialisation, `[m, A]`.
+    """
+
+    member: Int[np.ndarray, " m"]
+    accuracy: Float[np.ndarray, "m a"]
+    init_distance: Float[np.ndarray, "m a"]
+
+
+class Study:
+    """One MNIST experiment: its data, its arms, its programs.
+
+    Each method is one phase for a block of members, all members and arms mapped in one compiled
+    program. Nothing is kept between blocks.
+    """
+
+    def __init__(
+        self,
+        config: MnistConfig,
+        data: ImageData,
+        arms: Mapping[str, Arm],
+        masks: Sequence[Path] = (),
+    ):
+        """Prepare the data and the programs.
+
+        Args:
+            config: the experiment's.
+            data: the images.
+            arms: the students.
+            masks: files of the masks that relations name by their path.
+
+        Raises:
+            InputError: a mask is refused, or there are too few devices or too little memory.
+        """
+        self.config, self.arms = config, arms
+        self.schedule = schedule(config, data.name)
+        self.on_epochs: Callable[[int, str], None] = lambda epochs, what: None
+        self.network = mlp.MlpConfig(
+            inputs=data.train_images.shape[1],
+            hidden=(config.width,) * config.depth,
+            aux=config.aux,
+            weight_scale=config.weight_scale,
+            bias_scale=config.bias_scale,
+        )
+        self.execution = make_execution(config.execution, config.devices, config.members_at_once)
+        largest = len(self.blocks()[0].member)
+        check_memory(
+            *(self.network, self.schedule, self.execution.devices), arms=len(arms), members=largest
+        )
+        like = jax.eval_shape(partial(mlp.init, self.network), jax.random.key(0))
+        loaded = {str(path): read_mask(path, like) for path in masks}
+        phases = Phases(config, self.schedule, self.network, data.white, arms, loaded)
+        self.programs = {name: Program(getattr(phases, name), self.execution) for name in PHASES}
+        self._train = self.execution.share(Images(data.train_images, data.train_labels))
+        self._test = self.execution.share(_in_batches(data.test_images, data.test_labels))
+        self._test_size = len(data.test_labels)
+
+    def blocks(self) -> list[Pair]:
+        """The members, each with its pair, in equal blocks."""
+        size = self.config.block
+        members = blocks(self.config.members, size, self.execution.devices)
+        others = np.asarray(self.config.pairs, np.int32)
+        return [Pair(block.astype(np.int32), others[block]) for block in members]
+
+    def train_teachers(self, block: Pair) -> tuple[Any, Any]:
+        """Reference and teacher of each member.
+
+        The reference is a random initialisation; the teacher is the reference after
+        cross-entropy on its class logits, on real digits.
+        """
+        pairs = self.execution.split(block)
+        reference, _ = self.programs["reference"](None, pairs.member, None)
+        state, _ = self.programs["begin_teacher"](None, reference, None)
+        for epoch in range(self.schedule.teacher_epochs):
+            state, losses = self.programs["teach"](state, pairs, (self._train, jnp.int32(epoch)))
+            self._check(losses[..., None], epoch, ["teacher"], block)
+            self.on_epochs(1, "teachers")
+        return reference, state.params
+
+    def label_noise(self, block: Pair, teacher: Any) -> Float[Array, "m n k"]:
+        """Every teacher's logits on every one of its member's noise images."""
+        logits, _ = self.programs["label"](None, (self.execution.split(block), teacher), None)
+        return logits
+
+    def distill(
+        self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
+    ) -> Students:
+        """Every arm's student, from its own initialisation to the end of its imitation."""
+        pairs = self.execution.split(block)
+        others, _ = self.programs["reference"](None, pairs.other, None)
+        begin = (pairs, reference, others)
+        states, distances = self.programs["begin_students"](None, begin, None)
+        for epoch in range(self.schedule.student_epochs):
+            states, losses = self.programs["distill"](
+                states, (pairs, teacher_logits), jnp.int32(epoch)
+            )
+            self._check(losses, epoch, list(self.arms), block)
+            self.on_epochs(len(self.arms), "students")
+        return Students(states, self.execution.fetch(distances))
+
+    def evaluate(self, block: Pair, reference: Any, teacher: Any, students: Students) -> Outcome:
+        """Test accuracy of the reference, the teacher and every arm's student."""
+        networks = (reference, teacher, students.states.params)
+        _, readings = self.programs["evaluate"](None, networks, self._test)
+        correct, finite = self.execution.fetch(readings)
+        for member, network in np.argwhere(~finite)[:1]:
+            raise RunError(
+                f"the logits of {['reference', 'teacher', *self.arms][network]} are not finite "
+                f"after training in member {block.member[member]}; "
+                "a smaller --learning-rate usually helps"
+            )
+        accuracy = correct / self._test_size
+        return Outcome(block.member, accuracy, students.init_distance)
+
+    def epochs_per_block(self) -> int:
+        """Epochs that a block goes through, all networks counted: the unit of progress."""
+        return self.schedule.teacher_epochs + self.schedule.student_epochs * len(self.arms)
+
+    def seconds(self) -> dict[str, float]:
+        """Time spent in each phase so far, without compilation."""
+        spent = {name: program.seconds for name, program in self.programs.items()}
+        spent["teach"] += spent.pop("begin_teacher")
+        spent["distill"] += spent.pop("begin_students")
+        return spent
+
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        return sum(program.compile_seconds for program in self.programs.values())
+
+    def _check(self, losses: Array, epoch: int, arms: list[str], block: Pair) -> None:
+        """Stop at the first loss that is not finite, naming step, arm and member."""
+        values = self.execution.fetch(losses)  # [members, steps, arms]
+        bad = np.argwhere(~np.isfinite(values.transpose(1, 0, 2)))
+        if len(bad):
+            step, member, arm = bad[0]
+            raise RunError(
+                f"the loss of {arms[arm]} is {values[member, step, arm]} at step "
+                f"{epoch * values.shape[1] + step} in member {block.member[member]}; "
+                "a smaller --learning-rate usually helps"
+            )
+
+
+def _in_batches(images: np.ndarray, labels: np.ndarray) -> Images:
+    """Test images `[batches, B, D]`, filled up with images that count for nothing."""
+    fill = -len(labels) % TEST_BATCH
+    images = np.pad(images, ((0, fill), (0, 0)))
+    labels = np.pad(labels, (0, fill), constant_values=NO_LABEL)
+    return Images(images.reshape(-1, TEST_BATCH, images.shape[1]), labels.reshape(-1, TEST_BATCH))

@@ -1,0 +1,1 @@
+"""Networks behind a functional boundary: `init(config, key)` and `apply(params, inputs)`."""

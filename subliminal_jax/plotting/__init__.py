@@ -1,0 +1,7 @@
+"""Figures of a run: the only package that imports matplotlib."""
+
+from subliminal_jax.plotting.bars import bar_figure
+from subliminal_jax.plotting.canvas import RenderedFigure, render
+from subliminal_jax.plotting.relations import relation_figure
+
+__all__ = ["RenderedFigure", "bar_figure", "relation_figure", "render"]

@@ -1,0 +1,206 @@
+"""The sheet that every figure is drawn on: style, heading, axes placed in inches, files."""
+
+import io
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from subliminal_jax.results import Arm, Results, data_line, run_line, warning_line
+from subliminal_jax.stats import Interval
+
+WIDTH = 8.0  # inches: nine-point text is 14 pixels high when the PNG is shown 900 pixels wide
+DPI = 200
+MARGIN = 0.15
+CHANCE = 0.1  # ten balanced digits
+
+# Okabe and Ito's palette, told apart with every common colour blindness; grey is not part of it.
+INK, GREY = "#222222", "#999999"
+BLUE, SKY, VERMILION, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#E69F00"
+GREEN, PURPLE = "#009E73", "#CC79A7"
+
+# All that a reader's own matplotlibrc could change about our figures.
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib, so every machine draws the same
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.usetex": False,
+    "axes.edgecolor": INK,
+    "axes.facecolor": "white",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.titlesize": 9.0,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.2,
+    "savefig.facecolor": "white",
+    "savefig.bbox": None,
+    "savefig.dpi": DPI,
+    "xtick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": INK,
+    "ytick.labelsize": 8.5,
+    "pdf.fonttype": 42,  # TrueType: journals refuse matplotlib's default Type 3 fonts
+}
+styled = matplotlib.rc_context(STYLE)
+
+
+@dataclass(frozen=True)
+class RenderedFigure:
+    """One figure as the bytes of its two files."""
+
+    png: bytes
+    pdf: bytes
+
+
+@styled
+def render(figure: Figure) -> RenderedFigure:
+    """Draw a figure into the bytes of a PNG (1600 pixels wide) and a PDF (vector, 8 inches).
+
+    The same figure gives the same bytes: no time of creation is stored.
+    """
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png")
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    return RenderedFigure(png.getvalue(), pdf.getvalue())
+
+
+class Sheet:
+    """A figure under its heading, with axes placed in inches from the lower left corner.
+
+    The heading is as high as its wrapped lines need, and the figure grows by it, so that a long
+    reason never eats into the plot.
+    """
+
+    def __init__(self, results: Results, body_height: float):
+        heading = _heading(results)
+        height = body_height + MARGIN + sum(_line_height(line) for line in heading)
+        self.figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+        self.height = height
+        FigureCanvasAgg(self.figure)
+        top = height - MARGIN
+        for line in heading:
+            line.set_position((MARGIN / WIDTH, top / height))
+            self.figure.add_artist(line)
+            top -= _line_height(line)
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Add axes whose frame lies at the given place, in inches."""
+        inches = (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
+        return self.figure.add_axes(inches)
+
+    def legend(self, handles: list[Any], columns: int) -> None:
+        """Add the key to all panels at the foot of the sheet."""
+        self.figure.legend(
+            handles=handles,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.05 / self.height),
+            ncols=columns,
+            columnspacing=1.6,
+            handletextpad=0.6,
+        )
+
+
+def error_bars(
+    axes: Axes,
+    x: list[float],
+    intervals: list[Interval],
+    marker: str,
+    colour: str,
+    x_intervals: list[Interval] | None = None,
+) -> None:
+    """Draw mean accuracies with whatever bounds are known; a single member has none.
+
+    Bounds are drawn up to 0 and 1 only: with two or three members Student's interval reaches
+    beyond what an accuracy can be, and off the page.
+    """
+    possible = [
+        replace(one, low=max(0.0, one.low), high=min(1.0, one.high)) if one.known else one
+        for one in intervals
+    ]
+    axes.errorbar(
+        x,
+        [interval.mean for interval in intervals],
+        yerr=_half_widths(possible),
+        xerr=None if x_intervals is None else _half_widths(x_intervals),
+        fmt=marker,
+        color=colour,
+        markersize=5.0,
+        elinewidth=1.4,
+        capsize=3.5,
+        capthick=1.4,
+        zorder=4,
+    )
+
+
+def chance_line(axes: Axes) -> Line2D:
+    """Draw the accuracy of guessing one of ten digits."""
+    return axes.axhline(
+        CHANCE, color=GREY, linestyle=(0, (6, 3)), linewidth=1.0, zorder=1, label="chance (0.1)"
+    )
+
+
+def interval_key(arms: list[Arm]) -> Line2D:
+    """Make the line of the key that says what error bars are, or why there are none."""
+    if any(arm.accuracy.known for arm in arms):
+        marker, label = "|", "95% interval of the mean (Student's t over members)"
+    else:
+        marker, label = "", "one member: no interval"
+    return Line2D([], [], linestyle="", marker=marker, markersize=9, color=INK, label=label)
+
+
+def fit(text: str, size: float, width: float, weight: str = "normal") -> list[str]:
+    """Break text into lines no wider than `width` inches at `size` points, by measurement."""
+    font = FontProperties(family=STYLE["font.family"], size=size, weight=weight)
+    renderer = FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
+    room = 0.99 * width * DPI  # letters are set on whole pixels here and between them in a PDF
+    characters = len(" ".join(text.split()))
+    while True:
+        lines = textwrap.wrap(text, max(characters, 1)) or [""]
+        widest = max(renderer.get_text_width_height_descent(line, font, False)[0] for line in lines)
+        if widest <= room or characters <= 1:
+            return lines
+        # The widest line is too wide by this factor; at least one character less each time.
+        widest_now = max(len(line) for line in lines)
+        characters = min(widest_now - 1, int(widest_now * room / widest) + 1)
+
+
+def _heading(results: Results) -> list[Text]:
+    lines = _paragraph(results["finding"], 11.0, "bold", INK)
+    warning = warning_line(results)
+    if warning is not None:
+        lines += _paragraph(warning, 9.0, "bold", VERMILION)
+    return lines + _paragraph(f"{data_line(results)}. {run_line(results)}.", 9.0, "normal", INK)
+
+
+def _paragraph(text: str, size: float, weight: str, colour: str) -> list[Text]:
+    return [
+        # A finding or a path may hold dollar signs; they are no mathematics.
+        Text(0, 0, line, size=size, weight=weight, color=colour, va="top", parse_math=False)
+        for line in fit(text, size, WIDTH - 2 * MARGIN, weight)
+    ]
+
+
+def _line_height(line: Text) -> float:
+    return 1.4 * float(line.get_fontsize()) / 72
+
+
+def _half_widths(intervals: list[Interval]) -> Float64[np.ndarray, "2 arms"]:
+    # Distances from the means down and up to the bounds; nan, for unknown bounds, draws nothing.
+    below = [interval.mean - interval.low for interval in intervals]
+    above = [interval.high - interval.mean for interval in intervals]
+    return np.array([below, above], dtype=np.float64)

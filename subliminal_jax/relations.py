@@ -1,0 +1,194 @@
+"""How a student's initialisation relates to its teacher's: the axis of the ablation.
+
+Every relation is a point of one family, so that students of all relations start in one mapped
+program: layer by layer, a mixture of the teacher's initialisation and another member's, plus
+noise, with some weights drawn afresh.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from pydantic import Field
+
+from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.errors import InputError
+from subliminal_jax.keys import named_key
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Same:
+    """The student starts exactly where its teacher started."""
+
+    kind: Literal["same"] = "same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Different:
+    """The student starts from another member's initialisation, by a derangement."""
+
+    kind: Literal["different"] = "different"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbed:
+    """The teacher's initialisation plus `sigma` times a fresh draw of the initialisation.
+
+    So `sigma` is in units of each weight's own initial standard deviation, and is also the
+    expected relative distance.
+    """
+
+    sigma: Annotated[float, Field(ge=0)]
+    kind: Literal["perturbed"] = "perturbed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolated:
+    """A straight line from the teacher's own initialisation (t = 0) to another member's (1)."""
+
+    t: Fraction
+    kind: Literal["interpolated"] = "interpolated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedLayers:
+    """The named layers come from the teacher's initialisation, the rest from another member's."""
+
+    layers: tuple[str, ...]
+    kind: Literal["shared_layers"] = "shared_layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinitialised:
+    """The teacher's initialisation with some weights drawn afresh.
+
+    Attributes:
+        fraction: the probability that a weight is drawn afresh, weight by weight.
+        mask: in place of a fraction, which weights are drawn afresh: a name of a mask given to
+            `mixture`.
+    """
+
+    fraction: Fraction | None = None
+    mask: str | None = None
+    kind: Literal["reinitialised"] = "reinitialised"
+
+    def __post_init__(self) -> None:
+        if (self.fraction is None) == (self.mask is None):
+            raise InputError("reinitialised: give either a fraction or a mask")
+
+
+Relation: TypeAlias = Annotated[
+    Same | Different | Perturbed | Interpolated | SharedLayers | Reinitialised,
+    Field(discriminator="kind"),
+]
+
+
+def needs_other(relation: Relation) -> bool:
+    """Whether the relation takes anything from another member's initialisation."""
+    return isinstance(relation, Different | Interpolated | SharedLayers)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("shared", "noise", "redrawn"), meta_fields=()
+)
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """A relation as numbers, with the same tree for every relation.
+
+    Attributes:
+        shared: per layer, the share of the teacher's initialisation; the rest is the other's.
+        noise: how much of a fresh draw is added.
+        redrawn: per weight, the probability that it is drawn afresh; shaped like the parameters.
+    """
+
+    shared: Any
+    noise: Any
+    redrawn: Any
+
+
+def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None = None) -> Mixture:
+    """The numbers that stand for a relation.
+
+    Args:
+        relation: how the student's initialisation relates to the teacher's.
+        like: parameters `{layer: ...}`, for their layers and shapes.
+        masks: the masks that `Reinitialised` may name, 1 where a weight is drawn afresh.
+
+    Raises:
+        InputError: a layer or a mask that does not exist.
+    """
+    shared = dict.fromkeys(like, 1.0)
+    noise, redrawn = 0.0, jax.tree.map(jnp.zeros_like, like)
+    match relation:
+        case Different():
+            shared = dict.fromkeys(like, 0.0)
+        case Perturbed(sigma=sigma):
+            noise = sigma
+        case Interpolated(t=t):
+            shared = dict.fromkeys(like, 1.0 - t)
+        case SharedLayers(layers=layers):
+            if unknown := [layer for layer in layers if layer not in like]:
+                raise InputError(
+                    f"shared_layers: the network has no layer {unknown[0]!r}; "
+                    f"its layers are {', '.join(like)}"
+                )
+            shared = {layer: float(layer in layers) for layer in like}
+        case Reinitialised(fraction=float() as fraction):
+            redrawn = jax.tree.map(lambda leaf: jnp.full_like(leaf, fraction), like)
+        case Reinitialised(mask=str() as mask):
+            if masks is None or mask not in masks:
+                raise InputError(f"reinitialised: no mask {mask!r} was given")
+            redrawn = jax.tree.map(jnp.asarray, masks[mask])
+    return Mixture(
+        shared=jax.tree.map(jnp.asarray, shared), noise=jnp.asarray(noise), redrawn=redrawn
+    )
+
+
+def blend(mix: Mixture, teacher: Params, other: Params, fresh: Params, key: RandomKey) -> Params:
+    """A student's initialisation.
+
+    Args:
+        mix: the relation.
+        teacher: the teacher's initialisation.
+        other: the initialisation of the member that the student is paired with.
+        fresh: a draw that no other member uses, for noise and for weights drawn afresh.
+        key: decides which weights are drawn afresh.
+    """
+    leaves, tree = jax.tree.flatten(teacher)
+    keys = jax.tree.unflatten(tree, [named_key(key, str(i)) for i in range(len(leaves))])
+
+    def leaf(share: Array, redrawn: Array, key: RandomKey, *draws: Array) -> Array:
+        own, others, new = draws
+        mixed = share * own + (1 - share) * others + mix.noise * new
+        return jnp.where(jax.random.uniform(key, own.shape) < redrawn, new, mixed)
+
+    return {
+        layer: jax.tree.map(
+            partial(leaf, mix.shared[layer]),
+            mix.redrawn[layer],
+            keys[layer],
+            teacher[layer],
+            other[layer],
+            fresh[layer],
+        )
+        for layer in teacher
+    }
+
+
+def relative_distance(student: Params, teacher: Params) -> Float[Array, ""]:
+    """Euclidean distance of two initialisations in units of the teacher's norm.
+
+    0 for the same initialisation, about sqrt(2) for an independent one.
+    """
+    difference = jax.tree.map(jnp.subtract, student, teacher)
+    return jnp.sqrt(_squared_norm(difference) / _squared_norm(teacher))
+
+
+def _squared_norm(tree: Params) -> Float[Array, ""]:
+    return sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(()))

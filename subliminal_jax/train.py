@@ -1,0 +1,122 @@
+"""The one training step.
+
+A loss function returns a sum and a weight, never a mean. Gradients of sums are linear, so
+whatever adds them up (micro-batches, devices, hosts) comes before the one division by the
+weight, and every way of running the step gives the same parameters, also with ragged weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from subliminal_jax.batch import ApplyFn, Batch, Criterion, LossFn, Params
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("step", "params", "opt_state"),
+    meta_fields=(),
+)
+@dataclass(frozen=True)
+class TrainState:
+    """Where training stands; arrays only, so that it maps, shards and saves like any tree."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+
+
+class Totals(NamedTuple):
+    """What one batch adds up to: the summed loss and the summed weight."""
+
+    loss: Array
+    weight: Array
+
+
+GradFn: TypeAlias = Callable[[Params, Batch], tuple[Params, Totals]]
+"""`(params, batch) -> (gradient of the summed loss, totals)`."""
+
+Reduction: TypeAlias = Callable[[Params, Totals], Params]
+"""`(gradient of the summed loss, totals) -> the gradient that the optimiser sees`."""
+
+
+def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
+    """A state before its first step, with a fresh optimiser."""
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+
+def make_loss_fn(apply: ApplyFn, criterion: Criterion) -> LossFn:
+    """The weighted sum of a criterion over a batch, with the sum of the weights."""
+
+    def loss_fn(params: Params, batch: Batch) -> tuple[Array, Array]:
+        losses = criterion(apply(params, batch.inputs), batch.targets)
+        return jnp.sum(losses * batch.weights), jnp.sum(batch.weights)
+
+    return loss_fn
+
+
+def total_gradient(loss_fn: LossFn) -> GradFn:
+    """The gradient of the summed loss."""
+
+    def gradient(params: Params, batch: Batch) -> tuple[Params, Totals]:
+        (loss, weight), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+        return grads, Totals(loss, weight)
+
+    return gradient
+
+
+def mean_gradient(grads: Params, totals: Totals) -> Params:
+    """The gradient of the mean loss: the summed gradient over the summed weight."""
+    return jax.tree.map(lambda grad: grad / totals.weight, grads)
+
+
+def make_train_step(
+    gradient: GradFn, tx: optax.GradientTransformation, reduce: Reduction = mean_gradient
+) -> Callable[[TrainState, Batch], tuple[TrainState, Totals]]:
+    """The step of every experiment: gradient of the sum, one division, one update.
+
+    Args:
+        gradient: gives the gradient of the summed loss, already added up over whatever holds
+            a part of the batch.
+        tx: the optimiser.
+        reduce: the one division.
+
+    Returns:
+        A pure `train_step(state, batch) -> (state, totals)`.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Totals]:
+        grads, totals = gradient(state.params, batch)
+        updates, opt_state = tx.update(reduce(grads, totals), state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), totals
+
+    return train_step
+
+
+def fit(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Totals]],
+    state: TrainState,
+    batch_at: Callable[[Array], Batch],
+    steps: int,
+) -> tuple[TrainState, Totals]:
+    """Train for some steps, all of them one compiled loop.
+
+    Args:
+        train_step: one step.
+        state: where training stands.
+        batch_at: the batch of each step, `0 <= step < steps`; a pure function.
+        steps: how many.
+
+    Returns:
+        The state after the last step, and every step's totals, `[steps, ...]`.
+    """
+    return jax.lax.scan(
+        lambda state, step: train_step(state, batch_at(step)), state, jnp.arange(steps)
+    )

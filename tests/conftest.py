@@ -1,0 +1,75 @@
+"""Eight virtual devices, strict shapes, and where the real MNIST lies."""
+
+import hashlib
+import os
+import runpy
+import sys
+from pathlib import Path
+
+# Before jax is imported: it reads both when it starts. Without the larger thread pool,
+# collectives of eight virtual devices wait for each other for ever on a small machine.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ["NPROC"] = "32"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from idx_files import STEMS, idx_bytes
+from scripts import ROOT, Ended, Scripts
+
+from subliminal_jax.data import mnist
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(20)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The real MNIST's directory; the test is skipped where there is none."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+    directory = Path(os.environ.get("SUBLIMINAL_DATA_DIR") or beside)
+    if not directory.is_dir():
+        pytest.skip(f"the real MNIST is not at {directory} (set SUBLIMINAL_DATA_DIR)")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory) -> Scripts:
+    """Runs the experiment scripts as processes of their own."""
+    return Scripts(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def script(monkeypatch, capfd, tmp_path):
+    """Runs a script within the test, in `tmp_path`; for what ends before anything is trained."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def small_mnist(monkeypatch) -> dict[str, np.ndarray]:
+    """Random parts in MNIST's form, published for this test in place of the real ones."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    for split, count in (("train", 40), ("test", 12)):
+        parts[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        parts[f"{split}_labels"] = rng.integers(0, 10, count, np.uint8)
+    for part in STEMS:
+        digest = hashlib.sha256(idx_bytes(parts[part])).hexdigest()
+        monkeypatch.setitem(mnist.PUBLISHED_SHA256, part, digest)
+    return parts

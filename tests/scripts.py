@@ -1,0 +1,100 @@
+"""The experiment scripts as a user runs them, at a size of seconds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = ["reference", "teacher"]
+AUX_ARMS = [*NETWORKS, "student_aux", "student_all", "cross_model_aux", "cross_model_all"]
+
+SMALL = {
+    "data": "digits",
+    "members": "3",
+    "block": "1",
+    "width": "64",
+    "batch": "128",
+    "learning-rate": "2e-3",
+    "teacher-epochs": "12",
+    "student-epochs": "3",
+    "noise-images": "12800",
+}
+
+
+def flags(**changes: Any) -> list[str]:
+    """`SMALL` as flags, with changes; their names have underscores, several values are a list."""
+    settings = SMALL | {name.replace("_", "-"): value for name, value in changes.items()}
+    words = []
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *map(str, values)]
+    return words
+
+
+class Scripts:
+    """Starts scripts in a working directory; they share what they compile."""
+
+    def __init__(self, cache: Path):
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+    def start(
+        self, name: str, *words: str, cwd: Path, code: str | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Starts `experiments/NAME.py`; `code` is run before it in the same process."""
+        script = str(ROOT / "experiments" / f"{name}.py")
+        command = [sys.executable, script, *words]
+        if code is not None:
+            before = f"import runpy, sys\nsys.argv = sys.argv[1:]\n{code}\n"
+            after = "runpy.run_path(sys.argv[0], run_name='__main__')"
+            command = [sys.executable, "-c", before + after, script, *words]
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name: str, *words: str, cwd: Path, **options: Any) -> "Ended":
+        """Runs a script to its end."""
+        with self.start(name, *words, cwd=cwd, **options) as process:
+            out, err = process.communicate(timeout=300)
+        return Ended(process.returncode, out, err)
+
+
+class Ended:
+    """How a script ended."""
+
+    def __init__(self, status: int, out: str, err: str):
+        self.status, self.out, self.err = status, out, err
+
+    def assert_one_line(self, status: int) -> str:
+        """The error line, which is the last; those before it are the run's own progress."""
+        assert self.status == status, self.err
+        *before, last = self.err.splitlines()
+        assert last.startswith("error: "), self.err
+        for line in before:
+            assert re.match(r"(mnist_aux|mnist_init): |resuming: ", line), self.err
+        assert self.out == ""
+        return last.removeprefix("error: ")
+
+
+def results_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "results.json").read_text())
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}

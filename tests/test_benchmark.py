@@ -1,0 +1,220 @@
+"""The benchmark counts what it says it counts, and times the same steps in PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from subliminal_jax.batch import Batch
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.execution import DataParallel, SingleDevice
+from subliminal_jax.losses import TeacherLogits, cross_entropy, kl_divergence
+from subliminal_jax.mnist import benchmark
+from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.models import mlp
+from subliminal_jax.optimizers import make_optimizer
+from subliminal_jax.train import init_state, make_loss_fn, make_train_step, total_gradient
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+TINY = (
+    *("--data", "digits", "--members", "2", "--width", "8", "--noise-images", "300"),
+    *("--teacher-epochs", "1", "--student-epochs", "1", "--torch-steps", "2"),
+)
+
+
+def run_script(*flags, **variables):
+    """The script in a process of its own, with one device unless told otherwise."""
+    return subprocess.run(
+        [sys.executable, str(EXPERIMENTS / "benchmark_mnist.py"), *flags],
+        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+# What is counted
+
+
+def test_useful_flop_by_hand():
+    network = mlp.MlpConfig(inputs=5, hidden=(3, 2), classes=4, aux=1)
+    first, behind = 5 * 3, 3 * 2 + 2 * 5
+    forward = 2 * (first + behind)
+    training = forward + 2 * first + 4 * behind  # gradients: of all weights, of inner inputs
+    data = ImageData(
+        name="digits",
+        source="",
+        reason="",
+        train_images=np.zeros((11, 5), np.uint8),
+        train_labels=np.zeros(11, np.int32),
+        test_images=np.zeros((6, 5), np.uint8),
+        test_labels=np.zeros(6, np.int32),
+        white=16,
+        digests={},
+    )
+    config = MnistConfig(members=7, teacher_epochs=3, student_epochs=2, noise_images=13)
+    assert benchmark.useful_flop(config, network, data, arms=4) == {
+        "teach": 7 * 3 * 11 * training,
+        "label": 7 * 13 * forward,
+        "distill": 7 * 4 * 2 * 13 * training,
+        "evaluate": 7 * 6 * 6 * forward,
+    }
+
+
+def test_useful_flop_of_one_paper_member():
+    """784-256-256-13: 5 epochs of 60,000 images, and as many for each of four students."""
+    network = mlp.MlpConfig()
+    assert mlp.forward_flop(network) == 2 * 269_568
+    assert mlp.training_flop(network) == 4 * 269_568 + 2 * 68_864
+
+
+@pytest.mark.parametrize(
+    "product",
+    [benchmark.Product(8, 8, 8), benchmark.Product(12, 8, 4)],
+    ids=["square", "tall"],
+)
+def test_a_chain_of_products_neither_grows_nor_vanishes(product):
+    matrix, start = jnp.asarray(product.matrix()), jnp.asarray(product.start())
+    none = jnp.int32(0)
+    end, _ = product.chain(start, none, (matrix, jnp.int32(50)))
+    assert_allclose(np.linalg.norm(end), np.linalg.norm(start), rtol=1e-4)
+    once, _ = product.chain(start, none, (matrix, jnp.int32(1)))
+    by_hand = matrix @ start if product.rows == product.columns else start
+    assert_allclose(once, by_hand, atol=1e-5)
+    assert product.flop == {8: 2 * 8**3, 12: 2 * 2 * 12 * 8 * 4}[product.rows]
+
+
+@pytest.mark.parametrize("execution", [SingleDevice(at_once=1), DataParallel(devices=2)], ids=repr)
+def test_matrix_rate_is_the_best_products_median(execution):
+    products = benchmark.Product(16, 16, 16), benchmark.Product(32, 16, 8)
+    rate = benchmark.MatrixRate(execution, products, seconds=0.001)
+    for _ in range(3):
+        rate.measure()
+    assert {product: len(rates) for product, rates in rate.rates.items()} == dict.fromkeys(
+        products, 3
+    )
+    rate.rates = {products[0]: [1.0, 2.0, 9.0], products[1]: [3.0, 1.0, 3.0]}
+    assert rate.best() == (products[1], 3.0)
+
+
+def test_a_batch_smaller_than_the_layer_is_left_out():
+    network = mlp.MlpConfig()
+    assert benchmark.paper_products(network, 1024)[-1] == benchmark.Product(1024, 784, 256)
+    assert len(benchmark.paper_products(network, 512)) == 2
+
+
+# The script
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [
+        ((), {}),
+        (
+            ("--execution", "pmap", "--devices", "2", "--members", "3"),
+            {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "32"},
+        ),
+    ],
+    ids=["jit", "pmap"],
+)
+def test_script(tmp_path, flags, variables):
+    out = tmp_path / "benchmark.json"
+    done = run_script(*TINY, *flags, "--out", str(out), **variables)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    timing = results["timing"]
+    assert timing["total"] == pytest.approx(sum(timing["phases"].values()) + timing["between"])
+    assert min(timing["phases"].values()) > 0 < timing["between"]
+    assert set(results["useful_flop"]) == {"teach", "label", "distill", "evaluate"}
+    # Before the first phase, and after teach, label, distill and evaluate.
+    assert {len(rates) for rates in results["matrix_rates"].values()} == {5}
+    for text in ("whole run", "<- the matrix rate", "peak memory", "Useful FLOP", "compilation"):
+        assert text in done.stdout
+    if flags:
+        assert results["blocks"] == [4]
+        assert results["devices"] == 2
+    again = run_script(*TINY, "--out", str(out))
+    assert again.returncode == 2
+    assert "exists; add --overwrite" in again.stderr
+
+
+def test_script_with_torch():
+    pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
+    done = run_script(*TINY, "--torch")
+    assert done.returncode == 0, done.stderr
+    assert "factor" in done.stdout
+    assert "2 of teach, 2 of label, 2 of distill, 2 of evaluate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--torch",), "pip install -e '.[torch]'"),
+        (("--torch", "--loss", "mse"), "timed on the default loss only"),
+        (("--out", "nowhere/b.json"), "directory nowhere does not exist"),
+    ],
+)
+def test_refusals(tmp_path, flags, line):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch here')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = run_script(*TINY, *flags, PYTHONPATH=path)
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# PyTorch
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("chosen", [None, "aux", "all"], ids=["teacher", "aux", "all"])
+def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
+    """Three steps of three members: a teacher's, or a student's on its chosen logits."""
+    torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    import torch_baseline
+
+    members, batch = 3, 32
+    rate = {"adam": 1e-3, "sgd": 0.1}[optimizer]
+    config = MnistConfig(members=members, optimizer=optimizer, learning_rate=rate)
+    network = mlp.MlpConfig(inputs=20, hidden=(16, 16), aux=3)
+    random = np.random.default_rng(0)
+    images = random.uniform(-1, 1, (members, batch, 20)).astype(np.float32)
+    labels = random.integers(0, 10, (members, batch)).astype(np.int32)
+    teacher = random.standard_normal((members, batch, 13)).astype(np.float32)
+    params = jax.vmap(lambda key: mlp.init(network, key))(jax.random.split(key, members))
+    theirs = torch_baseline.Networks(jax.tree.map(np.asarray, params), config)
+
+    def ours(params, images, labels, teacher):
+        targets, criterion = labels, lambda logits, labels: cross_entropy(logits[:, :10], labels)
+        if chosen is not None:
+            targets = TeacherLogits(teacher, mlp.chosen_logits(network, chosen))
+            criterion = lambda logits, targets: kl_divergence(logits, *targets)  # noqa: E731
+        tx = make_optimizer(optimizer, rate)
+        loss_fn = make_loss_fn(lambda params, images: mlp.apply(network, params, images), criterion)
+        step = make_train_step(total_gradient(loss_fn), tx)
+        state = init_state(params, tx)
+        for _ in range(3):
+            state, _ = step(state, Batch(inputs=images, targets=targets, weights=np.ones(batch)))
+        return state.params
+
+    def loss(logits):
+        if chosen is None:
+            return torch_baseline.cross_entropy(logits, torch.tensor(labels).long(), 10)
+        columns = slice(10 if chosen == "aux" else 0, None)
+        return torch_baseline.kl_divergence(logits, torch.tensor(teacher), columns)
+
+    expected = jax.vmap(ours)(params, images, labels, teacher)
+    for _ in range(3):
+        theirs.train_step(loss, torch.tensor(images))
+    for name, (kernel, bias) in zip(config.layers, theirs.layers, strict=True):
+        assert_allclose(kernel.detach(), expected[name]["kernel"], atol=1e-4)
+        assert_allclose(bias.detach()[:, 0], expected[name]["bias"], atol=1e-4)
+        moved = np.abs(kernel.detach().numpy() - params[name]["kernel"]).max()
+        assert moved > 1e-3

@@ -1,0 +1,218 @@
+"""What holds for the code as a whole: who imports whom, and that importing does nothing."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from scripts import ROOT
+
+from subliminal_jax.config import read_config
+
+PACKAGE = ROOT / "subliminal_jax"
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+PURE = ["losses", "train", "ensemble", "stats", "relations"]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Every module named by an import, those within functions and for types alone included."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole path"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def importers(top: str) -> set[str]:
+    """The modules that import a library."""
+    return {
+        name
+        for name, tree in TREES.items()
+        if any(module.split(".")[0] == top for module in imports(tree))
+    }
+
+
+def under(*prefixes: str) -> set[str]:
+    """Our modules below any of these."""
+    full = [f"subliminal_jax.{prefix}" for prefix in prefixes]
+    return {n for n in FILES if any(n == f or n.startswith((f + ".", f + "_")) for f in full)}
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_walk_sees_imports():
+    tree = ast.parse("def f():\n import torch.nn\n from a import b\nif 0:\n from flax import c")
+    assert {"torch.nn", "a", "a.b", "flax"} <= imports(tree)
+    assert len(FILES) > 30
+    assert importers("numpy") > {"subliminal_jax.stats"}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_core_imports_nothing_of_the_rest(name):
+    found = imports(TREES[f"subliminal_jax.{name}"])
+    tops = {module.split(".")[0] for module in found}
+    io = {"flax", "os", "io", "pathlib", "shutil", "subprocess", "tempfile", "requests", "yaml"}
+    assert not tops & io
+    ours = {".".join(module.split(".")[:2]) for module in found if "subliminal_jax." in module}
+    core = [*PURE, "batch", "errors", "keys", "optimizers"]
+    assert ours <= {f"subliminal_jax.{module}" for module in core}
+    calls = {node.func.id for node in ast.walk(TREES[f"subliminal_jax.{name}"])
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+    assert not calls & {"open", "print", "input"}
+
+
+@pytest.mark.parametrize(
+    ("library", "where"),
+    [
+        ("flax", ["models"]),
+        ("orbax", ["checkpoint"]),
+        ("matplotlib", ["plotting"]),
+        ("transformers", ["models.weights", "models.chat"]),
+        ("sklearn", ["data"]),
+        ("requests", ["data"]),
+        ("torch", []),
+        ("tensorflow", []),
+        ("pickle", []),
+    ],
+)
+def test_a_library_has_its_place(library, where):
+    assert importers(library) <= under(*where)
+
+
+def test_nothing_imports_upwards():
+    tops = {module.split(".")[0] for tree in TREES.values() for module in imports(tree)}
+    assert not tops & {"experiments", "configs", "tests", "scripts"}
+    for name in under("data", "models"):
+        assert not any(module in under("mnist") for module in imports(TREES[name]))
+
+
+def test_only_the_execution_knows_devices():
+    words = {"pmap", "Mesh", "PartitionSpec", "NamedSharding", "shard_map", "psum", "pmean"}
+    knowing = set()
+    for name, tree in TREES.items():
+        named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        named |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        named |= {module.split(".")[-1] for module in imports(tree)}
+        if named & words:
+            knowing.add(name)
+    assert knowing == {"subliminal_jax.execution"}
+
+
+@pytest.mark.parametrize("name", ["config", "mnist.config", "entry"])
+def test_checking_flags_needs_nothing_heavy(name):
+    heavy = "{'jax', 'matplotlib', 'flax', 'optax', 'sklearn', 'scipy', 'tensorflow_datasets'}"
+    code = f"import sys, subliminal_jax.{name}\nprint({heavy} & set(sys.modules))"
+    assert python(code) == "set()\n"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_importing_a_script_needs_nothing_heavy(script):
+    code = f"import runpy, sys\nrunpy.run_path({str(script)!r})\nprint('jax' in sys.modules)"
+    assert python(code) == "False\n"
+
+
+def test_importing_everything_changes_nothing():
+    code = f"""
+import importlib, json, os, jax
+import jax._src.xla_bridge as bridge
+environment, settings = dict(os.environ), dict(jax.config.values)
+changed = []
+for name in {sorted(FILES)}:
+    importlib.import_module(name)
+    new = set(dict(os.environ).items()) ^ set(environment.items())
+    same = {{k: v for k, v in jax.config.values.items() if k in settings}} == settings
+    if new or not same or bridge._backends:
+        changed.append([name, sorted(new), same, sorted(bridge._backends)])
+        break
+assert not bridge._backends
+jax.devices()
+print(json.dumps([changed, bool(bridge._backends)]))
+"""
+    # That the backends are seen once there are any keeps the check from rotting.
+    assert json.loads(python(code)) == [[], True]
+
+
+def test_every_config_parses(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    classes = {
+        "mnist_aux": importlib.import_module("mnist_aux").MnistConfig,
+        "mnist_init": importlib.import_module("mnist_init").InitConfig,
+    }
+    configs = sorted((ROOT / "configs").glob("*.yaml"))
+    assert len(configs) >= 4
+    for path in configs:
+        kind = next(name for name in classes if path.stem.startswith(name))
+        assert read_config(classes[kind], path).members >= 2
+    read = {path.stem: read_config(classes["mnist_aux"], path).members for path in configs
+            if path.stem.startswith("mnist_aux")}  # fmt: skip
+    assert read["mnist_aux_paper"] == 100
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_short_and_finished(name):
+    text = FILES[name].read_text()
+    assert text.count("\n") <= 350
+    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text)
+    assert "from __future__" not in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_unsafe_is_called(name):
+    """Nothing from a file is ever run, and no check vanishes under `python -O`."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("eval", "exec")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+            assert "allow_pickle" in {keyword.arg for keyword in node.keywords}
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("yaml.load", "os.system"):
+            pytest.fail(ast.unparse(node))
+        if isinstance(node, ast.Assert):
+            # What a type checker is told; a check of input raises.
+            assert ast.unparse(node.test).startswith("isinstance(")
+
+
+def undocumented(body, path):
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if ast.get_docstring(node) is None:
+                yield f"{path}.{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from undocumented(node.body, f"{path}.{node.name}")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_everything_public_is_documented(name):
+    assert ast.get_docstring(TREES[name])
+    assert list(undocumented(TREES[name].body, name)) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_reads_like_a_method(script):
+    text = script.read_text()
+    assert text.count("\n") <= 150
+    tree = ast.parse(text)
+    assert not any(isinstance(node, ast.While) for node in ast.walk(tree))
+    assert not re.search(r"\b(jit|vmap|pmap|scan|grad)\b", text)
+    docstring = ast.get_docstring(tree) or ""
+    for part in ("Claim ", "Command ", "Expected "):
+        assert part in docstring

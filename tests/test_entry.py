@@ -1,0 +1,105 @@
+import errno
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError, RunError
+
+
+def raising(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+def wrapped_disk_full() -> None:
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/file")
+    except OSError as error:
+        raise ValueError("the checkpoint library failed") from error
+
+
+def handling_disk_full() -> None:
+    try:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", "/disk/file")
+    except OSError:
+        raise ValueError("while handling it") from None
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "line"),
+    [
+        (raising(InputError("--members: too few")), 2, "error: --members: too few"),
+        (raising(RunError("loss is nan at step 3")), 1, "error: loss is nan at step 3"),
+        (raising(KeyboardInterrupt()), 130, "error: interrupted; run the same command again"),
+        (raising(OSError(errno.ENOSPC, "full", "/disk/file")), 2, "error: disk full: cannot write"),
+        (raising(OSError(errno.EDQUOT, "quota")), 2, "error: disk full: cannot write"),
+        (wrapped_disk_full, 2, "error: disk full: cannot write to /disk/file"),
+        (raising(InputError("a\nb\x1b[31mc")), 2, "error: a b [31mc\n"),
+    ],
+)
+def test_one_line_and_status(capsys, main, status, line):
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_done(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_main(lambda: None)
+    assert caught.value.code == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_own_exit_passes():
+    with pytest.raises(SystemExit) as caught:
+        run_main(raising(SystemExit(75)))
+    assert caught.value.code == 75
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        raising(ZeroDivisionError("bug")),
+        raising(OSError(errno.EIO, "broken disk")),
+        handling_disk_full,
+    ],
+)
+def test_bugs_keep_their_traceback(main):
+    with pytest.raises((ZeroDivisionError, OSError, ValueError)):
+        run_main(main)
+
+
+def run(code: str) -> list[str]:
+    return [sys.executable, "-c", f"from subliminal_jax.entry import run_main\n{code}"]
+
+
+def test_process_shows_no_traceback_for_a_refusal_and_one_for_a_bug():
+    code = "from subliminal_jax.errors import InputError\ndef main():\n raise {}\nrun_main(main)"
+    refused = subprocess.run(run(code.format("InputError('no')")), capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (2, "error: no\n")
+    bug = subprocess.run(run(code.format("KeyError('no')")), capture_output=True, text=True)
+    assert bug.returncode == 1
+    assert "Traceback" in bug.stderr
+
+
+def test_interrupted_process():
+    code = "import time\ndef main():\n print('up', flush=True)\n time.sleep(30)\nrun_main(main)"
+    with subprocess.Popen(
+        run(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "up\n"
+        time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=10)
+    assert child.returncode == 130
+    assert err == "error: interrupted; run the same command again to go on\n"

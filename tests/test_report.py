@@ -1,0 +1,204 @@
+import base64
+import csv
+import html
+import re
+
+import pytest
+from fake_results import AUX_ARMS, aux_results, init_results
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.report import format_csv, format_table, html_report
+from subliminal_jax.results import duration, read_arms, relation_text
+
+ATTACK = "<script>alert('x')</script> & more"
+
+
+@pytest.fixture
+def exact():
+    """Results with numbers that are easily read back."""
+    results = aux_results(2)
+    results["arms"]["student_aux"] = {
+        "mean": 0.5378,
+        "ci95": [0.4321, 0.6789],
+        "n": 2,
+        "values": [0.25, 0.8256],
+        "published": 0.528,
+    }
+    return results
+
+
+def row_of(table: str, arm: str) -> list[str]:
+    return next(line.split() for line in table.splitlines() if line.startswith(arm + " "))
+
+
+def test_a_row_holds_mean_interval_members_and_published_mean(exact):
+    assert row_of(format_table(exact), "student_aux") == [
+        "student_aux", "0.538", "[0.432,", "0.679]", "2", "0.528",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("results", [aux_results(100), aux_results(8, "digits"), init_results(8)])
+def test_table_lines_fit_and_arms_keep_their_order(results):
+    table = format_table(results)
+    lines = table.splitlines()
+    assert max(map(len, lines)) < 100
+    rule = next(index for index, line in enumerate(lines) if set(line) == {"-", " "})
+    assert [line.split()[0] for line in lines[rule + 1 :]] == list(results["arms"])
+    # the last column is aligned to the right, under its name and in every row that has an entry
+    assert {len(line) for line in lines[rule - 1 : rule + 1]} == {len(lines[rule])}
+    assert len(lines[-1]) == len(lines[rule])
+    assert lines[0].startswith(results["finding"][:60])
+    assert table.isascii()
+
+
+def test_table_head_says_what_was_measured_on_what_and_why():
+    table = format_table(aux_results(100))
+    for fact in (
+        "mnist: 60,000 training and 10,000 test images of 784 pixels",
+        "from tensorflow-datasets",
+        "why   asked for",
+        "mnist_aux, 100 members, corrected recipe",
+        "total 12 min 05 s, compile 12.3 s, teach 1 min 41 s",
+    ):
+        assert fact in table
+
+
+def test_table_is_loud_about_other_data_only():
+    loud = [line for line in format_table(aux_results(8, "digits")).splitlines() if "!!!" in line]
+    assert loud[0].startswith("!!! NOT MNIST: measured on digits.")
+    assert "compared with the paper's." in loud[-1]
+    assert "why " not in format_table(aux_results(8, "digits"))  # not the same reason twice
+    assert "NOT MNIST" not in format_table(aux_results(8))
+
+
+def test_columns_without_entries_are_left_out():
+    assert "published" not in format_table(aux_results(8, "digits"))
+    assert "init distance" not in format_table(aux_results(8))
+    assert "published" not in format_table(init_results(8))
+    distance = init_results(8)["arms"]["different"]["init_distance"]["mean"]
+    assert row_of(format_table(init_results(8)), "different")[-1] == f"{distance:.3f}"
+
+
+def test_a_single_member_has_no_interval():
+    assert row_of(format_table(aux_results(1)), "teacher")[2:4] == ["none", "1"]
+
+
+def test_a_long_arm_name_continues_on_the_next_line(exact):
+    name = "shared_" + "x" * 60
+    exact["arms"][name] = exact["arms"]["student_aux"]
+    lines = format_table(exact).splitlines()
+    assert max(map(len, lines)) < 100
+    assert lines[-2].split()[0] + lines[-1].strip() == name
+
+
+def test_csv_has_a_row_per_member_and_arm_in_full_precision():
+    results = init_results(3)
+    rows = list(csv.DictReader(format_csv(results).splitlines()))
+    assert list(rows[0]) == ["arm", "member", "accuracy", "init_distance", "relation"]
+    assert len(rows) == 3 * len(results["arms"])
+    read = {(row["arm"], int(row["member"])): row for row in rows}
+    for name, arm in results["arms"].items():
+        for member, value in enumerate(arm["values"]):
+            row = read[name, member]
+            assert float(row["accuracy"]) == value
+            if "init_distance" in arm:
+                assert float(row["init_distance"]) == arm["init_distance"]["values"][member]
+            else:
+                assert row["init_distance"] == row["relation"] == ""
+    assert read["perturbed_0.4", 2]["relation"] == "perturbed sigma=0.4"
+    assert read["shared_hidden_0_readout", 0]["relation"] == (
+        "shared_layers layers=hidden_0+readout"
+    )
+
+
+def test_page_escapes_everything_from_the_results():
+    results = aux_results(8, "digits", finding=ATTACK)
+    results["config"]["data_dir"] = ATTACK
+    results["data"]["reason"] = results["data"]["source"] = ATTACK
+    results["environment"]["platform"] = ATTACK
+    results["arms"][ATTACK] = results["arms"]["teacher"]
+    page = html_report(results, b"")
+    assert "<script" not in page
+    # the title, the heading, the picture's text, the warning, two data facts, config, platform, row
+    assert page.count(html.escape(ATTACK).replace("&#x27;", "&#39;")) == 9
+
+
+def test_page_shows_the_figure_and_refers_to_nothing_outside():
+    figure = b"\x89PNG any bytes \x00\xff"
+    page = html_report(aux_results(8), figure)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert [base64.b64decode(source.split(",", 1)[1]) for source in sources] == [figure]
+    assert sources[0].startswith("data:image/png;base64,")
+
+
+def test_page_puts_the_finding_first_and_then_all_that_a_reader_asks(exact):
+    page = html_report(exact, b"")
+    body = page[page.index("<body>") :]
+    order = [
+        exact["finding"], "<figure>", "Student (auxiliary logits)", "Configuration", "Versions",
+        "Time", "Data",
+    ]  # fmt: skip
+    places = [body.index(part) for part in order]
+    assert places == sorted(places)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", body)
+    assert cells[10:15] == [
+        "Student (auxiliary logits)", "0.538", "[0.432, 0.679]", "2", "0.528",
+    ]  # fmt: skip
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", body))
+    assert facts["learning_rate"] == "0.0003"
+    assert facts["jax"] == "0.10.2"
+    assert facts["distill"] == "9 min 40 s"
+    assert facts["train"] == "sha256:" + "a1" * 32
+    assert body.count("<tr>") == 1 + len(AUX_ARMS)
+
+
+def test_page_names_relations_of_initialisations():
+    page = html_report(init_results(8), b"")
+    assert "interpolated t=0.25" in page
+    assert "relation to the teacher" in page
+    assert "relation to the teacher" not in html_report(aux_results(8), b"")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (7.46, "7.5 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s"), (3599.7, "1 h 00 min"),
+        (7620, "2 h 07 min"),
+    ],
+)  # fmt: skip
+def test_durations_are_written_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_relations_are_written_on_one_line():
+    assert relation_text(None) == ""
+    assert relation_text({"kind": "same"}) == "same"
+    assert relation_text({"kind": "perturbed", "sigma": 0.4, "per": "layer"}) == (
+        "perturbed sigma=0.4 per=layer"
+    )
+
+
+def test_an_arm_that_contradicts_itself_is_refused(exact):
+    exact["arms"]["teacher"]["n"] = 3
+    with pytest.raises(InputError, match="'teacher' has n = 3 and 2 values"):
+        read_arms(exact)
+
+
+def test_an_arm_without_members_is_refused(exact):
+    exact["arms"]["teacher"] |= {"n": 0, "values": []}
+    with pytest.raises(InputError, match="'teacher' has no values"):
+        read_arms(exact)
+
+
+def test_a_relation_of_unknown_kind_is_refused():
+    results = init_results(2)
+    results["arms"]["same"]["relation"] = {"kind": "twin"}
+    with pytest.raises(InputError, match="'same' has relation kind 'twin'"):
+        read_arms(results)
+
+
+@pytest.mark.parametrize("bounds", [None, [None, None], [float("nan"), float("nan")]])
+def test_bounds_that_are_not_given_are_not_known(bounds):
+    results = aux_results(1)
+    results["arms"]["teacher"]["ci95"] = bounds
+    assert not read_arms(results)[1].accuracy.known

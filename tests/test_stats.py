@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+
+from subliminal_jax.stats import mean_interval, normal_interval_published, paired_difference
+
+# Student's t with two degrees of freedom has a closed quantile, (2p - 1) / sqrt(2p (1 - p)).
+T_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)
+T_2_90 = 0.90 / math.sqrt(2 * 0.95 * 0.05)
+
+
+def test_mean_interval_of_three_members_by_hand():
+    # deviations -1, 0, 1: s**2 = 2 / (3 - 1) = 1
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.mean == 2.0
+    assert interval.low == pytest.approx(2.0 - T_2 / math.sqrt(3), rel=1e-12)
+    assert interval.high == pytest.approx(2.0 + T_2 / math.sqrt(3), rel=1e-12)
+    assert interval.n == 3
+    assert interval.known
+
+
+def test_a_lower_level_gives_the_narrower_interval_of_the_table():
+    interval = mean_interval([1.0, 2.0, 3.0], level=0.9)
+    assert interval.high - interval.mean == pytest.approx(T_2_90 / math.sqrt(3), rel=1e-12)
+
+
+def test_mean_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    intervals = [mean_interval(rng.normal(size=4)) for _ in range(2000)]
+    covered = np.mean([one.low <= 0.0 <= one.high for one in intervals])
+    # three standard errors of a proportion over 2000 trials; a normal interval covers 0.86
+    assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 2000))
+
+
+def test_published_interval_divides_by_n_and_takes_the_normal_quantile():
+    # deviations -3, -1, 1, 3: population variance 20 / 4 = 5
+    interval = normal_interval_published([1.0, 3.0, 5.0, 7.0])
+    assert interval.mean == 4.0
+    assert interval.high == pytest.approx(4.0 + 1.96 * math.sqrt(5 / 4), rel=1e-12)
+    assert interval.low == pytest.approx(4.0 - 1.96 * math.sqrt(5 / 4), rel=1e-12)
+
+
+def test_paired_difference_keeps_only_what_varies_within_a_member():
+    # differences 1, 2, 3, while the members themselves lie far apart
+    interval = paired_difference([11.0, 102.0, 1003.0], [10.0, 100.0, 1000.0])
+    assert interval.mean == pytest.approx(2.0)
+    assert interval.high - interval.low == pytest.approx(2 * T_2 / math.sqrt(3))
+
+
+def test_paired_difference_passes_its_level_on():
+    interval = paired_difference([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], level=0.9)
+    assert interval.high - interval.mean == pytest.approx(T_2_90 / math.sqrt(3), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", [mean_interval, normal_interval_published])
+def test_one_member_has_a_mean_and_no_bounds(method):
+    interval = method([0.5])
+    assert (interval.mean, interval.n) == (0.5, 1)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+    assert not interval.known
+
+
+@pytest.mark.parametrize("method", [mean_interval, normal_interval_published])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_member_that_broke_is_refused_by_its_number(method, bad):
+    with pytest.raises(ValueError, match=r"members \[1\] are not finite"):
+        method([0.5, bad, 0.7])
+
+
+@pytest.mark.parametrize("method", [mean_interval, normal_interval_published])
+def test_no_members_are_refused(method):
+    with pytest.raises(ValueError, match="one number per member"):
+        method([])
+
+
+def test_pairs_of_different_lengths_are_refused_not_broadcast():
+    with pytest.raises(ValueError, match="equal lengths, not 3 and 1"):
+        paired_difference([1.0, 2.0, 3.0], [1.0])
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, math.nan])
+def test_a_level_that_is_no_coverage_is_refused(level):
+    with pytest.raises(ValueError, match="level must lie"):
+        mean_interval([1.0, 2.0], level=level)
+
+
+def test_single_precision_values_are_averaged_in_double():
+    values = np.full(3, 0.1, dtype=np.float32)
+    assert mean_interval(values).mean == pytest.approx(float(np.float32(0.1)), rel=1e-15)
