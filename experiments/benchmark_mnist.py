@@ -83,7 +83,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     if config.torch:
         if jax.default_backend() != "cpu":
             raise InputError("torch: PyTorch is timed on a CPU only; set JAX_PLATFORMS=cpu")
-        from torch_baseline import TorchBaseline
+        from baselines.torch_mnist import TorchBaseline
 
         chosen = [arm.logits for arm in PAPER_ARMS.values()]
         baseline = TorchBaseline(config, study.network, data, chosen)

@@ -178,7 +178,7 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
     """Three steps of three members: a teacher's, or a student's on its chosen logits."""
     torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    import torch_baseline
+    from baselines import torch_mnist
 
     members, batch = 3, 32
     rate = {"adam": 1e-3, "sgd": 0.1}[optimizer]
@@ -189,7 +189,7 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
     labels = random.integers(0, 10, (members, batch)).astype(np.int32)
     teacher = random.standard_normal((members, batch, 13)).astype(np.float32)
     params = jax.vmap(lambda key: mlp.init(network, key))(jax.random.split(key, members))
-    theirs = torch_baseline.Networks(jax.tree.map(np.asarray, params), config)
+    theirs = torch_mnist.Networks(jax.tree.map(np.asarray, params), config)
 
     def ours(params, images, labels, teacher):
         targets, criterion = labels, lambda logits, labels: cross_entropy(logits[:, :10], labels)
@@ -206,9 +206,9 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
 
     def loss(logits):
         if chosen is None:
-            return torch_baseline.cross_entropy(logits, torch.tensor(labels).long(), 10)
+            return torch_mnist.cross_entropy(logits, torch.tensor(labels).long(), 10)
         columns = slice(10 if chosen == "aux" else 0, None)
-        return torch_baseline.kl_divergence(logits, torch.tensor(teacher), columns)
+        return torch_mnist.kl_divergence(logits, torch.tensor(teacher), columns)
 
     expected = jax.vmap(ours)(params, images, labels, teacher)
     for _ in range(3):

@@ -1,16 +1,14 @@
 """What holds for the code as a whole: who imports whom, and that importing does nothing."""
 
 import ast
-import importlib
 import json
 import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 from scripts import ROOT
-
-from subliminal_jax.config import read_config
 
 PACKAGE = ROOT / "subliminal_jax"
 FILES = {
@@ -18,6 +16,7 @@ FILES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 PURE = ["losses", "train", "ensemble", "stats", "relations"]
 
@@ -41,6 +40,13 @@ def importers(top: str) -> set[str]:
         for name, tree in TREES.items()
         if any(module.split(".")[0] == top for module in imports(tree))
     }
+
+
+def named(tree: ast.AST) -> set[str]:
+    """Every name that code uses."""
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {module.split(".")[-1] for module in imports(tree)}
 
 
 def under(*prefixes: str) -> set[str]:
@@ -107,10 +113,7 @@ def test_only_the_execution_knows_devices():
     words = {"pmap", "Mesh", "PartitionSpec", "NamedSharding", "shard_map", "psum", "pmean"}
     knowing = set()
     for name, tree in TREES.items():
-        named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        named |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        named |= {module.split(".")[-1] for module in imports(tree)}
-        if named & words:
+        if named(tree) & words:
             knowing.add(name)
     assert knowing == {"subliminal_jax.execution"}
 
@@ -149,20 +152,15 @@ print(json.dumps([changed, bool(bridge._backends)]))
     assert json.loads(python(code)) == [[], True]
 
 
-def test_every_config_parses(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    classes = {
-        "mnist_aux": importlib.import_module("mnist_aux").MnistConfig,
-        "mnist_init": importlib.import_module("mnist_init").InitConfig,
-    }
-    configs = sorted((ROOT / "configs").glob("*.yaml"))
-    assert len(configs) >= 4
-    for path in configs:
-        kind = next(name for name in classes if path.stem.startswith(name))
-        assert read_config(classes[kind], path).members >= 2
-    read = {path.stem: read_config(classes["mnist_aux"], path).members for path in configs
-            if path.stem.startswith("mnist_aux")}  # fmt: skip
-    assert read["mnist_aux_paper"] == 100
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_script_takes_its_configs(script, path):
+    """A config's name begins with its script's, which accepts it before any work."""
+    name = max((s.stem for s in SCRIPTS if path.stem.startswith(s.stem)), key=len)
+    ended = script(name, "--config", str(path), "--print-config")
+    assert ended.status == 0, ended.err
+    assert yaml.safe_load(ended.out).items() >= yaml.safe_load(path.read_text()).items()
+    for part in ("Paper ", "Command ", "Expected ", "Time "):
+        assert f"# {part}" in path.read_text()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -212,7 +210,7 @@ def test_a_script_reads_like_a_method(script):
     assert text.count("\n") <= 150
     tree = ast.parse(text)
     assert not any(isinstance(node, ast.While) for node in ast.walk(tree))
-    assert not re.search(r"\b(jit|vmap|pmap|scan|grad)\b", text)
+    assert not named(tree) & {"jit", "vmap", "pmap", "scan", "grad"}
     docstring = ast.get_docstring(tree) or ""
     for part in ("Claim ", "Command ", "Expected "):
         assert part in docstring

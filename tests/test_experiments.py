@@ -118,7 +118,7 @@ def test_aux_says_what_was_found(aux):
 
 def test_progress_is_plain_lines_where_stderr_is_no_terminal(aux):
     first, *lines = aux[0].err.splitlines()
-    assert first == "mnist_aux: 3 members on digits (asked for); in run"
+    assert first == "mnist_aux: 3 members on digits (the digits were asked for); in run"
     assert "\r" not in aux[0].err
     epochs = 3 * (12 + 4 * 3)
     pattern = rf"mnist_aux: (\d+)/{epochs} \(\d+%\), \d+:\d\d elapsed"
