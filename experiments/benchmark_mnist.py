@@ -4,7 +4,7 @@ Claim     The experiment's useful arithmetic runs near the rate of the machine's
           products, which XLA sets on the same devices in the same run; and faster than the same
           steps in PyTorch with stacked weights, the form of the paper's released script.
 Command   python experiments/benchmark_mnist.py --members 25
-          python experiments/benchmark_mnist.py --torch        needs pip install -e '.[torch]'
+          python experiments/benchmark_mnist.py --torch released   needs pip install -e '.[torch]'
           XLA_FLAGS=--xla_force_host_platform_device_count=2 NPROC=32 \
               python experiments/benchmark_mnist.py --execution pmap --devices 2
 Expected  Seconds, FLOP/s and factors of this machine; no accuracy.
@@ -15,7 +15,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from subliminal_jax.config import config_dict, parse_config
 from subliminal_jax.entry import run_main
@@ -32,8 +32,9 @@ PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # all that Py
 class BenchmarkConfig(MnistConfig):
     """The MNIST experiment, to be timed."""
 
-    torch: bool = False
-    """Time the same steps in PyTorch too, between our own epochs."""
+    torch: Literal["released", "lean"] | None = None
+    """Time the same steps in PyTorch too, between our own epochs: in the released script's form,
+    or with what our own program saves."""
     torch_steps: Count = 10
     """PyTorch steps that are timed in each phase of each block."""
     out: Path | None = None
@@ -84,9 +85,11 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         if jax.default_backend() != "cpu":
             raise InputError("torch: PyTorch is timed on a CPU only; set JAX_PLATFORMS=cpu")
         from baselines.torch_mnist import TorchBaseline
+        from baselines.torch_released import ReleasedBaseline
 
+        form = {"released": ReleasedBaseline, "lean": TorchBaseline}[config.torch]
         chosen = [arm.logits for arm in PAPER_ARMS.values()]
-        baseline = TorchBaseline(config, study.network, data, chosen)
+        baseline = form(config, study.network, data, chosen)
 
     def beside(phase: str | None) -> None:
         rate.measure()

@@ -144,19 +144,21 @@ def test_script(tmp_path, flags, variables):
     assert "exists; add --overwrite" in again.stderr
 
 
-def test_script_with_torch():
+@pytest.mark.parametrize("form", ["released", "lean"])
+def test_script_with_torch(form):
     pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
-    done = run_script(*TINY, "--torch")
+    done = run_script(*TINY, "--torch", form)
     assert done.returncode == 0, done.stderr
     assert "factor" in done.stdout
+    assert f"({form})" in done.stdout
     assert "2 of teach, 2 of label, 2 of distill, 2 of evaluate" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (("--torch",), "pip install -e '.[torch]'"),
-        (("--torch", "--loss", "mse"), "timed on the default loss only"),
+        (("--torch", "lean"), "pip install -e '.[torch]'"),
+        (("--torch", "lean", "--loss", "mse"), "timed on the default loss only"),
         (("--out", "nowhere/b.json"), "directory nowhere does not exist"),
     ],
 )
@@ -174,11 +176,12 @@ def test_refusals(tmp_path, flags, line):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("chosen", [None, "aux", "all"], ids=["teacher", "aux", "all"])
-def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
+@pytest.mark.parametrize("form", ["released", "lean"])
+def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen, form):
     """Three steps of three members: a teacher's, or a student's on its chosen logits."""
     torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    from baselines import torch_mnist
+    from baselines import torch_mnist, torch_released
 
     members, batch = 3, 32
     rate = {"adam": 1e-3, "sgd": 0.1}[optimizer]
@@ -189,7 +192,8 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
     labels = random.integers(0, 10, (members, batch)).astype(np.int32)
     teacher = random.standard_normal((members, batch, 13)).astype(np.float32)
     params = jax.vmap(lambda key: mlp.init(network, key))(jax.random.split(key, members))
-    theirs = torch_mnist.Networks(jax.tree.map(np.asarray, params), config)
+    networks = {"released": torch_released.ReleasedNetworks, "lean": torch_mnist.Networks}[form]
+    theirs = networks(jax.tree.map(np.asarray, params), config)
 
     def ours(params, images, labels, teacher):
         targets, criterion = labels, lambda logits, labels: cross_entropy(logits[:, :10], labels)
@@ -214,6 +218,7 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen):
     for _ in range(3):
         theirs.train_step(loss, torch.tensor(images))
     for name, (kernel, bias) in zip(config.layers, theirs.layers, strict=True):
+        kernel = kernel.mT if form == "released" else kernel
         assert_allclose(kernel.detach(), expected[name]["kernel"], atol=1e-4)
         assert_allclose(bias.detach()[:, 0], expected[name]["bias"], atol=1e-4)
         moved = np.abs(kernel.detach().numpy() - params[name]["kernel"]).max()

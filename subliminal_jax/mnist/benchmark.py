@@ -128,8 +128,11 @@ class Product:
 
     def matrix(self) -> Float[np.ndarray, "{self.rows} {self.columns}"]:
         """The matrix of the chain."""
-        normal = np.random.default_rng(0).standard_normal((self.rows, self.columns))
-        return np.linalg.qr(normal)[0].astype(np.float32)
+        # Columns of a Householder reflection: orthonormal and dense, without a factorisation.
+        normal = np.random.default_rng(0).standard_normal(self.rows)
+        normal /= np.linalg.norm(normal)
+        reflected = 2 * np.outer(normal, normal[: self.columns])
+        return (np.eye(self.rows, self.columns) - reflected).astype(np.float32)
 
     def start(self) -> Float[np.ndarray, "{self.columns} {self.width}"]:
         """What is multiplied."""
