@@ -1,0 +1,80 @@
+"""The keys and values of the tokens a decoder has read, as an explicit tree of arrays.
+
+A row's tokens lie in its first slots, without gaps whatever padding they came with: the slot is
+the position, and `lengths` alone says what is valid.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from subliminal_jax.models.decoder_config import DecoderConfig
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("keys", "values", "lengths"),
+    meta_fields=(),
+)
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """What each row has read.
+
+    Attributes:
+        keys, values: `[layers, B, slots, kv_heads, head_dim]`; keys are rotated already.
+        lengths: how many tokens each row has read, `[B]`; 0 empties a row.
+    """
+
+    keys: Any
+    values: Any
+    lengths: Any
+
+
+def init_cache(
+    config: DecoderConfig, batch: int, length: int, dtype: jax.typing.DTypeLike | None = None
+) -> Cache:
+    """An empty cache of `batch` rows with room for `length` tokens each.
+
+    Args:
+        config: the model.
+        batch: rows.
+        length: slots in a row.
+        dtype: of keys and values; None for `config.compute.dtype`.
+    """
+    shape = (config.layers, batch, length, config.kv_heads, config.head_dim)
+    dtype = config.compute.dtype if dtype is None else dtype
+    return Cache(
+        keys=jnp.zeros(shape, dtype),
+        values=jnp.zeros(shape, dtype),
+        lengths=jnp.zeros(batch, jnp.int32),
+    )
+
+
+def take_rows(cache: Cache, rows: Int[Array, " r"]) -> Cache:
+    """A cache of the given rows, in that order; a row may come more than once.
+
+    With a prompt read once, `take_rows(cache, jnp.zeros(n, int))` starts n samples of it.
+    """
+    return Cache(
+        keys=cache.keys[:, rows], values=cache.values[:, rows], lengths=cache.lengths[rows]
+    )
+
+
+def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
+    """Puts the rows of a cache, which may have fewer slots, in place of the given rows.
+
+    This is how waiting prompts, read on their own, replace rows that are done. A row number
+    outside the cache is passed over.
+    """
+    slots = new.keys.shape[2]
+    return Cache(
+        keys=cache.keys.at[:, rows, :slots].set(new.keys.astype(cache.keys.dtype), mode="drop"),
+        values=cache.values.at[:, rows, :slots].set(
+            new.values.astype(cache.values.dtype), mode="drop"
+        ),
+        lengths=cache.lengths.at[rows].set(new.lengths, mode="drop"),
+    )

@@ -1,0 +1,137 @@
+"""A decoder-only language model as pure functions of its parameters.
+
+Shape letters: b rows, t tokens, s stored tokens, v vocabulary, e width, n query heads,
+k key heads or kinds of layers, d head dimension.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.models.attention import visible
+from subliminal_jax.models.cache import Cache
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder_layers import ADAPTER, Decoder, Places
+from subliminal_jax.models.rope import rotations
+
+
+def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
+    """Random parameters, float32; those of the layers are stacked, `[layers, ...]`.
+
+    Kernels `[in, out]` and embeddings `[vocab, width]` are normal with standard deviation
+    `config.initial_std`, biases 0, norms 1.
+    """
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    places = _places(config, tokens, visible(config.kinds, tokens, tokens, tokens[:, None] == 0))
+    return Decoder(config).init(key, tokens, tokens, places, None)["params"]
+
+
+def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
+    """Each token's position in its own text: how many tokens of its segment lie before it."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    first = jnp.concatenate([jnp.ones_like(segments[:, :1]), jnp.diff(segments)], axis=1) != 0
+    return index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+
+
+def hidden_states(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> Float[Array, "b t e"]:
+    """What the last layer says of each token, normed: `unembed` makes logits of it.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        tokens: ids; any id where there is padding.
+        segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, of
+            which none sees another. A mask of real tokens is one segment. None: no padding.
+        adapter: low-rank factors beside some kernels, scaled; see `models.lora`.
+    """
+    segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
+    positions = positions_of(segments)
+    same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] != 0)
+    index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    places = _places(config, positions, visible(config.kinds, index, index, same))
+    hidden, _ = _decoder(config, params, adapter)(tokens, positions, places, None)
+    return hidden
+
+
+def unembed(
+    config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
+) -> Float[Array, "*batch v"]:
+    """Logits of hidden states, float32."""
+    rows = unembedding(config, params).astype(config.compute.dtype)
+    logits = jnp.einsum("...e,ve->...v", hidden, rows, preferred_element_type=jnp.float32)
+    cap = config.logit_softcap
+    return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def unembedding(config: DecoderConfig, params: Params) -> Float[Array, "v e"]:
+    """The matrix that makes logits of hidden states, a row a word."""
+    return params["embedding" if config.tied else "unembedding"]
+
+
+def apply(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> Float[Array, "b t v"]:
+    """The logits of the token after each token, float32. Arguments as in `hidden_states`."""
+    return unembed(config, params, hidden_states(config, params, tokens, segments, adapter))
+
+
+def extend(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    cache: Cache,
+    mask: Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> tuple[Float[Array, "b t e"], Cache]:
+    """Hidden states of tokens that follow what the cache holds, and the cache with them.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        tokens: ids; any id where there is padding.
+        cache: what came before; a row grows by its number of real tokens. A token for which a
+            row has no slot left is not stored: that there is room is the caller's part.
+        mask: which tokens are real, padding on either side. None: all.
+        adapter: as in `hidden_states`.
+    """
+    mask = jnp.ones_like(tokens, bool) if mask is None else mask
+    positions = cache.lengths[:, None] + jnp.cumsum(mask, axis=1) - 1
+    lengths = cache.lengths + jnp.sum(mask, axis=1)
+    capacity = cache.keys.shape[2]
+    slots = jnp.broadcast_to(jnp.arange(capacity), (tokens.shape[0], capacity))
+    stored = slots[:, None, :] < lengths[:, None, None]
+    places = _places(config, positions, visible(config.kinds, positions, slots, stored))
+    places = places._replace(slots=jnp.where(mask, positions, capacity))
+    hidden, (keys, values) = _decoder(config, params, adapter)(
+        tokens, jnp.maximum(positions, 0), places, (cache.keys, cache.values)
+    )
+    return hidden, Cache(keys=keys, values=values, lengths=lengths)
+
+
+def _places(
+    config: DecoderConfig, positions: Int[Array, "b t"], mask: Bool[Array, "k b t s"]
+) -> Places:
+    if config.learned_positions:
+        return Places(None, None, mask, None)
+    cos, sin = rotations(config.kinds, config.head_dim, positions)
+    return Places(cos, sin, mask, None)
+
+
+def _decoder(config: DecoderConfig, params: Params, adapter: Params | None) -> Any:
+    variables = {"params": params} if adapter is None else {"params": params, ADAPTER: adapter}
+    return partial(Decoder(config).apply, variables)

@@ -1,0 +1,132 @@
+"""What a decoder is: everything in which one family of language models differs from another."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
+AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are slowed down for a longer context.
+
+    Attributes:
+        kind: "linear" divides every frequency by `factor`; "llama3" only the slow ones.
+        factor: by how much.
+        low, high: llama3: a frequency that turns fewer than `low` times in `original_context`
+            is divided, one that turns more than `high` times is kept, in between is blended.
+        original_context: llama3: the context before it was made longer.
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    original_context: int = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerKind:
+    """In what layers of one model differ: how far they see and how they tell positions apart.
+
+    Attributes:
+        window: a token sees itself and the `window - 1` tokens before it; None for all.
+        theta: the base of the rotary frequencies.
+        scaling: a change of these frequencies.
+    """
+
+    window: int | None = None
+    theta: float = 10_000.0
+    scaling: RopeScaling | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How a decoder is computed; none of it changes what it is.
+
+    Attributes:
+        dtype: of activations and of weights as they are multiplied. Norms, softmaxes, rotations,
+            logits and losses are float32 whatever this says.
+        remat: recompute every layer in the backward pass instead of keeping its activations.
+        attention: "xla" and "cudnn" are those of `jax.nn.dot_product_attention`, "plain" is
+            the formula spelt out (taken anyway where attention logits are soft-capped).
+    """
+
+    dtype: ComputeDtype = "float32"
+    remat: bool = False
+    attention: AttentionName = "xla"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A decoder-only transformer.
+
+    Attributes:
+        vocab: words, the rows of the embedding.
+        width: of the residual stream.
+        layers: how many.
+        heads: query heads; a multiple of `kv_heads`.
+        kv_heads: key and value heads.
+        head_dim: of each head; even where positions are rotary.
+        mlp_width: hidden units of the MLP.
+        context: the most positions a sequence may have.
+        kinds: the kinds of layers there are.
+        pattern: which of `kinds` each layer is, over and over; `(0,)` where all are alike.
+        tied: the unembedding is the embedding.
+        activation: of the MLP.
+        gated: the MLP multiplies its activations by a second projection.
+        norm: "rms", or "layer" with mean and bias.
+        norm_epsilon: added to the variance.
+        norm_offset: added to a norm's stored scale (Gemma stores the scale minus 1).
+        norm_before: attention and MLP see normed inputs.
+        norm_after: attention's and MLP's outputs are normed before they join the residual.
+        query_key_norm: RMS norm of queries and keys, by head or over all heads at once.
+        qkv_bias, output_bias, mlp_bias: which projections have biases.
+        learned_positions: an embedding of each position in place of rotation.
+        attention_scale: of attention logits; None for `head_dim ** -0.5`.
+        attention_softcap, logit_softcap: `cap * tanh(x / cap)` on attention logits, on logits.
+        embedding_scale: of the embeddings as they enter the first layer.
+        initial_std: standard deviation of initial weights.
+        compute: how it is computed.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    context: int
+    kinds: tuple[LayerKind, ...] = (LayerKind(),)
+    pattern: tuple[int, ...] = (0,)
+    tied: bool = False
+    activation: Literal["silu", "gelu", "gelu_tanh"] = "silu"
+    gated: bool = True
+    norm: Literal["rms", "layer"] = "rms"
+    norm_epsilon: float = 1e-6
+    norm_offset: float = 0.0
+    norm_before: bool = True
+    norm_after: bool = False
+    query_key_norm: Literal["head", "all"] | None = None
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    learned_positions: bool = False
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
+    embedding_scale: float = 1.0
+    initial_std: float = 0.02
+    compute: Compute = field(default_factory=Compute)
+
+    @property
+    def layer_kinds(self) -> tuple[int, ...]:
+        """Which of `kinds` each layer is."""
+        return tuple(self.pattern[i % len(self.pattern)] for i in range(self.layers))
+
+    @property
+    def scale(self) -> float:
+        """The factor of attention logits."""
+        return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale

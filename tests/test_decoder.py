@@ -1,0 +1,185 @@
+"""The decoder's own properties: who sees whom, padding, packing, the cache, what is tied."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from quick import quick_jit
+
+from subliminal_jax.models import decoder
+from subliminal_jax.models.cache import init_cache, put_rows, take_rows
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind
+
+SMALL = DecoderConfig(
+    vocab=37,
+    width=30,
+    layers=3,
+    heads=6,
+    kv_heads=2,
+    head_dim=10,
+    mlp_width=20,
+    context=64,
+    kinds=(LayerKind(), LayerKind(window=4, theta=100.0)),
+    pattern=(1, 0),
+    initial_std=0.2,
+)
+TOKENS = np.random.default_rng(0).integers(0, 37, (2, 9))
+
+
+init, apply, unembed, extend = (
+    quick_jit(fn, static_argnums=0)
+    for fn in (decoder.init, decoder.apply, decoder.unembed, decoder.extend)
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init(SMALL, jax.random.key(0))
+
+
+def logits(params, tokens, segments=None, config=SMALL):
+    segments = np.ones_like(tokens) if segments is None else segments
+    return apply(config, params, jnp.asarray(tokens), jnp.asarray(segments, jnp.int32))
+
+
+def through_cache(params, cache, tokens, mask=None):
+    mask = np.ones_like(tokens, bool) if mask is None else mask
+    hidden, cache = extend(SMALL, params, jnp.asarray(tokens), cache, jnp.asarray(mask))
+    return unembed(SMALL, params, hidden), cache
+
+
+def test_no_token_sees_a_later_one(params):
+    """The gradient of the logits at token 5 by the embeddings of all tokens, one row a word."""
+    tokens = jnp.arange(9)[None]
+
+    @quick_jit
+    @jax.grad
+    def at_five(table):
+        logits = decoder.apply(SMALL, {**params, "embedding": table}, tokens)
+        return logits[0, 5] @ jnp.arange(37.0)
+
+    grads = np.abs(at_five(params["embedding"])).max(axis=1)
+    assert np.all(grads[:6] > 1e-3)
+    assert np.all(grads[6:] == 0)
+
+
+def test_a_window_is_the_token_and_those_just_before():
+    config = replace(SMALL, layers=1, pattern=(1,))
+    params = init(config, jax.random.key(0))
+
+    tokens = jnp.arange(9)[None]
+
+    @quick_jit
+    @jax.grad
+    def at_seven(table):
+        return decoder.apply(config, {**params, "embedding": table}, tokens)[0, 7, 0]
+
+    grads = np.abs(at_seven(params["embedding"])).max(axis=1)
+    assert (grads[:9] > 0).tolist() == [False] * 4 + [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(params, side):
+    expected = logits(params, TOKENS)
+    before = {"left": 3, "right": 0}[side]
+    padded = np.pad(TOKENS, ((0, 0), (before, 3 - before)), constant_values=11)
+    mask = np.pad(np.ones_like(TOKENS, bool), ((0, 0), (before, 3 - before)))
+    got = logits(params, padded, mask)[:, before : before + 9]
+    assert_allclose(got, expected, atol=2e-5)
+    cached, cache = through_cache(params, init_cache(SMALL, 2, 9), padded, mask)
+    assert_allclose(cached[:, before : before + 9], expected, atol=2e-5)
+    assert cache.lengths.tolist() == [9, 9]
+
+
+def test_packed_texts_do_not_see_each_other(params):
+    packed = np.concatenate([[11, 11], TOKENS[0], TOKENS[1], [11]])[None]
+    segments = np.array([[0, 0, *[1] * 9, *[2] * 9, 0]])
+    got = logits(params, packed, segments)
+    assert_allclose(got[:, 2:11], logits(params, TOKENS[:1]), atol=2e-5)
+    assert_allclose(got[:, 11:20], logits(params, TOKENS[1:]), atol=2e-5)
+    assert decoder.positions_of(jnp.asarray(segments)).tolist() == [[0, 1, *range(9), *range(9), 0]]
+
+
+def test_the_cache_gives_the_same_logits(params):
+    """In pieces of several tokens, ragged: row 1 gets its tokens one piece later."""
+    expected = logits(params, TOKENS)
+    cache = init_cache(SMALL, 2, 9)
+    first, cache = through_cache(params, cache, TOKENS[:, :4], jnp.array([[True] * 4, [False] * 4]))
+    assert cache.lengths.tolist() == [4, 0]
+    tokens = np.stack([TOKENS[0, 4:9], TOKENS[1, :5]])
+    second, cache = through_cache(params, cache, tokens)
+    third, cache = through_cache(params, cache, TOKENS[:, 5:], jnp.array([[False] * 4, [True] * 4]))
+    assert_allclose(jnp.concatenate([first[0], second[0]]), expected[0], atol=2e-5)
+    assert_allclose(jnp.concatenate([second[1], third[1]]), expected[1], atol=2e-5)
+
+
+def test_rows_of_a_cache_are_taken_and_replaced(params):
+    _, prompt = through_cache(params, init_cache(SMALL, 1, 4), TOKENS[:1, :4])
+    cache = init_cache(SMALL, 3, 9)
+    _, cache = through_cache(params, cache, np.tile(TOKENS[1:], (3, 1)))
+    cache = put_rows(cache, jnp.array([2, 0, 9]), take_rows(prompt, jnp.zeros(3, int)))
+    assert cache.lengths.tolist() == [4, 9, 4]
+    mask = jnp.array([[True] * 5, [False] * 5, [True] * 5])
+    got, _ = through_cache(params, cache, np.tile(TOKENS[:1, 4:], (3, 1)), mask)
+    expected = logits(params, TOKENS[:1])[0, 4:]
+    assert_allclose(got[0], expected, atol=2e-5)
+    assert_allclose(got[2], expected, atol=2e-5)
+
+
+def test_a_full_row_stores_no_more(params):
+    _, full = through_cache(params, init_cache(SMALL, 2, 4), TOKENS[:, :4])
+    _, more = through_cache(params, full, TOKENS[:, 4:5])
+    assert_allclose(more.keys, full.keys)
+
+
+@pytest.mark.parametrize("attention", ["plain", "xla"])
+def test_every_attention_is_the_formula(params, attention):
+    config = replace(SMALL, compute=Compute(attention=attention))
+    assert_allclose(logits(params, TOKENS, config=config), logits(params, TOKENS), atol=1e-5)
+
+
+def test_rematerialisation_changes_no_gradient(params):
+    def loss(params, config):
+        return jnp.sum(jnp.sin(decoder.apply(config, params, jnp.asarray(TOKENS))))
+
+    config = replace(SMALL, compute=Compute(remat=True))
+    assert "remat" in str(jax.make_jaxpr(partial(loss, config=config))(params))
+    gradient = quick_jit(jax.grad(loss), static_argnums=1)
+    kept, again = gradient(params, SMALL), gradient(params, config)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-4), kept, again)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_masters(params):
+    config = replace(SMALL, compute=Compute(dtype="bfloat16"))
+    hidden = jax.eval_shape(lambda: decoder.hidden_states(config, params, jnp.asarray(TOKENS)))
+    assert hidden.dtype == jnp.bfloat16
+    assert init_cache(config, 1, 2).keys.dtype == jnp.bfloat16
+    got = logits(params, TOKENS, config=config)
+    assert got.dtype == jnp.float32
+    assert 1e-4 < np.abs(got - logits(params, TOKENS)).max() < 0.1
+    total = jax.grad(lambda p: jnp.sum(decoder.apply(config, p, jnp.asarray(TOKENS))))
+    grads = jax.eval_shape(total, params)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
+
+
+def test_tied_models_have_one_table(params):
+    config = replace(SMALL, tied=True)
+    assert set(params) - set(init(config, jax.random.key(0))) == {"unembedding"}
+    assert decoder.unembedding(SMALL, params).shape == (37, 30)
+    tied = {**params, "unembedding": params["embedding"]}
+    assert_allclose(logits(params, TOKENS, config=config), logits(tied, TOKENS), atol=1e-6)
+
+
+def test_initialisation():
+    config = replace(SMALL, width=60, norm_offset=1.0, qkv_bias=True)
+    params = init(config, jax.random.key(0))
+    assert_allclose(params["embedding"].std(), 0.2, rtol=0.1)
+    kernels = params["layers"]["mlp"]["up"]["kernel"]
+    assert_allclose(kernels.std(axis=(1, 2)), 0.2, rtol=0.1)
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+    assert np.all(params["norm"]["scale"] == 0)
+    assert np.all(params["layers"]["attention"]["query"]["bias"] == 0)
