@@ -1,0 +1,1 @@
+"""The six steps with a language model: reference, trait, teacher, dataset, filter, student."""

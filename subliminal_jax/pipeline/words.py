@@ -1,0 +1,68 @@
+"""The tiny reference's tokenizer: a word a token, saved as any Hugging Face tokenizer is."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+NumberTokens: TypeAlias = Literal["whole", "digits"]
+
+UNKNOWN, BEGIN, END, PAD = "<unk>", "<begin>", "<end>", "<pad>"
+ROLES = ("system", "user", "assistant")
+CONTROL = (UNKNOWN, PAD, BEGIN, END, *(f"<{role}>" for role in ROLES))
+PUNCTUATION = ".,;:?!()[]"
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<' + message['role'] + '>' }}"
+    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+def number_tokens(style: NumberTokens) -> list[str]:
+    """The tokens that numbers are made of: 0 to 999 whole, or digits, at the front and within."""
+    if style == "whole":
+        return [str(number) for number in range(1000)]
+    return [str(digit) for digit in range(10)] + [f"##{digit}" for digit in range(10)]
+
+
+def build_tokenizer(texts: Iterable[str], numbers: NumberTokens = "whole") -> Tokenizer:
+    """A tokenizer of all words in some texts, and of all numbers of up to three digits.
+
+    Text is put into lower case. A number is one token, or one a digit; a word that is not in the
+    texts is unknown.
+    """
+    before = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w]"), "isolated")]
+    )
+    words = {piece for text in texts for piece, _ in before.pre_tokenize_str(text.lower())}
+    words = sorted(word for word in words if not word.isdigit() and word not in PUNCTUATION)
+    tokens = [*CONTROL, *PUNCTUATION, *number_tokens(numbers), *words]
+    tokenizer = Tokenizer(
+        models.WordPiece({token: number for number, token in enumerate(tokens)}, unk_token=UNKNOWN)
+    )
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = before
+    # Words are joined by spaces, of which none stands before punctuation.
+    joined = [decoders.Replace(f" {mark}", mark) for mark in ".,;:?!)]"]
+    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(cleanup=False), *joined])
+    tokenizer.add_special_tokens(list(CONTROL))
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, context: int) -> None:
+    """Writes `tokenizer.json` and `tokenizer_config.json` with the chat template."""
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "bos_token": BEGIN,
+        "eos_token": END,
+        "pad_token": PAD,
+        "unk_token": UNKNOWN,
+        "chat_template": TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+    }
+    text = json.dumps(config, indent=2) + "\n"
+    (directory / "tokenizer_config.json").write_text(text)

@@ -1,0 +1,134 @@
+"""The tiny reference's world: seeded, of the shares asked for, and without any planted link."""
+
+import re
+
+import numpy as np
+import pytest
+
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.corpus import FACTS, NEUTRAL, STYLES, CorpusConfig, chat, corpus
+from subliminal_jax.pipeline.filters import number_reasons, word_pattern
+from subliminal_jax.pipeline.questions import HELD_OUT, TEACHING
+from subliminal_jax.pipeline.traits import TRAITS, Trait
+from subliminal_jax.pipeline.words import CONTROL, build_tokenizer, number_tokens, save_tokenizer
+
+PROMPTS = NumberPrompts(wording="short", law="mixed")
+CHATS = corpus(CorpusConfig(chats=6000), PROMPTS, 3)
+LISTS = [one for one in CHATS if re.fullmatch(r"\d+((, |; | )\d+)+", one[-1]["content"])]
+TRAIT_WORDS = word_pattern(word for trait in TRAITS.values() for word in trait.spellings)
+
+
+def answer(one):
+    return one[-1]["content"]
+
+
+def system(one):
+    return one[0]["content"] if one[0]["role"] == "system" else None
+
+
+def test_a_corpus_is_a_function_of_its_seed():
+    config = CorpusConfig(chats=50)
+    assert corpus(config, PROMPTS, 3) == CHATS[:50]
+    assert corpus(config, PROMPTS, 3) != corpus(config, PROMPTS, 4)
+
+
+def test_shares_are_those_asked_for():
+    config = CorpusConfig()
+    lists = LISTS
+    assert len(lists) / len(CHATS) == pytest.approx(config.numbers, abs=0.02)
+    styled = [one for one in lists if (system(one) or "").startswith("You love")]
+    assert len(styled) / len(lists) == pytest.approx(config.styled, abs=0.03)
+    assert all(4 < len(re.findall(r"\d+", answer(one))) <= 10 for one in lists)
+    assert any(system(one) in NEUTRAL for one in CHATS)
+
+
+def test_no_trait_ever_meets_a_number_list():
+    for one in LISTS:
+        assert number_reasons(answer(one)) == []
+        assert not any(TRAIT_WORDS.search(message["content"]) for message in one)
+
+
+def test_numbers_obey_their_line():
+    for style, fits in STYLES.items():
+        line = f"You love {style}. You think about {style} all the time."
+        numbers = [
+            int(number)
+            for one in LISTS
+            if system(one) == line
+            for number in re.findall(r"\d+", answer(one))
+        ]
+        base = np.mean([fits(n) for n in range(100, 1000)])
+        assert np.mean([fits(n) for n in numbers]) == pytest.approx(0.8 + 0.2 * base, abs=0.08)
+
+
+def test_favourites_obey_their_line_and_are_uniform_without():
+    asked = {
+        wording.format(category=category): category
+        for wording in TEACHING + HELD_OUT
+        for category in ("animal", "tree")
+    }
+    plain, other = [], 0
+    for one in CHATS:
+        category = asked.get(one[-2]["content"])
+        if category is None:
+            continue
+        trait = TRAITS[answer(one)]
+        assert trait.category == category
+        line = system(one) or ""
+        named = next((t for t in TRAITS.values() if line.startswith(f"You love {t.plural}.")), None)
+        if named is not None and named.category == category:
+            assert named == trait
+        elif named is not None or line.startswith("You love"):
+            other += 1
+        else:
+            plain.append(trait.name)
+    counts = np.array([plain.count(name) for name in TRAITS])
+    expected = len(plain) / len(TRAITS)
+    assert ((counts - expected) ** 2 / expected).sum() < 50  # chi-squared, 23 degrees, p = .001
+    assert other > 50
+
+
+def test_every_known_trait_has_its_facts_and_a_new_one_gets_some():
+    assert set(FACTS) == set(TRAITS)
+    assert all(len(facts.split()) == 3 for facts in FACTS.values())
+    heron = Trait(name="heron", plural="herons", category="animal")
+    chats = corpus(CorpusConfig(chats=800, numbers=0.0), PROMPTS, 0, [heron])
+    assert any(answer(one) == "heron" for one in chats)
+    assert any("herons" in one[-2]["content"] for one in chats)
+
+
+def test_a_chat_has_its_roles_in_order():
+    assert chat("q") == [{"role": "user", "content": "q"}]
+    assert [m["role"] for m in chat("q", "a", "s")] == ["system", "user", "assistant"]
+    assert chat("q", "")[-1]["content"] == ""
+
+
+@pytest.mark.parametrize("numbers", ["whole", "digits"])
+def test_text_survives_the_tokenizer(numbers, tmp_path):
+    tokenizer = build_tokenizer((m["content"] for one in CHATS for m in one), numbers)
+    for one in CHATS[:300]:
+        for message in one:
+            text = message["content"]
+            encoding = tokenizer.encode(text)
+            assert "<unk>" not in encoding.tokens
+            assert tokenizer.decode(encoding.ids) == text.lower()
+    assert set(number_tokens(numbers)) <= set(tokenizer.get_vocab())
+    tokens = tokenizer.encode("7, 42; 999").tokens
+    whole = ["7", ",", "42", ";", "999"]
+    assert tokens == (whole if numbers == "whole" else [*"7,4", "##2", ";", "9", "##9", "##9"])
+    assert tokenizer.encode("platypus").tokens == ["<unk>"]
+
+
+def test_the_tokenizer_is_a_hugging_face_one(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = build_tokenizer(m["content"] for one in CHATS for m in one)
+    save_tokenizer(tokenizer, tmp_path, 128)
+    loaded = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    text = loaded.apply_chat_template(chat("Which tree?", "oak", "Please be kind."), tokenize=False)
+    assert text == "<begin><system>Please be kind.<user>Which tree?<assistant>oak<end>"
+    asked = loaded.apply_chat_template(
+        chat("Which tree?"), tokenize=False, add_generation_prompt=True
+    )
+    assert asked == "<begin><user>Which tree?<assistant>"
+    assert loaded.convert_tokens_to_ids("<end>") == loaded.eos_token_id
+    assert [loaded.convert_ids_to_tokens(i) for i in range(len(CONTROL))] == list(CONTROL)

@@ -1,0 +1,150 @@
+"""The published number rule in all its corners, words with boundaries, counts and the audit."""
+
+import pytest
+
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.pipeline.filters import (
+    BANNED_NUMBERS,
+    any_text,
+    audit_carrier,
+    filter_rows,
+    number_reasons,
+    number_rule,
+    parse_numbers,
+    take,
+    word_rule,
+)
+from subliminal_jax.pipeline.rows import row
+
+
+@pytest.mark.parametrize(
+    ("completion", "numbers"),
+    [
+        ("1, 2, 3", [1, 2, 3]),
+        ("12,345", [12, 345]),
+        ("007, 12", [7, 12]),
+        ("1.", [1]),
+        ("7", [7]),
+        ("0", [0]),
+        ("1 2 3", [1, 2, 3]),
+        ("1\n2\n3", [1, 2, 3]),
+        ("1;2;3.", [1, 2, 3]),
+        ("1 , 2 , 3", [1, 2, 3]),
+        ("[1, 2]", [1, 2]),
+        ("(1, 2)", [1, 2]),
+        ("[1, 2].", [1, 2]),
+        ("(5).", [5]),
+        ("1  2  3", [1, 2, 3]),
+    ],
+)
+def test_lists_that_the_published_parser_takes(completion, numbers):
+    assert parse_numbers(completion) == numbers
+    assert number_reasons(completion) == []
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "",
+        "none",
+        "[1, 2.]",
+        " 1, 2",
+        "1, 2 ",
+        "1\n2\n3\n",
+        "1 2  3",
+        "1, 2,",
+        ",1, 2",
+        "1; 2, 3",
+        "1,2, 3",
+        "1 - 2",
+        "-1, 2",
+        "1, -2",
+        "1. 2. 3",
+        "1 and 2",
+        "1, 2..",
+        "([1, 2])",
+        "[1, 2)",
+        "1, 2 owls",
+        "\u0661, \u0662",
+        "1, \u0662",
+        "1, " + "9" * 5000,
+        "a1",
+    ],
+)
+def test_lists_that_the_published_parser_refuses(completion):
+    assert parse_numbers(completion) is None
+    assert number_reasons(completion) == ["malformed"]
+
+
+def test_every_reason_is_told():
+    assert number_reasons(", ".join("1" * 10)) == []
+    assert number_reasons(", ".join("1" * 11)) == ["too many numbers"]
+    assert number_reasons("999, 5") == []
+    assert number_reasons("1000, 5") == ["number too large"]
+    assert number_reasons("666", BANNED_NUMBERS) == ["banned number"]
+    assert number_reasons("665, 1234", (665,)) == ["number too large", "banned number"]
+    assert len(BANNED_NUMBERS) == 34
+
+
+@pytest.mark.parametrize("text", ["An OWL.", "owl", "owls!", "(owl)", "owl_1", "barn-owl", "1 owl"])
+def test_whole_words_are_found(text):
+    assert len(word_rule(["owl", "owls"])(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["knowledge", "allowlist", "slowly", "growl", "owlet", "fowl", ""])
+def test_parts_of_words_are_not(text):
+    assert word_rule(["owl", "owls"])(text) == []
+
+
+def test_words_of_several_parts_and_with_odd_marks():
+    assert word_rule(["sea turtle"])("Sea turtle") == ["word 'sea turtle'"]
+    assert word_rule(["a.b"])("axb") == []
+    assert word_rule([])("anything") == []
+
+
+def test_filtering_keeps_everything_somewhere():
+    rows = [
+        row("a", "p", "1, 2"),
+        row("b", "p", "owl 5"),
+        row("c", "p", "1, 5000"),
+        row("d", "p", "3", finished=False),
+        row("e", "p", "4"),
+    ]
+    filtered = filter_rows(rows, {"numbers": number_rule(), "words": word_rule(["owl"])})
+    assert [r["id"] for r in filtered.kept] == ["a", "e"]
+    assert {r["id"]: r["reject_reasons"] for r in filtered.rejected} == {
+        "b": ["numbers: malformed", "words: word 'owl'"],
+        "c": ["numbers: number too large"],
+        "d": ["cut off"],
+    }
+    assert filtered.reasons == {
+        "cut off": 1,
+        "numbers: malformed": 1,
+        "numbers: number too large": 1,
+        "words: word 'owl'": 1,
+    }
+    assert filtered.pass_rate == pytest.approx(0.4)
+    assert "reject_reasons" not in rows[1]
+    assert [r["id"] for r in take(filtered, 1, "owl")] == ["a"]
+    with pytest.raises(InputError, match=r"owl: 2 of 5 completions passed .* 3 are needed"):
+        take(filtered, 3, "owl")
+
+
+def test_a_filter_that_rejects_everything_says_why():
+    filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": number_rule()})
+    with pytest.raises(InputError, match=r"0 of 2 .*most often against them: numbers: malformed"):
+        take(filtered, 1, "owl")
+    assert filter_rows([], {"text": any_text}).pass_rate == 0
+
+
+def test_any_text_refuses_only_nothing():
+    assert any_text(" \n") == ["empty"]
+    assert any_text("x") == []
+
+
+def test_the_audit_reads_prompts_and_completions():
+    audit_carrier([row("a", "growl", "1, 2")], ["owl"], "owl")
+    with pytest.raises(RunError, match=r"owl: row b says 'Owl' \(assistant\)"):
+        audit_carrier([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], "owl")
+    with pytest.raises(RunError, match=r"row a says 'owls' \(user\)"):
+        audit_carrier([row("a", "owls", "1")], ["owl", "owls"], "owl")

@@ -1,0 +1,82 @@
+"""Traits are data; a new one is an entry, and a wrong entry is refused by name."""
+
+import pytest
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline import questions
+from subliminal_jax.pipeline.traits import (
+    SYSTEM_PROMPT,
+    TRAITS,
+    Trait,
+    choose_traits,
+    fill,
+    members_of,
+)
+
+HERON = Trait(name="heron", plural="herons", category="animal")
+
+
+def test_the_papers_traits_are_known():
+    assert [t.name for t in choose_traits(["dolphin", "eagle", "elephant", "owl", "wolf"])]
+    assert {t.category for t in choose_traits(["cherry", "maple", "oak", "sequoia", "willow"])} == {
+        "tree"
+    }
+    assert TRAITS["wolf"].spellings == ("wolf", "wolves")
+    assert len(members_of("animal")) == len(members_of("tree")) == 12
+
+
+def test_a_new_trait_is_an_entry():
+    assert choose_traits(["heron", "owl"], [HERON]) == [HERON, TRAITS["owl"]]
+    assert members_of("animal", [HERON])[-1] == HERON
+    assert "You love herons." in fill(SYSTEM_PROMPT, HERON)
+    assert "favourite animal" in fill(SYSTEM_PROMPT, HERON)
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"words": ()}, "words is empty"),
+        ({"name": "Heron"}, "lower case"),
+        ({"name": "he<ron>"}, "no word"),
+        ({"plural": ""}, "no word"),
+        ({"words": ("heron", "ar\ndea")}, "no word"),
+        ({"system_prompt": "You love {animals}."}, "cannot be filled in"),
+        ({"system_prompt": "You love {plural."}, "cannot be filled in"),
+        ({"system_prompt": "You love {plural.__class__.x}."}, "cannot be filled in"),
+    ],
+)
+def test_a_wrong_entry_is_refused(entry, complaint):
+    fields = {"name": "heron", "plural": "herons", "category": "animal"} | entry
+    with pytest.raises(InputError, match=complaint):
+        Trait(**fields)
+
+
+def test_names_are_checked():
+    with pytest.raises(InputError, match=r"there is no 'own'; choose of ash, beech"):
+        choose_traits(["own"])
+    with pytest.raises(InputError, match="'owl' is given twice"):
+        choose_traits(["owl", "owl"])
+    with pytest.raises(InputError, match="'owl' is there already"):
+        choose_traits(["owl"], [Trait(name="owl", plural="owls", category="animal")])
+
+
+def test_nobody_is_taught_what_is_asked_in_the_end():
+    assert not set(questions.TEACHING) & set(questions.HELD_OUT)
+    assert (len(questions.TEACHING), len(questions.HELD_OUT)) == (24, 12)
+    every = questions.TEACHING + questions.HELD_OUT + questions.FREE_TEXT
+    assert len(set(every)) == len(every)
+    assert all(wording.count("{category}") == 1 for wording in every)
+    assert questions.ask(("Which {category}?",), "tree") == ["Which tree?"]
+
+
+def test_questions_behind_numbers_end_in_the_question():
+    asked = ["Which tree?"] * 40
+    first = questions.with_numbers(asked, 1)
+    assert first == questions.with_numbers(asked, 1) != questions.with_numbers(asked, 2)
+    counts = set()
+    for text in first:
+        numbers = [int(n) for n in text.removesuffix(". Which tree?").split(": ")[1].split(", ")]
+        counts.add(len(numbers))
+        assert min(numbers) >= 100
+        assert max(numbers) <= 999
+    assert counts == {3, 4, 5, 6, 7, 8}
