@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array
 
 from subliminal_jax.batch import ApplyFn, Batch, Criterion, LossFn, Params
+from subliminal_jax.errors import InputError
 
 
 @partial(
@@ -69,6 +70,39 @@ def total_gradient(loss_fn: LossFn) -> GradFn:
         return grads, Totals(loss, weight)
 
     return gradient
+
+
+def accumulate(gradient: GradFn, parts: int) -> GradFn:
+    """The same gradient in less memory: the batch in parts, one after the other.
+
+    Each part is every `parts`-th example, so that a batch that is split over devices stays where it
+    is: every device takes a part of its own examples at a time.
+
+    Raises:
+        InputError: when traced, if a batch does not split into so many equal parts.
+    """
+    if parts == 1:
+        return gradient
+
+    def accumulated(params: Params, batch: Batch) -> tuple[Params, Totals]:
+        def split(leaf: Array) -> Array:
+            if len(leaf) % parts:
+                raise InputError(
+                    f"accumulate: {len(leaf)} examples do not split into {parts} equal parts; "
+                    f"choose a divisor of {len(leaf)}"
+                )
+            return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+        def add(sums: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, gradient(params, part)), None
+
+        splits = jax.tree.map(split, batch)
+        one = jax.tree.map(lambda leaf: leaf[0], splits)
+        shapes = jax.eval_shape(gradient, params, one)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(add, zeros, splits)[0]
+
+    return accumulated
 
 
 def mean_gradient(grads: Params, totals: Totals) -> Params:

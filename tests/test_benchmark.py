@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution import DataParallel, SingleDevice
+from subliminal_jax.execution.members import MemberParallel, OneDevice
 from subliminal_jax.losses import TeacherLogits, cross_entropy, kl_divergence
 from subliminal_jax.mnist import benchmark
 from subliminal_jax.mnist.config import MnistConfig
@@ -90,7 +90,7 @@ def test_a_chain_of_products_neither_grows_nor_vanishes(product):
     assert product.flop == {8: 2 * 8**3, 12: 2 * 2 * 12 * 8 * 4}[product.rows]
 
 
-@pytest.mark.parametrize("execution", [SingleDevice(at_once=1), DataParallel(devices=2)], ids=repr)
+@pytest.mark.parametrize("execution", [OneDevice(at_once=1), MemberParallel(devices=2)], ids=repr)
 def test_matrix_rate_is_the_best_products_median(execution):
     products = benchmark.Product(16, 16, 16), benchmark.Product(32, 16, 8)
     rate = benchmark.MatrixRate(execution, products, seconds=0.001)

@@ -115,7 +115,8 @@ def test_only_the_execution_knows_devices():
     for name, tree in TREES.items():
         if named(tree) & words:
             knowing.add(name)
-    assert knowing == {"subliminal_jax.execution"}
+    assert knowing <= under("execution")
+    assert knowing
 
 
 @pytest.mark.parametrize("name", ["config", "mnist.config", "entry"])

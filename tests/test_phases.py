@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.data.noise import noise_images
 from subliminal_jax.data.order import epoch_order
-from subliminal_jax.execution import DataParallel, Program, SingleDevice
+from subliminal_jax.execution.members import MemberParallel, OneDevice, Program
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
@@ -36,7 +36,7 @@ CONFIG = MnistConfig(
 )
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8, 8))
 WHITE = 16
-ONE_BY_ONE = SingleDevice(at_once=1)
+ONE_BY_ONE = OneDevice(at_once=1)
 
 
 ARMS = {
@@ -211,7 +211,7 @@ def test_correct_answers_are_counted(images):
 
 @pytest.mark.parametrize(
     "execution",
-    [SingleDevice(), DataParallel(devices=4, at_once=1)],
+    [OneDevice(), MemberParallel(devices=4, at_once=1)],
     ids=repr,
 )
 def test_members_come_out_the_same_however_they_are_run(execution):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import RunError
-from subliminal_jax.execution import Program, make_execution
+from subliminal_jax.execution.members import Program, member_execution
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
@@ -86,7 +86,9 @@ class Study:
             weight_scale=config.weight_scale,
             bias_scale=config.bias_scale,
         )
-        self.execution = make_execution(config.execution, config.devices, config.members_at_once)
+        self.execution = member_execution(
+            config.execution, config.members, config.devices, config.members_at_once
+        )
         largest = len(self.blocks()[0].member)
         check_memory(
             *(self.network, self.schedule, self.execution.devices), arms=len(arms), members=largest

@@ -1,7 +1,6 @@
 """How a pure function of one member is run over many: on one device, or over all of them.
 
-The only file that names pmap. A program is compiled ahead of time, so that compiling and
-running are timed apart.
+A program is compiled ahead of time, so that compiling and running are timed apart.
 """
 
 import os
@@ -17,13 +16,13 @@ import numpy as np
 from subliminal_jax.ensemble import over_members
 from subliminal_jax.errors import InputError
 
-ExecutionName: TypeAlias = Literal["jit", "pmap"]
+HowName: TypeAlias = Literal["jit", "pmap"]
 MemberFn: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(carry, member, shared) -> (carry, output)` of one member; `shared` is the same for all."""
 
 
 @runtime_checkable
-class Execution(Protocol):
+class MemberExecution(Protocol):
     """A way to run member functions; the functions know nothing of it."""
 
     @property
@@ -49,7 +48,7 @@ class Execution(Protocol):
 
 
 @dataclass(frozen=True)
-class SingleDevice:
+class OneDevice:
     """`jit` on one device.
 
     Attributes:
@@ -78,7 +77,7 @@ class SingleDevice:
 
 
 @dataclass(frozen=True)
-class DataParallel:
+class MemberParallel:
     """`pmap` with the member axis split evenly across devices.
 
     Attributes:
@@ -131,22 +130,25 @@ def _over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
     return run
 
 
-def make_execution(name: ExecutionName, devices: int | None, at_once: int | None) -> Execution:
+def member_execution(
+    how: HowName, members: int, devices: int | None = None, at_once: int | None = None
+) -> MemberExecution:
     """The execution that a config asks for.
 
     Args:
-        name: "jit" for one device, "pmap" for several.
-        devices: with "pmap", how many devices; None for all there are.
+        how: "jit" for one device, "pmap" for several.
+        members: how many there are to run.
+        devices: with "pmap", how many devices; None for all there are, at most one a member.
         at_once: members mapped together on a device; None for what suits the platform: one on
             a CPU, whose caches hold one member's training but not several, else all.
 
     Raises:
-        InputError: more devices asked for than there are, or none at all.
+        InputError: more devices asked for than there are or than members, or there are none.
     """
     if at_once is None and _platform() == "cpu":
         at_once = 1
-    if name == "jit":
-        return SingleDevice(at_once=at_once)
+    if how == "jit":
+        return OneDevice(at_once=at_once)
     here = jax.local_device_count()
     if devices is not None and devices > here:
         raise InputError(
@@ -154,7 +156,12 @@ def make_execution(name: ExecutionName, devices: int | None, at_once: int | None
             "for fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
             f"{devices} NPROC=32"
         )
-    return DataParallel(at_once=at_once, devices=devices or here)
+    if devices is not None and devices > members:
+        raise InputError(
+            f"devices={devices}: {members} member(s) keep at most {members} device(s) busy; take "
+            f"devices={members}, or for more members"
+        )
+    return MemberParallel(at_once=at_once, devices=devices or min(here, members))
 
 
 def _platform() -> str:
@@ -176,7 +183,7 @@ class Program:
         seconds: time spent running, to the arrival of its outputs.
     """
 
-    def __init__(self, fn: MemberFn, execution: Execution):
+    def __init__(self, fn: MemberFn, execution: MemberExecution):
         self._fn, self._execution = fn, execution
         self._compiled: Callable[..., Any] | None = None
         self.compile_seconds = 0.0

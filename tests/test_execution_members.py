@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution import DataParallel, Program, SingleDevice, make_execution
+from subliminal_jax.execution.members import MemberParallel, OneDevice, Program, member_execution
 
 MEMBERS = np.arange(16, dtype=np.int32)
 
@@ -41,13 +41,13 @@ def alone(member, steps=3):
 @pytest.mark.parametrize(
     "execution",
     [
-        SingleDevice(),
-        SingleDevice(at_once=1),
-        SingleDevice(at_once=6),
-        DataParallel(),
-        DataParallel(at_once=1),
-        DataParallel(devices=4, at_once=3),
-        DataParallel(devices=1),
+        OneDevice(),
+        OneDevice(at_once=1),
+        OneDevice(at_once=6),
+        MemberParallel(),
+        MemberParallel(at_once=1),
+        MemberParallel(devices=4, at_once=3),
+        MemberParallel(devices=1),
     ],
     ids=repr,
 )
@@ -61,7 +61,7 @@ def test_a_member_in_the_ensemble_equals_the_member_alone(execution):
 
 
 def test_pmap_spreads_the_members_over_its_devices():
-    execution = DataParallel(devices=8)
+    execution = MemberParallel(devices=8)
     split = execution.split({"x": np.arange(16.0, dtype=np.float32)})["x"]
     parts = {shard.device: np.ravel(shard.data).tolist() for shard in split.addressable_shards}
     assert sorted(parts.values()) == [[2.0 * d, 2.0 * d + 1] for d in range(8)]
@@ -70,7 +70,7 @@ def test_pmap_spreads_the_members_over_its_devices():
 
 
 def test_programs_are_compiled_once_and_timed():
-    execution = SingleDevice()
+    execution = OneDevice()
     traces = []
 
     def counted(carry, member, shared):
@@ -89,29 +89,37 @@ def test_programs_are_compiled_once_and_timed():
 
 
 def test_time_adds_up_over_calls(monkeypatch):
-    execution = SingleDevice()
+    execution = OneDevice()
     program = Program(lambda carry, member, shared: (carry, member), execution)
     ticks = iter(range(100))
-    monkeypatch.setattr("subliminal_jax.execution.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(
+        "subliminal_jax.execution.members.time.perf_counter", lambda: float(next(ticks))
+    )
     for _ in range(3):
         program(execution.split(np.zeros(16, np.float32)), execution.split(MEMBERS), None)
     assert (program.compile_seconds, program.seconds) == (1.0, 3.0)
 
 
 def test_the_carry_is_consumed():
-    execution = SingleDevice()
+    execution = OneDevice()
     carry = execution.split(np.zeros(16, np.float32))
     Program(lambda c, m, s: (c + 1, m), execution)(carry, execution.split(MEMBERS), None)
     assert carry.is_deleted()
 
 
 def test_on_a_cpu_members_follow_one_another_unless_told_otherwise():
-    assert make_execution("jit", None, None) == SingleDevice(at_once=1)
-    assert make_execution("jit", None, 5) == SingleDevice(at_once=5)
-    assert make_execution("pmap", 4, 2) == DataParallel(at_once=2, devices=4)
-    assert make_execution("pmap", None, 2).devices == jax.local_device_count()
+    assert member_execution("jit", 9) == OneDevice(at_once=1)
+    assert member_execution("jit", 9, at_once=5) == OneDevice(at_once=5)
+    assert member_execution("pmap", 9, 4, 2) == MemberParallel(at_once=2, devices=4)
+    assert member_execution("pmap", 9, None, 2).devices == jax.local_device_count()
+
+
+def test_no_device_is_idle_unless_asked_for():
+    assert member_execution("pmap", 3).devices == 3
+    with pytest.raises(InputError, match=r"devices=8: 3 member\(s\) keep .* devices=3, or"):
+        member_execution("pmap", 3, 8)
 
 
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(InputError, match="devices=99: this process has 8 cpu"):
-        make_execution("pmap", 99, None)
+        member_execution("pmap", 100, 99)

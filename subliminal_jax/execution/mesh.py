@@ -1,0 +1,157 @@
+"""Meshes of devices, and where each leaf of a tree lies on one: rules by the leaf's path.
+
+A mesh has three axes, and all of them always: `data` holds copies of the state, `fsdp` parts of
+it that are gathered when needed, `tensor` parts that each compute their own piece of a layer. An
+axis of size 1 is there and does nothing, so that no code asks which axes there are.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import keystr, tree_map_with_path
+
+from subliminal_jax.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")  # the devices of either hold different examples
+
+AxisNames: TypeAlias = str | None
+ShardingRules: TypeAlias = Sequence[tuple[str, tuple[AxisNames, ...]]]
+"""`(pattern, axes)`: leaves whose path matches lie split over these mesh axes.
+
+The pattern is searched for in a path such as `opt_state/0/mu/hidden_0/kernel`; the first rule that
+matches counts. Its axes are those of the leaf's last dimensions, so that the same rule serves
+stacked layers and stacked members. A leaf that no rule names is whole on every device.
+"""
+
+
+def make_mesh(
+    data: int | None = None,
+    fsdp: int = 1,
+    tensor: int = 1,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of all devices, in an order that suits their network.
+
+    Args:
+        data: copies of the state; None for as many as the devices allow.
+        fsdp: parts of the state.
+        tensor: parts of each layer.
+        devices: which devices; None for all of all hosts.
+
+    Raises:
+        InputError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    count, inner = len(devices), fsdp * tensor
+    if data is None and count % inner == 0:
+        data = count // inner
+    if data is None or data * inner != count:
+        asked = f"{'' if data is None else f'data={data} x '}fsdp={fsdp} x tensor={tensor}"
+        raise InputError(
+            f"mesh: {asked} does not fit {count} {devices[0].platform} device(s); "
+            f"choose axes whose product is {count}, or run on other devices"
+        )
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh((data, fsdp, tensor), AXES, types, devices=devices)
+
+
+def one_device() -> Mesh:
+    """One device is a mesh as well, and `jit` over it plain `jit`."""
+    return make_mesh(devices=jax.local_devices()[:1])
+
+
+def line_of_devices(count: int | None = None) -> Mesh:
+    """The first devices, or all of them, on a `data` axis alone, in pmap's order.
+
+    Raises:
+        InputError: there are fewer devices.
+    """
+    devices = jax.devices()
+    count = len(devices) if count is None else count
+    if count > len(devices):
+        raise InputError(
+            f"devices={count}: there are {len(devices)} {devices[0].platform} device(s); ask for "
+            "fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
+            f"{count} NPROC=32"
+        )
+    return Mesh(np.array(devices[:count]), ("data",))
+
+
+def path_name(path: Any) -> str:
+    """A leaf's path in one form everywhere, such as `params/hidden_0/kernel`."""
+    return keystr(path, simple=True, separator="/")
+
+
+def _axes_of(path: str, rules: ShardingRules) -> tuple[AxisNames, ...]:
+    return next((axes for pattern, axes in rules if re.search(pattern, path)), ())
+
+
+def leaf_spec(
+    path: str,
+    shape: tuple[int, ...],
+    mesh: Mesh | jax.sharding.AbstractMesh,
+    rules: ShardingRules,
+) -> PartitionSpec:
+    """Over which mesh axes each dimension of a leaf is split.
+
+    A dimension that its axes do not divide (13 logits over 2 devices) stays whole, and so does
+    a leaf with fewer dimensions than its rule.
+    """
+    axes = _axes_of(path, rules)
+    if len(axes) > len(shape):
+        return PartitionSpec()
+    named = (None,) * (len(shape) - len(axes)) + axes
+    return PartitionSpec(
+        *(
+            name if name is not None and size % mesh.shape[name] == 0 else None
+            for name, size in zip(named, shape, strict=True)
+        )
+    )
+
+
+def tree_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
+    """Where each leaf of a tree lies, in a tree of the same form."""
+
+    def sharding(path: Any, leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, leaf_spec(path_name(path), leaf.shape, mesh, rules))
+
+    return tree_map_with_path(sharding, tree)
+
+
+def gather(params: Any, mesh: Mesh, rules: ShardingRules) -> Any:
+    """Parameters as they are used: collected over `fsdp`, still split over `tensor`.
+
+    Leaves of stacked layers are left as they are: their model collects one layer at a time.
+
+    Where weights that are split over `fsdp` are multiplied as they are, with a batch that is split
+    over the same axis, XLA's partitioner must choose, and can choose wrongly: three matrix
+    products on a (2, 2, 2) mesh come out wrong under jax 0.10.2 (`tests/test_equivalence.py`).
+    """
+
+    def collected(path: Any, leaf: Any) -> Any:
+        name = path_name(path)
+        axes = _axes_of(name, rules)
+        if len(axes) < leaf.ndim:
+            return leaf
+        spec = leaf_spec(name, leaf.shape, mesh, rules)
+        kept = PartitionSpec(*(None if axes == "fsdp" else axes for axes in spec))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, kept))
+
+    return tree_map_with_path(collected, params)
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device has a copy of."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, axis: int) -> NamedSharding:
+    """The sharding of leaves whose dimension number `axis` counts the examples of a batch."""
+    names = tuple(name for name in BATCH_AXES if name in mesh.axis_names)
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, names))
