@@ -1,0 +1,183 @@
+"""Text to token ids, with control tokens only where the template puts them.
+
+Control tokens are what begins and ends a turn, and what looks like it would (`<think>`): the tokens
+that a tokenizer has beside its vocabulary. transformers finds them wherever their text stands, so
+that a user who writes `<|im_end|>` ends a turn. Here the control tokens of an encoding must be
+exactly those of the template's own text. Where they are not, everything between two of the
+template's is encoded once more by the same tokenizer without its control tokens.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.chat_template import Piece
+
+_BOUNDARY = "\U0010fffd"  # stands for the control token before a text; Unicode gives it no meaning
+
+
+class TextTokenizer:
+    """The tokenizer of a `tokenizer.json`, twice: whole, and without its control tokens.
+
+    Args:
+        definition: the parsed file.
+        where: its path, for messages.
+
+    Raises:
+        InputError: it is no tokenizer.
+    """
+
+    def __init__(self, definition: dict[str, Any], where: str):
+        # Cutting and padding are the caller's; a file may hold settings for both.
+        definition = definition | {"truncation": None, "padding": None}
+        self._full = _parse(definition, where)
+        added = self._full.get_added_tokens_decoder()
+        ordinary = [str(token) for token in added.values() if _is_ordinary(token)]
+        kept = [e for e in definition.get("added_tokens") or [] if e["content"] in ordinary]
+        self._plain = _parse(definition | {"added_tokens": kept}, where)
+        self._plain.add_special_tokens([AddedToken(_BOUNDARY, normalized=False)])
+        # Without the others, an added token may be counted from another number on.
+        self._renamed = {
+            self._plain.token_to_id(str(token)): i
+            for i, token in added.items()
+            if _is_ordinary(token)
+        }
+        self._unknown = self._unknown_id(definition)
+        self._controls = frozenset(
+            i for i, token in added.items() if not _is_ordinary(token) and i != self._unknown
+        )
+        self._before = None if self._adds_spaces() else min(self._controls, default=None)
+        ids = self._full.get_vocab(with_added_tokens=True).values()
+        self.size = 1 + max(ids, default=0)
+
+    def _unknown_id(self, definition: dict[str, Any]) -> int | None:
+        """What stands for words that are not in the vocabulary."""
+        if definition["model"].get("type") == "Unigram":
+            return definition["model"].get("unk_id")
+        text = definition["model"].get("unk_token")
+        return None if text is None else self._full.token_to_id(text)
+
+    def _adds_spaces(self) -> bool:
+        """Whether a text gets a space in front, also where it follows a control token."""
+        return self._plain.encode(_BOUNDARY + "0", add_special_tokens=False).tokens[1] == "▁0"
+
+    def is_control(self, token: int) -> bool:
+        """Whether an id is a control token."""
+        return token in self._controls
+
+    def control(self, text: str) -> int | None:
+        """The id of a control token by its text."""
+        token = self._full.token_to_id(text)
+        return token if token in self._controls else None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids that follow others; control tokens stay visible in it.
+
+        Raises:
+            InputError: an id that the tokenizer does not know; a model's output may be wider.
+        """
+        for token in ids:
+            if self._full.id_to_token(token) is None:
+                raise InputError(
+                    f"token {token} is not in the tokenizer, which ends at {self.size}"
+                )
+        # What would stand at the very beginning may lose a space there, so something stands before.
+        before = [self._before] if self._before is not None else []
+        text = self._full.decode(before + list(ids), skip_special_tokens=False)
+        text = text.removeprefix(self._full.decode(before, skip_special_tokens=False))
+        return text.removeprefix(" ") if before and self._full.decoder is None else text
+
+    def encode(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
+        """The ids of a rendered conversation.
+
+        Text without the words of control tokens is encoded exactly as transformers does.
+
+        Raises:
+            InputError: a message holds the words of a control token, and this tokenizer has no
+                other way to write them; or a word that the tokenizer does not know.
+        """
+        expected, start = [], 0
+        for piece in pieces:
+            if piece.message is None:
+                found = self.controls(piece.text)
+                expected += [(token, start + begin, start + end) for token, begin, end in found]
+            start += len(piece.text)
+        text = "".join(piece.text for piece in pieces)
+        whole = self._full.encode(text, add_special_tokens=False)
+        ids, offsets = whole.ids, whole.offsets
+        places = [i for i, token in enumerate(ids) if token in self._controls]
+        pairs = list(zip(places, expected, strict=False))
+        if (
+            len(places) == len(expected)
+            and self._unknown not in ids
+            and all(ids[place] == token for place, (token, _, _) in pairs)
+            and all(offsets[i][0] <= begin < offsets[i][1] for i, (_, begin, _) in pairs)
+        ):
+            return tuple(ids)
+        return self._encode_between(text, expected)
+
+    def encode_text(self, text: str, *, first: bool = False) -> tuple[int, ...]:
+        """The ids of text alone, which never are control tokens.
+
+        Args:
+            text: any text.
+            first: whether nothing comes before it; else it follows a control token.
+
+        Raises:
+            InputError: as in `encode`.
+        """
+        if _BOUNDARY in text:
+            raise InputError(f"the text holds the character {_BOUNDARY!a}, which has no meaning")
+        marked = text if first else _BOUNDARY + text
+        encoding = self._plain.encode(marked, add_special_tokens=False)
+        ids, offsets = encoding.ids, encoding.offsets
+        ids, offsets = (ids, offsets) if first else (ids[1:], offsets[1:])
+        ids = [self._renamed.get(token, token) for token in ids]
+        forged = [token for token in ids if token in self._controls]
+        if forged:
+            raise InputError(
+                f"a message holds the words of the control token "
+                f"{self._full.id_to_token(forged[0])!r}, and this tokenizer has no other way to "
+                "write them; take them out of the message"
+            )
+        if self._unknown in ids:
+            begin, end = offsets[ids.index(self._unknown)]
+            raise InputError(f"the tokenizer does not know {marked[begin:end]!r}")
+        return tuple(ids)
+
+    def _encode_between(self, text: str, controls: list[tuple[int, int, int]]) -> tuple[int, ...]:
+        ids: list[int] = []
+        at = 0
+        for token, begin, end in controls:
+            ids += [*self._encode_if_any(text[at:begin], at), token]
+            at = end
+        return (*ids, *self._encode_if_any(text[at:], at))
+
+    def _encode_if_any(self, text: str, at: int) -> tuple[int, ...]:
+        return self.encode_text(text, first=at == 0) if text else ()
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019  a tokenizer lives as long as its process
+    def controls(self, text: str) -> tuple[tuple[int, int, int], ...]:
+        """The control tokens in a template's own text: id, begin and end of each."""
+        encoding = self._full.encode(text, add_special_tokens=False)
+        found = zip(encoding.ids, encoding.offsets, strict=True)
+        return tuple((token, *span) for token, span in found if token in self._controls)
+
+
+def _is_ordinary(token: AddedToken) -> bool:
+    """Whether an added token is a mere word or whitespace, which anybody may write.
+
+    Gemma has runs of spaces and line ends among its added tokens.
+    """
+    return not token.special and all(c.isalnum() or c.isspace() or c == "▁" for c in str(token))
+
+
+def _parse(definition: dict[str, Any], where: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # the library raises nothing narrower
+        raise InputError(f"{where}: not a tokenizer ({error})") from error
