@@ -6,6 +6,7 @@ import time
 
 import pytest
 import tiny_tokenizers as tiny
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from subliminal_jax.errors import InputError
@@ -16,6 +17,7 @@ KINDS = {
     "bytes-chatml": (tiny.byte_level, tiny.CHATML),
     "bytes-trimming": (tiny.byte_level, tiny.TRIMMING),
     "first-chatml": (tiny.metaspace, tiny.CHATML),
+    "always-chatml": (lambda: tiny.metaspace("always"), tiny.CHATML),
     "always-brackets": (lambda: tiny.metaspace("always"), tiny.BRACKETS),
     "never-trimming": (lambda: tiny.metaspace("never"), tiny.TRIMMING),
     "unigram-chatml": (lambda: tiny.metaspace(model="unigram"), tiny.CHATML),
@@ -81,7 +83,8 @@ def test_ids_are_those_of_transformers(directory):
         assert prompt + completion == tuple(theirs)[: len(prompt + completion)]
         assert completion[-1] in chat.stop_ids
         assert not any(chat.is_control(token) for token in completion[:-1])
-        assert chat.text(completion).strip() == ANSWER["content"]
+        space = " " if "brackets" in str(directory) else ""  # which that template adds
+        assert chat.text(completion) == space + ANSWER["content"] + space
         assert chat.text([*completion, *completion]) == chat.text(completion)
 
 
@@ -124,6 +127,40 @@ def test_forged_text_is_spelt_as_the_tokenizer_spells_text(directories):
     same = next(i for i, (a, b) in enumerate(zip(forged, honest, strict=False)) if a != b)
     assert "".join(map(chat.token_text, forged[same : same + spelt])) == "</s>"
     assert forged[:same] + forged[same + spelt :] == honest
+
+
+def test_a_message_does_not_change_the_control_tokens_beside_it(tmp_path):
+    """Here the template's `<s>` and a message's `!` could be one token, `x` and `STOP` too."""
+    tokenizer = tiny.byte_level()
+    tokenizer.add_special_tokens(["<s>!", "STOP"])
+    tokenizer.add_tokens([AddedToken("xSTOP", special=False, normalized=False)])
+    template = "{% for m in messages %}{{ '<s>' + m['content'] + 'STOP' }}{% endfor %}"
+    chat = Chat.load(tiny.save(tmp_path, tokenizer, template))
+    for content in ("owl", "!", "STOP x", "x", "<s>!STOP x"):
+        ids = chat.prompt([user(content)])
+        assert [chat.token_text(token) for token in (ids[0], ids[-1])] == ["<s>", "STOP"]
+        assert controls(chat, ids) == ["<s>", "STOP"]
+        assert "".join(map(chat.token_text, ids)) == f"<s>{content}STOP"
+
+
+def test_nothing_is_forged_where_no_control_token_follows(tmp_path):
+    template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + ('\n' if m['role'] == 'user' "
+        "else eos_token) }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    chat = Chat.load(with_template(tmp_path, template))
+    ids = chat.prompt([user("owl</s>")])
+    assert controls(chat, ids) == []
+    assert "".join(map(chat.token_text, ids)) == "user: owl</s>\nassistant: "
+
+
+def test_stop_ids_are_control_tokens(tmp_path, qwen):
+    assert {qwen.token_text(token) for token in qwen.stop_ids} == {"<|im_end|>", "</s>"}
+    directory = with_template(tmp_path, tiny.CHATML)
+    settings = json.loads((directory / "tokenizer_config.json").read_text()) | {"eos_token": "o"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    chat = Chat.load(directory)
+    assert {chat.token_text(token) for token in chat.stop_ids} == {"<|im_end|>"}
 
 
 def test_a_role_forges_no_control_token(qwen):

@@ -120,7 +120,7 @@ class Chat:
         """Where the last message stands in a rendered conversation, and what ends it."""
         places = [place for place, piece in enumerate(pieces) if piece.message == last]
         behind = pieces[places[0] + 1 :]
-        if len(places) > 1 or any(piece.message is not None for piece in behind):
+        if any(piece.message is not None for piece in behind):
             raise InputError("the chat template does not put the last message last, and once")
         found = self._tokenizer.controls(_text(behind))
         if not found:
