@@ -30,9 +30,9 @@ SMALL = DecoderConfig(
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, 9))
 
 
-init, apply, unembed, extend = (
+init, apply, unembed, start, extend = (
     quick_jit(fn, static_argnums=0)
-    for fn in (decoder.init, decoder.apply, decoder.unembed, decoder.extend)
+    for fn in (decoder.init, decoder.apply, decoder.unembed, decoder.start, decoder.extend)
 )
 
 
@@ -117,6 +117,15 @@ def test_the_cache_gives_the_same_logits(params):
     assert_allclose(jnp.concatenate([second[1], third[1]]), expected[1], atol=2e-5)
 
 
+def test_a_start_forgets_what_was(params):
+    expected, fresh = through_cache(params, init_cache(SMALL, 2, 12), TOKENS)
+    mask = jnp.ones_like(TOKENS, bool)
+    for _ in range(2):
+        hidden, fresh = start(SMALL, params, jnp.asarray(TOKENS), fresh, mask)
+        assert fresh.lengths.tolist() == [9, 9]
+        assert_allclose(unembed(SMALL, params, hidden), expected, atol=2e-5)
+
+
 def test_rows_of_a_cache_are_taken_and_replaced(params):
     _, prompt = through_cache(params, init_cache(SMALL, 1, 4), TOKENS[:1, :4])
     cache = init_cache(SMALL, 3, 9)
@@ -132,6 +141,7 @@ def test_rows_of_a_cache_are_taken_and_replaced(params):
 
 def test_a_full_row_stores_no_more(params):
     _, full = through_cache(params, init_cache(SMALL, 2, 4), TOKENS[:, :4])
+    assert np.abs(full.keys[:, :, :, 3]).min() > 0
     _, more = through_cache(params, full, TOKENS[:, 4:5])
     assert_allclose(more.keys, full.keys)
 

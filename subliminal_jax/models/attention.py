@@ -1,5 +1,7 @@
 """Attention: who sees whom, and the weighted mean itself."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -32,9 +34,9 @@ def visible(
 def attend(
     config: DecoderConfig,
     queries: Float[Array, "b t n d"],
-    keys: Float[Array, "b s k d"],
-    values: Float[Array, "b s k d"],
-    mask: Bool[Array, "b t s"],
+    keys: Float[Array, "b t k d"],
+    values: Float[Array, "b t k d"],
+    mask: Bool[Array, "b t t"],
 ) -> Float[Array, "b t n d"]:
     """Softmax attention, query heads in groups of `heads / kv_heads` on each key head.
 
@@ -43,7 +45,7 @@ def attend(
     implementation = config.compute.attention
     if implementation == "plain" or config.attention_softcap is not None:
         return plain_attention(
-            queries, keys, values, mask, scale=config.scale, softcap=config.attention_softcap
+            config, queries, [(keys.swapaxes(1, 2), values.swapaxes(1, 2), mask)]
         )
     return jax.nn.dot_product_attention(
         queries,
@@ -56,22 +58,34 @@ def attend(
 
 
 def plain_attention(
+    config: DecoderConfig,
     queries: Float[Array, "b t n d"],
-    keys: Float[Array, "b s k d"],
-    values: Float[Array, "b s k d"],
-    mask: Bool[Array, "b t s"],
-    *,
-    scale: float,
-    softcap: float | None,
+    seen: Sequence[tuple[Float[Array, "b k _ d"], Float[Array, "b k _ d"], Bool[Array, "b t _"]]],
 ) -> Float[Array, "b t n d"]:
-    """The formula: `softmax(cap(scale * q k)) v`, logits and softmax in float32."""
+    """The formula: `softmax(cap(scale * q k)) v`, logits and softmax in float32.
+
+    Args:
+        config: the model, for scale and cap.
+        queries: of all query heads.
+        seen: keys, values and which of them each query sees. There is one softmax over all
+            entries; that they need not be one array spares a copy of the cache.
+    """
     batch, length, heads, dim = queries.shape
-    grouped = queries.reshape(batch, length, keys.shape[2], -1, dim)
-    logits = scale * jnp.einsum(
-        "btkgd,bskd->bkgts", grouped, keys, preferred_element_type=jnp.float32
-    )
-    if softcap is not None:
-        logits = softcap * jnp.tanh(logits / softcap)
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None], logits, EXCLUDED), axis=-1)
-    means = jnp.einsum("bkgts,bskd->btkgd", weights.astype(values.dtype), values)
+    grouped = queries.reshape(batch, length, seen[0][0].shape[1], -1, dim)
+    logits = [_logits(config, grouped, keys, mask) for keys, _, mask in seen]
+    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1)
+    means, start = jnp.zeros((), queries.dtype), 0
+    for _, values, mask in seen:
+        part = weights[..., start : start + mask.shape[-1]].astype(values.dtype)
+        means += jnp.einsum("bkgts,bksd->btkgd", part, values)
+        start += mask.shape[-1]
     return means.reshape(batch, length, heads, dim)
+
+
+def _logits(config: DecoderConfig, queries: Array, keys: Array, mask: Array) -> Array:
+    logits = config.scale * jnp.einsum(
+        "btkgd,bksd->bkgts", queries, keys, preferred_element_type=jnp.float32
+    )
+    if config.attention_softcap is not None:
+        logits = config.attention_softcap * jnp.tanh(logits / config.attention_softcap)
+    return jnp.where(mask[:, None, None], logits, EXCLUDED)

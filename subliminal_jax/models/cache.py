@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.decoder_config import DecoderConfig
 
@@ -25,13 +25,18 @@ class Cache:
     """What each row has read.
 
     Attributes:
-        keys, values: `[layers, B, slots, kv_heads, head_dim]`; keys are rotated already.
+        keys, values: `[layers, B, kv_heads, slots, head_dim]`; keys are rotated already.
         lengths: how many tokens each row has read, `[B]`; 0 empties a row.
     """
 
     keys: Any
     values: Any
     lengths: Any
+
+    @property
+    def slots(self) -> int:
+        """How many tokens a row has room for."""
+        return self.keys.shape[3]
 
 
 def init_cache(
@@ -45,7 +50,7 @@ def init_cache(
         length: slots in a row.
         dtype: of keys and values; None for `config.compute.dtype`.
     """
-    shape = (config.layers, batch, length, config.kv_heads, config.head_dim)
+    shape = (config.layers, batch, config.kv_heads, length, config.head_dim)
     dtype = config.compute.dtype if dtype is None else dtype
     return Cache(
         keys=jnp.zeros(shape, dtype),
@@ -70,11 +75,34 @@ def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
     This is how waiting prompts, read on their own, replace rows that are done. A row number
     outside the cache is passed over.
     """
-    slots = new.keys.shape[2]
+    slots = new.keys.shape[3]
     return Cache(
-        keys=cache.keys.at[:, rows, :slots].set(new.keys.astype(cache.keys.dtype), mode="drop"),
-        values=cache.values.at[:, rows, :slots].set(
-            new.values.astype(cache.values.dtype), mode="drop"
-        ),
+        keys=cache.keys.at[:, rows, :, :slots].set(new.keys, mode="drop"),
+        values=cache.values.at[:, rows, :, :slots].set(new.values, mode="drop"),
         lengths=cache.lengths.at[rows].set(new.lengths, mode="drop"),
     )
+
+
+def append(
+    cache: Cache,
+    keys: Float[Array, "layers b k t d"],
+    values: Float[Array, "layers b k t d"],
+    mask: Bool[Array, "b t"],
+) -> Cache:
+    """The cache after some more tokens; those that `mask` leaves out are not stored.
+
+    A token for which its row has no slot left is not stored either.
+    """
+    slots = jnp.where(mask, next_positions(cache, mask), cache.slots)
+    rows, heads = jnp.arange(keys.shape[1])[:, None, None], jnp.arange(keys.shape[2])[:, None]
+    at = (slice(None), rows, heads[None], slots[:, None])
+    return Cache(
+        keys=cache.keys.at[at].set(keys.astype(cache.keys.dtype), mode="drop"),
+        values=cache.values.at[at].set(values.astype(cache.values.dtype), mode="drop"),
+        lengths=cache.lengths + jnp.sum(mask, axis=1),
+    )
+
+
+def next_positions(cache: Cache, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
+    """The positions of tokens that follow; of a token left out, that of the one before it."""
+    return cache.lengths[:, None] + jnp.cumsum(mask, axis=1) - 1

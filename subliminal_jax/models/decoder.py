@@ -5,6 +5,7 @@ k key heads or kinds of layers, d head dimension.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.models.attention import visible
-from subliminal_jax.models.cache import Cache
+from subliminal_jax.models.cache import Cache, append, next_positions
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.decoder_layers import ADAPTER, Decoder, Places
 from subliminal_jax.models.rope import rotations
@@ -28,7 +29,7 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
     """
     tokens = jnp.zeros((1, 1), jnp.int32)
     places = _places(config, tokens, visible(config.kinds, tokens, tokens, tokens[:, None] == 0))
-    return Decoder(config).init(key, tokens, tokens, places, None)["params"]
+    return Decoder(config).init(key, tokens, tokens, places)["params"]
 
 
 def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
@@ -60,7 +61,7 @@ def hidden_states(
     same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] != 0)
     index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     places = _places(config, positions, visible(config.kinds, index, index, same))
-    hidden, _ = _decoder(config, params, adapter)(tokens, positions, places, None)
+    hidden, _ = _decoder(config, params, adapter)(tokens, positions, places)
     return hidden
 
 
@@ -90,6 +91,28 @@ def apply(
     return unembed(config, params, hidden_states(config, params, tokens, segments, adapter))
 
 
+def start(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    cache: Cache,
+    mask: Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> tuple[Float[Array, "b t e"], Cache]:
+    """As `extend`, of rows that have read nothing yet: their slots are written and not read.
+
+    What the cache held before is forgotten.
+    """
+    mask = jnp.ones_like(tokens, bool) if mask is None else mask
+    cache = replace(cache, lengths=jnp.zeros_like(cache.lengths))
+    positions = next_positions(cache, mask)
+    places = _places(config, positions, _among_new(config, mask))
+    hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
+        tokens, jnp.maximum(positions, 0), places
+    )
+    return hidden, append(cache, keys, values, mask)
+
+
 def extend(
     config: DecoderConfig,
     params: Params,
@@ -110,28 +133,33 @@ def extend(
         adapter: as in `hidden_states`.
     """
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
-    positions = cache.lengths[:, None] + jnp.cumsum(mask, axis=1) - 1
-    lengths = cache.lengths + jnp.sum(mask, axis=1)
-    capacity = cache.keys.shape[2]
-    slots = jnp.broadcast_to(jnp.arange(capacity), (tokens.shape[0], capacity))
-    stored = slots[:, None, :] < lengths[:, None, None]
-    places = _places(config, positions, visible(config.kinds, positions, slots, stored))
-    places = places._replace(slots=jnp.where(mask, positions, capacity))
-    hidden, (keys, values) = _decoder(config, params, adapter)(
+    positions = next_positions(cache, mask)
+    slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
+    filled = (slots < cache.lengths[:, None])[:, None]
+    stored = visible(config.kinds, positions, slots, filled)
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=stored)
+    hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
         tokens, jnp.maximum(positions, 0), places, (cache.keys, cache.values)
     )
-    return hidden, Cache(keys=keys, values=values, lengths=lengths)
+    return hidden, append(cache, keys, values, mask)
+
+
+def _among_new(config: DecoderConfig, mask: Bool[Array, "b t"]) -> Bool[Array, "k b t t"]:
+    order = jnp.cumsum(mask, axis=1)
+    return visible(config.kinds, order, order, mask[:, None])
 
 
 def _places(
     config: DecoderConfig, positions: Int[Array, "b t"], mask: Bool[Array, "k b t s"]
 ) -> Places:
     if config.learned_positions:
-        return Places(None, None, mask, None)
+        return Places(None, None, mask)
     cos, sin = rotations(config.kinds, config.head_dim, positions)
-    return Places(cos, sin, mask, None)
+    return Places(cos, sin, mask)
 
 
-def _decoder(config: DecoderConfig, params: Params, adapter: Params | None) -> Any:
+def _decoder(
+    config: DecoderConfig, params: Params, adapter: Params | None, keep: bool = False
+) -> Any:
     variables = {"params": params} if adapter is None else {"params": params, ADAPTER: adapter}
-    return partial(Decoder(config).apply, variables)
+    return partial(Decoder(config, keep).apply, variables)

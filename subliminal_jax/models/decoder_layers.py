@@ -1,18 +1,21 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from subliminal_jax.models.attention import attend
+from subliminal_jax.models.attention import attend, plain_attention
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.rope import rotate
 
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.lora`."""
+
+KeysValues: TypeAlias = tuple[Array, ...] | None
+"""Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first."""
 
 
 class Places(NamedTuple):
@@ -20,14 +23,18 @@ class Places(NamedTuple):
 
     Attributes:
         cos, sin: rotations, `[kinds, B, T, head_dim / 2]`; None where positions are learned.
-        mask: which keys a token sees, `[kinds, B, T, S]`.
-        slots: where in the cache a token's key and value go, `[B, T]`; None without a cache.
+        mask: which of these tokens a token sees, `[kinds, B, T, T]`.
+        stored: which of the stored tokens a token sees, `[kinds, B, T, S]`; None without any.
     """
 
     cos: Float[Array, "k b t half"] | None
     sin: Float[Array, "k b t half"] | None
-    mask: Bool[Array, "k b t s"]
-    slots: Int[Array, "b t"] | None
+    mask: Bool[Array, "k b t t"]
+    stored: Bool[Array, "k b t s"] | None = None
+
+    def of(self, kind: Int[Array, ""]) -> "Places":
+        """Those of one kind of layer, without the leading axis."""
+        return Places(*(None if leaf is None else leaf[kind] for leaf in self))
 
 
 class Projection(nn.Module):
@@ -83,8 +90,12 @@ class Attention(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, places: Places, stored: Any) -> tuple[Array, Any]:
-        """The output and, where there was a cache, the keys and values with these tokens'."""
+    def __call__(self, x: Array, places: Places, stored: KeysValues) -> tuple[Array, KeysValues]:
+        """The output, and these tokens' keys and values `[B, kv_heads, T, head_dim]`.
+
+        Stored keys and values are only read: what is new is written by the caller, for all
+        layers at once, so that no layer copies its part of the cache.
+        """
         config = self.config
         queries = self._heads(x, "query", config.heads)
         keys = self._heads(x, "key", config.kv_heads)
@@ -92,18 +103,14 @@ class Attention(nn.Module):
         if places.cos is not None and places.sin is not None:
             queries = rotate(queries, places.cos, places.sin)
             keys = rotate(keys, places.cos, places.sin)
-        if stored is not None:
-            rows = jnp.arange(x.shape[0])[:, None]
-            old_keys, old_values = stored
-            keys = old_keys.at[rows, places.slots].set(keys.astype(old_keys.dtype), mode="drop")
-            values = old_values.at[rows, places.slots].set(
-                values.astype(old_values.dtype), mode="drop"
-            )
-            stored = (keys, values)
-        means = attend(
-            config, queries, keys.astype(x.dtype), values.astype(x.dtype), places.mask
-        ).reshape(*x.shape[:2], -1)
-        return Projection(config, config.width, config.output_bias, name="output")(means), stored
+        new = (keys.swapaxes(1, 2), values.swapaxes(1, 2))
+        if stored is None or places.stored is None:
+            means = attend(config, queries, keys, values, places.mask)
+        else:
+            old = tuple(leaf.astype(x.dtype) for leaf in stored)
+            means = plain_attention(config, queries, [(*old, places.stored), (*new, places.mask)])
+        means = means.reshape(*x.shape[:2], -1)
+        return Projection(config, config.width, config.output_bias, name="output")(means), new
 
     def _heads(self, x: Array, name: str, heads: int) -> Array:
         config = self.config
@@ -144,33 +151,34 @@ class Layer(nn.Module):
     """One layer; `kind` picks its row of `places`."""
 
     config: DecoderConfig
+    keep: bool
 
     @nn.compact
-    def __call__(self, x: Array, kind: Array, stored: Any, places: Places) -> tuple[Array, Any]:
-        """The residual stream after this layer, and its cache."""
+    def __call__(
+        self, x: Array, kind: Array, stored: KeysValues, places: Places
+    ) -> tuple[Array, KeysValues]:
+        """The residual stream after this layer, and the new keys and values where asked for."""
         config = self.config
-        here = places._replace(
-            cos=None if places.cos is None else places.cos[kind],
-            sin=None if places.sin is None else places.sin[kind],
-            mask=places.mask[kind],
-        )
         y = Norm(config, name="attention_norm")(x) if config.norm_before else x
-        y, stored = Attention(config, name="attention")(y, here, stored)
+        y, new = Attention(config, name="attention")(y, places.of(kind), stored)
         x += Norm(config, name="attention_after")(y) if config.norm_after else y
         y = Norm(config, name="mlp_norm")(x) if config.norm_before else x
         y = Mlp(config, name="mlp")(y)
         x += Norm(config, name="mlp_after")(y) if config.norm_after else y
-        return x, stored
+        return x, new if self.keep else None
 
 
 class Decoder(nn.Module):
-    """Embedding, all layers in one scan, final norm."""
+    """Embedding, all layers in one scan, final norm; `keep` gives keys and values too."""
 
     config: DecoderConfig
+    keep: bool = False
 
     @nn.compact
-    def __call__(self, tokens: Array, positions: Array, places: Places, stored: Any):
-        """The final hidden states `[B, T, width]`, and the cache's keys and values."""
+    def __call__(
+        self, tokens: Array, positions: Array, places: Places, stored: KeysValues = None
+    ) -> tuple[Array, KeysValues]:
+        """The final hidden states `[B, T, width]`, and all layers' new keys and values."""
         config = self.config
         dtype = config.compute.dtype
         init = nn.initializers.normal(config.initial_std)
@@ -189,5 +197,5 @@ class Decoder(nn.Module):
             length=config.layers,
         )
         kinds = jnp.asarray(config.layer_kinds, jnp.int32)
-        x, stored = scanned(config, name="layers")(x, kinds, stored, places)
-        return Norm(config, name="norm")(x), stored
+        x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
+        return Norm(config, name="norm")(x), new
