@@ -14,7 +14,7 @@ from subliminal_jax.models.rope import rotate
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.lora`."""
 
-KeysValues: TypeAlias = tuple[Array, ...] | None
+KeysValues: TypeAlias = tuple[Array, Array] | None
 """Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first."""
 
 
@@ -34,7 +34,7 @@ class Places(NamedTuple):
 
     def of(self, kind: Int[Array, ""]) -> "Places":
         """Those of one kind of layer, without the leading axis."""
-        return Places(*(None if leaf is None else leaf[kind] for leaf in self))
+        return jax.tree.map(lambda leaf: leaf[kind], self)
 
 
 class Projection(nn.Module):
@@ -107,8 +107,8 @@ class Attention(nn.Module):
         if stored is None or places.stored is None:
             means = attend(config, queries, keys, values, places.mask)
         else:
-            old = tuple(leaf.astype(x.dtype) for leaf in stored)
-            means = plain_attention(config, queries, [(*old, places.stored), (*new, places.mask)])
+            old = (stored[0].astype(x.dtype), stored[1].astype(x.dtype), places.stored)
+            means = plain_attention(config, queries, [old, (*new, places.mask)])
         means = means.reshape(*x.shape[:2], -1)
         return Projection(config, config.width, config.output_bias, name="output")(means), new
 

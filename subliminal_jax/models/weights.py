@@ -1,0 +1,220 @@
+"""From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import safe_open
+
+from subliminal_jax.batch import Params
+from subliminal_jax.errors import InputError
+from subliminal_jax.models import decoder
+from subliminal_jax.models.decoder_config import ComputeDtype, DecoderConfig
+from subliminal_jax.models.families import Family, Source, family_of
+from subliminal_jax.models.weights_files import (
+    ModelFiles,
+    StoredTensor,
+    find_model,
+    read_json,
+    stored_tensors,
+)
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model as it was loaded.
+
+    Attributes:
+        config: what it is.
+        params: its parameters.
+        files: where it comes from.
+    """
+
+    config: DecoderConfig
+    params: Params
+    files: ModelFiles
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One of our parameters and where it is stored.
+
+    Attributes:
+        path: such as `layers/mlp/up/kernel`.
+        shape: ours; of a layer's parameter with the layer axis first.
+        source: where it is in the stored model.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    source: Source
+
+    @property
+    def names(self) -> list[str]:
+        """The stored tensors it is made of: one, or one a layer."""
+        layers = self.shape[0] if self.path.startswith("layers/") else 1
+        return [self.source.name.format(layer=layer) for layer in range(layers)]
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of each of these tensors."""
+        shape = self.shape[1:] if self.path.startswith("layers/") else self.shape
+        shape = (*shape[:-1], shape[-1] * self.source.parts)
+        return shape[::-1] if self.source.transposed else shape
+
+
+def load(
+    model: str, *, dtype: ComputeDtype = "float32", shardings: Any | None = None
+) -> LanguageModel:
+    """Loads a model from a directory or the hub.
+
+    At most one stored tensor more than the parameters themselves is ever in the host's memory.
+
+    Args:
+        model: a directory, `org/name`, or `org/name@revision`.
+        dtype: of the parameters, whatever they are stored in.
+        shardings: where they go: one sharding, or a tree of one for each. None: one device.
+
+    Raises:
+        InputError: the model is not found, not supported, damaged, or its config contradicts
+            its weights; names the file and the tensor.
+    """
+    files = find_model(model)
+    family, config = read_config(files)
+    return LanguageModel(config, load_params(files, family, config, dtype, shardings), files)
+
+
+def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
+    """The family of a model and our config of it; transformers fills in what is left out.
+
+    Raises:
+        InputError: the architecture or one of its settings is not supported, or malformed.
+    """
+    stated = read_json(files, "config.json")
+    family = family_of(stated.get("model_type"))
+    if "quantization_config" in stated:
+        raise InputError(f"{files.path / 'config.json'}: quantised weights are not supported")
+    from transformers import AutoConfig  # takes a second to import
+
+    kept = {key: value for key, value in stated.items() if key not in ("model_type", "auto_map")}
+    try:
+        return family, family.translate(AutoConfig.for_model(stated["model_type"], **kept))
+    except InputError as error:
+        raise InputError(f"{files.path}: {error}") from error
+    except Exception as error:  # whatever transformers says of malformed values
+        lines = " ".join(str(error).split())
+        raise InputError(f"{files.path / 'config.json'}: is malformed: {lines}") from error
+
+
+def leaves(family: Family, config: DecoderConfig) -> Iterator[Leaf]:
+    """All parameters of a model, in the order of the parameter tree."""
+    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+    for keys, struct in jax.tree_util.tree_leaves_with_path(shapes):
+        path = "/".join(key.key for key in keys)
+        yield Leaf(path, struct.shape, family.source(path))
+
+
+def load_params(
+    files: ModelFiles,
+    family: Family,
+    config: DecoderConfig,
+    dtype: ComputeDtype = "float32",
+    shardings: Any | None = None,
+) -> Params:
+    """The parameters of a model whose config is known. Arguments and errors as of `load`."""
+    stored = _checked(files, family, config)
+    if shardings is None:
+        shardings = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+    wanted = jax.tree.structure(shapes)
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, shapes)
+    places = zip(leaves(family, config), wanted.flatten_up_to(shardings), strict=True)
+    arrays = [
+        jax.make_array_from_callback(leaf.shape, sharding, partial(_read, leaf, stored, dtype))
+        for leaf, sharding in places
+    ]
+    return jax.tree.unflatten(wanted, arrays)
+
+
+def _checked(
+    files: ModelFiles, family: Family, config: DecoderConfig
+) -> Mapping[str, StoredTensor]:
+    """The stored tensors, once they are known to be those of the config."""
+    stored = {
+        name: tensor
+        for name, tensor in stored_tensors(files).items()
+        if not name.endswith(family.ignored)
+    }
+    if not any(name.startswith(family.prefix) for name in stored):
+        stored = {
+            name if name.startswith("lm_head.") else family.prefix + name: tensor
+            for name, tensor in stored.items()
+        }
+    known = {name: leaf for leaf in leaves(family, config) for name in leaf.names}
+    for name, leaf in known.items():
+        tensor = stored.get(name)
+        if tensor is None:
+            raise InputError(f"{files.path}: the weights lack {name}")
+        if tensor.shape != leaf.stored_shape:
+            raise InputError(
+                f"{tensor.file}: {name} is {list(tensor.shape)}; by config.json it is "
+                f"{list(leaf.stored_shape)}"
+            )
+        if tensor.dtype not in _FLOATS:
+            raise InputError(
+                f"{tensor.file}: {name} is {tensor.dtype}; supported are {', '.join(_FLOATS)}"
+            )
+    head = family.source("unembedding").name
+    for name in stored.keys() - known.keys():
+        if (
+            name == head
+            and config.tied
+            and _same(stored[name], stored[family.source("embedding").name])
+        ):
+            continue
+        raise InputError(f"{stored[name].file}: {name} is not part of the model in config.json")
+    return stored
+
+
+def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
+    """The piece of a parameter that `index`, a slice of every axis, picks."""
+    names = leaf.names
+    if not leaf.path.startswith("layers/"):
+        return _piece(leaf, stored[names[0]], index).astype(dtype)
+    layers = range(len(names))[index[0]]
+    shape = [len(range(n)[part]) for n, part in zip(leaf.shape[1:], index[1:], strict=True)]
+    piece = np.empty((len(layers), *shape), dtype)
+    for row, layer in zip(piece, layers, strict=True):
+        row[...] = _piece(leaf, stored[names[layer]], index[1:])
+    return piece
+
+
+def _piece(leaf: Leaf, tensor: StoredTensor, index: tuple[slice, ...]) -> np.ndarray:
+    """A piece of one stored tensor, in our order of axes; only these bytes are read."""
+    source, last = leaf.source, leaf.shape[-1]
+    start, stop, _ = index[-1].indices(last)
+    index = (*index[:-1], slice(source.part * last + start, source.part * last + stop))
+    with _opened(tensor) as file:
+        piece = file.get_slice(tensor.name)[index[::-1] if source.transposed else index]
+    return piece.T if source.transposed else piece
+
+
+def _same(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
+    """Whether two stored matrices are equal, read some rows at a time."""
+    if one.shape != other.shape:
+        return False
+    with _opened(one) as a, _opened(other) as b:
+        first, second = a.get_slice(one.name), b.get_slice(other.name)
+        starts = range(0, one.shape[0], rows)
+        return all(np.array_equal(first[i : i + rows], second[i : i + rows]) for i in starts)
+
+
+def _opened(tensor: StoredTensor) -> Any:
+    # Mapped files would count as this process's memory until they are closed.
+    return safe_open(tensor.file, "numpy", backend="pread")
