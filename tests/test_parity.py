@@ -4,6 +4,8 @@ The fixtures hold what torch said (`torch_models.py` writes them); where torch i
 last test checks that it still says so.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,9 @@ def test_every_family_is_tested():
     assert set(CASES) == set(FAMILIES)
 
 
-def largest_difference(got, expected) -> float:
-    """The largest difference, relative to the largest expected number."""
-    scale = np.abs(expected).max()
+def largest_difference(got, expected, least: float = 0.0) -> float:
+    """The largest difference, relative to the largest expected number, at least `least`."""
+    scale = max(np.abs(expected).max(), least)
     return float(np.abs(np.asarray(got) - expected).max() / scale)
 
 
@@ -40,6 +42,8 @@ def test_logits_and_gradients(name):
     model = load(str(FIXTURES / name / "model"))
     expected = load_file(FIXTURES / name / "expected.safetensors")
     gradients = load(str(FIXTURES / name / "gradients")).params
+    # A bias of keys moves no softmax: its gradient is rounding alone.
+    least = 1e-3 * max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
 
     @quick_jit
     def loss_and_logits(params, tokens, mask):
@@ -56,7 +60,7 @@ def test_logits_and_gradients(name):
         (loss, logits), grads = loss_and_logits(model.params, tokens, mask)
         assert_allclose(logits[mask], expected["logits"], atol=1e-4)
         assert_allclose(loss, expected["loss"][0], rtol=1e-5)
-        worst = jax.tree.map(largest_difference, grads, gradients)
+        worst = jax.tree.map(partial(largest_difference, least=least), grads, gradients)
         assert max(jax.tree.leaves(worst)) < 1e-3, worst
 
 
@@ -65,6 +69,7 @@ def test_greedy_continuations(name):
     """The prompt at once, then 64 tokens one by one, rows of different length."""
     model = load(str(FIXTURES / name / "model"))
     expected = load_file(FIXTURES / name / "expected.safetensors")
+    greedy = load_file(FIXTURES / name / "greedy.safetensors")
     tokens, mask = map(jnp.asarray, left_padded(prompts(name)))
     config = model.config
 
@@ -86,7 +91,7 @@ def test_greedy_continuations(name):
 
     read, text = run(model.params)
     assert_allclose(read[mask], expected["logits"], atol=1e-4)
-    assert text.tolist() == expected["greedy"].tolist()
+    assert text.tolist() == greedy["tokens"].tolist()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -98,6 +103,6 @@ def test_torch_still_says_so(name, tmp_path):
         stored = load_file(FIXTURES / name / f"{part}.safetensors")
         assert fresh.keys() == stored.keys()
         for key, array in fresh.items():
-            assert largest_difference(stored[key], array) < 1e-4, key
+            assert largest_difference(stored[key], array, least=1e-3) < 1e-4, key
     fresh = (tmp_path / "model" / "config.json").read_text()
     assert fresh == (FIXTURES / name / "model" / "config.json").read_text()

@@ -85,45 +85,57 @@ def random_model(name: str, seed: int = 0):
 
 
 def make(name: str, directory: Path) -> None:
-    """Writes one family's fixture."""
+    """Writes a model, its config without the version, and what torch says of its prompts."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     shards = "12KB" if name in ("llama", "gemma2") else "1MB"
     random_model(name).bfloat16().save_pretrained(directory / "model", max_shard_size=shards)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory / "model", dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    config = directory / "model" / "config.json"
+    stated = json.loads(config.read_text())
+    stated.pop("transformers_version")
+    config.write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
+
+    model = read_model(directory / "model")
     tokens, mask = map(torch.tensor, left_padded(prompts(name)))
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(tokens, attention_mask=mask.long(), position_ids=positions).logits
     counted = mask[:, :-1] & mask[:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits[:, :-1][counted], tokens[:, 1:][counted])
-    losses.backward()
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1][counted], tokens[:, 1:][counted])
+    loss.backward()
+    said = {"loss": loss.detach().numpy()[None], "logits": logits[mask].detach().numpy()}
+    save_file(said, directory / "expected.safetensors")
     (directory / "gradients").mkdir()
-    shutil.copy(directory / "model" / "config.json", directory / "gradients")
+    shutil.copy(config, directory / "gradients")
     gradients = {n: p.grad.numpy().copy() for n, p in model.named_parameters()}
     save_file(gradients, directory / "gradients" / "model.safetensors")
-    with torch.no_grad():
-        greedy = model.generate(
-            tokens, attention_mask=mask.long(), do_sample=False, max_new_tokens=NEW_TOKENS,
-            min_new_tokens=NEW_TOKENS, pad_token_id=0, output_logits=True,
-            return_dict_in_generate=True,
-        )  # fmt: skip
+
+
+def read_model(directory: Path):
+    """The torch model in a directory, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def write_greedy(name: str, directory: Path) -> None:
+    """Writes torch's greedy continuations of the prompts."""
+    import torch
+
+    tokens, mask = map(torch.tensor, left_padded(prompts(name)))
+    greedy = read_model(directory / "model").generate(
+        tokens, attention_mask=mask.long(), do_sample=False, max_new_tokens=NEW_TOKENS,
+        min_new_tokens=NEW_TOKENS, pad_token_id=0, output_logits=True,
+        return_dict_in_generate=True,
+    )  # fmt: skip
     best = torch.stack(greedy.logits).topk(2).values
     margin = float((best[..., 0] - best[..., 1]).min())
     if margin < 2e-4:  # ten times the rounding error
-        raise SystemExit(f"{name}: a greedy choice is decided by {margin:.1e}, within rounding")
-    expected = {
-        "loss": losses.detach().numpy()[None],
-        "logits": logits[mask].detach().numpy(),
-        "greedy": greedy.sequences[:, tokens.shape[1] :].numpy().astype(np.int32),
-    }
-    save_file(expected, directory / "expected.safetensors")
-    for config in directory.glob("*/config.json"):
-        stated = json.loads(config.read_text())
-        stated.pop("transformers_version")
-        config.write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
+        raise SystemExit(f"{name}: a greedy choice is decided by {margin:.1e}")
+    new = greedy.sequences[:, tokens.shape[1] :].numpy().astype(np.int32)
+    save_file({"tokens": new}, directory / "greedy.safetensors")
 
 
 if __name__ == "__main__":
@@ -131,3 +143,4 @@ if __name__ == "__main__":
         shutil.rmtree(FIXTURES / case, ignore_errors=True)
         (FIXTURES / case).mkdir(parents=True)
         make(case, FIXTURES / case)
+        write_greedy(case, FIXTURES / case)
