@@ -1,6 +1,5 @@
 """How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,8 +73,6 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         _end("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:
-        # Python flushes once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(UNREAD) from None
     except Exception as error:
         if _is_out_of_memory(error):
