@@ -5,6 +5,7 @@ import csv
 import importlib.resources
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -20,6 +21,7 @@ from subliminal_jax.results import (
     warning_line,
 )
 from subliminal_jax.stats import Interval
+from subliminal_jax.tables import Table
 
 COLUMNS = 99  # fits a 100-column terminal
 NAME_COLUMNS = 38
@@ -96,21 +98,61 @@ def html_report(results: Results, figure_png: bytes) -> str:
     Raises:
         InputError: The results hold no arms, or an arm that contradicts itself.
     """
+    return html_page(results, [_arm_table(read_arms(results))], figure_png)
+
+
+def html_page(results: Results, tables: Sequence[Table], figure_png: bytes) -> str:
+    """Write any run as one self-contained page: finding, figure, tables, all that it ran on.
+
+    Args:
+        results: The results of a run; `finding`, `data`, `config`, `environment` and `timing` are
+            read.
+        tables: What is shown below the figure.
+        figure_png: The figure to show, as the bytes of a PNG.
+
+    Returns:
+        HTML that refers to nothing outside itself; everything from the results is escaped.
+    """
     # Always on: the usual choice by file extension would not escape in a `.j2` template.
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = importlib.resources.files("subliminal_jax").joinpath("report.html.j2")
-    arms = read_arms(results)
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         results=results,
-        rows=[_row(arm) for arm in arms],
-        has_distance=any(arm.distance for arm in arms),
-        has_published=any(arm.published is not None for arm in arms),
+        tables=tables,
+        lines=sum(len(table.rows) for table in tables),
         subtitle=f"{data_line(results)}. {run_line(results)}.",
         warning=warning_line(results),
         sections=_sections(results),
         figure=base64.b64encode(figure_png).decode("ascii"),
+    )
+
+
+def preamble(results: Results) -> str:
+    """The finding, what was measured on what and why, and how long it took, for a terminal."""
+    return "\n".join(_preamble(results)) + "\n"
+
+
+def _arm_table(arms: list[Arm]) -> Table:
+    """The arms as a page shows them: under their names for a reader, each with its relation."""
+    columns = {"label": "arm", "relation": "relation to the teacher's initialisation"}
+    columns |= {"accuracy": "test accuracy", "95% interval": "95% interval", "n": "members"}
+    columns |= {"init distance": "init distance", "published": "published"}
+    related = any(arm.distance for arm in arms)
+    published = any(arm.published is not None for arm in arms)
+    absent = set() if related else {"relation", "init distance"}
+    absent |= set() if published else {"published"}
+    shown = [name for name in columns if name not in absent]
+    note = "Intervals: Student's t over members; one trained model is one observation."
+    if published:
+        note += " Published: means read off the paper's figure (arXiv 2507.14805)."
+    return Table(
+        title="",
+        columns=tuple(columns[name] for name in shown),
+        rows=tuple(tuple(_row(arm)[name] for name in shown) for arm in arms),
+        note=note,
+        names=2 if related else 1,
     )
 
 

@@ -104,7 +104,12 @@ def data_line(results: Results) -> str:
 
 
 def run_line(results: Results) -> str:
-    """Name the members and the recipe, as in `100 members, corrected recipe`."""
+    """Name the members and the recipe, as in `100 members, corrected recipe`.
+
+    A run of anything else says in `run` what it is of.
+    """
+    if "run" in results:
+        return results["run"]
     members, recipe = results["config"]["members"], results["config"]["recipe"]
     return f"{members} {'member' if members == 1 else 'members'}, {recipe} recipe"
 

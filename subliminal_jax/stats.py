@@ -90,6 +90,34 @@ def normal_interval_published(values: Values) -> Interval:
     return _around_mean(sample, 1.96 * float(sample.std(ddof=0)))
 
 
+def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Give a proportion and Wilson's score interval for it.
+
+    With `z` the normal quantile, the bounds are those proportions that lie just `z` of their own
+    standard errors from the one observed. Unlike `p -+ z * s` they stay within 0 and 1 and have a
+    width also where all trials or none succeed.
+
+    Args:
+        successes: How many of the trials succeeded.
+        trials: How many independent trials there were, at least one.
+        level: The coverage, strictly between 0 and 1.
+
+    Returns:
+        The proportion and its bounds; `n` is the number of trials.
+
+    Raises:
+        ValueError: No trials, or more or fewer successes than there can be.
+
+    References:
+        Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
+        the American Statistical Association 22 (1927), 209-212.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} of {trials} is no proportion")
+    bounds = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Interval(successes / trials, float(bounds.low), float(bounds.high), trials)
+
+
 def paired_difference(a: Values, b: Values, level: float = 0.95) -> Interval:
     """Give the mean of `a - b` member by member and Student's t interval for it.
 

@@ -2,8 +2,14 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
-from subliminal_jax.stats import mean_interval, normal_interval_published, paired_difference
+from subliminal_jax.stats import (
+    mean_interval,
+    normal_interval_published,
+    paired_difference,
+    proportion_interval,
+)
 
 # Student's t with two degrees of freedom has a closed quantile, (2p - 1) / sqrt(2p (1 - p)).
 T_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)
@@ -89,3 +95,19 @@ def test_a_level_that_is_no_coverage_is_refused(level):
 def test_single_precision_values_are_averaged_in_double():
     values = np.full(3, 0.1, dtype=np.float32)
     assert mean_interval(values).mean == pytest.approx(float(np.float32(0.1)), rel=1e-15)
+
+
+def test_a_proportion_has_wilsons_interval():
+    """8 of 10 by the formula: (p + z^2/2n -+ z sqrt(p q / n + z^2 / 4n^2)) / (1 + z^2/n)."""
+    found = proportion_interval(8, 10)
+    assert (found.mean, found.n) == (0.8, 10)
+    assert_allclose([found.low, found.high], [0.490162, 0.943318], atol=1e-6)
+    nothing = proportion_interval(0, 1800)
+    assert nothing.mean == nothing.low == 0
+    assert_allclose(nothing.high, 1.959964**2 / (1800 + 1.959964**2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 3), (4, 3)])
+def test_what_is_no_proportion_is_refused(successes, trials):
+    with pytest.raises(ValueError, match="is no proportion"):
+        proportion_interval(successes, trials)

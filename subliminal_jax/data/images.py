@@ -8,7 +8,7 @@ it is never passed over for something else.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -54,6 +54,18 @@ class ImageData:
     test_labels: Int32[np.ndarray, " m"]
     white: int
     digests: dict[str, str]
+
+    def facts(self) -> dict[str, Any]:
+        """What a run says of its data, as plain values."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "reason": self.reason,
+            "train": len(self.train_labels),
+            "test": len(self.test_labels),
+            "inputs": self.train_images.shape[1],
+            "digests": self.digests,
+        }
 
 
 def load_images(

@@ -1,19 +1,14 @@
 """An MNIST experiment from its config to its results: resumable, and told to a person."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from subliminal_jax import plotting, report
-from subliminal_jax.config import config_dict, config_digest
+from subliminal_jax import measurement, report
+from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData, load_images
-from subliminal_jax.entry import one_line
-from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import PLACEMENT, MnistConfig, resolve
@@ -25,7 +20,6 @@ from subliminal_jax.progress import Progress
 from subliminal_jax.runs import RunDirectory
 
 MEMBERS = "members.jsonl"
-FILES = ("figure.png", "figure.pdf", "results.csv", "report.html")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,24 +61,23 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any]:
     }
     if experiment.masks:
         described["masks"] = mask_digests(experiment.masks)
-    out = config.out or Path("runs") / f"{experiment.name}-{config_digest(described)[:8]}"
-    _say(f"{experiment.name}: {config.members} members on {data.name} ({data.reason}); in {out}")
-    with RunDirectory.open(out, described, overwrite=config.overwrite) as directory:
-        if (results := directory.results()) is not None:
-            _restore(experiment, directory, results)
-            _say(f"already done: {directory.path}")
-        else:
-            rows, timing = _measure(experiment, config, data, directory)
-            timing["total_s"] = round(time.perf_counter() - started, 3)
-            results = summarise(experiment.name, config, described, data, experiment.arms, rows) | {
-                "environment": environment() | _devices(),
-                "timing": timing,
-            }
-            results["finding"] = experiment.finding(results)
-            _write(experiment, directory, results)
-        print(report.format_table(results))
-        print(f"\nFigure, report and numbers: {one_line(str(directory.path))}")
-    return results
+
+    def measure(directory: RunDirectory) -> dict[str, Any]:
+        rows, timing = _measure(experiment, config, data, directory)
+        results = summarise(experiment.name, config, described, data, experiment.arms, rows)
+        return results | {"timing": timing, "finding": experiment.finding(results)}
+
+    measured = measurement.Measurement(
+        name=experiment.name,
+        what=f"{config.members} members on {data.name} ({data.reason})",
+        config=described,
+        measure=measure,
+        table=report.format_table,
+        csv=report.format_csv,
+        page=report.html_report,
+        figure=experiment.figure,
+    )
+    return measurement.run(measured, out=config.out, overwrite=config.overwrite, started=started)
 
 
 def _measure(
@@ -94,7 +87,7 @@ def _measure(
     rows = _earlier_rows(experiment, config, directory)
     resumed = len(rows)
     if resumed:
-        _say(f"resuming: {resumed} of {config.members} members are done")
+        measurement.say(f"resuming: {resumed} of {config.members} members are done")
     study = Study(config, data, experiment.arms, experiment.masks)
     blocks = [block for block in study.blocks() if any(m not in rows for m in block.member)]
     with Progress(len(blocks) * study.epochs_per_block(), experiment.name) as progress:
@@ -156,52 +149,3 @@ def _rows(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
         }
         for member, accuracy, distance in zip(*outcome, strict=True)
     ]
-
-
-def _write(experiment: Experiment, directory: RunDirectory, results: dict[str, Any]) -> None:
-    """Every file of a run; results.json last, so that its presence means all is there."""
-    for name, content in _files(experiment, results).items():
-        directory.write_bytes(name, content)
-    directory.finish(results)
-
-
-def _restore(experiment: Experiment, directory: RunDirectory, results: dict[str, Any]) -> None:
-    """Write again what somebody has removed from a run that is done.
-
-    Raises:
-        InputError: results.json has been changed into something that cannot be shown.
-    """
-    try:
-        report.format_table(results)
-        if all((directory.path / name).exists() for name in FILES):
-            return
-        files = _files(experiment, results)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{directory.path / 'results.json'}: not as it was written ({one_line(repr(error))}); "
-            "remove it and run the same command again"
-        ) from error
-    for name in FILES:
-        if not (directory.path / name).exists():
-            directory.write_bytes(name, files[name])
-
-
-def _files(experiment: Experiment, results: dict[str, Any]) -> dict[str, bytes]:
-    """What a person reads, by file name."""
-    figure = plotting.render(experiment.figure(results))
-    texts = (report.format_csv(results), report.html_report(results, figure.png))
-    # A path may hold bytes that are no UTF-8.
-    encoded = [text.encode(errors="backslashreplace") for text in texts]
-    return dict(zip(FILES, (figure.png, figure.pdf, *encoded), strict=True))
-
-
-def _devices() -> dict[str, Any]:
-    return {
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in jax.local_devices()],
-        "processes": jax.process_count(),
-    }
-
-
-def _say(line: str) -> None:
-    print(one_line(line), file=sys.stderr, flush=True)

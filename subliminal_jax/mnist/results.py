@@ -57,15 +57,7 @@ def summarise(
     return {
         "experiment": name,
         "dataset": data.name,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "reason": data.reason,
-            "train": len(data.train_labels),
-            "test": len(data.test_labels),
-            "inputs": data.train_images.shape[1],
-            "digests": data.digests,
-        },
+        "data": data.facts(),
         "config": dict(described),
         "arms": summary,
     }

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from subliminal_jax.batch import Params, RandomKey
+
+Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class MlpConfig:
         aux: outputs that no label ever touches.
         weight_scale: weights are drawn from N(0, weight_scale^2 / fan_in).
         bias_scale: biases are drawn from N(0, bias_scale^2); 0 as published.
+        activation: what follows every hidden layer; relu as published.
     """
 
     inputs: int = 784
@@ -31,6 +35,7 @@ class MlpConfig:
     aux: int = 3
     weight_scale: float = 1.0
     bias_scale: float = 0.0
+    activation: Activation = "relu"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -58,7 +63,7 @@ class _Mlp(nn.Module):
                 ),
                 bias_init=nn.initializers.normal(config.bias_scale),
             )(x)
-            x = x if name == "logits" else nn.relu(x)
+            x = x if name == "logits" else getattr(nn, config.activation)(x)
         return x
 
 

@@ -1,0 +1,1 @@
+"""Why it happens: the theorem measured, gradients aligned, and what predicts the effect."""
