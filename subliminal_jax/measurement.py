@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from matplotlib.figure import Figure
 
 from subliminal_jax import plotting
 from subliminal_jax.config import config_digest
@@ -44,7 +43,7 @@ class Measurement:
     table: Callable[[dict[str, Any]], str]
     csv: Callable[[dict[str, Any]], str]
     page: Callable[[dict[str, Any], bytes], str]
-    figure: Callable[[dict[str, Any]], Figure]
+    figure: Callable[[dict[str, Any]], Any]
 
 
 def run(

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Float, Int
 
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution import Program, SingleDevice
+from subliminal_jax.execution.members import OneDevice, Program
 from subliminal_jax.models import mlp
 from subliminal_jax.theory import beyond, draws, theorem
 from subliminal_jax.theory.config import TheoremConfig, network_parts
@@ -154,7 +154,7 @@ class _Runner:
     def _run(self, which: Any, fn: Callable[..., Any], starts: list[Start], *more: Any) -> Any:
         """The function of one case, over all of them; compiled once for each `which`."""
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-        execution = SingleDevice()
+        execution = OneDevice()
         if which not in self.programs:
             run = lambda carry, member, shared: (None, fn(*member))  # noqa: E731
             self.programs[which] = Program(run, execution)
