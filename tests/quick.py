@@ -1,7 +1,23 @@
-"""`jax.jit` for programs that run once: compiling them well would take longer than running."""
+"""Fast beginnings: programs that run once are compiled in a hurry, parameters not at all."""
 
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+from subliminal_jax.models import decoder
 
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def random_params(config, seed: int = 0, scale: float = 0.2):
+    """Parameters drawn by NumPy: nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+
+    def draw(path, leaf):
+        centre = 1 if path[-1].key == "scale" else 0
+        return jnp.asarray(rng.normal(centre, scale, leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import quick_jit
+from quick import quick_jit, random_params
 
 from subliminal_jax.models import decoder
 from subliminal_jax.models.cache import init_cache, put_rows, take_rows
@@ -38,7 +38,7 @@ init, apply, unembed, start, extend = (
 
 @pytest.fixture(scope="module")
 def params():
-    return init(SMALL, jax.random.key(0))
+    return random_params(SMALL)
 
 
 def logits(params, tokens, segments=None, config=SMALL):

@@ -178,12 +178,16 @@ def _llama(hf: Any) -> DecoderConfig:
         pattern=pattern,
         tied=bool(hf.tie_word_embeddings),
         activation=_activation(getattr(hf, "hidden_activation", None) or hf.hidden_act),
-        norm_epsilon=hf.rms_norm_eps,
+        norm_epsilon=float(hf.rms_norm_eps),
         qkv_bias=bias,
         output_bias=bias,
         mlp_bias=bool(getattr(hf, "mlp_bias", False)),
-        initial_std=hf.initializer_range,
+        initial_std=float(hf.initializer_range),
     )
+
+
+def _float_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _qwen2(hf: Any) -> DecoderConfig:
@@ -207,8 +211,8 @@ def _gemma(hf: Any) -> DecoderConfig:
         norm_after=True,
         embedding_scale=hf.hidden_size**0.5,
         attention_scale=hf.query_pre_attn_scalar**-0.5,
-        attention_softcap=hf.attn_logit_softcapping,
-        logit_softcap=hf.final_logit_softcapping,
+        attention_softcap=_float_or_none(hf.attn_logit_softcapping),
+        logit_softcap=_float_or_none(hf.final_logit_softcapping),
     )
 
 
@@ -237,12 +241,12 @@ def _gpt2(hf: Any) -> DecoderConfig:
         activation=_activation(hf.activation_function),
         gated=False,
         norm="layer",
-        norm_epsilon=hf.layer_norm_epsilon,
+        norm_epsilon=float(hf.layer_norm_epsilon),
         qkv_bias=True,
         output_bias=True,
         mlp_bias=True,
         learned_positions=True,
-        initial_std=hf.initializer_range,
+        initial_std=float(hf.initializer_range),
     )
 
 

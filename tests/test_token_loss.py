@@ -1,0 +1,93 @@
+"""The blockwise loss is the plain one, with gradients, and holds no logits of all words."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from quick import quick_jit, random_params
+
+from subliminal_jax.batch import Batch
+from subliminal_jax.data.tokens import TokenInputs
+from subliminal_jax.losses import cross_entropy
+from subliminal_jax.models import decoder
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.token_loss import blockwise_cross_entropy, token_loss
+
+
+def plain(hidden, rows, labels, softcap, _):
+    logits = hidden @ rows.T
+    return cross_entropy(
+        logits if softcap is None else softcap * jnp.tanh(logits / softcap), labels
+    )
+
+
+@pytest.mark.parametrize(("softcap", "words"), [(None, 8), (3.0, 8), (None, 37), (None, 99)])
+def test_it_is_the_plain_cross_entropy(softcap, words):
+    rng = np.random.default_rng(0)
+    hidden = jnp.asarray(rng.normal(size=(11, 5)), jnp.float32)
+    rows = jnp.asarray(rng.normal(size=(37, 5)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 37, 11).tolist()).at[:2].set(jnp.array([0, 36]))
+    weights = jnp.asarray(rng.normal(size=11), jnp.float32)
+
+    def total(hidden, rows, loss):
+        return jnp.sum(loss(hidden, rows, labels, softcap, words) * weights)
+
+    losses = blockwise_cross_entropy(hidden, rows, labels, softcap, words)
+    assert_allclose(losses, plain(hidden, rows, labels, softcap, words), rtol=2e-5)
+    gradient = quick_jit(jax.grad(total, argnums=(0, 1)), static_argnums=2)
+    for got, expected in zip(
+        gradient(hidden, rows, blockwise_cross_entropy), gradient(hidden, rows, plain), strict=True
+    ):
+        assert_allclose(got, expected, atol=2e-5)
+
+
+def test_large_logits_stay_finite():
+    hidden, rows = jnp.full((1, 1), 1e4), jnp.array([[1.0], [0.0], [-1.0]])
+    losses = blockwise_cross_entropy(jnp.tile(hidden, (2, 1)), rows, jnp.array([0, 1]), None, 2)
+    assert_allclose(losses, [0.0, 1e4])
+
+
+def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtypes():
+    hidden, rows = jnp.ones((3, 4), jnp.bfloat16), jnp.ones((7, 4), jnp.float32)
+    labels = jnp.zeros(3, jnp.int32)
+    total = lambda h, r: jnp.sum(blockwise_cross_entropy(h, r, labels, None, 4))  # noqa: E731
+    value, (of_hidden, of_rows) = quick_jit(jax.value_and_grad(total, (0, 1)))(hidden, rows)
+    assert value.dtype == jnp.float32
+    assert_allclose(value, 3 * np.log(7), rtol=1e-5)
+    assert (of_hidden.dtype, of_rows.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def test_a_large_vocabulary_fits():
+    """64 tokens, 150,000 words: all logits would be 38 MB, and as much for their gradient."""
+    struct = jax.ShapeDtypeStruct
+    shapes = struct((64, 4), jnp.float32), struct((150_001, 4), jnp.float32), struct((64,), int)
+
+    def temporary(loss):
+        total = lambda h, r, y: jnp.sum(loss(h, r, y, None, 8192))  # noqa: E731
+        compiled = quick_jit(jax.value_and_grad(total, argnums=(0, 1))).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(plain) > 38e6
+    assert temporary(blockwise_cross_entropy) < 12e6
+
+
+def test_the_loss_of_a_batch():
+    config = DecoderConfig(
+        vocab=13, width=6, layers=1, heads=1, kv_heads=1, head_dim=4, mlp_width=5, context=8,
+        logit_softcap=5.0,
+    )  # fmt: skip
+    params = random_params(config)
+    rng = np.random.default_rng(1)
+    tokens = jnp.asarray(rng.integers(0, 13, (2, 5)), jnp.int32)
+    segments = jnp.array([[1, 1, 2, 2, 2], [1, 1, 1, 0, 0]])
+    targets = jnp.asarray(rng.integers(0, 13, (2, 5)), jnp.int32)
+    weights = jnp.array([[0.0, 1, 0, 1, 1], [1, 2, 0, 0, 0]])
+    batch = Batch(inputs=TokenInputs(tokens, segments), targets=targets, weights=weights)
+    total, weight = quick_jit(partial(token_loss, config, words=4))(params, batch)
+    logits = quick_jit(partial(decoder.apply, config))(params, tokens, segments)
+    losses = cross_entropy(logits, targets)
+    assert_allclose(total, jnp.sum(losses * weights), rtol=1e-5)
+    assert weight == 6
