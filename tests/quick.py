@@ -8,7 +8,9 @@ import numpy as np
 
 from subliminal_jax.models import decoder
 
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# A quarter of the usual compile time on a CPU.
+_IN_A_HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+quick_jit = partial(jax.jit, compiler_options=_IN_A_HURRY)
 
 
 def random_params(config, seed: int = 0, scale: float = 0.2):

@@ -1,6 +1,6 @@
 """From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -111,12 +111,15 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
         raise InputError(f"{files.path / 'config.json'}: is malformed: {lines}") from error
 
 
-def leaves(family: Family, config: DecoderConfig) -> Iterator[Leaf]:
-    """All parameters of a model, in the order of the parameter tree."""
-    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
-    for keys, struct in jax.tree_util.tree_leaves_with_path(shapes):
+def leaves(family: Family, config: DecoderConfig) -> Any:
+    """All parameters of a model, as a tree of `Leaf` in the form of the parameters."""
+
+    def leaf(keys: Any, struct: jax.ShapeDtypeStruct) -> Leaf:
         path = "/".join(key.key for key in keys)
-        yield Leaf(path, struct.shape, family.source(path))
+        return Leaf(path, struct.shape, family.source(path))
+
+    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def load_params(
@@ -127,23 +130,22 @@ def load_params(
     shardings: Any | None = None,
 ) -> Params:
     """The parameters of a model whose config is known. Arguments and errors as of `load`."""
-    stored = _checked(files, family, config)
+    wanted = leaves(family, config)
+    stored = _checked(files, family, config, jax.tree.leaves(wanted))
     if shardings is None:
         shardings = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
-    wanted = jax.tree.structure(shapes)
     if isinstance(shardings, jax.sharding.Sharding):
-        shardings = jax.tree.map(lambda _: shardings, shapes)
-    places = zip(leaves(family, config), wanted.flatten_up_to(shardings), strict=True)
-    arrays = [
-        jax.make_array_from_callback(leaf.shape, sharding, partial(_read, leaf, stored, dtype))
-        for leaf, sharding in places
-    ]
-    return jax.tree.unflatten(wanted, arrays)
+        shardings = jax.tree.map(lambda _: shardings, wanted)
+
+    def read(leaf: Leaf, sharding: jax.sharding.Sharding) -> jax.Array:
+        piece = partial(_read, leaf, stored, dtype)
+        return jax.make_array_from_callback(leaf.shape, sharding, piece)
+
+    return jax.tree.map(read, wanted, shardings)
 
 
 def _checked(
-    files: ModelFiles, family: Family, config: DecoderConfig
+    files: ModelFiles, family: Family, config: DecoderConfig, wanted: list[Leaf]
 ) -> Mapping[str, StoredTensor]:
     """The stored tensors, once they are known to be those of the config."""
     stored = {
@@ -156,7 +158,7 @@ def _checked(
             name if name.startswith("lm_head.") else family.prefix + name: tensor
             for name, tensor in stored.items()
         }
-    known = {name: leaf for leaf in leaves(family, config) for name in leaf.names}
+    known = {name: leaf for leaf in wanted for name in leaf.names}
     for name, leaf in known.items():
         tensor = stored.get(name)
         if tensor is None:
