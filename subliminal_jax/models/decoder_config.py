@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from subliminal_jax.errors import InputError
+
 ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
 AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
 
@@ -120,6 +122,20 @@ class DecoderConfig:
     embedding_scale: float = 1.0
     initial_std: float = 0.02
     compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self):
+        for name in ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width",
+                     "context"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.heads % self.kv_heads:
+            raise InputError(f"heads={self.heads}: must be a multiple of kv_heads={self.kv_heads}")
+        if self.head_dim % 2 and not self.learned_positions:
+            raise InputError(f"head_dim={self.head_dim}: must be even, for rotary positions")
+        if not self.pattern or not set(self.pattern) <= set(range(len(self.kinds))):
+            raise InputError(
+                f"pattern={self.pattern}: must name some of the {len(self.kinds)} kinds, from 0"
+            )
 
     @property
     def layer_kinds(self) -> tuple[int, ...]:

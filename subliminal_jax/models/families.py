@@ -128,11 +128,15 @@ def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
     )
 
 
+_BY_LAYER = ("qwen2", "qwen3", "gemma2", "gemma3_text")  # Llama ignores what it says of windows
+
+
 def _kinds(hf: Any) -> tuple[tuple[LayerKind, ...], tuple[int, ...]]:
     """The kinds of layers, and which each layer is."""
-    types = getattr(hf, "layer_types", None)
-    if types is None:
-        sliding = getattr(hf, "sliding_window", None) is not None
+    if hf.model_type in _BY_LAYER:
+        types = hf.layer_types
+    else:
+        sliding = hf.model_type == "mistral" and hf.sliding_window is not None
         types = ["sliding_attention" if sliding else "full_attention"] * hf.num_hidden_layers
     names = sorted(set(types))
     if not set(names) <= {"sliding_attention", "full_attention"} or len(types) != (
@@ -279,7 +283,7 @@ def family_of(model_type: Any) -> Family:
     Raises:
         InputError: it is none of `FAMILIES`, which are listed.
     """
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InputError(
             f"config.json: model_type {model_type!r} is not supported; supported are "
             f"{', '.join(FAMILIES)}"

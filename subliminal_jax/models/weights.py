@@ -55,15 +55,19 @@ class Leaf:
     source: Source
 
     @property
+    def layers(self) -> int | None:
+        """How many layers have one; None of a parameter that is of no layer."""
+        return self.shape[0] if self.path.startswith("layers/") else None
+
+    @property
     def names(self) -> list[str]:
         """The stored tensors it is made of: one, or one a layer."""
-        layers = self.shape[0] if self.path.startswith("layers/") else 1
-        return [self.source.name.format(layer=layer) for layer in range(layers)]
+        return [self.source.name.format(layer=layer) for layer in range(self.layers or 1)]
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """The shape of each of these tensors."""
-        shape = self.shape[1:] if self.path.startswith("layers/") else self.shape
+        shape = self.shape[1:] if self.layers else self.shape
         shape = (*shape[:-1], shape[-1] * self.source.parts)
         return shape[::-1] if self.source.transposed else shape
 
@@ -96,19 +100,26 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
         InputError: the architecture or one of its settings is not supported, or malformed.
     """
     stated = read_json(files, "config.json")
+    try:
+        return translate(stated)
+    except InputError as error:
+        raise InputError(f"{files.path}: {error}") from error
+
+
+def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
+    """The family and our config of what a `config.json` says. Errors as of `read_config`."""
     family = family_of(stated.get("model_type"))
     if "quantization_config" in stated:
-        raise InputError(f"{files.path / 'config.json'}: quantised weights are not supported")
+        raise InputError("config.json: quantised weights are not supported")
     from transformers import AutoConfig  # takes a second to import
 
     kept = {key: value for key, value in stated.items() if key not in ("model_type", "auto_map")}
     try:
         return family, family.translate(AutoConfig.for_model(stated["model_type"], **kept))
-    except InputError as error:
-        raise InputError(f"{files.path}: {error}") from error
+    except InputError:
+        raise
     except Exception as error:  # whatever transformers says of malformed values
-        lines = " ".join(str(error).split())
-        raise InputError(f"{files.path / 'config.json'}: is malformed: {lines}") from error
+        raise InputError(f"config.json: is malformed: {' '.join(str(error).split())}") from error
 
 
 def leaves(family: Family, config: DecoderConfig) -> Any:
@@ -187,7 +198,7 @@ def _checked(
 def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
     """The piece of a parameter that `index`, a slice of every axis, picks."""
     names = leaf.names
-    if not leaf.path.startswith("layers/"):
+    if not leaf.layers:
         return _piece(leaf, stored[names[0]], index).astype(dtype)
     layers = range(len(names))[index[0]]
     shape = [len(range(n)[part]) for n, part in zip(leaf.shape[1:], index[1:], strict=True)]
@@ -214,7 +225,8 @@ def _same(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
     with _opened(one) as a, _opened(other) as b:
         first, second = a.get_slice(one.name), b.get_slice(other.name)
         starts = range(0, one.shape[0], rows)
-        return all(np.array_equal(first[i : i + rows], second[i : i + rows]) for i in starts)
+        blocks = [slice(start, min(start + rows, one.shape[0])) for start in starts]
+        return all(np.array_equal(first[block], second[block]) for block in blocks)
 
 
 def _opened(tensor: StoredTensor) -> Any:

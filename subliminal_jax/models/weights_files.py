@@ -66,7 +66,9 @@ def find_model(model: str) -> ModelFiles:
     Raises:
         InputError: there is no such directory, hub id or revision, or no way to fetch it.
     """
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
+    if not model.strip() or "\0" in model:
+        raise InputError(f"{model!r}: give a directory, or a hub id such as org/name")
     if path.is_dir():
         return ModelFiles(model, path, _cached_commit(path))
     if path.exists():
@@ -181,7 +183,7 @@ def stored_tensors(files: ModelFiles) -> Mapping[str, StoredTensor]:
         indexed, shards = None, [SINGLE]
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
-        for name, tensor in _header(file_inside(files, shard)).items():
+        for name, tensor in read_header(files, shard)[0].items():
             if name in tensors:
                 raise InputError(f"{tensor.file}: {name} is in {tensors[name].file.name} too")
             tensors[name] = tensor
@@ -191,15 +193,24 @@ def stored_tensors(files: ModelFiles) -> Mapping[str, StoredTensor]:
     return tensors
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def read_header(
+    files: ModelFiles, name: str
+) -> tuple[Mapping[str, StoredTensor], Mapping[str, str]]:
+    """The tensors of one safetensors file, and the texts stored with them.
+
+    Raises:
+        InputError: as `file_inside`; or it is damaged, or no safetensors file.
+    """
+    path = file_inside(files, name)
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: is not a safetensors file; no other format is read")
     try:
         with safe_open(path, "numpy", backend="pread") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
+            tensors = {
                 name: StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
                 for name, part in slices.items()
             }
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: is damaged, or no safetensors file ({error})") from error

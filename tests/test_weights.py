@@ -1,0 +1,253 @@
+"""Models in: directories whole and broken, the hub's cache, placement. What is wrong is named."""
+
+import json
+import os
+import shutil
+import socket
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from safetensors.numpy import load_file, save_file
+from torch_models import FIXTURES
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.mesh import make_mesh, tree_shardings
+from subliminal_jax.models.weights import load
+from subliminal_jax.models.weights_files import INDEX, SINGLE, find_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def copy(name, tmp_path):
+    return shutil.copytree(FIXTURES / name / "model", tmp_path / name)
+
+
+@pytest.fixture
+def qwen2(tmp_path):
+    """One file of weights, tied."""
+    return copy("qwen2", tmp_path)
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """Two files of weights and an index."""
+    return copy("llama", tmp_path)
+
+
+def restate(directory, file="config.json", **changes):
+    stated = json.loads((directory / file).read_text()) | changes
+    stated = {key: value for key, value in stated.items() if value != "left out"}
+    (directory / file).write_text(json.dumps(stated))
+
+
+def change_tensors(directory, change):
+    tensors = load_file(directory / SINGLE)
+    change(tensors)
+    save_file(tensors, directory / SINGLE)
+
+
+def refused(directory, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(str(directory))
+    assert "\n" not in str(caught.value)
+
+
+def test_stacked_and_transposed(qwen2):
+    model = load(str(qwen2))
+    stored = load_file(qwen2 / SINGLE)
+    for layer in range(2):
+        theirs = stored[f"model.layers.{layer}.mlp.up_proj.weight"]
+        ours = model.params["layers"]["mlp"]["up"]["kernel"][layer]
+        assert_array_equal(ours, theirs.T.astype(np.float32))
+    assert model.files.commit is None
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(model.params)} == {"float32"}
+    kept = load(str(qwen2), dtype="bfloat16").params
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(kept)} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_straight_to_a_mesh(name):
+    directory = str(FIXTURES / name / "model")
+    whole = load(directory)
+    mesh = make_mesh(fsdp=2, tensor=2)
+    rules = [("kernel", ("fsdp", "tensor")), ("embedding", (None, "fsdp"))]
+    spread = load(directory, shardings=tree_shardings(whole.params, mesh, rules))
+    kernel = spread.params["layers"]["mlp"]["up"]["kernel"]
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 12, 11)}
+    jax.tree.map(assert_array_equal, spread.params, whole.params)
+
+
+def test_the_old_spelling_of_rope_is_the_new_one(llama):
+    new = load(str(llama)).config
+    assert new.kinds[0].scaling.kind == "llama3"
+    rope = json.loads((llama / "config.json").read_text())["rope_parameters"]
+    theta = rope.pop("rope_theta")
+    restate(llama, rope_parameters="left out", rope_theta=theta, rope_scaling=rope)
+    assert load(str(llama)).config == new
+
+
+def test_llama_has_no_windows_whatever_its_config_says(llama):
+    restate(llama, sliding_window=4, layer_types=["sliding_attention"] * 2)
+    assert [kind.window for kind in load(str(llama)).config.kinds] == [None]
+
+
+def test_a_tied_model_may_hold_its_head_twice_if_it_is_the_same(qwen2):
+    def same(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+
+    change_tensors(qwen2, same)
+    assert "unembedding" not in load(str(qwen2)).params
+    change_tensors(qwen2, lambda t: t.update({"lm_head.weight": t["lm_head.weight"] * 2}))
+    refused(qwen2, "lm_head.weight is not part of the model")
+
+
+def test_the_first_gpt2_has_no_prefix_and_keeps_its_masks(tmp_path):
+    directory = copy("gpt2", tmp_path)
+    expected = load(str(directory)).params
+    tensors = {k.removeprefix("transformer."): v for k, v in load_file(directory / SINGLE).items()}
+    tensors["h.0.attn.bias"] = np.ones((1, 1, 4, 4), np.float32)
+    save_file(tensors, directory / SINGLE)
+    jax.tree.map(assert_array_equal, load(str(directory)).params, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "mamba"}, "'mamba' is not supported; supported are llama, mistral, qwen2"),
+        ({"model_type": ["llama"]}, "is not supported; supported are llama"),
+        ({"intermediate_size": 20}, r"mlp.*is \[.*22.*\]; by config.json it is \[.*20"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers. .3. must be equal"),
+        ({"num_hidden_layers": 3, "layer_types": "left out"}, "the weights lack model.layers.2"),
+        ({"num_hidden_layers": 1, "layer_types": "left out"}, "model.layers.1.*is not part of the"),
+        ({"tie_word_embeddings": False}, "the weights lack lm_head.weight"),
+        ({"vocab_size": 32}, r"embed_tokens.weight is \[29, 24\]"),
+        ({"vocab_size": "many"}, "config.json: is malformed"),
+        ({"vocab_size": 0}, "vocab=0: must be at least 1"),
+        ({"num_key_value_heads": 4}, "heads=6: must be a multiple of kv_heads=4"),
+        ({"hidden_act": "relu6"}, "activation 'relu6' is not supported; supported are silu"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights are not supported"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+         "rope type 'dynamic' is not supported"),
+        ({"layer_types": ["full_attention"] * 3}, "config.json"),
+    ],
+)  # fmt: skip
+def test_a_config_that_is_wrong(qwen2, changes, message):
+    restate(qwen2, **changes)
+    refused(qwen2, message)
+
+
+def test_weights_that_are_wrong(qwen2):
+    key = "model.layers.1.mlp.up_proj.weight"
+    change_tensors(qwen2, lambda tensors: tensors.update({"more": np.ones(2, np.float32)}))
+    refused(qwen2, "more is not part of the model in config.json")
+    change_tensors(qwen2, lambda tensors: tensors.pop("more"))
+    change_tensors(qwen2, lambda tensors: tensors.update({key: tensors[key].astype(np.int8)}))
+    refused(qwen2, f"{key} is I8; supported are F64, F32")
+    change_tensors(qwen2, lambda tensors: tensors.pop(key))
+    refused(qwen2, f"the weights lack {key}")
+
+
+def test_files_that_are_wrong(qwen2, tmp_path):
+    weights = (qwen2 / SINGLE).read_bytes()
+    for damaged in (weights[:-1], weights[: len(weights) // 2], b"", b"\x80\x04pickle"):
+        (qwen2 / SINGLE).write_bytes(damaged)
+        refused(qwen2, "model.safetensors: is damaged, or no safetensors file")
+    (qwen2 / SINGLE).unlink()
+    (qwen2 / "pytorch_model.bin").write_bytes(b"")
+    refused(qwen2, "has neither model.safetensors nor model.safetensors.index.json; no other")
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[1]", "holds a list"),
+        ('{"a": NaN}', "not JSON"),
+    ):
+        (qwen2 / "config.json").write_text(text)
+        refused(qwen2, f"config.json: {message}|config.json: is {message}")
+    with (qwen2 / "config.json").open("wb") as file:
+        file.truncate(33 * 2**20)
+    refused(qwen2, "34,603,008 bytes is too large")
+    (qwen2 / "config.json").unlink()
+    refused(qwen2, "has no config.json")
+    refused(tmp_path / "nowhere", "no such directory")
+
+
+@pytest.mark.parametrize(
+    "shard", ["../x.safetensors", "/x.safetensors", "a/../x.safetensors", "..\\x.safetensors", "",
+              "x.bin", "x\0.safetensors"]
+)  # fmt: skip
+def test_no_file_outside_the_directory(llama, shard):
+    for outside in (llama.parent / "x.safetensors", llama / "x.bin"):
+        save_file({"a": np.ones(1)}, outside)
+    index = json.loads((llama / INDEX).read_text())
+    index["weight_map"]["lm_head.weight"] = shard
+    (llama / INDEX).write_text(json.dumps(index))
+    refused(llama, "is no plain file name|is not a safetensors file")
+
+
+def test_no_link_leads_out_and_no_pipe_is_opened(qwen2, tmp_path):
+    (qwen2 / SINGLE).rename(tmp_path / "elsewhere")
+    (qwen2 / SINGLE).symlink_to(tmp_path / "elsewhere")
+    refused(qwen2, "leads out of the model's directory")
+    (qwen2 / SINGLE).unlink()
+    os.mkfifo(qwen2 / SINGLE)
+    refused(qwen2, "is not a regular file")
+
+
+def test_an_index_that_lies(llama):
+    index = json.loads((llama / INDEX).read_text())
+    files = sorted(set(index["weight_map"].values()))
+    index["weight_map"]["lm_head.weight"] = files[files[0] == index["weight_map"]["lm_head.weight"]]
+    (llama / INDEX).write_text(json.dumps(index))
+    refused(llama, "puts lm_head.weight into model-0000.*, which lacks it")
+    (llama / INDEX).write_text(json.dumps({"weight_map": ["a"]}))
+    refused(llama, "has no weight_map")
+    shutil.copy(llama / files[0], llama / "copy.safetensors")
+    index["weight_map"]["more"] = "copy.safetensors"
+    (llama / INDEX).write_text(json.dumps(index))
+    refused(llama, "is in .* too")
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    attempts = []
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: attempts.append(a))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: attempts.append(a))
+    yield
+    assert attempts == []
+
+
+def test_offline_the_cache_is_all_there_is(monkeypatch, tmp_path, no_network):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"^some/model: is not in the local cache and HF_HUB_OFF"):
+        find_model("some/model")
+    cached = tmp_path / "models--some--model"
+    snapshot = cached / "snapshots" / COMMIT
+    shutil.copytree(FIXTURES / "qwen2" / "model", snapshot)
+    (cached / "blobs").mkdir()
+    (snapshot / SINGLE).rename(cached / "blobs" / "1")
+    (snapshot / SINGLE).symlink_to("../../blobs/1")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    for asked in ("some/model", "some/model@main", f"some/model@{COMMIT}"):
+        model = load(asked)
+        assert (model.files.name, model.files.commit) == (asked, COMMIT)
+    with pytest.raises(InputError, match=r"^some/model@other: is not in the local cache"):
+        find_model("some/model@other")
+
+
+@pytest.mark.parametrize("asked", ["a/b/c", "../a/b", "a b", "", "/a/b", "~a/b", "a/b@x@y z"])
+def test_what_is_neither_a_directory_nor_a_hub_id(monkeypatch, no_network, asked):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"no such|give a directory|hub id|not in the local"):
+        find_model(asked)
+
+
+def test_code_in_a_directory_stays_where_it_is(qwen2, tmp_path):
+    canary = tmp_path / "ran"
+    (qwen2 / "modeling.py").write_text(f"open({str(canary)!r}, 'w')")
+    restate(qwen2, auto_map={"AutoConfig": "modeling.C", "AutoModelForCausalLM": "modeling.M"})
+    assert jnp.isfinite(load(str(qwen2)).params["embedding"]).all()
+    assert not canary.exists()
