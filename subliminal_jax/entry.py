@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.files import disk_full_error, is_disk_full
 
 OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
@@ -54,9 +54,10 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
     Raises:
         SystemExit: Always. Status 0: done. 2: refused (`InputError`) or the disk is full. 1: broke
-            on the way (`RunError`, or memory ran out). 130: interrupted from the keyboard. In
-            these cases stderr gets the one line `error: ...`. 141: nobody reads stdout any more
-            (`| head`), of which nothing is said. A `SystemExit` of `main` itself passes through.
+            on the way (`RunError`, or memory ran out). 75: told to stop, and saved (`Stopped`).
+            130: interrupted from the keyboard. In these cases stderr gets the one line
+            `error: ...`. 141: nobody reads stdout any more (`| head`), of which nothing is said.
+            A `SystemExit` of `main` itself passes through.
         Exception: Anything else is a bug and keeps its traceback (Python's status 1).
     """
     _prepare_output()
@@ -70,6 +71,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _end(str(error), REFUSED)
     except RunError as error:
         _end(str(error), BROKE)
+    except Stopped as stop:
+        _end(str(stop), stop.status)
     except KeyboardInterrupt:
         _end("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:

@@ -14,3 +14,15 @@ class RunError(RuntimeError):
 
     The message is one line. Entry points print it and exit with status 1.
     """
+
+
+class Stopped(RuntimeError):
+    """A run was asked to stop by a signal, and has saved how far it is.
+
+    Entry points print the message and exit with the status: 75 (try again later) for SIGTERM, 130
+    for an interrupt from the keyboard.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status

@@ -32,8 +32,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Each differing field as `name old -> new`, nested fields by dotted names."""
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Each field in which plain values differ as `name old -> new`, nested ones by dotted names."""
 
     def show(values: dict[str, Any], name: str) -> str:
         return json.dumps(values[name]) if name in values else "(absent)"
@@ -148,8 +148,8 @@ class RunDirectory:
             return
         except ValueError as error:
             raise self._refusal(f"config.json is damaged ({error})") from error
-        if differences := _differences(old, self.config):
-            raise self._refusal(f"holds a run of another config: {'; '.join(differences)}")
+        if different := differences(old, self.config):
+            raise self._refusal(f"holds a run of another config: {'; '.join(different)}")
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -218,6 +218,10 @@ class RunDirectory:
     def append_row(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row to a JSON Lines file; see `files.append_row`."""
         files.append_row(self._list(name), row)
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        """Writes or replaces a JSON Lines file; as `write_bytes`."""
+        return self.write_text(name, "".join(files.strict_json(row) + "\n" for row in rows))
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """Reads a JSON Lines file, cutting off an unfinished row; see `files.read_rows`."""

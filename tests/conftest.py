@@ -73,3 +73,7 @@ def small_mnist(monkeypatch) -> dict[str, np.ndarray]:
         digest = hashlib.sha256(idx_bytes(parts[part])).hexdigest()
         monkeypatch.setitem(mnist.PUBLISHED_SHA256, part, digest)
     return parts
+
+
+def pytest_addoption(parser):
+    parser.addoption("--deep", action="store_true", help="200 kills in place of 20; takes minutes")

@@ -1,0 +1,283 @@
+"""Checkpoints of a training: written whole or not at all, and checked leaf by leaf when read.
+
+Orbax writes the arrays, each host its own part, and renames a finished step into its place. It
+does not notice bits that change afterwards, casts types in silence, and knows nothing of configs;
+so a manifest goes with every step: layout, config, and shape, type and digest of every leaf.
+"""
+
+import contextlib
+import errno
+import hashlib
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from orbax.checkpoint import v1 as ocp
+
+from subliminal_jax.digest import describe, digests
+from subliminal_jax.entry import one_line
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.execution import hosts
+from subliminal_jax.files import disk_full_error, parse_json, strict_json
+from subliminal_jax.runs import differences
+
+LAYOUT = 1
+"""The form of what is written here; a reader refuses what is newer."""
+
+_STEP = re.compile(r"\d{8}\Z")
+_LEFT_OVER = ("*.orbax-checkpoint-tmp*", "*.removed")
+_ORBAX = "_CHECKPOINT_METADATA"
+
+
+class DamagedCheckpointWarning(UserWarning):
+    """A checkpoint cannot be trusted; it has been set aside, and an older one is used."""
+
+
+class _Damaged(Exception):
+    """What is wrong with a checkpoint."""
+
+
+class Checkpoints:
+    """The checkpoints of one run in a directory of their own; all hosts make the same calls.
+
+    A step is a subdirectory, `00000100`. The newest are kept. One that turns out to be damaged is
+    renamed to `00000100.damaged` and the one before it is used, with a warning.
+    """
+
+    def __init__(
+        self, directory: Path, config: dict[str, Any], *, keep: int = 2, background: bool = False
+    ):
+        """Take a directory in use, and remove from it what a killed run left unfinished.
+
+        Args:
+            directory: where; made if need be. On several hosts, one that all of them see.
+            config: the run's config as plain values; a checkpoint of another one is refused.
+            keep: how many checkpoints are kept.
+            background: write while training goes on; an error then comes at the next call.
+
+        Raises:
+            InputError: the directory is a step, or the run directory, instead of this.
+        """
+        self.directory, self.config = Path(directory).resolve(), config
+        self.keep, self.background = keep, background
+        self._writing: tuple[Path, Any] | None = None
+        _check_level(self.directory)
+        if hosts.is_first():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._clear()
+        hosts.meet("checkpoints are open")
+
+    def steps(self) -> list[int]:
+        """The steps that have been written whole, oldest first."""
+        return sorted(int(path.name) for path in self._paths())
+
+    def save(self, step: int, state: Any) -> None:
+        """Write a state, unless it is not finite.
+
+        Raises:
+            RunError: a leaf is not finite (it is named), or writing failed; in the background, the
+                writing before this one.
+            InputError: the disk is full. What had been written before is intact.
+        """
+        self.wait()
+        by_leaf, not_finite = digests(state)
+        if not_finite:
+            raise RunError(
+                f"step {step}: {not_finite[0]} is not finite, so no checkpoint is written; "
+                f"{self._newest()}"
+            )
+        leaves = describe(state)
+        for name, digest in by_leaf.items():
+            leaves[name]["digest"] = digest
+        manifest = {"layout": LAYOUT, "step": step, "config": self.config, "leaves": leaves}
+        text = strict_json(manifest)
+        path = self.directory / f"{step:08d}"
+        metadata: Any = {"manifest": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        try:
+            response = ocp.save_async(str(path), state, overwrite=True, custom_metadata=metadata)
+        except Exception as error:
+            raise self._failed(path, error) from error
+        self._writing = (path, response)
+        if not self.background:
+            self.wait()
+
+    def check(self) -> None:
+        """Raise the error of a writing in the background that has failed by now; as `wait`."""
+        if self._writing is not None:
+            with contextlib.suppress(TimeoutError):
+                self._finish(timeout=0.0)
+
+    def wait(self) -> None:
+        """Wait until what is being written is on disk, and remove what is not to be kept.
+
+        Raises:
+            RunError: it could not be written.
+            InputError: the disk is full.
+        """
+        if self._writing is not None:
+            self._finish(timeout=None)
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """The newest checkpoint that is whole: its step and state; None where there is none.
+
+        Args:
+            like: the state's form, with the shardings it is to have: those of other devices or
+                hosts than it was written on, if need be.
+
+        Raises:
+            InputError: it is of another config, form or layout (field or leaf are named); or there
+                are checkpoints, but all of them are damaged.
+        """
+        self.wait()
+        faults = []
+        for step in reversed(hosts.from_first(self.steps())):
+            path = self.directory / f"{step:08d}"
+            state, fault = None, None
+            try:
+                state = self._load(path, like)
+            except _Damaged as error:
+                fault = str(error)
+            if hosts.all_agree(fault is None):
+                self._drop_old()
+                return step, state
+            faults.append(f"{path}: {fault or 'damaged for another host'}")
+            if hosts.is_first():
+                path.rename(_unused(path, "damaged"))
+            warnings.warn(
+                f"{faults[-1]}; renamed to {path.name}.damaged, the one before it is used",
+                DamagedCheckpointWarning,
+                stacklevel=2,
+            )
+        if faults:
+            raise InputError(f"no checkpoint can be used: {faults[0]}; restore it, or begin anew")
+        return None
+
+    def close(self) -> None:
+        """Wait as `wait` does."""
+        self.wait()
+
+    def _load(self, path: Path, like: Any) -> Any:
+        manifest = _read_manifest(path)
+        if manifest.get("layout") != LAYOUT:
+            raise InputError(
+                f"{path}: has layout {manifest.get('layout')}, and this version reads layout "
+                f"{LAYOUT}; take the version that wrote it"
+            )
+        if changed := differences(manifest["config"], self.config):
+            raise InputError(f"{path}: is of another config: {'; '.join(changed)}")
+        _check_form(path, manifest["leaves"], describe(like))
+        try:
+            state = ocp.load(str(path), like)
+        except (MemoryError, InputError):
+            raise
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            raise _Damaged(f"cannot be read ({_first_line(error)})") from error
+        by_leaf, _ = digests(state)
+        for name, digest in by_leaf.items():
+            if digest != manifest["leaves"][name]["digest"]:
+                raise _Damaged(f"{name} is not as it was written")
+        return state
+
+    def _finish(self, timeout: float | None) -> None:
+        path, response = self._writing or (self.directory, None)
+        try:
+            if response is not None:
+                response.result(timeout=timeout)
+        except TimeoutError:
+            raise
+        except Exception as error:
+            self._writing = None
+            raise self._failed(path, error) from error
+        self._writing = None
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        if hosts.is_first():
+            for step in self.steps()[: -self.keep]:
+                _remove(self.directory / f"{step:08d}")
+
+    def _failed(self, path: Path, error: Exception) -> Exception:
+        """What to raise when writing failed; the rest of it is removed."""
+        if hosts.is_first():
+            self._clear()
+        if _is_disk_full(error):
+            return disk_full_error(path)
+        return RunError(f"{path}: could not be written ({_first_line(error)}); {self._newest()}")
+
+    def _newest(self) -> str:
+        steps = self.steps()
+        return f"the newest is that of step {steps[-1]}" if steps else "there is none yet"
+
+    def _paths(self) -> list[Path]:
+        return [path for path in self.directory.iterdir() if _STEP.match(path.name)]
+
+    def _clear(self) -> None:
+        for pattern in _LEFT_OVER:
+            for path in self.directory.glob(pattern):
+                shutil.rmtree(path)
+
+
+def _check_level(directory: Path) -> None:
+    """Refuse one directory too deep or too shallow."""
+    if (directory / _ORBAX).exists():
+        raise InputError(f"{directory}: is one checkpoint of several; give {directory.parent}")
+    if (directory.parent / _ORBAX).exists():
+        raise InputError(
+            f"{directory}: is a part of one checkpoint; give {directory.parent.parent}"
+        )
+    inside = directory / "checkpoints"
+    if inside.is_dir() and any(_STEP.match(path.name) for path in inside.iterdir()):
+        raise InputError(f"{directory}: holds checkpoints one level deeper; give {inside}")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        metadata = parse_json((path / _ORBAX).read_bytes())["custom_metadata"]
+        text = metadata["manifest"]
+        if hashlib.sha256(text.encode()).hexdigest() != metadata["sha256"]:
+            raise _Damaged(f"the manifest in {_ORBAX} is not as it was written")
+        return parse_json(text.encode())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Damaged(f"has no manifest in {_ORBAX} ({_first_line(error)})") from error
+
+
+def _check_form(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse leaves that are missing, or too many, or of another shape or type."""
+    for name in sorted(there | wanted):
+        if name not in there or name not in wanted:
+            what = "lacks" if name in wanted else "has a leaf that the run lacks,"
+            raise InputError(f"{path}: {what} {name}; it is of another model or optimizer")
+        for field in ("shape", "dtype"):
+            old, new = there[name][field], wanted[name][field]
+            if old != new:
+                raise InputError(
+                    f"{path}: {name} has {field} {old}, and the run needs {new}; "
+                    "it is of another model or optimizer"
+                )
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; a removal that is cut short leaves nothing that looks like one."""
+    gone = _unused(path, "removed")
+    path.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _unused(path: Path, ending: str) -> Path:
+    names = [f"{path.name}.{ending}", *(f"{path.name}.{n}.{ending}" for n in range(1, 1000))]
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+
+
+def _first_line(error: BaseException) -> str:
+    return one_line(str(error) or type(error).__name__)[:300]
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    full = ("No space left on device", "Disk quota exceeded", "ENOSPC", "EDQUOT")
+    return (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or any(
+        words in str(error) for words in full
+    )

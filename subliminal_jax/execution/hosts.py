@@ -1,0 +1,66 @@
+"""Several hosts: joining them, agreeing on something, and noticing that one is gone."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import parse_json, strict_json
+
+T = TypeVar("T")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def all_agree(answer: bool) -> bool:
+    """Whether every host's answer is yes."""
+    if jax.process_count() == 1:
+        return answer
+    return bool(np.all(multihost_utils.process_allgather(np.array(answer))))
+
+
+def any_says(answer: bool) -> bool:
+    """Whether any host's answer is yes."""
+    return not all_agree(not answer)
+
+
+def on_first(act: Callable[[], T]) -> T | None:
+    """What an act gives that only the first host does; None on the others.
+
+    Raises:
+        InputError: it was refused; on every host, so that none waits for another.
+    """
+    result, refusal = None, None
+    if is_first():
+        try:
+            result = act()
+        except InputError as error:
+            refusal = str(error)
+    refusal = from_first(refusal)
+    if refusal is not None:
+        raise InputError(refusal)
+    return result
+
+
+def from_first(value: T) -> T:
+    """The first host's plain value, on every host."""
+    if jax.process_count() == 1:
+        return value
+    data = np.frombuffer(strict_json(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    buffer = np.zeros(size, np.uint8)
+    buffer[: min(size, len(data))] = data[:size]
+    sent: Any = multihost_utils.broadcast_one_to_all(buffer)
+    return parse_json(np.asarray(sent, np.uint8).tobytes())
+
+
+def meet(where: str) -> None:
+    """Wait until every host has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)

@@ -1,0 +1,52 @@
+"""Being asked to stop: a signal is noted, so that a loop can finish its step and save."""
+
+import signal
+from types import FrameType, TracebackType
+
+from subliminal_jax.errors import Stopped
+
+STATUS = {signal.SIGTERM: 75, signal.SIGINT: 130}
+"""What a process ends with: EX_TEMPFAIL of sysexits.h, and the shell's number for an interrupt."""
+
+
+class StopSignals:
+    """Notes SIGTERM and SIGINT while it is open; a second one does what it always did.
+
+    A context manager, for the main thread. Schedulers send SIGTERM some seconds before they take
+    a machine away.
+    """
+
+    def __init__(self) -> None:
+        self.noted: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for number in STATUS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def stopped(self, how_far: str) -> Stopped:
+        """The exception that ends the run: asked by which signal, and saved where."""
+        number = self.noted or signal.SIGTERM
+        return Stopped(
+            f"stopped by {number.name} after {how_far}, which is saved; run the same command "
+            "again to go on",
+            STATUS[number],
+        )
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.noted = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyrefly: ignore
+        self._before = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()

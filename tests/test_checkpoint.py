@@ -1,0 +1,357 @@
+"""What is restored is what was saved, or is refused; nothing in between."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_array_equal
+
+from subliminal_jax import checkpoint
+from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.execution.mesh import make_mesh, one_device
+from subliminal_jax.execution.steps import Sharded, fetch
+from subliminal_jax.train import TrainState
+
+CONFIG = {"seed": 3, "optimizer": {"name": "adam", "rate": 0.1}}
+RULES = (("w", ("fsdp", "tensor")),)
+# Where Orbax fails it leaves coroutines behind, which complain when they are collected.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):
+    rng = np.random.default_rng(step)
+    params = {
+        "w": jnp.asarray(rng.standard_normal(w_shape), dtype),
+        "half": jnp.asarray(rng.standard_normal(700), jnp.bfloat16),  # beyond what is kept inline
+    }
+    return TrainState(jnp.int32(step), params, optax.adam(0.1).init(params))
+
+
+def on(mesh):
+    return Sharded(batch=8, mesh=mesh, rules=RULES)
+
+
+LIKE = on(one_device()).like(make_state)
+
+
+def open_in(tmp_path, **options):
+    return Checkpoints(tmp_path / "checkpoints", CONFIG, **options)
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """Checkpoints of steps 10 and 20; tests copy them."""
+    place = tmp_path_factory.mktemp("two")
+    checkpoints = open_in(place)
+    for step in (10, 20):
+        checkpoints.save(step, make_state(step))
+    return place
+
+
+@pytest.fixture
+def copied(two_steps, tmp_path):
+    shutil.copytree(two_steps / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path
+
+
+def test_nothing_is_restored_from_nothing(tmp_path):
+    assert open_in(tmp_path).restore(LIKE) is None
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_newest_is_restored_and_old_ones_go(tmp_path, background):
+    checkpoints = open_in(tmp_path, keep=2, background=background)
+    for step in (5, 10, 15):
+        checkpoints.save(step, make_state(step))
+    checkpoints.close()
+    assert checkpoints.steps() == [10, 15]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["00000010", "00000015"]
+    step, state = open_in(tmp_path).restore(LIKE)
+    assert step == 15
+    chex.assert_trees_all_equal(state, make_state(15))
+    chex.assert_trees_all_equal_dtypes(state, make_state(15))
+    assert type(state.opt_state[0]) is optax.ScaleByAdamState
+
+
+def test_a_state_moves_between_meshes(tmp_path):
+    meshes = [make_mesh(1, 8, 1), one_device(), make_mesh(2, 2, 2), make_mesh(8, 1, 1)]
+    state = on(meshes[0]).init(make_state)
+    for number, mesh in enumerate(meshes):
+        like = on(mesh).like(make_state)
+        checkpoints = Checkpoints(tmp_path / str(number), CONFIG)
+        checkpoints.save(1, state)
+        _, state = checkpoints.restore(like)
+        assert state.params["w"].sharding.is_equivalent_to(like.params["w"].sharding, 2)
+        chex.assert_trees_all_equal(fetch(state), fetch(make_state()))
+
+
+def test_a_step_is_written_again_in_place_of_the_old(tmp_path):
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(5, make_state(1))
+    checkpoints.save(5, make_state(2))
+    assert_array_equal(checkpoints.restore(LIKE)[1].step, 2)
+
+
+def files_of(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def flip(path, rng):
+    data = bytearray(path.read_bytes())
+    bit = int(rng.integers(8 * len(data)))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def cut(share):
+    def truncate(path, rng):
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.truncate(int(size * share) if share else size - 1)
+
+    return truncate
+
+
+FAULTS = {
+    "bit": flip,
+    "half": cut(0.5),
+    "byte": cut(0),
+    "empty": lambda path, rng: path.write_bytes(b""),
+    "gone": lambda path, rng: path.unlink(),
+}
+
+
+def restored(place):
+    """What is restored: a step and whether it was said that another one is damaged."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step, state = open_in(place).restore(LIKE)
+    chex.assert_trees_all_equal(fetch(state), fetch(make_state(step)))
+    said = [str(w.message) for w in caught if w.category is DamagedCheckpointWarning]
+    return step, said
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_damage_never_passes_unseen(two_steps, tmp_path, fault):
+    """Either the damage does no harm, or it is said and the step before is used."""
+    source = two_steps / "checkpoints"
+    rng = np.random.default_rng(1)
+    names = [path.relative_to(source) for path in files_of(source / "00000020")]
+    arrays = [name for name in names if "d" in name.parts]
+    assert len(arrays) >= 2
+    outcomes = []
+    for number, name in enumerate([*names, *(arrays * 4 if fault == "bit" else [])]):
+        place = tmp_path / str(number)
+        shutil.copytree(source, place / "checkpoints")
+        if (place / "checkpoints" / name).stat().st_size:
+            FAULTS[fault](place / "checkpoints" / name, rng)
+        step, said = restored(place)
+        assert (step, len(said)) in [(20, 0), (10, 1)]
+        outcomes.append(step)
+        left = sorted(os.listdir(place / "checkpoints"))
+        assert left == ["00000010", "00000020" if step == 20 else "00000020.damaged"]
+    assert outcomes.count(10) >= 2
+
+
+def test_a_changed_array_is_named(two_steps, tmp_path):
+    """A bit in the middle of an array's bytes, which Orbax reads without complaint."""
+    source = two_steps / "checkpoints"
+    data = [path for path in files_of(source / "00000020") if "d" in path.parts]
+    largest = max(data, key=lambda path: path.stat().st_size)
+    named = []
+    for number, place in enumerate(range(100, largest.stat().st_size, 300)):
+        copy = tmp_path / str(number) / "checkpoints"
+        shutil.copytree(source, copy)
+        changed = bytearray(largest.read_bytes())
+        changed[place] ^= 4
+        (copy / largest.relative_to(source)).write_bytes(changed)
+        step, said = restored(copy.parent)
+        named += [line for line in said if "is not as it was written" in line]
+        if named:
+            break
+    assert step == 10
+    assert "opt_state/0/" in named[0] or "params/" in named[0]
+    assert "renamed to 00000020.damaged, the one before it is used" in named[0]
+
+
+def test_where_all_are_damaged_nothing_is_begun_anew(copied):
+    for step in ("00000010", "00000020"):
+        (copied / "checkpoints" / step / "_CHECKPOINT_METADATA").write_bytes(b"{}")
+    with (
+        pytest.warns(DamagedCheckpointWarning),
+        pytest.raises(InputError, match=r"no checkpoint can be used: .*00000020: has no manifest"),
+    ):
+        open_in(copied).restore(LIKE)
+
+
+def edit_manifest(place, step, change):
+    path = place / "checkpoints" / step / "_CHECKPOINT_METADATA"
+    metadata = json.loads(path.read_text())
+    manifest = json.loads(metadata["custom_metadata"]["manifest"])
+    change(manifest)
+    text = json.dumps(manifest)
+    metadata["custom_metadata"]["manifest"] = text
+    metadata["custom_metadata"]["sha256"] = checkpoint.hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(metadata))
+
+
+def test_a_newer_layout_is_refused(copied):
+    edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
+    with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):
+        open_in(copied).restore(LIKE)
+
+
+def test_another_config_is_refused(copied):
+    other = {"seed": 4, "optimizer": {"name": "adam", "rate": 0.2}}
+    with pytest.raises(InputError, match=r"of another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
+        Checkpoints(copied / "checkpoints", other).restore(LIKE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"w_shape": (8, 7)}, r"opt_state/0/mu/w has shape \[8, 6\], and the run needs \[8, 7\]"),
+        ({"dtype": jnp.bfloat16}, "opt_state/0/mu/w has dtype float32, and the run needs bfloat16"),
+    ],
+)
+def test_another_form_is_refused(copied, options, message):
+    like = on(one_device()).like(lambda: make_state(**options))
+    with pytest.raises(InputError, match=message):
+        open_in(copied).restore(like)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: {**params, "new": params["w"]}, "lacks params/new"),
+        (lambda params: {"w": params["w"]}, "has a leaf that the run lacks, params/half"),
+    ],
+)
+def test_other_leaves_are_refused(copied, change, message):
+    like = TrainState(LIKE.step, change(LIKE.params), LIKE.opt_state)
+    with pytest.raises(InputError, match=message):
+        open_in(copied).restore(like)
+
+
+@pytest.mark.parametrize(
+    ("inside", "advice"),
+    [
+        ("", r": holds checkpoints one level deeper; give .*/checkpoints$"),
+        ("checkpoints/00000020", r"00000020: is one checkpoint of several; give .*/checkpoints$"),
+        ("checkpoints/00000020/state", r"is a part of one checkpoint; give .*/checkpoints$"),
+    ],
+)
+def test_the_wrong_level_is_refused(two_steps, inside, advice):
+    with pytest.raises(InputError, match=advice):
+        Checkpoints(two_steps / inside, CONFIG)
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    checkpoints = open_in(tmp_path)
+    checkpoints.save(1, make_state())
+    state = make_state()
+    state.params["w"] = state.params["w"].at[2, 3].set(jnp.nan)
+    with pytest.raises(RunError, match=r"step 2: params/w is not finite, .* is that of step 1"):
+        checkpoints.save(2, state)
+    assert checkpoints.steps() == [1]
+
+
+def test_the_rest_of_a_killed_run_is_removed(copied):
+    for name in ("00000030.orbax-checkpoint-tmp", "00000005.removed"):
+        (copied / "checkpoints" / name / "state").mkdir(parents=True)
+    (copied / "checkpoints" / "00000010.damaged").mkdir()
+    open_in(copied)
+    left = sorted(os.listdir(copied / "checkpoints"))
+    assert left == ["00000010", "00000010.damaged", "00000020"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_is_refused_and_nothing_lost(copied, monkeypatch, background):
+    """As Orbax tells of it, at once or from the background."""
+
+    class Response:
+        def result(self, timeout=None):
+            raise ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device")
+
+    def save_async(path, *_, **__):
+        path = Path(path)
+        (path.parent / f"{path.name}.orbax-checkpoint-tmp").mkdir()
+        if background:
+            return Response()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp, "save_async", save_async)
+    checkpoints = open_in(copied, background=background)
+    refused = pytest.raises(InputError, match=r"disk full: cannot write to .*00000030")
+    if background:
+        checkpoints.save(30, make_state())
+        with refused:
+            checkpoints.check()
+    else:
+        with refused:
+            checkpoints.save(30, make_state())
+    assert sorted(os.listdir(copied / "checkpoints")) == ["00000010", "00000020"]
+    assert open_in(copied).restore(LIKE)[0] == 20
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up(small_disk):
+    checkpoints = Checkpoints(small_disk / "checkpoints", CONFIG)
+    big = {"w": jax.random.normal(jax.random.key(0), (300_000,))}  # 1.2 MB that do not compress
+    checkpoints.save(1, big)
+    with pytest.raises(InputError, match=r"disk full: .*00000002.* free some space"):
+        checkpoints.save(2, big)
+    assert os.listdir(small_disk / "checkpoints") == ["00000001"]
+    step, state = Checkpoints(small_disk / "checkpoints", CONFIG).restore(
+        on(one_device()).like(lambda: big)
+    )
+    assert step == 1
+    assert_array_equal(state["w"], big["w"])
+    checkpoints.save(2, {"w": big["w"][:1000]})
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_another_failure_is_named(copied, monkeypatch):
+    def save_async(*_, **__):
+        raise ValueError("PERMISSION_DENIED: \n no")
+
+    monkeypatch.setattr(checkpoint.ocp, "save_async", save_async)
+    with pytest.raises(RunError, match=r"00000030: could not be written \(PERMISSION_DENIED: no"):
+        open_in(copied).save(30, make_state())
+
+
+def test_memory_that_runs_out_is_no_damage(copied, monkeypatch):
+    def load(*_):
+        raise ValueError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(checkpoint.ocp, "load", load)
+    with pytest.raises(ValueError, match="Out of memory"):
+        open_in(copied).restore(LIKE)
+    assert open_in(copied).steps() == [10, 20]
