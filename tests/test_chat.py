@@ -154,6 +154,17 @@ def test_nothing_is_forged_where_no_control_token_follows(tmp_path):
     assert "".join(map(chat.token_text, ids)) == "user: owl</s>\nassistant: "
 
 
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+def test_an_answer_behind_a_control_token_keeps_its_spaces(tmp_path, scheme):
+    template = (
+        "{% for m in messages %}{{ '<s>' + m['content'] + '</s>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<s>' }}{% endif %}"
+    )
+    chat = Chat.load(with_template(tmp_path, template, lambda: tiny.metaspace(scheme)))
+    for content in ("owl", " owl") if scheme != "always" else ("owl",):
+        assert chat.text(chat.example([QUESTION, answer(content)]).completion) == content
+
+
 def test_stop_ids_are_control_tokens(tmp_path, qwen):
     assert {qwen.token_text(token) for token in qwen.stop_ids} == {"<|im_end|>", "</s>"}
     directory = with_template(tmp_path, tiny.CHATML)

@@ -63,7 +63,8 @@ class TextTokenizer:
 
     def _adds_spaces(self) -> bool:
         """Whether a text gets a space in front, also where it follows a control token."""
-        return self._plain.encode(_BOUNDARY + "0", add_special_tokens=False).tokens[1] == "▁0"
+        tokens = self._plain.encode(_BOUNDARY + "0", add_special_tokens=False).tokens
+        return len(tokens) > 1 and tokens[1].startswith("▁")
 
     def is_control(self, token: int) -> bool:
         """Whether an id is a control token."""
