@@ -1,0 +1,95 @@
+"""Waiting rows as arrays of few shapes: what prompts share is read once, equal prompts too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from subliminal_jax.models.slots import Admission
+
+MULTIPLE = 8
+"""Lengths are rounded up to it."""
+
+
+class Request(NamedTuple):
+    """A completion to be sampled.
+
+    Attributes:
+        number: the row's number, from 0 to 2^64 - 1, which with the seed decides its draws.
+        prompt: token ids, not empty.
+    """
+
+    number: int
+    prompt: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of a run, the same from its first row to its last.
+
+    Attributes:
+        shared: tokens that all prompts begin with, read once.
+        longest: the most tokens of a prompt between these and its last.
+        batch: slots.
+        quantum: rows that come in at once.
+    """
+
+    shared: int
+    longest: int
+    batch: int
+    quantum: int
+
+    def prompt_length(self, needed: int) -> int:
+        """The width in which prompts are read: the longest, or a half, a quarter, ... of it."""
+        length = self.longest
+        while (half := round_up(-(-length // 2))) < length and half >= needed:
+            length = half
+        return length
+
+    def prompts(self, needed: int) -> int:
+        """How many different prompts are read at once: as many as rows come in, or far fewer."""
+        few = max(1, self.quantum // 16)
+        return few if needed <= few else self.quantum
+
+
+def shapes_of(requests: Sequence[Request], batch: int) -> Shapes:
+    """The shapes for sampling these requests in at most `batch` slots."""
+    batch = min(batch, 1 << (len(requests) - 1).bit_length())
+    shared = _shared_length([request.prompt for request in requests])
+    longest = max(len(request.prompt) for request in requests) - 1 - shared
+    return Shapes(shared, round_up(max(1, longest)), batch, max(1, batch // 8))
+
+
+def round_up(length: int) -> int:
+    """The next multiple of `MULTIPLE`."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, their last ones aside; rounded down."""
+    first, last = min(prompts), max(prompts)  # what these two share, all between them share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    same = min(len(first), len(last)) if same is None else same
+    return min(same, min(map(len, prompts)) - 1) // MULTIPLE * MULTIPLE
+
+
+def admission(shapes: Shapes, requests: Sequence[Request], slots: Sequence[int]) -> Admission:
+    """The arrays of at most `shapes.quantum` rows that come into the given slots."""
+    index = {}
+    for request in requests:
+        index.setdefault(tuple(request.prompt), len(index))
+    tails = [prompt[shapes.shared : -1] for prompt in index]
+    shape = shapes.prompts(len(index)), shapes.prompt_length(max(map(len, tails)))
+    prompts, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    pending = np.zeros(shape[0], np.int32)
+    for row, (prompt, tail) in enumerate(zip(index, tails, strict=True)):
+        prompts[row, : len(tail)], mask[row, : len(tail)] = tail, True
+        pending[row] = prompt[-1]
+    prompt_of = np.zeros(shapes.quantum, np.int32)
+    place = np.full(shapes.quantum, shapes.batch, np.int32)
+    numbers = np.zeros((shapes.quantum, 2), np.uint32)
+    for row, (request, slot) in enumerate(zip(requests, slots, strict=True)):
+        prompt_of[row], place[row] = index[tuple(request.prompt)], slot
+        numbers[row] = request.number >> 32, request.number & 0xFFFFFFFF
+    return Admission(prompts, mask, pending, prompt_of, place, numbers)

@@ -1,0 +1,238 @@
+"""Sampling completions: many rows through a batch that stays full.
+
+Rows are independent: a row's text is a function of the parameters, the settings, its prompt and
+its number, whatever else is sampled beside it, so that a run cut short is gone on with by asking
+for the rows that are missing. (In batches of another size matrix products may round differently,
+and two tokens that are equally likely to the seventh digit change places.)
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from subliminal_jax.batch import Params
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.admission import Request, Shapes, admission, round_up, shapes_of
+from subliminal_jax.models.cache import Cache, init_cache
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.models.slots import Slots, admit, decode, empty_slots, read_prefix
+from subliminal_jax.progress import Progress
+
+STEPS = 64
+"""The most tokens a slot draws between two looks at which rows are done."""
+
+
+class Completion(NamedTuple):
+    """A sampled completion.
+
+    Attributes:
+        number: the request's.
+        tokens: the ids drawn, the one that ended it included.
+        log_probabilities: of each, in nats, under the model's whole distribution at
+            temperature 1.
+        stopped: whether a stop id ended it, rather than the most tokens allowed.
+    """
+
+    number: int
+    tokens: Int32[np.ndarray, " m"]
+    log_probabilities: Float32[np.ndarray, " m"]
+    stopped: bool
+
+
+@dataclass
+class Work:
+    """What a sampler has done so far.
+
+    Attributes:
+        rows: completions finished.
+        tokens: tokens of theirs, drawn.
+        slot_steps: tokens that would have been drawn had no slot ever been idle.
+        prompt_tokens: tokens of the prompts that rows started from.
+        prompt_tokens_read: tokens read for them, padding included; the others were reused.
+        seconds: time in all, compilation included.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    slot_steps: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_read: int = 0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of finished completions in a second."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def busy(self) -> float:
+        """The share of draws that went into a completion."""
+        return self.tokens / self.slot_steps if self.slot_steps else 0.0
+
+
+class Sampler:
+    """Samples completions of one model.
+
+    Args:
+        config: the model.
+        params: its parameters. Programs are compiled once for all models of one config.
+        sampling: how to draw.
+        stop_ids: tokens that end a completion, such as `Chat.stop_ids`.
+        batch: rows at a time. More are faster until memory or caches are full.
+        vocab: ids from here on are never drawn, as an embedding may have more rows than the
+            tokenizer has tokens; None for none.
+        adapter: low-rank factors beside the parameters, or None.
+
+    Attributes:
+        work: what has been done.
+
+    Raises:
+        InputError: a stop id or `vocab` beyond the model's vocabulary, or an empty batch.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        params: Params,
+        sampling: Sampling,
+        *,
+        stop_ids: Iterable[int] = (),
+        batch: int = 256,
+        vocab: int | None = None,
+        adapter: Params | None = None,
+    ):
+        self._config, self._params, self._adapter = config, params, adapter
+        self._sampling, self._batch, self._vocab = sampling, batch, vocab
+        self._stop_ids = tuple(sorted(stop_ids))
+        self.work = Work()
+        if batch < 1:
+            raise InputError(f"batch: must be 1 or more, not {batch}")
+        if vocab is not None and not 1 <= vocab <= config.vocab:
+            raise InputError(f"vocab: must be from 1 to the model's {config.vocab}, not {vocab}")
+        for token in self._stop_ids:
+            if not 0 <= token < config.vocab:
+                raise InputError(f"stop id {token}: the model has {config.vocab} tokens")
+
+    def stream(
+        self, requests: Iterable[Request], *, description: str = "sample", silent: bool = True
+    ) -> Iterator[Completion]:
+        """Sample every request; completions come as they are done.
+
+        Args:
+            requests: what to sample. All are looked at before the first is sampled.
+            description: what the progress says is done.
+            silent: report no progress.
+
+        Raises:
+            InputError: a prompt that is empty, too long for the model's context, or holds an id
+                that the model does not have; a number out of bounds or given twice.
+        """
+        waiting = [Request(int(number), tuple(prompt)) for number, prompt in requests]
+        self._check(waiting)
+        if not waiting:
+            return
+        start, before = time.perf_counter(), self.work.seconds
+        with Progress(len(waiting), description, silent=silent) as progress:
+            for done in self._rounds(waiting):
+                self.work.rows += len(done)
+                self.work.tokens += sum(len(completion.tokens) for completion in done)
+                self.work.seconds = before + time.perf_counter() - start
+                progress.update(len(done), f"{self.work.tokens_per_second:,.0f} tokens/s")
+                yield from done
+
+    def sample(self, requests: Iterable[Request], **progress: Any) -> list[Completion]:
+        """All completions, in the order of the requests; arguments as for `stream`."""
+        requests = list(requests)
+        done = {completion.number: completion for completion in self.stream(requests, **progress)}
+        return [done[int(number)] for number, _ in requests]
+
+    def _check(self, requests: list[Request]) -> None:
+        most, context = self._sampling.max_tokens, self._config.context
+        seen = set()
+        for number, prompt in requests:
+            if not 0 <= number < 2**64:
+                raise InputError(f"row {number}: its number must be from 0 to 2^64 - 1")
+            if number in seen:
+                raise InputError(f"row {number}: is there twice, and would be the same twice")
+            seen.add(number)
+            if not prompt:
+                raise InputError(f"row {number}: its prompt is empty")
+            if len(prompt) + most > context:
+                raise InputError(
+                    f"row {number}: its prompt of {len(prompt)} tokens and the {most} to be drawn "
+                    f"exceed the model's context of {context}; shorten it, or lower max_tokens"
+                )
+            if not 0 <= min(prompt) <= max(prompt) < self._config.vocab:
+                raise InputError(
+                    f"row {number}: its prompt has an id outside the model's {self._config.vocab}"
+                )
+
+    def _rounds(self, waiting: list[Request]) -> Iterator[list[Completion]]:
+        """Fill free slots, decode, collect what is done, again and again."""
+        # Long prompts first, and equal ones next to each other.
+        waiting = sorted(waiting, key=lambda request: (-len(request.prompt), request.prompt))
+        shapes, queue = shapes_of(waiting, self._batch), deque(waiting)
+        most = self._sampling.max_tokens
+        length = round_up(shapes.shared + shapes.longest + most)
+        slots = empty_slots(self._config, self._sampling, shapes.batch, length)
+        prefix = self._read_prefix(waiting[0].prompt[: shapes.shared])
+        rows: dict[int, Request] = {}
+        while queue or rows:
+            free = [slot for slot in range(shapes.batch) if slot not in rows]
+            while queue and free:
+                count = min(shapes.quantum, len(queue), len(free))
+                into = {free.pop(): queue.popleft() for _ in range(count)}
+                slots = self._admit(shapes, prefix, slots, into)
+                rows |= into
+            least = shapes.batch - shapes.quantum + 1 if queue else 1
+            slots, steps = decode(
+                self._config, self._sampling, self._stop_ids, self._vocab, self._params,
+                self._adapter, slots, jnp.int32(STEPS), jnp.int32(least),
+            )  # fmt: skip
+            done, steps = self._collect(slots, rows, steps)
+            self.work.slot_steps += steps * shapes.batch
+            yield done
+
+    def _read_prefix(self, prefix: tuple[int, ...]) -> Cache:
+        self.work.prompt_tokens_read += len(prefix)
+        if not prefix:
+            return init_cache(self._config, 1, 0)
+        return read_prefix(self._config, self._params, jnp.asarray(prefix), self._adapter)
+
+    def _admit(
+        self, shapes: Shapes, prefix: Cache, slots: Slots, into: dict[int, Request]
+    ) -> Slots:
+        arrays = admission(shapes, list(into.values()), list(into))
+        self.work.prompt_tokens += sum(len(request.prompt) for request in into.values())
+        self.work.prompt_tokens_read += arrays.prompts.size
+        return admit(
+            self._config, self._sampling, self._params, self._adapter, prefix, slots, arrays
+        )
+
+    def _collect(
+        self, slots: Slots, rows: dict[int, Request], steps: jax.Array
+    ) -> tuple[list[Completion], int]:
+        """Completions of the rows that are done, which leave their slots; and the steps taken."""
+        active, counts, tokens, log_probabilities, taken = jax.device_get(
+            (slots.active, slots.counts, slots.tokens, slots.log_probabilities, steps)
+        )
+        done = []
+        for slot in [slot for slot in rows if not active[slot]]:
+            drawn = tokens[slot, : counts[slot]].copy()
+            done.append(
+                Completion(
+                    rows.pop(slot).number,
+                    drawn,
+                    log_probabilities[slot, : counts[slot]].copy(),
+                    bool(drawn[-1] in self._stop_ids),
+                )
+            )
+        return done, int(taken)

@@ -1,0 +1,48 @@
+"""How completions are drawn: what can be set, and within which bounds."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from subliminal_jax.errors import InputError
+
+_Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of a sampler; the defaults draw from the model's own distribution.
+
+    Tokens are left out in the order top-k, top-p, min-p, each on what the one before left, after
+    the temperature. Tokens of equal probability stay or go together.
+
+    Raises:
+        InputError: a value out of bounds.
+    """
+
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    """The most tokens of a completion, the token that ends it included."""
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Logits are divided by it; 0 always takes the likeliest token."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Only the k likeliest tokens are drawn."""
+    top_p: _Share | None = None
+    """Only the likeliest tokens that have this share of the probability together are drawn."""
+    min_p: _Share | None = None
+    """Only tokens at least this times as likely as the likeliest are drawn."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """A completion is a function of the seed, its prompt and its row's number."""
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "max_tokens": (1 <= self.max_tokens <= 1_000_000, "from 1 to 1,000,000"),
+            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "1 or more"),
+            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (self.min_p is None or 0 < self.min_p <= 1, "above 0 and at most 1"),
+            "seed": (0 <= self.seed < 2**32, "from 0 to 2^32 - 1"),
+        }
+        for name, (good, words) in bounds.items():
+            if not good:
+                raise InputError(f"{name}: must be {words}, not {getattr(self, name)}")

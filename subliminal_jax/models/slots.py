@@ -1,0 +1,197 @@
+"""A batch of completions in the making: slots that finished rows leave and waiting rows take.
+
+All shapes are static: one program decodes, one admits. A slot holds what its row has read in the
+cache, except for one pending token, which the next step reads. So a prompt's last token is
+pending when its row comes in, and every step is alike.
+
+Shape letters: b slots, q rows admitted at once, u prompts read for them, t tokens of a prompt,
+m tokens of a completion.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, UInt32
+
+from subliminal_jax.batch import Params
+from subliminal_jax.models.cache import Cache, init_cache, put_rows, take_rows
+from subliminal_jax.models.decoder import extend, unembed
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.drawing import draw
+from subliminal_jax.models.sampling_settings import Sampling
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("cache", "pending", "keys", "counts", "active", "tokens", "log_probabilities"),
+    meta_fields=(),
+)
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """Where each slot's row stands.
+
+    Attributes:
+        cache: what each row has read, but for its pending token.
+        pending: the token to be read next, `[B]`.
+        keys: each row's key as data, `[B, 2]`.
+        counts: tokens drawn so far, `[B]`.
+        active: whether more are to be drawn, `[B]`.
+        tokens: those drawn, `[B, M]`.
+        log_probabilities: the model's, of each token drawn, `[B, M]`, in nats.
+    """
+
+    cache: Cache
+    pending: Any
+    keys: Any
+    counts: Any
+    active: Any
+    tokens: Any
+    log_probabilities: Any
+
+
+class Admission(NamedTuple):
+    """Rows that come in, several of them perhaps with the same prompt.
+
+    Attributes:
+        prompts: each prompt without what all share at its beginning and without its last token,
+            `[U, T]`.
+        mask: which of these are real, `[U, T]`.
+        pending: each prompt's last token, `[U]`.
+        prompt_of: which prompt each row has, `[Q]`.
+        slots: where each row goes, `[Q]`; a number beyond the slots for nowhere.
+        numbers: each row's number in two halves, upper and lower, `[Q, 2]`.
+    """
+
+    prompts: Any
+    mask: Any
+    pending: Any
+    prompt_of: Any
+    slots: Any
+    numbers: Any
+
+
+def empty_slots(config: DecoderConfig, sampling: Sampling, batch: int, length: int) -> Slots:
+    """Slots without rows, with room for `length` tokens each."""
+    drawn = (batch, sampling.max_tokens)
+    return Slots(
+        cache=init_cache(config, batch, length),
+        pending=jnp.zeros(batch, jnp.int32),
+        keys=jnp.zeros((batch, 2), jnp.uint32),
+        counts=jnp.zeros(batch, jnp.int32),
+        active=jnp.zeros(batch, bool),
+        tokens=jnp.zeros(drawn, jnp.int32),
+        log_probabilities=jnp.zeros(drawn, jnp.float32),
+    )
+
+
+@partial(jax.jit, static_argnames="config")
+def read_prefix(
+    config: DecoderConfig, params: Params, prefix: Int[Array, " t"], adapter: Params | None
+) -> Cache:
+    """The cache of what all prompts begin with: one row."""
+    cache = init_cache(config, 1, prefix.shape[0])
+    return extend(config, params, prefix[None], cache, adapter=adapter)[1]
+
+
+@partial(jax.jit, static_argnames=("config", "sampling"), donate_argnames="slots")
+def admit(
+    config: DecoderConfig,
+    sampling: Sampling,
+    params: Params,
+    adapter: Params | None,
+    prefix: Cache,
+    slots: Slots,
+    rows: Admission,
+) -> Slots:
+    """Reads each prompt once, and gives every row a slot with what its prompt was read as."""
+    prompts, length = rows.prompts.shape
+    shared = prefix.keys.shape[2]
+    cache = put_rows(
+        init_cache(config, prompts, shared + length),
+        jnp.arange(prompts),
+        take_rows(prefix, jnp.zeros(prompts, jnp.int32)),
+    )
+    _, cache = extend(config, params, rows.prompts, cache, rows.mask, adapter)
+    put = lambda old, new: old.at[rows.slots].set(new, mode="drop")  # noqa: E731
+    return Slots(
+        cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),
+        pending=put(slots.pending, rows.pending[rows.prompt_of]),
+        keys=put(slots.keys, row_keys(sampling.seed, rows.numbers)),
+        counts=put(slots.counts, 0),
+        active=put(slots.active, True),
+        tokens=slots.tokens,
+        log_probabilities=slots.log_probabilities,
+    )
+
+
+def row_keys(seed: int, numbers: UInt32[Array, "q 2"]) -> UInt32[Array, "q 2"]:
+    """Each row's key as data: a function of the seed and the row's number alone."""
+    root = jax.random.key(seed)
+
+    def row(number: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(root, number[0]), number[1])
+        return jax.random.key_data(key)
+
+    return jax.vmap(row)(numbers)
+
+
+@partial(
+    jax.jit, static_argnames=("config", "sampling", "stop_ids", "vocab"), donate_argnames="slots"
+)
+def decode(
+    config: DecoderConfig,
+    sampling: Sampling,
+    stop_ids: tuple[int, ...],
+    vocab: int | None,
+    params: Params,
+    adapter: Params | None,
+    slots: Slots,
+    most_steps: Int[Array, ""],
+    least_active: Int[Array, ""],
+) -> tuple[Slots, Int[Array, ""]]:
+    """Draws tokens for all slots until enough rows are done.
+
+    Args:
+        config: the model.
+        sampling: how to draw.
+        stop_ids: tokens that end a row.
+        vocab: ids from here on are never drawn; None for none.
+        params: the model's parameters.
+        adapter: low-rank factors beside them, or None.
+        slots: where all rows stand.
+        most_steps: tokens to draw for each slot at most.
+        least_active: stop when fewer rows than this are active.
+
+    Returns:
+        Where the rows stand then, and the number of steps taken.
+    """
+
+    def unfinished(carry: tuple[Slots, Array]) -> Bool[Array, ""]:
+        slots, steps = carry
+        return (steps < most_steps) & (jnp.sum(slots.active) >= least_active)
+
+    def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
+        slots, steps = carry
+        active, counts = slots.active, slots.counts
+        hidden, cache = extend(
+            config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
+        )
+        logits = unembed(config, params, hidden[:, 0])
+        tokens, log_probabilities = draw(sampling, logits, slots.keys, counts, vocab)
+        here = (jnp.arange(sampling.max_tokens)[None] == counts[:, None]) & active[:, None]
+        put = lambda old, new: jnp.where(here, new[:, None], old)  # noqa: E731
+        stopped = jnp.any(tokens[:, None] == jnp.asarray(stop_ids, jnp.int32)[None], axis=1)
+        return Slots(
+            cache=cache,
+            pending=jnp.where(active, tokens, slots.pending),
+            keys=slots.keys,
+            counts=counts + active,
+            active=active & ~stopped & (counts + 1 < sampling.max_tokens),
+            tokens=put(slots.tokens, tokens),
+            log_probabilities=put(slots.log_probabilities, log_probabilities),
+        ), steps + 1
+
+    return jax.lax.while_loop(unfinished, step, (slots, jnp.int32(0)))
