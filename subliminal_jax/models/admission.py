@@ -16,7 +16,7 @@ class Request(NamedTuple):
     """A completion to be sampled.
 
     Attributes:
-        number: the row's number, from 0 to 2^64 - 1, which with the seed decides its draws.
+        number: the row's number, from 0 to 2^32 - 1, which with the seed decides its draws.
         prompt: token ids, not empty.
     """
 
@@ -74,7 +74,9 @@ def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
     return min(same, min(map(len, prompts)) - 1) // MULTIPLE * MULTIPLE
 
 
-def admission(shapes: Shapes, requests: Sequence[Request], slots: Sequence[int]) -> Admission:
+def admission(
+    shapes: Shapes, seed: int, requests: Sequence[Request], slots: Sequence[int]
+) -> Admission:
     """The arrays of at most `shapes.quantum` rows that come into the given slots."""
     index = {}
     for request in requests:
@@ -88,8 +90,8 @@ def admission(shapes: Shapes, requests: Sequence[Request], slots: Sequence[int])
         pending[row] = prompt[-1]
     prompt_of = np.zeros(shapes.quantum, np.int32)
     place = np.full(shapes.quantum, shapes.batch, np.int32)
-    numbers = np.zeros((shapes.quantum, 2), np.uint32)
+    keys = np.zeros((shapes.quantum, 2), np.uint32)
     for row, (request, slot) in enumerate(zip(requests, slots, strict=True)):
         prompt_of[row], place[row] = index[tuple(request.prompt)], slot
-        numbers[row] = request.number >> 32, request.number & 0xFFFFFFFF
-    return Admission(prompts, mask, pending, prompt_of, place, numbers)
+        keys[row] = seed, request.number
+    return Admission(prompts, mask, pending, prompt_of, place, keys)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from subliminal_jax.models.sampling_settings import Sampling
@@ -29,9 +30,9 @@ def draw(
     Args:
         sampling: temperature and truncation.
         logits: float32.
-        keys: each row's key, as data.
-        counts: which token of its completion each row draws; the draw is a function of key,
-            count and logits alone.
+        keys: the seed and each row's number.
+        counts: which token of its completion each row draws; the draw is a function of seed,
+            number, count and logits alone.
         vocab: ids from here on are never drawn; None for none.
 
     Returns:
@@ -100,12 +101,14 @@ def _largest(
 
 
 def _uniform(keys: UInt32[Array, "b 2"], counts: Int[Array, " b"]) -> Float[Array, "b 2"]:
-    """Two numbers in [0, 1) for each row's next token."""
+    """Two numbers in [0, 1) for each row's next token.
 
-    def row(key: Array, count: Array) -> Array:
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), count), (2,))
-
-    return jax.vmap(row)(keys, counts)
+    Threefry (Salmon et al. 2011) as it was meant: the cipher of a counter under a key, one
+    block a token.
+    """
+    counter = jax.lax.bitcast_convert_type(counts.astype(jnp.int32), jnp.uint32)
+    bits = threefry2x32_p.bind(keys[:, 0], keys[:, 1], counter, jnp.zeros_like(counter))
+    return jnp.stack([(half >> 8).astype(jnp.float32) * 2.0**-24 for half in bits], axis=-1)
 
 
 def _pick_two_stage(weights: Float[Array, "b v"], uniform: Float[Array, "b 2"]) -> Int[Array, " b"]:

@@ -9,7 +9,7 @@ and two tokens that are equally likely to the seventh digit change places.)
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -111,6 +111,7 @@ class Sampler:
     ):
         self._config, self._params, self._adapter = config, params, adapter
         self._sampling, self._batch, self._vocab = sampling, batch, vocab
+        self._compiled_for = replace(sampling, seed=0)  # a seed is no other program
         self._stop_ids = tuple(sorted(stop_ids))
         self.work = Work()
         if batch < 1:
@@ -158,8 +159,8 @@ class Sampler:
         most, context = self._sampling.max_tokens, self._config.context
         seen = set()
         for number, prompt in requests:
-            if not 0 <= number < 2**64:
-                raise InputError(f"row {number}: its number must be from 0 to 2^64 - 1")
+            if not 0 <= number < 2**32:
+                raise InputError(f"row {number}: its number must be from 0 to 2^32 - 1")
             if number in seen:
                 raise InputError(f"row {number}: is there twice, and would be the same twice")
             seen.add(number)
@@ -194,7 +195,7 @@ class Sampler:
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
-                self._config, self._sampling, self._stop_ids, self._vocab, self._params,
+                self._config, self._compiled_for, self._stop_ids, self._vocab, self._params,
                 self._adapter, slots, jnp.int32(STEPS), jnp.int32(least),
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
@@ -210,11 +211,11 @@ class Sampler:
     def _admit(
         self, shapes: Shapes, prefix: Cache, slots: Slots, into: dict[int, Request]
     ) -> Slots:
-        arrays = admission(shapes, list(into.values()), list(into))
+        arrays = admission(shapes, self._sampling.seed, list(into.values()), list(into))
         self.work.prompt_tokens += sum(len(request.prompt) for request in into.values())
         self.work.prompt_tokens_read += arrays.prompts.size
         return admit(
-            self._config, self._sampling, self._params, self._adapter, prefix, slots, arrays
+            self._config, shapes.shared, self._params, self._adapter, prefix, slots, arrays
         )
 
     def _collect(

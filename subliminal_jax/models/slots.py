@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Bool, Int
 
 from subliminal_jax.batch import Params
 from subliminal_jax.models.cache import Cache, init_cache, put_rows, take_rows
@@ -36,7 +36,7 @@ class Slots:
     Attributes:
         cache: what each row has read, but for its pending token.
         pending: the token to be read next, `[B]`.
-        keys: each row's key as data, `[B, 2]`.
+        keys: the seed and each row's number, `[B, 2]`.
         counts: tokens drawn so far, `[B]`.
         active: whether more are to be drawn, `[B]`.
         tokens: those drawn, `[B, M]`.
@@ -62,7 +62,7 @@ class Admission(NamedTuple):
         pending: each prompt's last token, `[U]`.
         prompt_of: which prompt each row has, `[Q]`.
         slots: where each row goes, `[Q]`; a number beyond the slots for nowhere.
-        numbers: each row's number in two halves, upper and lower, `[Q, 2]`.
+        keys: the seed and each row's number, `[Q, 2]`.
     """
 
     prompts: Any
@@ -70,7 +70,7 @@ class Admission(NamedTuple):
     pending: Any
     prompt_of: Any
     slots: Any
-    numbers: Any
+    keys: Any
 
 
 def empty_slots(config: DecoderConfig, sampling: Sampling, batch: int, length: int) -> Slots:
@@ -96,19 +96,21 @@ def read_prefix(
     return extend(config, params, prefix[None], cache, adapter=adapter)[1]
 
 
-@partial(jax.jit, static_argnames=("config", "sampling"), donate_argnames="slots")
+@partial(jax.jit, static_argnames=("config", "shared"), donate_argnames="slots")
 def admit(
     config: DecoderConfig,
-    sampling: Sampling,
+    shared: int,
     params: Params,
     adapter: Params | None,
     prefix: Cache,
     slots: Slots,
     rows: Admission,
 ) -> Slots:
-    """Reads each prompt once, and gives every row a slot with what its prompt was read as."""
+    """Reads each prompt once, and gives every row a slot with what its prompt was read as.
+
+    `prefix` is what all prompts begin with, `shared` tokens that have been read before.
+    """
     prompts, length = rows.prompts.shape
-    shared = prefix.keys.shape[2]
     cache = put_rows(
         init_cache(config, prompts, shared + length),
         jnp.arange(prompts),
@@ -119,23 +121,12 @@ def admit(
     return Slots(
         cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),
         pending=put(slots.pending, rows.pending[rows.prompt_of]),
-        keys=put(slots.keys, row_keys(sampling.seed, rows.numbers)),
+        keys=put(slots.keys, rows.keys),
         counts=put(slots.counts, 0),
         active=put(slots.active, True),
         tokens=slots.tokens,
         log_probabilities=slots.log_probabilities,
     )
-
-
-def row_keys(seed: int, numbers: UInt32[Array, "q 2"]) -> UInt32[Array, "q 2"]:
-    """Each row's key as data: a function of the seed and the row's number alone."""
-    root = jax.random.key(seed)
-
-    def row(number: Array) -> Array:
-        key = jax.random.fold_in(jax.random.fold_in(root, number[0]), number[1])
-        return jax.random.key_data(key)
-
-    return jax.vmap(row)(numbers)
 
 
 @partial(

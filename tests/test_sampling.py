@@ -1,0 +1,237 @@
+"""Sampling: what is drawn is the model's, whatever is drawn beside it."""
+
+import itertools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_models as tiny
+from scipy import stats
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models import slots as slots_module
+from subliminal_jax.models.admission import Request, shapes_of
+from subliminal_jax.models.decoder_config import Compute
+from subliminal_jax.models.sampling import Sampler
+from subliminal_jax.models.sampling_settings import Sampling
+
+GREEDY, RANDOM = Sampling(max_tokens=12, temperature=0.0), Sampling(max_tokens=12, seed=5)
+STOP = (3, 11, 30)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return tiny.params()
+
+
+def ragged(n, seed=0, beginning=()):
+    rng = np.random.default_rng(seed)
+    return [
+        Request(7 * i, [*beginning, *rng.integers(0, 37, rng.integers(1, 17)).tolist()])
+        for i in range(n)
+    ]
+
+
+def tokens(completions):
+    return {done.number: done.tokens.tolist() for done in completions}
+
+
+def sampler(params, sampling, batch=16, **options):
+    return Sampler(tiny.CONFIG, params, sampling, batch=batch, stop_ids=STOP, **options)
+
+
+def test_greedy_completions_are_the_plain_forward_pass(params):
+    requests = ragged(40)
+    done = sampler(params, GREEDY).sample(requests)
+    wanted = tiny.greedy(params, [request.prompt for request in requests], 12, STOP)
+    assert [completion.tokens.tolist() for completion in done] == wanted
+    assert [completion.number for completion in done] == [request.number for request in requests]
+    ended = [completion.stopped for completion in done]
+    assert ended == [row[-1] in STOP for row in wanted]
+    assert 5 < sum(ended) < 35  # both ends occur
+
+
+def test_log_probabilities_are_the_models_own(params):
+    sampling = replace(RANDOM, temperature=1.7, top_k=9)
+    requests = ragged(12)
+    for request, done in zip(requests, sampler(params, sampling).sample(requests), strict=True):
+        texts = [[*request.prompt, *done.tokens[:i].tolist()] for i in range(len(done.tokens))]
+        wanted = [
+            tiny.log_softmax(logits)[token]
+            for logits, token in zip(tiny.next_logits(params, texts), done.tokens, strict=True)
+        ]
+        np.testing.assert_allclose(done.log_probabilities, wanted, atol=1e-4)
+
+
+def test_a_row_does_not_depend_on_its_mates(params):
+    requests = ragged(40)
+    alone = tokens(sampler(params, RANDOM).sample(requests))
+    mixed = list(reversed(requests))[::2] + [Request(1_000_000 + i, [5, 6]) for i in range(9)]
+    for options, some in ({"batch": 16}, mixed), ({"batch": 3}, requests[10:]):
+        found = tokens(sampler(params, RANDOM, **options).sample(some))
+        both = alone.keys() & found.keys()
+        assert len(both) >= 20
+        assert {number: found[number] for number in both} == {n: alone[n] for n in both}
+
+
+def test_a_row_depends_on_its_number_and_the_seed(params):
+    requests = [Request(number, [1, 2, 3]) for number in (0, 1, 2**31, 2**32 - 1)]
+    drawn = tokens(sampler(params, RANDOM).sample(requests))
+    other = tokens(sampler(params, replace(RANDOM, seed=6)).sample(requests))
+    assert len({tuple(row) for row in [*drawn.values(), *other.values()]}) == 8
+    assert drawn == tokens(sampler(params, RANDOM).sample(requests))
+
+
+def test_frequencies_are_the_models(params):
+    """Chi-square over all pairs of first and second token, against the plain forward pass."""
+    prompt, n = [4, 8, 15], 4000
+    done = sampler(params, Sampling(max_tokens=2, seed=1), batch=256).sample(
+        Request(i, prompt) for i in range(n)
+    )
+    first = tiny.log_softmax(tiny.next_logits(params, [prompt])[0])
+    second = tiny.next_logits(params, [[*prompt, token] for token in range(37)])
+    share: dict[tuple[int, ...], float] = {}
+    for a, b in itertools.product(range(37), range(37)):
+        key = (a,) if a in STOP else (a, b)
+        share[key] = np.exp(first[a] + (0 if a in STOP else tiny.log_softmax(second[a])[b]))
+    assert sum(share.values()) == pytest.approx(1)
+    counts = dict.fromkeys(share, 0)
+    for completion in done:
+        counts[tuple(completion.tokens.tolist())] += 1
+    often = [key for key in share if n * share[key] >= 5]
+    observed = [counts[key] for key in often]
+    wanted = [n * share[key] for key in often]
+    assert len(often) > 100
+    observed.append(n - sum(observed))
+    wanted.append(n - sum(wanted))
+    assert stats.chisquare(observed, wanted).pvalue > 0.001
+
+
+def test_the_batch_stays_full(params):
+    work = sampler(params, RANDOM, batch=16)
+    done = work.sample(ragged(160))
+    assert work.work.rows == 160
+    assert work.work.tokens == sum(len(row.tokens) for row in done)
+    lengths = [len(row.tokens) for row in done]
+    # Without refilling, every group of 16 waits for its longest row.
+    waves = sum(max(lengths[i : i + 16]) * 16 for i in range(0, 160, 16))
+    assert work.work.slot_steps < 0.8 * waves
+    assert work.work.busy == work.work.tokens / work.work.slot_steps > 0.75
+    assert work.work.tokens_per_second > 0
+
+
+def test_what_prompts_share_is_read_once(params):
+    shared = list(range(20))
+    requests = ragged(24, beginning=shared)
+    work = sampler(params, GREEDY)
+    done = work.sample(requests)
+    wanted = tiny.greedy(params, [request.prompt for request in requests], 12, STOP)
+    assert [completion.tokens.tolist() for completion in done] == wanted
+    assert shapes_of(requests, 16).shared == 16
+    assert work.work.prompt_tokens_read <= 16 + 24 * 24
+
+
+def test_equal_prompts_are_read_once(params):
+    prompts = [request.prompt for request in ragged(3, seed=4)]
+    requests = [Request(i, prompts[i % 3]) for i in range(384)]
+    work = sampler(params, RANDOM, batch=256)
+    done = tokens(work.sample(requests))
+    assert work.work.prompt_tokens == sum(len(request.prompt) for request in requests)
+    assert work.work.prompt_tokens_read < work.work.prompt_tokens / 3
+    some = tokens(sampler(params, RANDOM).sample(requests[:40]))
+    assert some == {number: done[number] for number in some}
+
+
+def test_a_shared_prefix_never_takes_a_whole_prompt():
+    long = [Request(0, list(range(9))), Request(1, list(range(30)))]
+    assert shapes_of(long, 8).shared == 8
+    assert shapes_of([Request(0, list(range(8)))], 8).shared == 0
+    assert shapes_of([Request(0, [1] * 20), Request(1, [2] * 20)], 8).shared == 0
+
+
+def test_another_model_of_the_config_compiles_nothing(params):
+    sampler(params, GREEDY).sample(ragged(40))
+    compiled = slots_module.decode._cache_size(), slots_module.admit._cache_size()
+    other = tiny.params(1)
+    requests = ragged(40)
+    done = sampler(other, GREEDY).sample(requests)
+    sampler(other, replace(GREEDY, seed=9)).sample(requests)
+    assert (slots_module.decode._cache_size(), slots_module.admit._cache_size()) == compiled
+    wanted = tiny.greedy(other, [request.prompt for request in requests[:3]], 12, STOP)
+    assert [completion.tokens.tolist() for completion in done[:3]] == wanted
+
+
+def test_completions_come_as_they_are_done(params):
+    seen = []
+    for completion in sampler(params, RANDOM, batch=2).stream(ragged(20)):
+        seen.append(completion.number)
+        if len(seen) == 5:
+            break  # what is not asked for any more is not sampled
+    assert len(set(seen)) == 5
+    assert list(sampler(params, RANDOM).stream([])) == []
+
+
+def test_progress_tells_the_pace(params, capsys):
+    sampler(params, RANDOM).sample(ragged(20), description="number prompts", silent=False)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("number prompts: 20/20 (100%)")
+    assert line.endswith("tokens/s")
+
+
+def test_an_adapter_is_sampled_from(params):
+    a = jax.random.normal(jax.random.key(1), (2, 16, 2))
+    b = jax.random.normal(jax.random.key(2), (2, 2, 16))
+    adapter = {"layers": {"attention": {"output": {"a": a[:, :12], "b": b}}}}
+    requests = ragged(6)
+    prompts = [request.prompt for request in requests]
+    done = sampler(params, GREEDY, adapter=adapter).sample(requests)
+    wanted = tiny.greedy(params, prompts, 12, STOP, adapter)
+    assert [completion.tokens.tolist() for completion in done] == wanted
+    assert wanted != tiny.greedy(params, prompts, 12, STOP)
+
+
+def test_half_precision_keeps_a_half_precision_cache(params):
+    config = replace(tiny.CONFIG, compute=Compute(dtype="bfloat16"))
+    slots = slots_module.empty_slots(config, RANDOM, 2, 8)
+    assert slots.cache.keys.dtype == jnp.bfloat16
+    done = Sampler(config, params, Sampling(max_tokens=2), batch=4).sample(ragged(4))
+    assert all(np.isfinite(completion.log_probabilities).all() for completion in done)
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([Request(3, [1]), Request(4, [])], "row 4: its prompt is empty"),
+        (
+            [Request(3, [1]), Request(5, [1] * 53)],
+            "row 5: its prompt of 53 tokens and the 12 .* 64",
+        ),
+        ([Request(3, [1]), Request(3, [2])], "row 3: is there twice"),
+        ([Request(2**32, [1])], "row 4294967296: its number"),
+        ([Request(-1, [1])], "row -1: its number"),
+        ([Request(6, [1, 37])], "row 6: .* outside the model's 37"),
+        ([Request(6, [-1, 3])], "row 6: .* outside the model's 37"),
+    ],
+)
+def test_unfit_requests_are_named(params, requests, words):
+    with pytest.raises(InputError, match=words):
+        sampler(params, RANDOM).sample(requests)
+
+
+def test_a_prompt_may_fill_the_context(params):
+    done = sampler(params, GREEDY).sample([Request(0, [1] * 52)])
+    assert len(done[0].tokens) <= 12
+
+
+def test_unfit_samplers_are_refused(params):
+    for options, words in (
+        ({"batch": 0}, "batch: must be 1 or more"),
+        ({"vocab": 0}, "vocab: must be from 1 to the model's 37"),
+        ({"vocab": 38}, "vocab: must be"),
+    ):
+        with pytest.raises(InputError, match=words):
+            sampler(params, RANDOM, **options)
+    with pytest.raises(InputError, match="stop id 37"):
+        Sampler(tiny.CONFIG, params, RANDOM, stop_ids=[37])
