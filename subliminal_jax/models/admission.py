@@ -11,6 +11,9 @@ from subliminal_jax.models.slots import Admission
 MULTIPLE = 8
 """Lengths are rounded up to it."""
 
+SHORT, FEW = 32, 16
+"""Where padding costs less than another shape would: prompts of so many tokens, so many rows."""
+
 
 class Request(NamedTuple):
     """A completion to be sampled.
@@ -43,13 +46,13 @@ class Shapes:
     def prompt_length(self, needed: int) -> int:
         """The width in which prompts are read: the longest, or a half, a quarter, ... of it."""
         length = self.longest
-        while (half := round_up(-(-length // 2))) < length and half >= needed:
+        while length > SHORT and (half := round_up(-(-length // 2))) >= needed:
             length = half
         return length
 
     def prompts(self, needed: int) -> int:
         """How many different prompts are read at once: as many as rows come in, or far fewer."""
-        few = max(1, self.quantum // 16)
+        few = self.quantum // FEW
         return few if needed <= few else self.quantum
 
 
