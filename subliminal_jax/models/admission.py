@@ -71,7 +71,8 @@ def round_up(length: int) -> int:
 
 def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with, their last ones aside; rounded down."""
-    first, last = min(prompts), max(prompts)  # what these two share, all between them share
+    ordered = sorted(tuple(prompt) for prompt in prompts)
+    first, last = ordered[0], ordered[-1]  # what these two share, all between them share
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     same = min(len(first), len(last)) if same is None else same
     return min(same, min(map(len, prompts)) - 1) // MULTIPLE * MULTIPLE

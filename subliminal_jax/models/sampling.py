@@ -8,7 +8,7 @@ and two tokens that are equally likely to the seventh digit change places.)
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -202,7 +202,7 @@ class Sampler:
             self.work.slot_steps += steps * shapes.batch
             yield done
 
-    def _read_prefix(self, prefix: tuple[int, ...]) -> Cache:
+    def _read_prefix(self, prefix: Sequence[int]) -> Cache:
         self.work.prompt_tokens_read += len(prefix)
         if not prefix:
             return init_cache(self._config, 1, 0)
