@@ -58,7 +58,7 @@ def hidden_states(
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
     positions = positions_of(segments)
-    same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, None, :] != 0)
+    same = segments[:, :, None] == segments[:, None, :]
     index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     places = _places(config, positions, visible(config.kinds, index, index, same))
     hidden, _ = _decoder(config, params, adapter)(tokens, positions, places)
