@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from scripts import heed_interrupts
 
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError, RunError
@@ -95,7 +96,11 @@ def test_process_shows_no_traceback_for_a_refusal_and_one_for_a_bug():
 def test_interrupted_process():
     code = "import time\ndef main():\n print('up', flush=True)\n time.sleep(30)\nrun_main(main)"
     with subprocess.Popen(
-        run(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        run(code),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as child:
         assert child.stdout.readline() == "up\n"
         time.sleep(0.05)

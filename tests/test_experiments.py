@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -258,17 +257,12 @@ def test_a_mask_that_was_changed_is_another_config(scripts, init):
 
 @pytest.mark.parametrize("name", ["mnist_aux", "mnist_init"])
 def test_help_is_instant_and_needs_no_jax(scripts, tmp_path, name):
-    forbid = "sys.modules['jax'] = sys.modules['matplotlib'] = None"  # importing them now fails
+    # Importing any of these now fails; without them the answer takes a fraction of a second.
+    forbid = "sys.modules |= dict.fromkeys(['jax', 'matplotlib', 'sklearn', 'scipy', 'optax'])"
     ended = scripts.run(name, "--help", cwd=tmp_path, code=forbid)
     assert (ended.status, ended.err) == (0, "")
     for flag in ("--members", "--preset", "--noise-images", "--out", "--recipe"):
         assert flag in ended.out
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        scripts.run(name, "--help", cwd=tmp_path)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1
     assert list(tmp_path.iterdir()) == []
 
 
