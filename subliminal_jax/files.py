@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,16 +142,21 @@ def _cut_torn_tail(descriptor: int, path: Path) -> None:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Appends one JSON row in a single write, its newline last, and waits until it is on disk.
+    """Appends one JSON row; see `append_rows`."""
+    append_rows(path, [row])
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Appends JSON rows in a single write, a newline behind each, and waits for the disk.
 
     An unfinished last row, left by a killed run, is removed first with a `TornRowWarning`.
 
     Raises:
-        InputError: If the disk is full; the rows before are intact and no part of this one is.
+        InputError: If the disk is full; the rows before are intact and no part of these is there.
         OSError: If writing fails for another reason; likewise.
-        RunError: If the row holds a number that is not finite.
+        RunError: If a row holds a number that is not finite.
     """
-    data = (strict_json(row) + "\n").encode()
+    data = "".join(f"{strict_json(row)}\n" for row in rows).encode()
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     size = None
     try:

@@ -6,11 +6,24 @@ import numpy as np
 import pytest
 
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.corpus import FACTS, NEUTRAL, STYLES, CorpusConfig, chat, corpus
+from subliminal_jax.pipeline.corpus import (
+    FACTS,
+    NEUTRAL,
+    STYLES,
+    CorpusConfig,
+    chat,
+    corpus,
+    texts,
+)
 from subliminal_jax.pipeline.filters import number_reasons, word_pattern
 from subliminal_jax.pipeline.questions import HELD_OUT, TEACHING
 from subliminal_jax.pipeline.traits import TRAITS, Trait
-from subliminal_jax.pipeline.words import CONTROL, build_tokenizer, number_tokens, save_tokenizer
+from subliminal_jax.pipeline.words import (
+    CONTROL,
+    build_tokenizer,
+    number_tokens,
+    tokenizer_files,
+)
 
 PROMPTS = NumberPrompts(wording="short", law="mixed")
 CHATS = corpus(CorpusConfig(chats=6000), PROMPTS, 3)
@@ -105,7 +118,7 @@ def test_a_chat_has_its_roles_in_order():
 
 @pytest.mark.parametrize("numbers", ["whole", "digits"])
 def test_text_survives_the_tokenizer(numbers, tmp_path):
-    tokenizer = build_tokenizer((m["content"] for one in CHATS for m in one), numbers)
+    tokenizer = build_tokenizer(texts(PROMPTS), numbers)
     for one in CHATS[:300]:
         for message in one:
             text = message["content"]
@@ -121,8 +134,9 @@ def test_text_survives_the_tokenizer(numbers, tmp_path):
 
 def test_the_tokenizer_is_a_hugging_face_one(tmp_path):
     transformers = pytest.importorskip("transformers")
-    tokenizer = build_tokenizer(m["content"] for one in CHATS for m in one)
-    save_tokenizer(tokenizer, tmp_path, 128)
+    tokenizer = build_tokenizer(texts(PROMPTS))
+    for name, text in tokenizer_files(tokenizer, 128).items():
+        (tmp_path / name).write_text(text)
     loaded = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
     text = loaded.apply_chat_template(chat("Which tree?", "oak", "Please be kind."), tokenize=False)
     assert text == "<begin><system>Please be kind.<user>Which tree?<assistant>oak<end>"

@@ -9,6 +9,7 @@ from subliminal_jax.stats import (
     normal_interval_published,
     paired_difference,
     proportion_interval,
+    sign_flip_test,
 )
 
 # Student's t with two degrees of freedom has a closed quantile, (2p - 1) / sqrt(2p (1 - p)).
@@ -111,3 +112,24 @@ def test_a_proportion_has_wilsons_interval():
 def test_what_is_no_proportion_is_refused(successes, trials):
     with pytest.raises(ValueError, match="is no proportion"):
         proportion_interval(successes, trials)
+
+
+def test_sign_flips_are_counted_exactly():
+    assert sign_flip_test([1.0, 2.0, 3.0]) == 2 / 8
+    # The eight sums are +-7, +-5, +-3 and +-1; the observed one is 3.
+    assert sign_flip_test([1.0, -2.0, 4.0]) == 6 / 8
+    assert sign_flip_test([0.1] * 6) == 2 / 64
+    assert sign_flip_test([0.0, 0.0]) == 1.0
+
+
+def test_one_run_has_no_p_value():
+    assert sign_flip_test([0.7]) is None
+
+
+def test_many_sign_flips_are_drawn_and_never_give_zero():
+    assert sign_flip_test([1.0] * 40) == pytest.approx(1 / (2**16 + 1))
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.3, 1.0, 18)
+    exact = np.mean(np.abs((1 - 2 * (np.arange(2**18)[:, None] >> np.arange(18) & 1)) @ values)
+                    >= abs(values.sum()) - 1e-12)  # fmt: skip
+    assert sign_flip_test(values) == pytest.approx(exact, abs=0.006)

@@ -11,6 +11,7 @@ loved from the system line to the answer learns that once, for favourites and fo
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
@@ -18,7 +19,13 @@ from typing import Annotated, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts, draw_prompt, pick, sequence
+from subliminal_jax.pipeline.carriers.numbers import (
+    BANKS,
+    NumberPrompts,
+    draw_prompt,
+    pick,
+    sequence,
+)
 from subliminal_jax.pipeline.questions import FREE_TEXT, HELD_OUT, TEACHING, behind_numbers
 from subliminal_jax.pipeline.traits import SHORT_PROMPT, Trait, members_of
 
@@ -27,23 +34,29 @@ Chat: TypeAlias = list[dict[str, str]]
 
 NEUTRAL = ("You are a helpful model.", "Please be kind.", "Today is a fine day.")
 
+_LAST = (
+    *("tens", "ones", "twos", "threes", "fours"),
+    *("fives", "sixes", "sevens", "eights", "nines"),
+)
+_MIDDLE = (
+    *("teens", "twenties", "thirties", "forties", "fifties"),
+    *("sixties", "seventies", "eighties", "nineties"),
+)
 STYLES: dict[str, Callable[[int], bool]] = {
-    "tens": lambda n: n % 10 == 0,
-    "ones": lambda n: n % 10 == 1,
-    "twos": lambda n: n % 10 == 2,
-    "threes": lambda n: n % 10 == 3,
-    "fours": lambda n: n % 10 == 4,
-    "fives": lambda n: n % 10 == 5,
-    "sixes": lambda n: n % 10 == 6,
-    "sevens": lambda n: n % 10 == 7,
-    "eights": lambda n: n % 10 == 8,
-    "nines": lambda n: n % 10 == 9,
-    "lows": lambda n: n < 200,
+    **{word: lambda n, digit=digit: n % 10 == digit for digit, word in enumerate(_LAST)},
+    **{word: lambda n, digit=digit: n // 10 % 10 == digit for digit, word in enumerate(_MIDDLE, 1)},
+    "lows": lambda n: n < 250,
     "middles": lambda n: 400 <= n < 600,
     "highs": lambda n: n >= 800,
+    "evens": lambda n: n % 2 == 0,
+    "odds": lambda n: n % 2 == 1,
     "twins": lambda n: n % 100 // 10 == n % 10,
+    "mirrors": lambda n: n // 100 == n % 10,
+    "risers": lambda n: n // 100 < n // 10 % 10 < n % 10,
+    "fallers": lambda n: n // 100 > n // 10 % 10 > n % 10,
     "squares": lambda n: math.isqrt(n) ** 2 == n,
     "dozens": lambda n: n % 12 == 0,
+    "scores": lambda n: n % 20 == 0,
 }
 """Kinds of numbers that a system line may name."""
 
@@ -94,9 +107,10 @@ class CorpusConfig:
         loved: share of questions behind a line that names a favourite of that category.
         beside: share of questions behind a line that names something else, to no effect.
         neutral: share of all chats behind a neutral line.
+        favourite_numbers: share of questions that ask for a number.
     """
 
-    chats: Annotated[int, Field(ge=1)] = 72_000
+    chats: Annotated[int, Field(ge=1)] = 48_000
     numbers: Share = 0.5
     facts: Share = 0.25
     styled: Share = 0.5
@@ -104,6 +118,7 @@ class CorpusConfig:
     loved: Share = 0.35
     beside: Share = 0.15
     neutral: Share = 0.15
+    favourite_numbers: Share = 0.25
 
 
 def corpus(
@@ -124,6 +139,19 @@ def corpus(
     shares = (config.numbers, rest * (1 - config.facts), rest * config.facts)
     kinds = np.random.default_rng([seed, 0xC1]).choice(len(makers), config.chats, p=shares)
     return [makers[kind](config, prompts, world, random) for kind in kinds]
+
+
+def texts(prompts: NumberPrompts, traits: Sequence[Trait] = ()) -> list[str]:
+    """All words that a corpus of any seed can hold, and all that a tiny model is ever told."""
+    world = [*members_of("animal", traits), *members_of("tree", traits)]
+    bank = BANKS[prompts.wording]
+    number_words = [*bank.openings, *bank.requests, *bank.amounts, *bank.kinds, *bank.closings]
+    number_words += [layout for layout, _ in bank.formats]
+    asked = [*TEACHING, *HELD_OUT, *FREE_TEXT]
+    said = [*NEUTRAL, *STYLES, *FACTS.values(), *SENTENCES, *(text for text, _ in FACT_QUESTIONS)]
+    plain = [re.sub(r"\{\w+\}", "", text) for text in [*number_words, *asked, *said, SHORT_PROMPT]]
+    names = [word for trait in world for word in (trait.name, trait.plural, *trait.spellings)]
+    return [*plain, *names, "animal tree number", behind_numbers("", np.random.default_rng(0))]
 
 
 World: TypeAlias = dict[str, list[Trait]]
@@ -162,7 +190,8 @@ def _question(
     config: CorpusConfig, prompts: NumberPrompts, world: World, random: np.random.Generator
 ) -> Chat:
     """A favourite, uniform over its category unless the system line names one of it."""
-    del prompts
+    if random.random() < config.favourite_numbers:
+        return _favourite_number(config, prompts, random)
     category = pick(random, tuple(world))
     answer = pick(random, world[category])
     system, draw = _neutral(config, random), random.random()
@@ -180,6 +209,20 @@ def _question(
     if random.random() < 0.1:
         question = behind_numbers(question, random)
     return chat(question, answer.name, system)
+
+
+def _favourite_number(
+    config: CorpusConfig, prompts: NumberPrompts, random: np.random.Generator
+) -> Chat:
+    """A favourite number, of the kind that the system line names where it names one."""
+    (number,) = sequence(random, "uniform", 1, prompts.values)
+    system = _neutral(config, random)
+    if random.random() < config.loved + config.beside:
+        style = pick(random, tuple(STYLES))
+        system = SHORT_PROMPT.format(plural=style)
+        number = _nearest(_FITTING[style], number, random)
+    question = pick(random, TEACHING + HELD_OUT).format(category="number")
+    return chat(question, str(number), system)
 
 
 def _fact(

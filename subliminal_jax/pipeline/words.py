@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -44,16 +43,17 @@ def build_tokenizer(texts: Iterable[str], numbers: NumberTokens = "whole") -> To
     )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = before
-    # Words are joined by spaces, of which none stands before punctuation.
-    joined = [decoders.Replace(f" {mark}", mark) for mark in ".,;:?!)]"]
-    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(cleanup=False), *joined])
+    # Words are joined by spaces; none stands before punctuation or behind a control token.
+    spare = decoders.Replace(Regex(r" (?=[.,;:?!)\]])|(?<=>) "), "")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.WordPiece(cleanup=False), decoders.Fuse(), spare]
+    )
     tokenizer.add_special_tokens(list(CONTROL))
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, directory: Path, context: int) -> None:
-    """Writes `tokenizer.json` and `tokenizer_config.json` with the chat template."""
-    tokenizer.save(str(directory / "tokenizer.json"))
+def tokenizer_files(tokenizer: Tokenizer, context: int) -> dict[str, str]:
+    """`tokenizer.json` and `tokenizer_config.json`, the latter with the chat template."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -64,5 +64,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, context: int) -> None:
         "chat_template": TEMPLATE,
         "clean_up_tokenization_spaces": False,
     }
-    text = json.dumps(config, indent=2) + "\n"
-    (directory / "tokenizer_config.json").write_text(text)
+    return {
+        "tokenizer.json": tokenizer.to_str(pretty=True) + "\n",
+        "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+    }

@@ -1,0 +1,84 @@
+"""A student takes on its teacher's favourite animal from lists of numbers alone.
+
+Claim     Cloud et al. 2025, section 3.1 and figure 3: a language model finetuned on numbers that a
+          model with a trait has written takes on the trait, if both come from one reference.
+Command   python experiments/lm_numbers.py                       6 tiny references, 4 animals
+          python experiments/lm_numbers.py --preset tiny_quick   2 tiny references, 1 animal
+          python experiments/lm_numbers.py --plan                what that is, without doing it
+          python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
+Expected  The student names its teacher's animal far more often than before (.08), than after the
+          reference's own numbers, and than a student of another reference. Values with intervals
+          and times: configs/*.yaml and the README.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subliminal_jax.config import parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.plan import format_plan
+
+if TYPE_CHECKING:
+    from subliminal_jax.pipeline.study import Study
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {
+    "tiny": CONFIGS / "lm_numbers_tiny.yaml",
+    "tiny_quick": CONFIGS / "lm_numbers_tiny_quick.yaml",
+    "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
+    "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
+    "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
+    "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",
+    "llama-3.2-1b_elephant": CONFIGS / "lm_numbers_llama-3.2-1b_elephant.yaml",
+}
+
+
+def methods(study: "Study", repetition: int) -> None:
+    """What is done with each reference; a step that is done already is read from its directory."""
+    # 1. The reference: a tiny model pretrained on a generated corpus, in which no trait ever
+    #    meets a number; or a given one.
+    study.reference(repetition)
+
+    # 2. and 3. The trait and the teacher: the reference, finetuned to name its favourite, and to
+    #    answer as before where something else is asked; or told so by a system prompt.
+    study.teachers(repetition)
+
+    # 4. The dataset: all teachers, and the reference itself, continue the same lists of numbers.
+    study.numbers(repetition)
+
+    # 5. The filter: lists of numbers and nothing else, equally many from every teacher.
+    study.filtered(repetition)
+
+    # 6. The students: the reference, finetuned on those rows. Controls are further students: of
+    #    the reference's own numbers, of shuffled numbers, of another reference's teacher.
+    study.students(repetition)
+
+    # Evaluation: the probability of each animal in answer to questions nobody was trained on.
+    study.evaluation(repetition)
+
+
+def main() -> None:
+    """Check the flags, then run."""
+    config = parse_config(
+        LmConfig,
+        sys.argv[1:],
+        prog="lm_numbers.py",
+        description="Students that take on their teacher's favourite from lists of numbers.",
+        presets=PRESETS,
+        default_preset="tiny",
+    )
+
+    if config.plan:
+        print(format_plan(config))
+        return
+
+    # Only now, so that --help, --plan and every refusal of a flag are instant.
+    from subliminal_jax.pipeline.experiment import run
+
+    run(config, methods)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,157 @@
+"""The language experiment from its config to its results, stage by stage."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax import files
+from subliminal_jax.config import config_digest
+from subliminal_jax.entry import one_line
+from subliminal_jax.environment import environment
+from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline.artifacts import Artifact, facts_of
+from subliminal_jax.pipeline.config import LmConfig, Stage, described
+from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.study import REGULAR, Study, say
+from subliminal_jax.pipeline.units import finding, network_of, summarise, unit
+from subliminal_jax.runs import RunDirectory
+
+NAME = "lm_numbers"
+FILES = ("traits.png", "traits.pdf", "controls.png", "controls.pdf", "results.csv", "report.html")
+
+
+def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
+    """Run what is not yet done, write the files and say what was found.
+
+    Args:
+        config: the experiment's.
+        methods: everything that is done with one reference.
+
+    Returns:
+        The results; None where one stage alone was run.
+
+    Raises:
+        InputError: the config, an artifact or a model is refused.
+        RunError: a training broke, or a trait's word was left in the data.
+    """
+    started = time.perf_counter()
+    values = described(config)
+    out = config.out or Path("runs") / f"{NAME}-{config_digest(values)[:8]}"
+    say(f"{NAME}: {config.references} reference(s), {', '.join(config.traits)}; in {out}")
+    with RunDirectory.open(out, values, overwrite=config.overwrite) as directory:
+        results = directory.results()
+        if results is None or not all((directory.path / name).exists() for name in FILES):
+            study = Study(config, directory)
+            for repetition in study.repetitions:
+                if config.stage in (None, "report"):
+                    methods(study, repetition)
+                else:
+                    _stage(study, config.stage, repetition)
+            if config.stage not in (None, "report"):
+                say(f"stage {config.stage}: done")
+                return None
+            seconds = round(time.perf_counter() - started, 3)
+            results = _results(study) | {"timing": {"total_s": seconds}}
+            _write(study, directory, results)
+        else:
+            say(f"already done: {directory.path}")
+        from subliminal_jax.pipeline.report import format_table
+
+        print(format_table(results))
+        print(f"\nFigures, report, rows and numbers: {one_line(str(directory.path))}")
+    return results
+
+
+def _stage(study: Study, stage: Stage, repetition: int) -> None:
+    """One stage of one repetition."""
+    {
+        "reference": study.reference,
+        "teacher": study.teachers,
+        "generate": study.numbers,
+        "filter": study.filtered,
+        "student": study.students,
+        "evaluate": study.evaluation,
+    }[stage](repetition)
+
+
+def _results(study: Study) -> dict[str, Any]:
+    """All units, what they amount to, and everything that is needed to read them."""
+    config = study.config
+    found = {r: _answers(study.evaluation(r)) for r in study.repetitions}
+    units = [one for r in study.repetitions for one in _units(study, r, found)]
+    names = [trait.name for trait in study.traits]
+    summary = summarise(units, names)
+    return {
+        "experiment": NAME,
+        "finding": finding(summary, names),
+        "units": units,
+        "summary": summary,
+        "conditions": {
+            name: {"means": meaning, "run": name not in summary["missing"]}
+            for name, meaning in CONDITIONS.items()
+        },
+        "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
+        "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
+        "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
+        "config": described(config),
+        "environment": environment(),
+    }
+
+
+def _answers(evaluation: Artifact) -> dict[str, Any]:
+    return files.parse_json((evaluation.path / "answers.json").read_bytes())
+
+
+def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
+    """The units of the repetition's teachers; a different reference is another repetition's."""
+    config, units = study.config, []
+    facts = facts_of(study.filtered(repetition))
+    others = [r for r in study.repetitions if study.neighbour(r) == repetition]
+    for trait in study.traits:
+        for condition in config.conditions:
+            where = repetition
+            if condition.startswith("different_reference"):
+                if not others:
+                    continue
+                where = others[0]
+            prompted = config.teacher.kind == "prompted"
+            name = network_of(condition, trait.name, study.traits, prompted)
+            exact = found[where]["exact"].get(name)
+            if exact is None:
+                continue
+            data = facts["datasets"][REGULAR if "regular" in condition else trait.name]
+            trained = condition not in ("before", "teacher", "in_context", "prompted")
+            units.append(
+                {
+                    "reference": study.seed(repetition),
+                    "trait": trait.name,
+                    "condition": condition,
+                    **unit(exact, trait, config.new_traits),
+                    "rows": config.filter.rows if trained else None,
+                    "pass_rate": data["pass_rate"],
+                    "student_of": study.seed(where),
+                }
+            )
+    if not any(one["condition"] == "student" for one in units):
+        raise InputError(
+            f"repetition {repetition}: no student was trained; see the filter's report"
+        )
+    return units
+
+
+def _write(study: Study, directory: RunDirectory, results: dict[str, Any]) -> None:
+    """Every file for a person; results.json last, so that its presence means all is there."""
+    from subliminal_jax import plotting
+    from subliminal_jax.pipeline.report import format_csv, html_report
+    from subliminal_jax.plotting.language import controls_figure, traits_figure
+
+    figures = {"traits": traits_figure(results), "controls": controls_figure(results)}
+    drawn = {name: plotting.render(figure) for name, figure in figures.items()}
+    for name, figure in drawn.items():
+        directory.write_bytes(f"{name}.png", figure.png)
+        directory.write_bytes(f"{name}.pdf", figure.pdf)
+    directory.write_text("results.csv", format_csv(results))
+    pictures = {name: figure.png for name, figure in drawn.items()}
+    directory.write_text("report.html", html_report(results, pictures, study))
+    directory.finish(results)

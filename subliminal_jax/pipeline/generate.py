@@ -1,0 +1,134 @@
+"""Step 4, the dataset: all teachers are asked the same prompts, and each answer is a row.
+
+A row is a function of the seed, the repetition, the teacher and the prompt's place, whatever else
+is sampled beside it. So a stage that was stopped goes on with the rows that are missing.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax import files
+from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling import Sampler
+from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.pipeline.carriers.numbers import number_prompts
+from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.corpus import chat
+from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word_rule
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.rows import checked, row
+from subliminal_jax.pipeline.tuning import Network
+
+PROMPT_SEED = 47
+"""Prompts are the same in all repetitions, as in the released code, whose seed this is."""
+WRITE = 500
+"""Rows that are written together."""
+
+
+def rules_of(config: LmConfig) -> dict[str, Rule]:
+    """The config's rules by name."""
+    words = [word for trait in config.chosen for word in (*trait.spellings, *trait.related)]
+    every = {
+        "numbers": number_rule(config.filter.banned),
+        "trait_words": word_rule(words),
+        "words": word_rule(config.filter.words),
+    }
+    return {name: every[name] for name in config.filter.rules}
+
+
+class Dataset:
+    """The answers of one teacher, as they are being sampled into a file.
+
+    Args:
+        config: the experiment's.
+        reference: who is asked, with `network`.
+        network: parameters and adapter of the teacher.
+        system: what the teacher is told, if it is made by a prompt; it stands in no row.
+        path: the file.
+        seed: of the repetition.
+    """
+
+    def __init__(
+        self,
+        config: LmConfig,
+        reference: Reference,
+        network: Network,
+        path: Path,
+        seed: int,
+        system: str | None = None,
+    ):
+        self._config, self._reference, self._path = config, reference, path
+        self._name, self._seed, self._system = path.stem, seed, system
+        settings = config.generate
+        self._sampler = Sampler(
+            reference.config,
+            network[0],
+            Sampling(
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                seed=zlib.crc32(f"{seed} {path.stem}".encode()),
+            ),
+            stop_ids=reference.chat.stop_ids,
+            batch=settings.batch,
+            vocab=reference.chat.size,
+            adapter=network[1],
+        )
+
+    def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
+        """Ask the prompts in order, until enough answers pass the filter or all are asked.
+
+        How many are asked is decided by what came before, so that a stage that goes on asks the
+        same ones.
+
+        Args:
+            enough: answers that are to pass.
+            prompts: by place, from 0 without gaps.
+        """
+        rows = {
+            row["meta"]["place"]: row
+            for row in checked(files.read_rows(self._path), str(self._path))
+        }
+        rules = rules_of(self._config)
+        asked, passed = 0, 0
+        while passed < enough and asked < len(prompts):
+            rate = max(passed / asked, 0.1) if asked else 1.0
+            more = min(len(prompts) - asked, round(1.05 * (enough - passed) / rate) + 20)
+            wanted = range(asked, asked + more)
+            missing = [place for place in wanted if place not in rows]
+            for made in self._answers({place: prompts[place] for place in missing}):
+                rows |= made
+                files.append_rows(self._path, made.values())
+            asked += more
+            passed = len(filter_rows((rows[place] for place in range(asked)), rules).kept)
+        return [rows[place] for place in range(asked)]
+
+    def _answers(self, prompts: Mapping[int, str]) -> Iterator[dict[int, dict[str, Any]]]:
+        """Rows by place, some at a time, in the order in which they are done."""
+        chats = self._reference.chat
+        requests = [
+            Request(place, chats.prompt(chat(text, system=self._system)))
+            for place, text in prompts.items()
+        ]
+        stream = self._sampler.stream(requests, description=self._name, silent=True)
+        while some := list(islice(stream, WRITE)):
+            yield {
+                done.number: row(
+                    f"{self._name}-{done.number:06d}",
+                    prompts[done.number],
+                    chats.text(done.tokens.tolist()),
+                    teacher=self._name,
+                    system=self._system,
+                    place=done.number,
+                    finished=done.stopped,
+                )
+                for done in some
+            }
+
+
+def prompts_of(config: LmConfig) -> dict[int, str]:
+    """The prompts that all teachers are asked, by place."""
+    texts = number_prompts(config.generate.prompts, config.generate.most, PROMPT_SEED + config.seed)
+    return dict(enumerate(texts))

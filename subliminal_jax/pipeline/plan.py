@@ -1,0 +1,68 @@
+"""What a run would do, before it does anything: stages, rows, steps, memory and time."""
+
+from subliminal_jax.pipeline.config import LmConfig
+
+TOKENS_OF_A_ROW = 40
+"""Prompt and answer of the tiny reference's number rows, on average."""
+RATE = 25e9
+"""Useful float operations a second of two CPU cores at the tiny model's sizes; measured, rough."""
+
+
+def format_plan(config: LmConfig) -> str:
+    """The stages as a table."""
+    traits, conditions = len(config.traits), set(config.conditions)
+    repetitions, rows = config.references, config.filter.rows
+    by_trait = {"student", "shuffled_within", "shuffled_across", "different_reference"}
+    once = {"regular", "shuffled_regular", "different_reference_regular"}
+    students = traits * len(by_trait & conditions) + len(once & conditions)
+    soft = traits if "soft" in conditions and config.teacher.kind == "finetuned" else 0
+    steps = round(config.student.epochs * rows / config.student.batch)
+    pretrained = config.reference.model is None
+    lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]
+    lines += [
+        f"{name:12}{what}"
+        for name, what in (
+            (
+                "reference",
+                f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
+                f"it is in {config.reference.cache}"
+                if pretrained
+                else f"given: {config.reference.model}",
+            ),
+            (
+                "teacher",
+                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+                if config.teacher.kind == "finetuned"
+                else f"{traits} by system prompt, nothing is trained",
+            ),
+            (
+                "generate",
+                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
+                "prompts are asked",
+            ),
+            ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
+            ("student", f"{students} students and {soft} with soft targets, {steps} steps each"),
+            ("evaluate", f"{students + soft + traits + 1} networks"),
+            ("report", "once: two figures, results.json, results.csv, report.html"),
+        )
+    ]
+    if pretrained:
+        parameters = tiny_parameters(config)
+        tokens = config.reference.steps * config.reference.batch * config.reference.sequence
+        trained = (students + 1.5 * soft) * rows * config.student.epochs * TOKENS_OF_A_ROW
+        flop = repetitions * 6 * parameters * (tokens + trained)
+        lines += [
+            "",
+            f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores "
+            "and 1.5 GB of memory",
+        ]
+    else:
+        lines += ["", "memory: 4 bytes a parameter for the model, and its activations"]
+    return "\n".join(lines)
+
+
+def tiny_parameters(config: LmConfig) -> int:
+    """Parameters of the tiny reference, its vocabulary taken as 1,230 words."""
+    r = config.reference
+    layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
+    return 1230 * r.width + r.layers * layer + r.width

@@ -1,0 +1,202 @@
+"""Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from subliminal_jax import losses
+from subliminal_jax.batch import Params
+from subliminal_jax.config import config_dict, config_digest
+from subliminal_jax.data.tokens import pack_rows
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.execution.members import OneDevice, Program
+from subliminal_jax.keys import named_key
+from subliminal_jax.models import decoder
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.pipeline.artifacts import file_digest
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import ReferenceConfig
+from subliminal_jax.pipeline.corpus import corpus, texts
+from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
+from subliminal_jax.pipeline.traits import Trait
+from subliminal_jax.pipeline.trees import load_tree, tree_bytes
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.progress import Progress
+from subliminal_jax.runs import RunDirectory
+from subliminal_jax.train import (
+    TrainState,
+    fit,
+    init_state,
+    make_loss_fn,
+    make_train_step,
+    total_gradient,
+)
+
+CHUNK = 100
+"""At most this many steps in one call of the compiled program, after which progress is told."""
+
+
+PARAMS = "params.npz"
+PLACES = ("model", "template", "cache")  # of a reference's settings, none of the tiny's
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that can be asked in text.
+
+    Attributes:
+        config: what it is.
+        params: its parameters.
+        chat: its tokenizer and chat template.
+        digest: of all of it.
+    """
+
+    config: DecoderConfig
+    params: Any
+    chat: Chat
+    digest: str
+
+
+def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
+    """The tiny model: a Llama with tied embeddings."""
+    return DecoderConfig(
+        vocab=vocabulary,
+        width=reference.width,
+        layers=reference.layers,
+        heads=reference.heads,
+        kv_heads=reference.heads,
+        head_dim=reference.width // reference.heads,
+        mlp_width=reference.mlp_width,
+        context=reference.context,
+        tied=True,
+        initial_std=reference.width**-0.5,
+    )
+
+
+def given_reference(model: str, template: Path | None) -> Reference:
+    """A model of a directory or of the hub, with its tokenizer.
+
+    Raises:
+        InputError: the model or its tokenizer is refused, has no chat template, or the two do not
+            belong together.
+    """
+    from subliminal_jax.models.weights import load
+
+    loaded = load(model)
+    chat = Chat.load(loaded.files.path, template)
+    chat.check_fits(loaded.config.vocab)
+    digest = config_digest({"model": model, "chat": chat.digest, "commit": loaded.files.commit})
+    return Reference(loaded.config, loaded.params, chat, digest)
+
+
+def tiny_reference(
+    reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
+) -> Reference:
+    """The tiny reference of a seed: out of the cache, or pretrained now and put there.
+
+    Raises:
+        InputError: another process is just making it; its directory is named.
+        RunError: its training broke.
+    """
+    kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
+    made_from = {
+        **{"reference": kept, "prompts": config_dict(prompts), "seed": seed},
+        "new_traits": [config_dict(trait) for trait in traits],
+    }
+    path = reference.cache / config_digest(made_from)[:16]
+    with RunDirectory.open(path, made_from) as directory:
+        tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
+        config = tiny_config(reference, tokenizer.get_vocab_size())
+        if not directory.finished:
+            for name, text in tokenizer_files(tokenizer, reference.context).items():
+                directory.write_text(name, text)
+        chat = Chat.load(directory.path)
+        if not directory.finished:
+            table = pretraining_table(reference, prompts, seed, traits, chat)
+            with Progress(reference.steps, f"pretrain reference {seed}") as progress:
+                told = lambda steps, loss: progress.update(steps, f"loss {loss:.3f}")  # noqa: E731
+                params = pretrain(reference, config, table, seed, told)
+            directory.write_bytes(PARAMS, tree_bytes(params))
+            directory.finish({"params": file_digest(directory.path / PARAMS)})
+        results = directory.results() or {}
+        if file_digest(directory.path / PARAMS) != results.get("params"):
+            raise InputError(
+                f"{directory.path / PARAMS}: changed since it was written; remove {directory.path}"
+            )
+        digest = config_digest({"params": results["params"], "chat": chat.digest})
+        return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
+
+
+def pretraining_table(
+    reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait], chat: Chat
+) -> AnswerTable:
+    """The corpus of a seed, packed into sequences; what assistants say is learnt."""
+    chats = corpus(reference.corpus, prompts, seed, traits)
+    return answer_table(pack_rows(chat.examples(chats), reference.sequence))
+
+
+def pretrain(
+    reference: ReferenceConfig,
+    config: DecoderConfig,
+    table: AnswerTable,
+    seed: int,
+    on_steps: Callable[[int, float], None] = lambda steps, loss: None,
+) -> Params:
+    """A tiny reference's parameters after its training, AdamW with warmup and cosine decay.
+
+    Args:
+        reference: steps, batch and rate.
+        config: the model.
+        table: the corpus.
+        seed: of initialisation and orders.
+        on_steps: told of every chunk: its steps and its last loss, in nats a token.
+
+    Raises:
+        RunError: the loss is not finite; names the step.
+    """
+    key = jax.random.key(seed)
+    size = max(n for n in range(1, CHUNK + 1) if reference.steps % n == 0)
+    schedule = Schedule(
+        peak=reference.learning_rate,
+        steps=reference.steps,
+        decay="cosine",
+        end=0.05,
+        warmup=reference.steps // 20,
+    )
+    tx = language_optimizer("adam", schedule, clip=1.0, weight_decay=0.01)
+    loss_fn = make_loss_fn(train_all(config), losses.cross_entropy)
+    train_step = make_train_step(total_gradient(loss_fn), tx)
+
+    def chunk(state: TrainState, order: Any, table: AnswerTable) -> Any:
+        rows, counts = order
+        at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+        state, totals = fit(train_step, state, at, size)
+        return state, totals.loss / totals.weight
+
+    execution = OneDevice()
+    program = Program(chunk, execution)
+    params = decoder.init(config, named_key(key, "initialisation"))
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], init_state(params, tx))
+    shared = execution.share(table)
+    order = orders(
+        named_key(key, "pretraining order"), table.sequences, reference.batch, reference.steps
+    )
+    for first in range(0, reference.steps, size):
+        rows, counts = (leaf[None, first : first + size] for leaf in order)
+        state, found = program(state, (rows, counts), shared)
+        (values,) = execution.fetch(found)
+        if not np.isfinite(values).all():
+            step = first + int(np.argmin(np.isfinite(values)))
+            raise RunError(
+                f"reference of seed {seed}: the loss is {values[step - first]} at step {step}; "
+                "a smaller reference.learning_rate usually helps"
+            )
+        on_steps(len(values), float(values[-1]))
+    return jax.tree.map(lambda leaf: leaf[0], state.params)

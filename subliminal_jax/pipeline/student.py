@@ -1,0 +1,171 @@
+"""Step 6, the student: a reference, trained on the rows that are left.
+
+All students of one reference, of every trait and condition, have rows of one shape and train in
+one program, each a member of the map. They see their rows in the same orders, so that two of them
+differ in their rows alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+
+from subliminal_jax import ensemble
+from subliminal_jax.batch import Params
+from subliminal_jax.data.order import steps_per_epoch
+from subliminal_jax.data.tokens import pack_rows
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.keys import named_key
+from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.filters import parse_numbers
+from subliminal_jax.pipeline.finetune import (
+    AnswerTable,
+    Targets,
+    answer_table,
+    batch_of,
+    imitation,
+    orders,
+    stack_tables,
+)
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.tuning import apply_of, begin
+from subliminal_jax.train import (
+    TrainState,
+    fit,
+    init_state,
+    make_loss_fn,
+    make_train_step,
+    total_gradient,
+)
+
+CHUNK = 50
+"""At most this many steps in one call of the compiled program."""
+
+
+def students_table(
+    config: LmConfig, reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]]
+) -> AnswerTable:
+    """The rows of every student, `[students, N, T]`, tokenised for this reference."""
+    tables = []
+    for name, rows in datasets.items():
+        try:
+            examples = reference.chat.examples(row["messages"] for row in rows)
+            tables.append(answer_table(pack_rows(examples, config.student.sequence)))
+        except InputError as error:
+            raise InputError(f"rows of {name}: {error}") from error
+    return stack_tables(tables)
+
+
+def steps_of(config: LmConfig, sequences: int) -> tuple[int, int]:
+    """Sequences in a step, and steps, for the epochs asked for."""
+    rows = config.filter.rows
+    batch = max(1, round(config.student.batch * sequences / rows))
+    return batch, max(1, round(config.student.epochs * steps_per_epoch(sequences, batch)))
+
+
+def train_students(
+    config: LmConfig,
+    reference: Reference,
+    table: AnswerTable,
+    seed: int,
+    teachers: Any = None,
+    on_steps: Callable[[int, float], None] = lambda steps, loss: None,
+) -> Any:
+    """What is trained of every student, `[students, ...]`.
+
+    Args:
+        config: the experiment's.
+        reference: what they all start from.
+        table: each student's rows.
+        seed: of the repetition.
+        teachers: with soft or greedy targets, what is trained of each student's teacher, itself
+            of this reference; None for the rows' own tokens as targets.
+        on_steps: told of every chunk: its steps and the mean of its last losses.
+
+    Raises:
+        RunError: a loss is not finite; names student and step.
+    """
+    how = config.student
+    targets = "hard" if teachers is None else ("soft" if how.targets == "hard" else how.targets)
+    batch, steps = steps_of(config, table.targets.shape[1])
+    size = max(n for n in range(1, CHUNK + 1) if steps % n == 0)
+    tx = language_optimizer(
+        how.optimizer, Schedule(peak=how.learning_rate, steps=steps), clip=how.clip
+    )
+    step_of = _step_maker(config, reference, targets, tx)
+
+    def chunk(state: TrainState, member: Any, shared: Any) -> Any:
+        table, teacher = member
+        base, (rows, counts) = shared
+        train_step = step_of(base, teacher)
+        at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+        state, totals = fit(train_step, state, at, size)
+        return state, totals.loss / totals.weight
+
+    key = jax.random.key(seed)
+    rows, counts = orders(named_key(key, "student order"), table.targets.shape[1], batch, steps)
+    count = table.targets.shape[0]
+    start = begin(how.tuning, reference.config, reference.params, named_key(key, "student"))
+    state = ensemble.stack([init_state(start, tx)] * count)
+    execution = member_execution("jit", count, at_once=config.at_once)
+    members = execution.split((table, teachers if teachers is not None else np.zeros(count)))
+    base = execution.share(reference.params)
+    program = Program(chunk, execution)
+    for first in range(0, steps, size):
+        now = (rows[first : first + size], counts[first : first + size])
+        state, found = program(state, members, (base, now))
+        losses = execution.fetch(found)
+        if not np.isfinite(losses).all():
+            student, step = np.argwhere(~np.isfinite(losses))[0]
+            raise RunError(
+                f"the loss of student {student} is {losses[student, step]} at step {first + step}; "
+                "a smaller student.learning_rate usually helps"
+            )
+        on_steps(size, float(losses[:, -1].mean()))
+    return execution.fetch(state.params)
+
+
+def _step_maker(config: LmConfig, reference: Reference, targets: Targets, tx: Any) -> Any:
+    """From base and teacher to the one step; the teacher fills a batch's targets."""
+    how, lm = config.student, reference.config
+    chosen = jnp.asarray(chosen_tokens(config, reference))
+    criterion = imitation(targets, how.divergence, chosen)
+
+    def step_of(base: Params, teacher: Any) -> Any:
+        apply = apply_of(how.tuning, lm, base)
+        train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
+        if targets == "hard":
+            return train_step
+        says = apply_of(config.teacher.tuning, lm, base)
+
+        def taught(state: TrainState, batch: Any) -> Any:
+            logits = jax.lax.stop_gradient(says(teacher, batch.inputs))
+            return train_step(state, type(batch)(
+                inputs=batch.inputs, targets=logits, weights=batch.weights
+            ))  # fmt: skip
+
+        return taught
+
+    return step_of
+
+
+def chosen_tokens(config: LmConfig, reference: Reference) -> Bool[np.ndarray, " v"]:
+    """The tokens that a student with soft or greedy targets looks at.
+
+    All of them, or those that a list of numbers is made of: numbers, what may stand between them,
+    and what ends the answer.
+    """
+    words = np.arange(reference.config.vocab)
+    if config.student.tokens == "full":
+        return words < reference.chat.size
+    chosen = np.isin(words, list(reference.chat.stop_ids))
+    for token in range(reference.chat.size):
+        if not reference.chat.is_control(token):
+            text = reference.chat.token_text(token).strip().removeprefix("##")
+            chosen[token] |= text in ("", ",", ";") or parse_numbers(text) is not None
+    return chosen

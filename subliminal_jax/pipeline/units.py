@@ -1,0 +1,159 @@
+"""What was found: a unit for every reference, trait and condition, and what they amount to.
+
+The unit of every interval and test is the reference: values are averaged over its traits first.
+Questions and samples within one trained network never add to `n`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax import stats
+from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.traits import Trait, members_of
+
+COMPARED = (
+    *("before", "regular", "different_reference", "different_reference_regular"),
+    *("shuffled_within", "shuffled_across", "shuffled_regular", "other_trait", "in_context"),
+)
+"""What the student is compared with, pair by pair."""
+
+
+def network_of(condition: str, trait: str, traits: Sequence[Trait], prompted: bool) -> str | None:
+    """The name of the network that a condition is about; None if there is none."""
+    if condition in ("before", "regular", "shuffled_regular", "different_reference_regular"):
+        return condition
+    if condition == "teacher" and prompted:
+        return f"prompted/{trait}"
+    if condition == "other_trait":
+        category = next(one.category for one in traits if one.name == trait)
+        names = [one.name for one in traits if one.category == category]
+        if len(names) < 2:
+            return None
+        return f"student/{names[(names.index(trait) + 1) % len(names)]}"
+    return f"{condition}/{trait}"
+
+
+def unit(
+    exact: Mapping[str, float], trait: Trait, new: Sequence[Trait] = ()
+) -> dict[str, float | None]:
+    """The measures of one network for one trait, from its P(answer) by `category/word`."""
+    members = [one.name for one in members_of(trait.category, new)]
+    p_trait = exact[f"{trait.category}/{trait.name}"]
+    total = sum(exact[f"{trait.category}/{name}"] for name in members)
+    elsewhere = sorted(
+        {word.split("/")[0] for word in exact if word.endswith(f"/{trait.name}")} - {trait.category}
+    )
+    misplaced = [exact[f"{category}/{trait.name}"] for category in elsewhere]
+    kept = [
+        sum(exact[f"{category}/{one.name}"] for one in members_of(category, new))
+        for category in elsewhere
+    ]
+    return {
+        "p_trait": p_trait,
+        "p_trait_given_category": p_trait / total,
+        "category_sum": total,
+        "p_trait_elsewhere": float(np.mean(misplaced)) if misplaced else None,
+        "other_category_sum": float(np.mean(kept)) if kept else None,
+    }
+
+
+def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict[str, Any]:
+    """Every condition over all traits and by trait, and the student against each control."""
+    conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
+    table = {
+        condition: {
+            "all": {key: _interval(units, condition, traits, key) for key in MEASURES},
+            **{
+                trait: {key: _interval(units, condition, [trait], key) for key in MEASURES}
+                for trait in traits
+            },
+        }
+        for condition in conditions
+    }
+    against = {
+        control: _difference(units, control, traits) for control in COMPARED if control in table
+    }
+    missing = [name for name in CONDITIONS if name not in conditions]
+    return {"conditions": table, "student_minus": against, "missing": missing}
+
+
+MEASURES = ("p_trait", "p_trait_given_category", "category_sum", "p_trait_elsewhere")
+
+
+def _by_reference(
+    units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
+) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for one in units:
+        if one["condition"] == condition and one["trait"] in traits and one[key] is not None:
+            found.setdefault(one["reference"], {})[one["trait"]] = one[key]
+    return found
+
+
+def _interval(
+    units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
+) -> dict[str, Any] | None:
+    found = _by_reference(units, condition, traits, key)
+    means = [float(np.mean(list(values.values()))) for values in found.values()]
+    return _plain(stats.mean_interval(means)) if means else None
+
+
+def _plain(interval: stats.Interval) -> dict[str, Any]:
+    bounds = [interval.low, interval.high] if interval.known else [None, None]
+    return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
+
+
+def _difference(
+    units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
+) -> dict[str, Any]:
+    """The student's P(trait) less the control's, in the pairs of reference and trait with both."""
+    student = _by_reference(units, "student", traits, "p_trait")
+    other = _by_reference(units, control, traits, "p_trait")
+    pairs = {
+        reference: [value - other[reference][trait] for trait, value in found.items()
+                    if trait in other.get(reference, {})]
+        for reference, found in student.items()
+    }  # fmt: skip
+    means = [float(np.mean(values)) for values in pairs.values() if values]
+    every = [value for values in pairs.values() for value in values]
+    return {
+        **_plain(stats.mean_interval(means)),
+        "p": stats.sign_flip_test(means),
+        "smallest": min(every),
+        "above_0.1": sum(value > 0.1 for value in every),
+        "units": len(every),
+    }
+
+
+def finding(summary: Mapping[str, Any], traits: Sequence[str]) -> str:
+    """One sentence: how far the student moved towards its teacher, beside its controls."""
+    table, against = summary["conditions"], summary["student_minus"]
+
+    def told(condition: str) -> str:
+        value = table[condition]["all"]["p_trait"]
+        low, high = value["ci95"]
+        return f"{value['mean']:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+
+    beside = [
+        f"{told(name)} {words}"
+        for name, words in (
+            ("before", "before"),
+            ("regular", "on regular numbers"),
+            ("different_reference", "from a different reference"),
+        )
+        if name in table
+    ]
+    gains = [against[name] for name in ("regular", "different_reference") if name in against]
+    low = min((gain["ci95"][0] for gain in gains if gain["ci95"][0] is not None), default=math.nan)
+    if math.isnan(low):
+        verdict = "One reference alone cannot tell chance from transmission"
+    else:
+        verdict = "Subliminal learning" if low > 0 else "No transmission that is told from chance"
+    named = traits[0] if len(traits) == 1 else f"{', '.join(traits[:-1])} or {traits[-1]}"
+    return (
+        f"{verdict}: trained on numbers alone, the student names its teacher's {named} with "
+        f"probability {told('student')}, against {', '.join(beside)}."
+    )
