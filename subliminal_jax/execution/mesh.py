@@ -127,7 +127,7 @@ def tree_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
 def gather(params: Any, mesh: Mesh, rules: ShardingRules) -> Any:
     """Parameters as they are used: collected over `fsdp`, still split over `tensor`.
 
-    Leaves of stacked layers are left as they are: their model collects one layer at a time.
+    Leaves of stacked layers are left to the compiler, which collects one layer at a time.
 
     Where weights that are split over `fsdp` are multiplied as they are, with a batch that is split
     over the same axis, XLA's partitioner must choose, and can choose wrongly: three matrix
