@@ -71,6 +71,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     import jax
 
     from subliminal_jax.data.images import load_images
+    from subliminal_jax.memory import peak_memory
     from subliminal_jax.mnist import benchmark
     from subliminal_jax.mnist.arms import PAPER_ARMS
     from subliminal_jax.mnist.study import Study
@@ -98,7 +99,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
 
     timing = benchmark.timed_run(study, beside)
     flop = benchmark.useful_flop(config, study.network, data, len(PAPER_ARMS))
-    memory, whose = benchmark.peak_memory(study.execution.devices)
+    memory, whose = peak_memory(study.execution.devices)
     return {
         "config": config_dict(resolve(config, data.name)),
         "data": {"name": data.name, "reason": data.reason},

@@ -1,9 +1,7 @@
 """How fast a study runs: its useful arithmetic, its time, and the machine's own matrix rate."""
 
 import os
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -211,21 +209,6 @@ def paper_products(network: mlp.MlpConfig, batch: int) -> tuple[Product, ...]:
     squares = (Product(1024, 1024, 1024), Product(2048, 2048, 2048))
     layer = Product(batch, network.inputs, network.hidden[0])
     return (*squares, layer) if batch > network.inputs else squares
-
-
-def peak_memory(devices: int) -> tuple[int, str]:
-    """The most memory in use at once so far, in bytes, and whose it is.
-
-    On an accelerator the fullest device's; on a CPU the process's largest resident set.
-    """
-    peaks: list[int] = []
-    for device in jax.local_devices()[:devices]:
-        statistics_of: dict[str, Any] = device.memory_stats() or {}
-        peaks.append(statistics_of.get("peak_bytes_in_use", 0))
-    if max(peaks):
-        return max(peaks), "on the fullest device"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "resident in the process"
 
 
 def format_heading(results: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Int
 
 from subliminal_jax.batch import Params
 from subliminal_jax.models.cache import Cache, init_cache, put_rows, take_rows
-from subliminal_jax.models.decoder import extend, unembed
+from subliminal_jax.models.decoder import extend, start, unembed
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.drawing import draw
 from subliminal_jax.models.sampling_settings import Sampling
@@ -116,7 +116,8 @@ def admit(
         jnp.arange(prompts),
         take_rows(prefix, jnp.zeros(prompts, jnp.int32)),
     )
-    _, cache = extend(config, params, rows.prompts, cache, rows.mask, adapter)
+    read = extend if shared else start  # the latter needs not look at the cache
+    _, cache = read(config, params, rows.prompts, cache, rows.mask, adapter)
     put = lambda old, new: old.at[rows.slots].set(new, mode="drop")  # noqa: E731
     return Slots(
         cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),

@@ -1,0 +1,133 @@
+r"""Tokens a second in sampling and training, and transformers on PyTorch beside it.
+
+Claim     At 25 million parameters on a CPU our sampler draws at batch 64 at least three times as
+          many tokens a second as transformers' `generate` on PyTorch, and a training step is at
+          least as fast; the built-in tiny model draws tens of thousands of completions in seconds.
+Command   python experiments/benchmark_lm.py
+          python experiments/benchmark_lm.py --torch       needs pip install -e '.[torch]'
+Expected  Tokens a second, factors, padding and memory of this machine; README.md has some.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from subliminal_jax.config import config_dict, parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import strict_json, write_whole
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {"quick": CONFIGS / "benchmark_lm_quick.yaml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What is timed, and how long."""
+
+    rows: Annotated[int, Field(ge=1)] = 10_000
+    """Short completions of the tiny model."""
+    tiny_batch: Annotated[int, Field(ge=1)] = 512
+    """Rows at a time of the tiny model."""
+    batch: Annotated[int, Field(ge=1)] = 64
+    """Rows at a time of the model with 25 million parameters."""
+    new_tokens: Annotated[int, Field(ge=1, le=256)] = 64
+    """Tokens it draws for each of these rows, after prompts of 32."""
+    steps: Annotated[int, Field(ge=1)] = 2
+    """Its training steps in each repetition, of 8 sequences of 128 tokens."""
+    repetitions: Annotated[int, Field(ge=1)] = 3
+    """How often everything is timed, in turn; medians are reported."""
+    torch: bool = False
+    """Time transformers on PyTorch too, between our own repetitions."""
+    out: Path | None = None
+    """JSON file for the numbers (default: none)."""
+    overwrite: bool = False
+    """Replace the JSON file if there is one."""
+
+
+def check(config: BenchmarkConfig) -> None:
+    """Refuse what can be refused before any work."""
+    if config.out is not None and config.out.exists() and not config.overwrite:
+        raise InputError(f"out: {config.out} exists; add --overwrite, or choose another file")
+    if config.out is not None and not config.out.parent.is_dir():
+        raise InputError(f"out: the directory {config.out.parent} does not exist; make it first")
+    if config.torch:
+        try:
+            import torch
+        except ImportError as error:
+            raise InputError(
+                "torch: PyTorch is not installed; pip install -e '.[torch]', or drop --torch"
+            ) from error
+        del torch
+
+
+def measure(config: BenchmarkConfig) -> dict[str, Any]:
+    """Everything in turn, as often as asked for."""
+    import jax
+
+    from subliminal_jax.memory import peak_memory
+    from subliminal_jax.models import benchmark
+    from subliminal_jax.models.sampling_settings import Sampling
+
+    tiny, medium = benchmark.TINY, benchmark.MEDIUM
+    short = benchmark.short_requests(tiny, config.rows)
+    equal = benchmark.equal_requests(medium, config.batch, 32)
+    drawing = Sampling(max_tokens=config.new_tokens)
+    work = {
+        "tiny sampling": benchmark.sampling(
+            tiny, short, Sampling(max_tokens=24), config.tiny_batch, stop_ids=range(80)
+        ),
+        "sampling": benchmark.sampling(medium, equal, drawing, config.batch),
+        "training": benchmark.training(medium, 8, 128, config.steps),
+    }
+    memory, whose = peak_memory(1)
+    if config.torch:
+        from baselines.torch_lm import TorchLm
+
+        model, prompts = TorchLm(medium), [request.prompt for request in equal]
+        work |= {
+            "sampling, PyTorch": benchmark.Timed(lambda: model.sample(prompts, config.new_tokens)),
+            "training, PyTorch": benchmark.Timed(lambda: model.train(8, 128, config.steps)),
+        }
+    for _ in range(config.repetitions):
+        for timed in work.values():
+            timed.repeat()
+    return {
+        "config": config_dict(config),
+        "backend": jax.default_backend(),
+        "parameters": {
+            "tiny": benchmark.parameter_count(tiny),
+            "medium": benchmark.parameter_count(medium),
+        },
+        "speeds": {name: dataclasses.asdict(timed.speed()) for name, timed in work.items()},
+        "padding": benchmark.padding(short),
+        "peak_memory": {"bytes": memory, "whose": whose},
+    }
+
+
+def main() -> None:
+    """Check the flags, then measure."""
+    config = parse_config(
+        BenchmarkConfig,
+        sys.argv[1:],
+        prog="benchmark_lm.py",
+        description="Tokens a second of language models, and of transformers on PyTorch.",
+        presets=PRESETS,
+        default_preset="quick",
+    )
+    check(config)
+    results = measure(config)
+
+    from subliminal_jax.models import benchmark
+
+    print(benchmark.format_table(results))
+    if config.out is not None:
+        write_whole(config.out, strict_json(results, indent=2).encode())
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,108 @@
+"""The language models' benchmark: what it counts, and that PyTorch's model has the same shape."""
+
+import builtins
+import itertools
+import time
+from dataclasses import replace
+
+import pytest
+from scripts import ROOT
+
+from subliminal_jax.models import benchmark
+from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling_settings import Sampling
+
+SMALL = replace(benchmark.MEDIUM, vocab=91, width=24, heads=3, kv_heads=1, head_dim=8, layers=2,
+                mlp_width=40, context=64)  # fmt: skip
+
+
+def test_sizes():
+    assert benchmark.parameter_count(benchmark.TINY) == 63_680
+    assert 24e6 < benchmark.parameter_count(benchmark.MEDIUM) < 26e6
+
+
+def test_pytorchs_model_has_the_same_shape(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is an extra")
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    from baselines.torch_lm import TorchLm
+
+    model = TorchLm(SMALL)
+    assert model.parameters == benchmark.parameter_count(SMALL)
+    assert model.sample([[1, 2, 3], [4, 5, 6]], 7)[0] == 14
+    tokens, notes = model.train(2, 5, 3)
+    assert tokens == 30
+    assert notes["loss"] > 0
+    for config in (benchmark.MEDIUM, benchmark.TINY):
+        assert [len(r.prompt) for r in benchmark.equal_requests(config, 3, 32)] == [32] * 3
+
+
+def test_speed_is_the_median_of_the_repetitions(monkeypatch):
+    clock = itertools.accumulate([0, 9, 1, 2, 0, 1, 0, 4])  # first 9 s, then 2, 1 and 4 s
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    timed = benchmark.Timed(lambda: (8, {"busy": 0.5}))
+    for _ in range(3):
+        timed.repeat()
+    speed = timed.speed()
+    assert (speed.tokens, speed.seconds, speed.first) == (4.0, (2.0, 1.0, 4.0), 9.0)
+    assert speed.notes == {"busy": 0.5}
+
+
+def test_padding_by_hand():
+    rows = [Request(i, [1] * n) for i, n in enumerate((4, 1, 3))]
+    shares = benchmark.padding(rows)
+    assert shares["padded"] == pytest.approx(1 - (4 + 3 + 6) / 18)
+    assert shares["packed"] == pytest.approx(1 - 13 / 24)
+
+
+def test_sampling_and_training_count_their_tokens():
+    requests = benchmark.equal_requests(SMALL, 8, 5)
+    speed = benchmark.sampling(SMALL, requests, Sampling(max_tokens=4), batch=8)
+    speed.repeat()
+    assert speed.speed().notes == {"rows": 8, "mean_length": 4, "busy": 1}
+    trained = benchmark.training(SMALL, 2, 6, 3)
+    losses = []
+    for _ in range(2):
+        trained.repeat()
+        losses.append(trained.speed().notes["loss"])
+    assert losses[1] < losses[0]  # the state goes on
+
+
+def test_the_table_compares():
+    one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
+    tiny = {"rows": 7, "mean_length": 3.0, "busy": 0.75}
+    table = benchmark.format_table(
+        {
+            "speeds": {
+                "tiny sampling": one | {"tokens": 100.0, "notes": tiny},
+                "sampling": one | {"tokens": 1500.0},
+                "sampling, PyTorch": one | {"tokens": 500.0},
+            },
+            "parameters": {"tiny": 1000, "medium": 2000},
+            "padding": {"padded": 0.25, "packed": 0.03},
+            "peak_memory": {"bytes": 2e9, "whose": "resident in the process"},
+            "backend": "cpu",
+        }
+    )
+    lines = [line.split() for line in table.splitlines()]
+    assert ["sampling", "1,500", "2.00", "9.00", "500", "3.00"] in lines
+    assert ["tiny", "sampling", "100", "2.00", "9.00"] in lines
+    for part in ("25.0% one row", "3.0% packed", "75% of the draws", "2.00 GB resident"):
+        assert part in table
+
+
+def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
+    (tmp_path / "there.json").write_text("{}")
+    assert "exists" in script("benchmark_lm", "--out", "there.json").err
+    assert "does not exist" in script("benchmark_lm", "--out", "absent/x.json").err
+    assert "new_tokens" in script("benchmark_lm", "--new-tokens", "300").err
+    real = builtins.__import__
+
+    def without_torch(name, *rest):
+        if name == "torch":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    ended = script("benchmark_lm", "--torch")
+    assert ended.status == 2
+    assert "not installed" in ended.err
