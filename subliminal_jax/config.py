@@ -124,6 +124,25 @@ def read_config(cls: type[C], path: Path) -> C:
     return _validate(cls, read_yaml(path), f"{path}: ")
 
 
+def with_settings(config: C, changes: dict[str, Any], where: str) -> C:
+    """The config with some settings changed, judged as those of a file.
+
+    Args:
+        config: what is changed.
+        changes: plain values by field.
+        where: begins the message.
+
+    Raises:
+        InputError: as `read_config`.
+    """
+    return _validate(type(config), config_dict(config) | changes, where)
+
+
+def nearest(word: str, names: list[str]) -> str:
+    """What to do about a name that is none of these: the nearest one, if any is near."""
+    return _nearest(word, names)
+
+
 def _value_of(flag: str, argv: list[str]) -> str | None:
     """The last value given to a flag, found before the flags can be parsed as a whole."""
     value = None

@@ -1,25 +1,11 @@
 """Criteria: one loss per example, unreduced, `(predictions, targets)` in that order."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 # Finite, so that an excluded logit is 0 after the exponential and never 0 * inf = nan.
 EXCLUDED = -1e30
-
-
-class TeacherLogits(NamedTuple):
-    """What a teacher says of a batch, and which of its logits the student is to imitate.
-
-    Attributes:
-        logits: the teacher's logits, `[..., K]`.
-        chosen: which logits take part, `[K]`.
-    """
-
-    logits: Array
-    chosen: Array
 
 
 def cross_entropy(
@@ -34,7 +20,7 @@ def kl_divergence(
     predictions: Float[Array, "*batch k"],
     targets: Float[Array, "*batch k"],
     chosen: Bool[Array, " k"],
-    temperature: float = 1.0,
+    temperature: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "*batch"]:
     """KL divergence of the teacher from the student over the chosen logits, in nats.
 

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import optax
+from jaxtyping import Array, Float
 
 OptimizerName: TypeAlias = Literal["adam", "sgd"]
 Decay: TypeAlias = Literal["constant", "linear", "cosine"]
 
 
-def make_optimizer(name: OptimizerName, learning_rate: float) -> optax.GradientTransformation:
+def make_optimizer(
+    name: OptimizerName, learning_rate: float | Float[Array, ""]
+) -> optax.GradientTransformation:
     """The optimiser `name` at a constant learning rate.
 
     Adam has betas .9 and .999 and epsilon 1e-8, no decay, no schedule (as the released script).

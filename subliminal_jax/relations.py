@@ -83,8 +83,22 @@ class Reinitialised:
             raise InputError("reinitialised: give either a fraction or a mask")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedOutputs:
+    """Some outputs start as the teacher's, everything before them is drawn afresh.
+
+    Attributes:
+        first: the first output, a column of the last layer, that is the teacher's.
+        end: the first that no longer is.
+    """
+
+    first: int
+    end: int
+    kind: Literal["shared_outputs"] = "shared_outputs"
+
+
 Relation: TypeAlias = Annotated[
-    Same | Different | Perturbed | Interpolated | SharedLayers | Reinitialised,
+    Same | Different | Perturbed | Interpolated | SharedLayers | Reinitialised | SharedOutputs,
     Field(discriminator="kind"),
 ]
 
@@ -139,6 +153,11 @@ def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None
                     f"its layers are {', '.join(like)}"
                 )
             shared = {layer: float(layer in layers) for layer in like}
+        case SharedOutputs(first=first, end=end):
+            redrawn = jax.tree.map(jnp.ones_like, like)
+            last = list(redrawn)[-1]
+            outputs = lambda leaf: leaf.at[..., first:end].set(0.0)  # noqa: E731
+            redrawn = {**redrawn, last: jax.tree.map(outputs, redrawn[last])}
         case Reinitialised(fraction=float() as fraction):
             redrawn = jax.tree.map(lambda leaf: jnp.full_like(leaf, fraction), like)
         case Reinitialised(mask=str() as mask):

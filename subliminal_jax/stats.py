@@ -178,6 +178,81 @@ def sign_flip_test(differences: Values) -> float | None:
     return float(np.mean(means >= abs(sample.sum()) * (1.0 - 1e-12)))
 
 
+def paired_p_value(a: Values, b: Values) -> float:
+    """Give the two-sided p-value of Student's paired t test that `a - b` has mean zero.
+
+    Args:
+        a: One finite number per member, shape [members].
+        b: The same members in the same order.
+
+    Returns:
+        The p-value; 1 where all differences are zero, and 0 where all are the same other number.
+
+    Raises:
+        ValueError: Fewer than two members (one run says nothing of the spread between runs), or
+            what `paired_difference` refuses.
+    """
+    difference = paired_difference(a, b)
+    if difference.n < 2:
+        raise ValueError("one member has no p-value")
+    spread = float((_sample(a) - _sample(b)).std(ddof=1))
+    if not spread:
+        return float(not difference.mean)
+    t = abs(difference.mean) * math.sqrt(difference.n) / spread
+    return float(2.0 * stats.t.sf(t, difference.n - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that any false alarm at all is as rare as the level.
+
+    In ascending order the i-th of m (from 0) is multiplied by `m - i`, and is at least as large
+    as the one before it.
+
+    References:
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 6 (1979), 65-70.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def members_needed(
+    difference: float, spread: float, power: float = 0.8, level: float = 0.05
+) -> int:
+    """Give how many members a paired t test needs to find a difference.
+
+    Args:
+        difference: The mean difference to be found, positive.
+        spread: The standard deviation between members of the difference, in the same unit.
+        power: The probability to find it.
+        level: The two-sided level of the test.
+
+    Returns:
+        The smallest number of members, at least 2, from the noncentral t distribution.
+
+    Raises:
+        ValueError: A difference or spread that is not positive.
+    """
+    if difference <= 0 or spread <= 0:
+        raise ValueError(f"difference {difference} and spread {spread} must be positive")
+
+    def found(n: int) -> float:
+        quantile, shift = stats.t.ppf(1 - level / 2, n - 1), difference / spread * math.sqrt(n)
+        upper, lower = (stats.nct.cdf(q, n - 1, shift) for q in (quantile, -quantile))
+        return float(1 - upper + lower)
+
+    low, high = 1, 2
+    while found(high) < power:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high
+
+
 def _sample(values: Values) -> Float64[np.ndarray, " members"]:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:

@@ -72,6 +72,27 @@ def total_gradient(loss_fn: LossFn) -> GradFn:
     return gradient
 
 
+def only(gradient: GradFn, trains: Callable[[str], bool]) -> GradFn:
+    """The same gradient for the layers that train, and zero for the others.
+
+    Adam and gradient descent leave a weight where it is that has never had a gradient.
+
+    Args:
+        gradient: of parameters whose top level is the layers.
+        trains: whether a layer trains, by its name.
+    """
+
+    def partial_gradient(params: Params, batch: Batch) -> tuple[Params, Totals]:
+        grads, totals = gradient(params, batch)
+        kept = {
+            layer: leaves if trains(layer) else jax.tree.map(jnp.zeros_like, leaves)
+            for layer, leaves in grads.items()
+        }
+        return kept, totals
+
+    return partial_gradient
+
+
 def accumulate(gradient: GradFn, parts: int) -> GradFn:
     """The same gradient in less memory: the batch in parts, one after the other.
 

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.execution.members import MemberParallel, OneDevice
-from subliminal_jax.losses import TeacherLogits, cross_entropy, kl_divergence
+from subliminal_jax.losses import cross_entropy, kl_divergence
 from subliminal_jax.mnist import benchmark
 from subliminal_jax.mnist.config import MnistConfig
 from subliminal_jax.models import mlp
@@ -198,7 +198,7 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen, form):
     def ours(params, images, labels, teacher):
         targets, criterion = labels, lambda logits, labels: cross_entropy(logits[:, :10], labels)
         if chosen is not None:
-            targets = TeacherLogits(teacher, mlp.chosen_logits(network, chosen))
+            targets = (teacher, mlp.chosen_logits(network, chosen))
             criterion = lambda logits, targets: kl_divergence(logits, *targets)  # noqa: E731
         tx = make_optimizer(optimizer, rate)
         loss_fn = make_loss_fn(lambda params, images: mlp.apply(network, params, images), criterion)

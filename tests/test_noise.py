@@ -47,3 +47,24 @@ def test_uniform_pixels_are_uniform(bits, key):
 def test_gaussian_pixels_are_gaussian_with_the_uniform_variance(key):
     pixels = np.asarray(noise_images(key, jnp.arange(100), 784, "gaussian", 16)).ravel()
     assert stats.kstest(pixels, stats.norm(0, np.sqrt(1 / 3)).cdf).pvalue > 1e-4
+
+
+def test_blurred_noise_keeps_its_variance_and_joins_neighbours(key):
+    plain = noise_images(key, jnp.arange(400), 64)
+    soft = np.asarray(noise_images(key, jnp.arange(400), 64, "blurred", blur=1.0))
+    assert abs(soft.mean()) < 0.02
+    assert soft.var() == pytest.approx(1 / 3, rel=0.05)
+    square = soft.reshape(-1, 8, 8)
+    neighbours = np.mean(square * np.roll(square, 1, axis=2)) / soft.var()
+    assert neighbours == pytest.approx(np.exp(-1 / 4), abs=0.03)  # of two Gaussians one pixel apart
+    far = np.mean(square * np.roll(square, 4, axis=1)) / soft.var()
+    assert abs(far) < 0.08
+    # by hand: every image is its own noise, convolved with the kernel on a torus
+    apart = np.minimum(np.arange(8), 8 - np.arange(8))
+    row = np.exp(-0.5 * apart**2)
+    row /= np.linalg.norm(row)
+    expected = sum(
+        row[i] * row[j] * np.roll(np.asarray(plain[3]).reshape(8, 8), (i, j), axis=(0, 1))
+        for i in range(8) for j in range(8)
+    )  # fmt: skip
+    np.testing.assert_allclose(square[3], expected, rtol=1e-4, atol=1e-5)

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from subliminal_jax import ensemble
 from subliminal_jax.data.noise import noise_images
 from subliminal_jax.data.order import epoch_order
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.losses import kl_divergence, squared_error
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.relations import Same
 
 PIXELS, WHITE, BATCH = 12, 16, 8
-NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8,))
-ONE = Pair(jnp.int32(1), jnp.int32(0))
+NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8,), bias_scale=1.0)
+NO_DIGITS = Images(jnp.zeros((1, PIXELS), jnp.uint8), jnp.zeros(1, jnp.int32))
+DIALS = Dials(*map(jnp.float32, (0.5, 1.0, 0.0)))
+ONE = Pair(jnp.int32(1), jnp.int32(0), DIALS)
 ARMS = {"same": Arm(relation=Same(), logits="all")}
 # Equal for all members and arms, so that one student stands for all; one step is one epoch.
 CONFIG = MnistConfig(
@@ -67,7 +70,7 @@ def noise_of(seed=0, law="uniform", bits=8, stretch=1.0, shift=0.0):
     ],
 )
 def test_the_noise_that_is_labelled(params, changes, noise):
-    logits, _ = jax.jit(phases(**changes).label)(None, (ONE, params), None)
+    logits, _ = jax.jit(phases(**changes).label)(None, (ONE, params), NO_DIGITS)
     assert_allclose(logits, mlp.apply(NETWORK, params, noise_of(**noise)), rtol=1e-4, atol=1e-5)
     if changes:
         unchanged = mlp.apply(NETWORK, params, noise_of())
@@ -98,15 +101,15 @@ def test_the_pixel_range_of_real_images(params, images, span):
             lambda student, teacher: kl_divergence(student, teacher, jnp.ones(13, bool), 3.0),
         ),
         ({"loss": "mse"}, lambda s, t: squared_error(s, t, jnp.ones(13, bool))),
-        ({"learning_rate": 0.25}, lambda s, t: kl_divergence(s, t, jnp.ones(13, bool)) / 2),
     ],
-    ids=["kl", "temperature", "mse", "learning rate"],
+    ids=["kl", "temperature", "mse"],
 )  # fmt: skip
 def test_what_a_student_minimises(params, changes, criterion):
     built = phases(**changes)
     teacher_logits = 3 * jax.random.normal(jax.random.key(2), (BATCH, 13))
     states, _ = built.begin_students(None, (ONE, params, params), None)
-    states, _ = jax.jit(built.distill)(states, (ONE, teacher_logits), jnp.int32(0))
+    shared = (NO_DIGITS, jnp.int32(0))
+    states, _ = jax.jit(built.distill)(states, (ONE, teacher_logits), shared)
     noise = noise_of()
 
     def loss(params):
@@ -123,7 +126,8 @@ def test_every_epoch_has_an_order_of_its_own(params):
     students = []
     for epoch in (0, 1):
         states, _ = built.begin_students(None, (ONE, params, params), None)
-        states, _ = jax.jit(built.distill)(states, (ONE, logits), jnp.int32(epoch))
+        shared = (NO_DIGITS, jnp.int32(epoch))
+        states, _ = jax.jit(built.distill)(states, (ONE, logits), shared)
         students.append(states.params["logits"]["kernel"])
     assert np.abs(students[0] - students[1]).max() > 1e-4
     orders = [epoch_order(key_of(0, "noise order"), jnp.int32(e), 3 * BATCH, BATCH) for e in (0, 1)]
@@ -132,7 +136,7 @@ def test_every_epoch_has_an_order_of_its_own(params):
 
 def test_a_seed_gives_every_member_another_start():
     starts = {
-        (seed, member): phases(seed=seed).reference(None, jnp.int32(member), None)[0]
+        (seed, member): phases(seed=seed).reference(None, (jnp.int32(member), DIALS), None)[0]
         for seed in (0, 1)
         for member in (0, 1)
     }
@@ -155,3 +159,95 @@ def test_a_network_that_is_not_finite_reads_nothing(params, images):
     students = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, broken)
     _, (_, finite) = jax.jit(built.evaluate)(None, (params, broken, students), batches)
     assert_array_equal(finite, [True, False, True, False])
+
+
+def test_the_dials_scale_draws_and_steps(params, images):
+    built = phases()
+    turned = DIALS._replace(weight_scale=jnp.float32(3.0), bias_scale=jnp.float32(0.5))
+    plain, _ = built.reference(None, (ONE.member, DIALS), None)
+    scaled, _ = built.reference(None, (ONE.member, turned), None)
+    for layer in plain:
+        assert_allclose(scaled[layer]["kernel"], 3 * plain[layer]["kernel"], rtol=1e-6)
+        assert_array_equal(plain[layer]["bias"], 0)
+        assert 0.1 < np.std(scaled[layer]["bias"]) < 1.0
+    start, _ = built.begin_teacher(None, params, None)
+    moved = []
+    for rate in (0.5, 0.25):
+        pair = ONE._replace(dials=DIALS._replace(learning_rate=jnp.float32(rate)))
+        state, _ = jax.jit(built.teach)(start, pair, (images, jnp.int32(0)))
+        moved.append(state.params["logits"]["bias"] - params["logits"]["bias"])
+    assert_allclose(moved[0], 2 * moved[1], rtol=1e-4, atol=1e-7)
+
+
+def distilled(built, params, logits, digits=NO_DIGITS):
+    states, _ = built.begin_students(None, (ONE, params, params), None)
+    states, _ = jax.jit(built.distill)(states, (ONE, logits), (digits, jnp.int32(0)))
+    return states.params
+
+
+def test_fewer_auxiliary_logits_are_the_same_columns_alone(params):
+    """A padded arm trains exactly as a network without the further columns."""
+    logits = jax.random.normal(jax.random.key(2), (BATCH, 13))
+    narrow = mlp.MlpConfig(inputs=PIXELS, hidden=(8,), aux=2)
+    cut = {**params, "logits": jax.tree.map(lambda leaf: leaf[..., :12], params["logits"])}
+    for which in ("aux", "all"):
+        arms = {"two": Arm(relation=Same(), logits=which, aux=2)}
+        padded = distilled(dataclasses.replace(phases(), arms=arms), params, logits)
+        alone = {"all": Arm(relation=Same(), logits=which)}
+        expected = distilled(
+            dataclasses.replace(phases(), arms=alone, network=narrow), cut, logits[:, :12]
+        )
+        found = jax.tree.map(lambda leaf: leaf[..., :12], padded["logits"])
+        chex.assert_trees_all_close(found, expected["logits"], rtol=1e-5, atol=1e-7)
+        chex.assert_trees_all_close(padded["hidden_0"], expected["hidden_0"], rtol=1e-5, atol=1e-7)
+        kept = params["logits"]["kernel"][:, 12]
+        assert_array_equal(padded["logits"]["kernel"][0, :, 12], kept)
+
+
+def test_arms_of_two_losses_train_side_by_side(params):
+    logits = 3 * jax.random.normal(jax.random.key(2), (BATCH, 13))
+    arms = {
+        "mse": Arm(relation=Same(), logits="all", loss="mse"),
+        "warm": Arm(relation=Same(), logits="all", temperature=3.0),
+    }
+    both = distilled(dataclasses.replace(phases(), arms=arms), params, logits)
+    alone = [phases(loss="mse"), phases(temperature=3.0)]
+    expected = ensemble.stack(
+        [jax.tree.map(lambda leaf: leaf[0], distilled(one, params, logits)) for one in alone]
+    )
+    chex.assert_trees_all_close(both, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_heads_that_do_not_train_stay(params, images):
+    built = phases(train_heads=False)
+    state, _ = built.begin_teacher(None, params, None)
+    state, _ = jax.jit(built.teach)(state, ONE, (images, jnp.int32(0)))
+    chex.assert_trees_all_equal(state.params["logits"], params["logits"])
+    assert np.abs(state.params["hidden_0"]["kernel"] - params["hidden_0"]["kernel"]).max() > 1e-4
+    logits = jax.random.normal(jax.random.key(2), (BATCH, 13))
+    student = distilled(built, params, logits)
+    chex.assert_trees_all_equal(
+        jax.tree.map(lambda leaf: leaf[0], student["logits"]), params["logits"]
+    )
+
+
+def test_a_student_of_another_depth_takes_the_layers_that_fit(params, images):
+    built = phases(student_depth=2)
+    others = jax.tree.map(jnp.zeros_like, params)
+    states, distance = built.begin_students(None, (ONE, params, others), None)
+    student = jax.tree.map(lambda leaf: leaf[0], states.params)
+    assert list(student) == ["hidden_0", "hidden_1", "logits"]
+    for layer in params:
+        chex.assert_trees_all_equal(student[layer], params[layer])
+    assert student["hidden_1"]["kernel"].shape == (8, 8)
+    assert_array_equal(distance, 0)
+    batches = jax.tree.map(lambda leaf: leaf[None], images)
+    _, (correct, finite) = built.evaluate(None, (params, params, states.params), batches)
+    assert finite.all()
+    assert correct.shape == (3,)
+
+
+def test_students_may_see_the_training_images(params, images):
+    logits, _ = jax.jit(phases(noise="digits").label)(None, (ONE, params), images)
+    expected = mlp.apply(NETWORK, params, images.pixels / (WHITE / 2) - 1.0)
+    assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)

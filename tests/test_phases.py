@@ -17,7 +17,7 @@ from subliminal_jax.execution.members import MemberParallel, OneDevice, Program
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.mnist.study import PHASES
 from subliminal_jax.models import mlp
 from subliminal_jax.relations import Perturbed, Reinitialised, SharedLayers
@@ -34,7 +34,7 @@ CONFIG = MnistConfig(
     optimizer="sgd",
     learning_rate=0.5,
 )
-NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8, 8))
+NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8, 8), bias_scale=1.0)
 WHITE = 16
 ONE_BY_ONE = OneDevice(at_once=1)
 
@@ -65,6 +65,10 @@ def phases(**changes):
     return Phases(config, schedule(config, "digits"), NETWORK, WHITE, ARMS)
 
 
+def dials(rate, *members):
+    return Dials(*(np.full(members, value, np.float32) for value in (rate, 1.0, 0.0)))
+
+
 @functools.cache
 def life(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
     """All phases of all members: references, teachers, students, distances, logits, answers."""
@@ -73,18 +77,18 @@ def life(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
     built = phases(optimizer=optimizer, recipe=recipe, learning_rate=rate)
     program = {name: Program(getattr(built, name), execution) for name in PHASES}
     members, images = np.arange(MEMBERS, dtype=np.int32), digits()
-    pairs = execution.split(Pair(members, np.roll(members, -1)))
+    pairs = execution.split(Pair(members, np.roll(members, -1), dials(rate, MEMBERS)))
     train = execution.share(images)
     test = execution.share(jax.tree.map(lambda leaf: leaf[None], images))
-    reference, _ = program["reference"](None, pairs.member, None)
-    others, _ = program["reference"](None, pairs.other, None)
+    reference, _ = program["reference"](None, (pairs.member, pairs.dials), None)
+    others, _ = program["reference"](None, (pairs.other, pairs.dials), None)
     state, _ = program["begin_teacher"](None, reference, None)
     for epoch in range(epochs):
         state, _ = program["teach"](state, pairs, (train, jnp.int32(epoch)))
-    logits, _ = program["label"](None, (pairs, state.params), None)
+    logits, _ = program["label"](None, (pairs, state.params), train)
     students, distances = program["begin_students"](None, (pairs, reference, others), None)
     for epoch in range(epochs):
-        students, _ = program["distill"](students, (pairs, logits), jnp.int32(epoch))
+        students, _ = program["distill"](students, (pairs, logits), (train, jnp.int32(epoch)))
     networks = (reference, state.params, students.params)
     _, (correct, finite) = program["evaluate"](None, networks, test)
     assert np.all(np.asarray(finite))
@@ -222,8 +226,8 @@ def test_members_come_out_the_same_however_they_are_run(execution):
 
 
 def test_a_member_alone_equals_the_member_in_the_ensemble(images):
-    built, one = phases(), Pair(jnp.int32(2), jnp.int32(3))
-    reference, _ = built.reference(None, one.member, None)
+    built, one = phases(), Pair(jnp.int32(2), jnp.int32(3), dials(0.5))
+    reference, _ = built.reference(None, (one.member, one.dials), None)
     state, _ = built.begin_teacher(None, reference, None)
     state, _ = jax.jit(built.teach)(state, one, (jax.tree.map(jnp.asarray, images), jnp.int32(0)))
     in_ensemble = jax.tree.map(lambda leaf: leaf[2], life().teachers)

@@ -17,6 +17,7 @@ from subliminal_jax.relations import (
     Reinitialised,
     Same,
     SharedLayers,
+    SharedOutputs,
     blend,
     mixture,
     needs_other,
@@ -148,3 +149,16 @@ def test_a_mask_must_be_given(draws):
 def test_reinitialised_takes_either_a_fraction_or_a_mask(both):
     with pytest.raises(InputError, match="either a fraction or a mask"):
         Reinitialised(**both)
+
+
+def test_shared_outputs_are_the_teachers_and_all_else_is_fresh():
+    teacher, fresh = ({"hidden_0": {"kernel": np.full((4, 3), v), "bias": np.full(3, v)},
+                       "logits": {"kernel": np.full((3, 5), v), "bias": np.full(5, v)}}
+                      for v in (1.0, 7.0))  # fmt: skip
+    teacher, fresh = (jax.tree.map(jnp.asarray, tree) for tree in (teacher, fresh))
+    mix = mixture(SharedOutputs(first=1, end=3), teacher)
+    student = blend(mix, teacher, teacher, fresh, jax.random.key(0))
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(student["hidden_0"][leaf], 7.0)
+        columns = np.atleast_2d(student["logits"][leaf])
+        np.testing.assert_array_equal(columns, np.tile([7.0, 1, 1, 7, 7], (len(columns), 1)))

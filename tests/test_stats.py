@@ -5,9 +5,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from subliminal_jax.stats import (
+    holm,
     mean_interval,
+    members_needed,
     normal_interval_published,
     paired_difference,
+    paired_p_value,
     proportion_interval,
     sign_flip_test,
 )
@@ -133,3 +136,28 @@ def test_many_sign_flips_are_drawn_and_never_give_zero():
     exact = np.mean(np.abs((1 - 2 * (np.arange(2**18)[:, None] >> np.arange(18) & 1)) @ values)
                     >= abs(values.sum()) - 1e-12)  # fmt: skip
     assert sign_flip_test(values) == pytest.approx(exact, abs=0.006)
+
+
+def test_paired_p_value_by_hand():
+    # t = 2 sqrt(3); with two degrees of freedom p = 1 - t / sqrt(2 + t^2)
+    t = 2 * math.sqrt(3)
+    assert_allclose(paired_p_value([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]), 1 - t / math.sqrt(2 + t**2))
+    assert paired_p_value([1.0, 2.0], [1.0, 2.0]) == 1
+    assert paired_p_value([1.0, 2.0], [0.5, 1.5]) == 0
+    with pytest.raises(ValueError, match="one member has no p-value"):
+        paired_p_value([1.0], [2.0])
+
+
+def test_holm_by_hand():
+    assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    assert_allclose(holm([0.6, 0.9]), [1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_members_needed_as_in_the_tables():
+    """Cohen's tables for the paired t test at 5% and 80%: 199 at d = .2, 34 at .5, 15 at .8."""
+    assert [members_needed(d, 1.0) for d in (0.2, 0.5, 0.8)] == [199, 34, 15]
+    assert members_needed(0.1, 0.2) == 34
+    assert members_needed(50.0, 1.0) == 2
+    with pytest.raises(ValueError, match="must be positive"):
+        members_needed(0.0, 1.0)

@@ -68,12 +68,6 @@ def test_stacked_and_transposed(qwen2):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(kept)} == {"bfloat16"}
 
 
-def test_an_embedding_is_read_in_blocks(monkeypatch):
-    expected = load(str(FIXTURES / "gpt2" / "model")).params
-    monkeypatch.setattr("subliminal_jax.models.weights._BLOCK", 1000)  # of 29 rows of 96 bytes
-    jax.tree.map(assert_array_equal, load(str(FIXTURES / "gpt2" / "model")).params, expected)
-
-
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_straight_to_a_mesh(name):
     directory = str(FIXTURES / name / "model")

@@ -4,6 +4,7 @@ Image `i` of a noise set is a function of the set's key and of `i` alone, so a s
 is fixed, can be shown in any order and costs no memory.
 """
 
+import math
 from typing import Literal, TypeAlias
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from subliminal_jax.batch import RandomKey
 
-NoiseLaw: TypeAlias = Literal["uniform", "gaussian"]
+NoiseLaw: TypeAlias = Literal["uniform", "gaussian", "blurred"]
 WORD = 32
 
 
@@ -22,16 +23,20 @@ def noise_images(
     pixels: int,
     law: NoiseLaw = "uniform",
     bits: int = 8,
+    blur: float = 2.0,
 ) -> Float[Array, "batch {pixels}"]:
-    """The noise images of the given numbers, with independent pixels.
+    """The noise images of the given numbers.
 
     Args:
         key: names the noise set.
         images: which images of the set.
         pixels: pixels in an image.
-        law: "uniform" on (-1, 1), or "gaussian" with mean 0 and the uniform law's variance 1/3.
+        law: of each pixel "uniform" on (-1, 1), or "gaussian" with mean 0 and the uniform law's
+            variance 1/3, both independent; or "blurred": square images of uniform noise under a
+            Gaussian blur, at the same mean and variance.
         bits: random bits in a pixel: 8 (256 grey levels, like a scanned image) or 16.
             The levels are symmetric around 0, with variance (1 - 4^-bits) / 3.
+        blur: standard deviation of the blur, in pixels; the image's edges meet.
     """
     keys = jax.vmap(lambda image: jax.random.fold_in(key, image))(images)
     per_word = WORD // bits
@@ -39,7 +44,20 @@ def noise_images(
     uniform = _levels(words, bits)[:, :pixels]
     if law == "gaussian":
         return jax.lax.erf_inv(uniform) * jnp.sqrt(2.0 / 3.0)
+    if law == "blurred":
+        return _blurred(uniform, blur)
     return uniform
+
+
+def _blurred(images: Float[Array, "batch p"], blur: float) -> Float[Array, "batch p"]:
+    """Square images under a Gaussian blur, at the variance they had."""
+    side = math.isqrt(images.shape[1])
+    apart = jnp.abs(jnp.arange(side)[:, None] - jnp.arange(side)[None])
+    kernel = jnp.exp(-0.5 * (jnp.minimum(apart, side - apart) / blur) ** 2)
+    # Each direction divides the standard deviation by the norm of a row, which is undone.
+    kernel /= jnp.linalg.norm(kernel[0])
+    square = images.reshape(-1, side, side)
+    return jnp.einsum("ij,bjk,kl->bil", kernel, square, kernel).reshape(images.shape)
 
 
 def _levels(words: UInt32[Array, "batch w"], bits: int) -> Float[Array, "batch p"]:

@@ -15,10 +15,16 @@ class Arm:
     Attributes:
         relation: how its initialisation relates to its teacher's.
         logits: which of the teacher's logits it is trained on.
+        aux: how many auxiliary logits there are for it, from the first on; None for all.
+        loss: what it minimises over them; None for the config's loss.
+        temperature: of both softmaxes; None for the config's.
     """
 
     relation: Relation
     logits: ChosenLogits = "aux"
+    aux: int | None = None
+    loss: Literal["kl", "mse"] | None = None
+    temperature: float | None = None
 
 
 # The paper's four students (figure 10), beside the reference and the teacher.

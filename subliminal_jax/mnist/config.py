@@ -63,6 +63,11 @@ class MnistConfig:
     """Width of each hidden layer."""
     depth: Count = 2
     """Number of hidden layers."""
+    student_depth: Count | None = None
+    """Number of the students' hidden layers, where it is not the teacher's: the layers of a name
+    that both have are related, the others are drawn afresh."""
+    train_heads: bool = True
+    """Whether the last layer trains, in teacher and students, or stays as initialised."""
     aux: Count = 3
     """Auxiliary logits: outputs that no label ever touches."""
     weight_scale: Positive = 1.0
@@ -82,8 +87,11 @@ class MnistConfig:
     """Epochs over the noise images (default: 5)."""
     noise_images: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Noise images of each member, a fixed set (default: 60000 on MNIST, 76800 on digits)."""
-    noise: Literal["uniform", "gaussian"] = "uniform"
-    """Law of the noise pixels: uniform over the pixel range, or Gaussian of equal variance."""
+    noise: Literal["uniform", "gaussian", "blurred", "digits"] = "uniform"
+    """What students see: pixels uniform over the pixel range, Gaussian of equal variance, uniform
+    and then blurred at equal variance, or no noise but the teacher's training images."""
+    blur: Positive = 2.0
+    """Standard deviation of the blur of blurred noise, in pixels."""
     noise_bits: Literal[8, 16] = 8
     """Random bits in a noise pixel: 8 are 256 grey levels, as in a scanned image."""
     pixel_range: tuple[float, float] = (-1.0, 1.0)
@@ -116,8 +124,9 @@ class MnistConfig:
         low, high = self.pixel_range
         if not low < high:
             raise InputError(f"pixel_range: black {low} must be below white {high}")
-        if self.depth > MAX_DEPTH:
-            raise InputError(f"depth: at most {MAX_DEPTH} hidden layers, not {self.depth}")
+        for name, depth in (("depth", self.depth), ("student_depth", self.student_depth)):
+            if depth is not None and depth > MAX_DEPTH:
+                raise InputError(f"{name}: at most {MAX_DEPTH} hidden layers, not {depth}")
         if self.devices is not None and self.execution != "pmap":
             raise InputError(
                 f"devices: --execution {self.execution} runs on one device; "
@@ -145,7 +154,7 @@ def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedu
     return Schedule(**(values | asked))
 
 
-def resolve(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> MnistConfig:
+def resolve(config: C, dataset: Literal["mnist", "digits"]) -> C:
     """The config with everything decided that depends on the data."""
     decided = dataclasses.asdict(schedule(config, dataset))
     return dataclasses.replace(config, data=dataset, **decided)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from subliminal_jax import ensemble, losses, relations
-from subliminal_jax.batch import Batch, Params, RandomKey
+from subliminal_jax.batch import Batch, LossFn, Params, RandomKey
 from subliminal_jax.data.noise import noise_images
 from subliminal_jax.data.order import epoch_order, steps_per_epoch
 from subliminal_jax.keys import member_key, named_key
@@ -24,20 +24,34 @@ from subliminal_jax.mnist.reductions import student_reduction, teacher_reduction
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import (
+    GradFn,
     TrainState,
     fit,
     init_state,
     make_loss_fn,
     make_train_step,
+    only,
     total_gradient,
 )
 
 
+class Dials(NamedTuple):
+    """Settings that change no shape, so that one program serves any mixture of them.
+
+    They mean what the config's fields of these names mean.
+    """
+
+    learning_rate: Any
+    weight_scale: Any
+    bias_scale: Any
+
+
 class Pair(NamedTuple):
-    """A member, and the member whose initialisation its cross-model students take."""
+    """A member, the member whose initialisation its cross-model students take, and its dials."""
 
     member: Any
     other: Any
+    dials: Dials
 
 
 class Images(NamedTuple):
@@ -47,6 +61,20 @@ class Images(NamedTuple):
     labels: Any
 
 
+class Imitation(NamedTuple):
+    """What an arm's student minimises, as numbers.
+
+    Attributes:
+        chosen: the logits it imitates, `[K]`.
+        squares: whether it minimises squared differences, else the KL divergence.
+        temperature: of the KL divergence.
+    """
+
+    chosen: Any
+    squares: Any
+    temperature: Any
+
+
 @dataclass(frozen=True)
 class Phases:
     """What happens to one member, given the experiment's static choices.
@@ -54,7 +82,7 @@ class Phases:
     Attributes:
         config: the experiment's.
         schedule: how long teacher and students train.
-        network: the network of teachers and students.
+        network: the network of teachers and students, whose draws have scale 1; the dials scale.
         white: the pixel value that stands for white.
         arms: the students.
         masks: masks that relations may name.
@@ -67,15 +95,26 @@ class Phases:
     arms: Mapping[str, Arm]
     masks: Mapping[str, Params] | None = None
 
-    def reference(self, carry: None, member: Int[Array, ""], shared: None) -> tuple[Params, None]:
+    @property
+    def student_network(self) -> mlp.MlpConfig:
+        """The network of the students."""
+        depth = self.config.student_depth
+        if depth is None:
+            return self.network
+        return replace(self.network, hidden=(self.config.width,) * depth)
+
+    def reference(
+        self, carry: None, who: tuple[Int[Array, ""], Dials], shared: None
+    ) -> tuple[Params, None]:
         """The untrained initialisation of a member."""
-        return mlp.init(self.network, self._key(member, "reference")), None
+        member, dials = who
+        return self._initialisation(member, dials, "reference"), None
 
     def begin_teacher(
         self, carry: None, reference: Params, shared: None
     ) -> tuple[TrainState, None]:
         """The teacher before its first step: the reference, with a fresh optimiser."""
-        return init_state(reference, self._tx()), None
+        return init_state(reference, self._tx(1.0)), None  # the state does not depend on the rate
 
     def teach(
         self, state: TrainState, pair: Pair, shared: tuple[Images, Int[Array, ""]]
@@ -91,21 +130,22 @@ class Phases:
 
         def batch_at(step: Int[Array, ""]) -> Batch:
             pixels, labels = images.pixels[order[step]], images.labels[order[step]]
-            return Batch(inputs=self._scale(pixels), targets=labels, weights=weights[step])
+            return Batch(inputs=self.scale(pixels), targets=labels, weights=weights[step])
 
         def criterion(logits: Array, labels: Array) -> Array:
             return losses.cross_entropy(mlp.class_logits(self.network, logits), labels)
 
         loss_fn = make_loss_fn(partial(mlp.apply, self.network), criterion)
         reduction = teacher_reduction(self.config.recipe, self.config.members)
-        train_step = make_train_step(total_gradient(loss_fn), self._tx(), reduction)
+        tx = self._tx(pair.dials.learning_rate)
+        train_step = make_train_step(self._gradient(loss_fn), tx, reduction)
         state, totals = fit(train_step, state, batch_at, len(order))
         return state, totals.loss / totals.weight
 
     def label(
-        self, carry: None, member: tuple[Pair, Params], shared: None
+        self, carry: None, member: tuple[Pair, Params], shared: Images
     ) -> tuple[Float[Array, "n k"], None]:
-        """What the teacher says of each of the member's noise images.
+        """What the teacher says of each of the images that the member's students see.
 
         Computed once: a teacher's logits on a fixed image never change.
         """
@@ -115,7 +155,7 @@ class Phases:
 
         def label_batch(step: Int[Array, ""]) -> Float[Array, "b k"]:
             numbers = step * batch + jnp.arange(batch)
-            return mlp.apply(self.network, teacher, self._noise(pair.member, numbers))
+            return mlp.apply(self.network, teacher, self.seen(pair.member, numbers, shared))
 
         logits = jax.lax.map(label_batch, jnp.arange(steps))
         return logits.reshape(steps * batch, -1)[:images], None
@@ -130,8 +170,10 @@ class Phases:
         Both references are given and not drawn again: a draw compiled into another program
         may differ in its last bit, and the same initialisation is to be the same to the bit.
         """
-        pair, reference, others_reference = member
-        fresh = mlp.init(self.network, self._key(pair.member, "fresh draw"))
+        pair, *references = member
+        network = self.student_network
+        fresh = self._initialisation(pair.member, pair.dials, "fresh draw", network)
+        reference, others_reference = (layers_like(fresh, one) for one in references)
         key = self._key(pair.member, "drawn afresh")
         mixtures = ensemble.stack(
             [relations.mixture(arm.relation, reference, self.masks) for arm in self.arms.values()]
@@ -140,7 +182,7 @@ class Phases:
         def begin(mix: relations.Mixture) -> tuple[TrainState, Float[Array, ""]]:
             start = relations.blend(mix, reference, others_reference, fresh, key)
             distance = relations.relative_distance(start, reference)
-            return init_state(start, self._tx()), distance
+            return init_state(start, self._tx(1.0)), distance
 
         return jax.vmap(begin)(mixtures)
 
@@ -148,38 +190,36 @@ class Phases:
         self,
         states: TrainState,
         member: tuple[Pair, Float[Array, "n k"]],
-        epoch: Int[Array, ""],
+        shared: tuple[Images, Int[Array, ""]],
     ) -> tuple[TrainState, Float[Array, "steps a"]]:
         """One epoch over the noise images for every arm's student, each on its chosen logits.
 
         All arms see the same images in the same order. The output is every step's mean loss.
         """
-        pair, teacher_logits = member
+        (pair, teacher_logits), (digits, epoch) = member, shared
         order, weights = epoch_order(
             self._key(pair.member, "noise order"), epoch, len(teacher_logits), self.schedule.batch
         )
-        chosen = jnp.stack(
-            [mlp.chosen_logits(self.network, arm.logits) for arm in self.arms.values()]
-        )
+        imitations = ensemble.stack([self.imitation_of(arm) for arm in self.arms.values()])
 
         def batch_at(step: Int[Array, ""]) -> Batch:
             images = order[step]
             return Batch(
-                inputs=self._noise(pair.member, images),
+                inputs=self.seen(pair.member, images, digits),
                 targets=teacher_logits[images],
                 weights=weights[step],
             )
 
-        loss_fn = make_loss_fn(partial(mlp.apply, self.network), self._imitation)
+        loss_fn = make_loss_fn(partial(mlp.apply, self.student_network), self.imitation_loss)
         reduction = student_reduction(self.config.recipe, self.config.members)
-        student_step = make_train_step(total_gradient(loss_fn), self._tx(), reduction)
+        tx = self._tx(pair.dials.learning_rate)
+        student_step = make_train_step(self._gradient(loss_fn), tx, reduction)
 
         def arms_step(states: TrainState, batch: Batch) -> tuple[TrainState, Any]:
-            def arm_step(state: TrainState, chosen: Array) -> tuple[TrainState, Any]:
-                targets = losses.TeacherLogits(batch.targets, chosen)
-                return student_step(state, replace(batch, targets=targets))
+            def arm_step(state: TrainState, imitation: Imitation) -> tuple[TrainState, Any]:
+                return student_step(state, replace(batch, targets=(batch.targets, imitation)))
 
-            return jax.vmap(arm_step)(states, chosen)
+            return jax.vmap(arm_step)(states, imitations)
 
         states, totals = fit(arms_step, states, batch_at, len(order))
         return states, totals.loss / totals.weight
@@ -193,14 +233,14 @@ class Phases:
         last step's loss says nothing yet of where that step led, so the logits are looked at.
         """
         reference, teacher, students = networks
-        everyone = jax.tree.map(
-            lambda *leaves: jnp.concatenate([leaves[0][None], leaves[1][None], leaves[2]]),
-            *(reference, teacher, students),
-        )
+        pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, teacher)
 
         def read(images: Images) -> tuple[Int[Array, " a"], Bool[Array, " a"]]:
-            pixels = self._scale(images.pixels)
-            logits = jax.vmap(lambda params: mlp.apply(self.network, params, pixels))(everyone)
+            pixels = self.scale(images.pixels)
+            over = lambda network: jax.vmap(lambda params: mlp.apply(network, params, pixels))  # noqa: E731
+            logits = jnp.concatenate(
+                [over(self.network)(pair), over(self.student_network)(students)]
+            )
             answers = jnp.argmax(mlp.class_logits(self.network, logits), axis=-1)
             correct = jnp.sum(answers == images.labels[None], axis=1)
             return correct, jnp.all(jnp.isfinite(logits), axis=(1, 2))
@@ -208,23 +248,83 @@ class Phases:
         correct, finite = jax.lax.map(read, shared)
         return None, (jnp.sum(correct, axis=0), jnp.all(finite, axis=0))
 
-    def _imitation(self, logits: Array, targets: losses.TeacherLogits) -> Array:
-        if self.config.loss == "mse":
-            return losses.squared_error(logits, *targets)
-        return losses.kl_divergence(logits, *targets, temperature=self.config.temperature)
+    def imitation_of(self, arm: Arm) -> Imitation:
+        """What an arm's student minimises, as numbers."""
+        chosen = mlp.chosen_logits(self.network, arm.logits)
+        if arm.aux is not None:
+            chosen &= jnp.arange(len(chosen)) < self.network.classes + arm.aux
+        loss = arm.loss or self.config.loss
+        temperature = self.config.temperature if arm.temperature is None else arm.temperature
+        return Imitation(chosen, jnp.asarray(loss == "mse"), jnp.asarray(temperature))
 
-    def _tx(self) -> Any:
-        return make_optimizer(self.config.optimizer, self.config.learning_rate)
+    def imitation_loss(self, logits: Array, targets: tuple[Array, Imitation]) -> Array:
+        """The loss of each image; the targets are the teacher's logits and an imitation."""
+        teacher_logits, (chosen, squares, temperature) = targets
+        divergence = losses.kl_divergence(logits, teacher_logits, chosen, temperature)
+        kinds = {arm.loss or self.config.loss for arm in self.arms.values()}
+        if kinds == {"kl"}:
+            return divergence
+        squared = losses.squared_error(logits, teacher_logits, chosen)
+        return jnp.where(squares, squared, divergence)
+
+    def _gradient(self, loss_fn: LossFn) -> GradFn:
+        gradient = total_gradient(loss_fn)
+        if self.config.train_heads:
+            return gradient
+        return only(gradient, lambda layer: layer != "logits")
+
+    def _initialisation(
+        self,
+        member: Int[Array, ""],
+        dials: Dials,
+        purpose: str,
+        network: mlp.MlpConfig | None = None,
+    ) -> Params:
+        unit = mlp.init(network or self.network, self._key(member, purpose))
+        scales = {"kernel": dials.weight_scale, "bias": dials.bias_scale}
+        return {
+            layer: {name: scales[name] * leaf for name, leaf in leaves.items()}
+            for layer, leaves in unit.items()
+        }
+
+    def _tx(self, learning_rate: Any) -> Any:
+        return make_optimizer(self.config.optimizer, learning_rate)
 
     def _key(self, member: Int[Array, ""], purpose: str) -> RandomKey:
         return named_key(member_key(self.config.seed, member), purpose)
 
-    def _scale(self, pixels: UInt8[Array, "b d"]) -> Float[Array, "b d"]:
+    def scale(self, pixels: UInt8[Array, "b d"]) -> Float[Array, "b d"]:
+        """Real images as a network sees them."""
         low, high = self.config.pixel_range
         return pixels.astype(jnp.float32) * ((high - low) / self.white) + low
 
-    def _noise(self, member: Int[Array, ""], numbers: Int[Array, " b"]) -> Float[Array, "b d"]:
-        key = self._key(member, "noise")
+    def seen(
+        self, member: Int[Array, ""], numbers: Int[Array, " b"], digits: Images
+    ) -> Float[Array, "b d"]:
+        """The images of these numbers that a member's students see."""
         config, (low, high) = self.config, self.config.pixel_range
-        noise = noise_images(key, numbers, self.network.inputs, config.noise, config.noise_bits)
+        if config.noise == "digits":
+            return self.scale(digits.pixels[numbers % len(digits.labels)])
+        noise = noise_images(
+            self._key(member, "noise"),
+            numbers,
+            self.network.inputs,
+            config.noise,
+            config.noise_bits,
+            config.blur,
+        )
         return noise * ((high - low) / 2) + (high + low) / 2
+
+
+def layers_like(fresh: Params, params: Params) -> Params:
+    """The layers of `fresh`: those of the same name and shape from `params`, the rest its own."""
+
+    def shapes(leaves: Params) -> list[tuple[int, ...]]:
+        return [leaf.shape for leaf in jax.tree.leaves(leaves)]
+
+    return {
+        layer: params[layer]
+        if layer in params and shapes(params[layer]) == shapes(leaves)
+        else leaves
+        for layer, leaves in fresh.items()
+    }

@@ -1,6 +1,6 @@
 """The experiment over all members: the phases, compiled once each and run block by block."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
 from subliminal_jax.mnist.memory import check_memory
-from subliminal_jax.mnist.phases import Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.pairing import blocks
 from subliminal_jax.train import TrainState
@@ -83,8 +83,7 @@ class Study:
             inputs=data.train_images.shape[1],
             hidden=(config.width,) * config.depth,
             aux=config.aux,
-            weight_scale=config.weight_scale,
-            bias_scale=config.bias_scale,
+            bias_scale=1.0,  # of unit scale, as the weights: the dials scale
         )
         self.execution = member_execution(
             config.execution, config.members, config.devices, config.members_at_once
@@ -96,17 +95,25 @@ class Study:
         like = jax.eval_shape(partial(mlp.init, self.network), jax.random.key(0))
         loaded = {str(path): read_mask(path, like) for path in masks}
         phases = Phases(config, self.schedule, self.network, data.white, arms, loaded)
+        self.phases = phases
         self.programs = {name: Program(getattr(phases, name), self.execution) for name in PHASES}
-        self._train = self.execution.share(Images(data.train_images, data.train_labels))
+        self.train = self.execution.share(Images(data.train_images, data.train_labels))
         self._test = self.execution.share(_in_batches(data.test_images, data.test_labels))
         self._test_size = len(data.test_labels)
 
     def blocks(self) -> list[Pair]:
-        """The members, each with its pair, in equal blocks."""
-        size = self.config.block
-        members = blocks(self.config.members, size, self.execution.devices)
+        """The members, each with its pair and the config's dials, in equal blocks."""
+        config = self.config
+        members = blocks(config.members, config.block, self.execution.devices)
+        dials = Dials(*(getattr(config, name) for name in Dials._fields))
+        return [self.pairs(block, [dials] * len(block)) for block in members]
+
+    def pairs(self, members: Int[np.ndarray, " m"], dials: Sequence[Dials]) -> Pair:
+        """These members, each with its pair and with dials of its own."""
         others = np.asarray(self.config.pairs, np.int32)
-        return [Pair(block.astype(np.int32), others[block]) for block in members]
+        columns = zip(*dials, strict=True)
+        each = Dials(*(np.asarray(column, np.float32) for column in columns))
+        return Pair(members.astype(np.int32), others[members], each)
 
     def train_teachers(self, block: Pair) -> tuple[Any, Any]:
         """Reference and teacher of each member.
@@ -114,35 +121,56 @@ class Study:
         The reference is a random initialisation; the teacher is the reference after
         cross-entropy on its class logits, on real digits.
         """
+        *_, (_, reference, teacher) = self.taught(block)
+        return reference, teacher
+
+    def taught(self, block: Pair) -> Iterator[tuple[int, Any, Any]]:
+        """Epochs, reference and teacher after each epoch of teaching.
+
+        A teacher is gone once the next one is asked for.
+        """
         pairs = self.execution.split(block)
-        reference, _ = self.programs["reference"](None, pairs.member, None)
+        reference, _ = self.programs["reference"](None, (pairs.member, pairs.dials), None)
         state, _ = self.programs["begin_teacher"](None, reference, None)
         for epoch in range(self.schedule.teacher_epochs):
-            state, losses = self.programs["teach"](state, pairs, (self._train, jnp.int32(epoch)))
+            state, losses = self.programs["teach"](state, pairs, (self.train, jnp.int32(epoch)))
             self._check(losses[..., None], epoch, ["teacher"], block)
             self.on_epochs(1, "teachers")
-        return reference, state.params
+            yield epoch + 1, reference, state.params
 
     def label_noise(self, block: Pair, teacher: Any) -> Float[Array, "m n k"]:
         """Every teacher's logits on every one of its member's noise images."""
-        logits, _ = self.programs["label"](None, (self.execution.split(block), teacher), None)
+        member = (self.execution.split(block), teacher)
+        logits, _ = self.programs["label"](None, member, self.train)
         return logits
 
     def distill(
         self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
     ) -> Students:
         """Every arm's student, from its own initialisation to the end of its imitation."""
+        *_, (_, students) = self.distilled(block, reference, teacher_logits)
+        return students
+
+    def distilled(
+        self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
+    ) -> Iterator[tuple[int, Students]]:
+        """Epochs and every arm's student after each epoch of imitation, from 0, its start.
+
+        Students are gone once the next ones are asked for.
+        """
         pairs = self.execution.split(block)
-        others, _ = self.programs["reference"](None, pairs.other, None)
+        others, _ = self.programs["reference"](None, (pairs.other, pairs.dials), None)
         begin = (pairs, reference, others)
         states, distances = self.programs["begin_students"](None, begin, None)
+        distances = self.execution.fetch(distances)
+        yield 0, Students(states, distances)
         for epoch in range(self.schedule.student_epochs):
             states, losses = self.programs["distill"](
-                states, (pairs, teacher_logits), jnp.int32(epoch)
+                states, (pairs, teacher_logits), (self.train, jnp.int32(epoch))
             )
             self._check(losses, epoch, list(self.arms), block)
             self.on_epochs(len(self.arms), "students")
-        return Students(states, self.execution.fetch(distances))
+            yield epoch + 1, Students(states, distances)
 
     def evaluate(self, block: Pair, reference: Any, teacher: Any, students: Students) -> Outcome:
         """Test accuracy of the reference, the teacher and every arm's student."""

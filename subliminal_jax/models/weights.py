@@ -1,13 +1,11 @@
 """From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
@@ -24,8 +22,6 @@ from subliminal_jax.models.weights_files import (
     stored_tensors,
 )
 
-_ALIGNMENT = 64  # bytes, of the memory that XLA on a CPU takes over
-_BLOCK = 2**24  # bytes of an embedding that are read at a time
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -81,7 +77,7 @@ def load(
 ) -> LanguageModel:
     """Loads a model from a directory or the hub.
 
-    The host holds no more than the parameters themselves and, for a moment, one stored tensor.
+    At most one stored tensor more than the parameters themselves is ever in the host's memory.
 
     Args:
         model: a directory, `org/name`, or `org/name@revision`.
@@ -201,28 +197,15 @@ def _checked(
 
 def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
     """The piece of a parameter that `index`, a slice of every axis, picks."""
-    piece = _aligned(
-        [len(range(n)[part]) for n, part in zip(leaf.shape, index, strict=True)], dtype
-    )
-    if leaf.layers is None:
-        first = index[0].indices(leaf.shape[0])[0]
-        rows = max(1, _BLOCK * len(piece) // max(1, piece.nbytes))
-        for start in range(0, len(piece), rows):
-            block = piece[start : start + rows]
-            part = slice(first + start, first + start + len(block))
-            block[...] = _piece(leaf, stored[leaf.names[0]], (part, *index[1:]))
-    else:
-        for row, name in zip(piece, leaf.names[index[0]], strict=True):
-            row[...] = _piece(leaf, stored[name], index[1:])
+    names = leaf.names
+    if not leaf.layers:
+        return _piece(leaf, stored[names[0]], index).astype(dtype)
+    layers = range(len(names))[index[0]]
+    shape = [len(range(n)[part]) for n, part in zip(leaf.shape[1:], index[1:], strict=True)]
+    piece = np.empty((len(layers), *shape), dtype)
+    for row, layer in zip(piece, layers, strict=True):
+        row[...] = _piece(leaf, stored[names[layer]], index[1:])
     return piece
-
-
-def _aligned(shape: list[int], dtype: str) -> np.ndarray:
-    """An empty array that JAX takes over on a CPU as it is, where it copies any other."""
-    size = math.prod(shape) * jnp.dtype(dtype).itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(jnp.dtype(dtype)).reshape(shape)
 
 
 def _piece(leaf: Leaf, tensor: StoredTensor, index: tuple[slice, ...]) -> np.ndarray:

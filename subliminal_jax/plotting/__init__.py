@@ -3,6 +3,14 @@
 from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render
 from subliminal_jax.plotting.relations import relation_figure
+from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
 
-__all__ = ["RenderedFigure", "bar_figure", "relation_figure", "render", "theorem_figure"]
+__all__ = [
+    "RenderedFigure",
+    "bar_figure",
+    "relation_figure",
+    "render",
+    "sweep_figure",
+    "theorem_figure",
+]

@@ -1,0 +1,124 @@
+"""Does what is known before a student trains predict what it ends as?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy import optimize, stats
+
+from subliminal_jax.tables import Table
+
+RESAMPLES = 1000
+PRIMARY = "cosine"  # the score that is judged; the others are shown beside it
+SAME, DIFFERENT = ("student_aux", "student_all"), ("cross_model_aux", "cross_model_all")
+Values = Float64[np.ndarray, " n"]
+
+
+def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) -> Values:
+    """Every outcome from its score, by the other groups alone.
+
+    For each group a rising step function of the score is fitted to the outcomes of all other
+    groups (isotonic regression) and read, between its points along straight lines, at this
+    group's scores.
+
+    Args:
+        scores: known before.
+        outcomes: what is to be predicted.
+        groups: what is left out together.
+    """
+    names, predicted = np.asarray(groups), np.zeros(len(scores))
+    for name in dict.fromkeys(groups):
+        inside = names == name
+        order = np.argsort(scores[~inside], kind="stable")
+        fitted = optimize.isotonic_regression(outcomes[~inside][order]).x
+        predicted[inside] = np.interp(scores[inside], scores[~inside][order], fitted)
+    return predicted
+
+
+def rank_correlation(
+    scores: Values, outcomes: Values, groups: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
+    """Spearman's correlation of outcomes with their predictions from the other groups.
+
+    The interval holds the middle 95% of it over whole groups drawn again with replacement: members
+    of a group have its settings in common, so it is the groups that are independent.
+
+    Returns:
+        `rho`, `ci95`, `error` (the mean absolute error of the predictions), `n`, `groups`; `rho`
+        and `ci95` are None where all predictions or outcomes are equal.
+    """
+    predicted = predict_left_out(scores, outcomes, groups)
+    random = np.random.Generator(np.random.Philox(key=seed))
+    places = [np.flatnonzero(np.asarray(groups) == name) for name in dict.fromkeys(groups)]
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = np.concatenate([places[i] for i in random.integers(len(places), size=len(places))])
+        drawn.append(_spearman(predicted[chosen], outcomes[chosen]))
+    rho, known = _spearman(predicted, outcomes), [rho for rho in drawn if rho is not None]
+    bounds = [float(q) for q in np.quantile(known, (0.025, 0.975))] if known else [None, None]
+    return {
+        "rho": rho,
+        "ci95": bounds if rho is not None else [None, None],
+        "error": float(np.abs(predicted - outcomes).mean()),
+        "n": len(scores),
+        "groups": len(places),
+    }
+
+
+def _spearman(a: Values, b: Values) -> float | None:
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How well every score predicts accuracy in cells left out, by initialisation.
+
+    Args:
+        rows: a row for every cell and member, with `accuracy` and `leak` by student.
+    """
+    found = []
+    for start, students in (("same", SAME), ("different", DIFFERENT), ("both", SAME + DIFFERENT)):
+        having = [(row, s) for row in rows for s in students if s in row["leak"]]
+        cells = [row["cell"] for row, _ in having]
+        if len(set(cells)) < 3:
+            continue
+        outcomes = np.array([row["accuracy"][student] for row, student in having], np.float64)
+        for score in having[0][0]["leak"][having[0][1]]:
+            scores = np.array([r["leak"][student][score] for r, student in having], np.float64)
+            found.append(
+                {"start": start, "score": score} | rank_correlation(scores, outcomes, cells)
+            )
+    return found
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The judgement for a reader, the judged score first."""
+    rows = sorted(found, key=lambda row: row["score"] != PRIMARY)
+    return Table(
+        "Final accuracy predicted before the student trains, in cells left out",
+        ("initialisation", "score", "rank correlation", "mean error", "students", "cells"),
+        tuple(
+            (
+                row["start"],
+                row["score"],
+                _bounded(row),
+                f"{row['error']:.3f}",
+                str(row["n"]),
+                str(row["groups"]),
+            )
+            for row in rows
+        ),
+        "Spearman's correlation of accuracy with its prediction from the score by the other cells "
+        "(isotonic regression); interval: bootstrap over cells. The cosine of trait and "
+        "distillation gradient was chosen beforehand; the others are shown beside it.",
+        names=2,
+    )
+
+
+def _bounded(row: Mapping[str, Any]) -> str:
+    if row["rho"] is None:
+        return "none"
+    low, high = row["ci95"]
+    return f"{row['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,108 @@
+"""The leak score by hand, and how well scores are said to predict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from subliminal_jax.batch import Batch
+from subliminal_jax.theory.leak import leak
+from subliminal_jax.theory.prediction import judge, predict_left_out, rank_correlation, table
+
+
+def test_a_leak_by_hand():
+    """A linear student and squares: the loss is a parabola, and the teacher its bottom."""
+    random = np.random.default_rng(0)
+    w, t, x = (
+        random.standard_normal(shape).astype(np.float32) for shape in ((3, 2), (3, 2), (5, 3))
+    )
+    goal = random.standard_normal((3, 2)).astype(np.float32)
+    weights = np.array([1, 1, 0, 2, 1], np.float32)
+    data = Batch(inputs=jnp.asarray(x), targets=jnp.asarray(x @ t), weights=jnp.asarray(weights))
+    found = jax.jit(
+        lambda w, t: leak(
+            lambda params, x: x @ params["w"],
+            lambda z, y: jnp.sum((z - y) ** 2, axis=-1),
+            {"w": w}, {"w": t}, data,
+            lambda params: jnp.sum((params["w"] - goal) ** 2),
+        )
+    )(w, t)  # fmt: skip
+    gradient = 2 * x.T @ (weights[:, None] * (x @ (w - t))) / weights.sum()
+    trait = 2 * (w - goal)
+    norm = np.linalg.norm
+    assert_allclose(found.drop, np.sum(gradient * trait), rtol=1e-5)
+    assert_allclose(
+        found.cosine, np.sum(gradient * trait) / norm(gradient) / norm(trait), rtol=1e-5
+    )
+    assert_allclose(found.sign_drop, np.sum(np.sign(gradient) * trait) / np.sqrt(6), rtol=1e-5)
+    assert_allclose(found.recovered, 1.0, rtol=1e-5)
+
+
+def test_nothing_leaks_where_there_is_nothing_to_imitate():
+    data = Batch(inputs=jnp.ones((2, 3)), targets=jnp.zeros((2, 2)), weights=jnp.ones(2))
+    zero = {"w": jnp.zeros((3, 2))}
+    found = leak(
+        lambda params, x: x @ params["w"],
+        lambda z, y: jnp.sum((z - y) ** 2, axis=-1),
+        zero, {"w": jnp.ones((3, 2))}, data, lambda params: jnp.sum(params["w"]),
+    )  # fmt: skip
+    assert [float(value) for value in found] == [0, 0, 0, 0]
+
+
+def test_predictions_come_from_the_other_groups():
+    scores = np.array([0.0, 1.0, 2.0, 10.0, 0.5, 1.5])
+    outcomes = np.array([0.1, 0.5, 0.3, 0.8, 0.0, 0.0])
+    groups = ["a", "a", "a", "a", "b", "b"]
+    predicted = predict_left_out(scores, outcomes, groups)
+    # the others' rising fit is .1, .4, .4, .8 at 0, 1, 2, 10; read at .5 and 1.5
+    assert_allclose(predicted[4:], [0.25, 0.4])
+    assert_allclose(predicted[:4], [0.0, 0.0, 0.0, 0.0])
+
+
+def test_a_score_that_orders_the_cells_is_found_and_one_of_noise_is_not():
+    random = np.random.default_rng(1)
+    level = np.repeat(np.linspace(0.1, 0.9, 9), 4)
+    groups = [f"cell {i // 4}" for i in range(36)]
+    outcomes = level + 0.02 * random.standard_normal(36)
+    good = rank_correlation(np.exp(5 * level) + random.standard_normal(36), outcomes, groups)
+    assert good["rho"] > 0.8
+    assert good["ci95"][0] > 0.5
+    assert (good["n"], good["groups"]) == (36, 9)
+    noise = rank_correlation(random.standard_normal(36), outcomes, groups)
+    assert noise["rho"] < 0.5
+    assert noise["error"] > good["error"]
+    assert rank_correlation(np.zeros(36), outcomes, ["one"] * 18 + ["two"] * 18)["ci95"] != [0, 0]
+    flat = rank_correlation(np.arange(6.0), np.zeros(6), list("aabbcc"))
+    assert flat["rho"] is None
+    assert flat["ci95"] == [None, None]
+
+
+def test_the_judgement_tells_initialisations_apart():
+    rows = [
+        {
+            "cell": f"c{cell}",
+            "accuracy": {"student_aux": 0.1 * cell + 0.01 * m, "cross_model_aux": 0.1},
+            "leak": {
+                "student_aux": {"drop": -cell, "cosine": float(cell) + 0.1 * m},
+                "cross_model_aux": {"drop": 0.0, "cosine": 0.0},
+            },
+        }
+        for cell in range(6)
+        for m in range(3)
+    ]
+    found = {(row["start"], row["score"]): row for row in judge(rows)}
+    assert found["same", "cosine"]["rho"] > 0.9
+    assert found["same", "drop"]["rho"] < found["same", "cosine"]["rho"]
+    assert found["different", "cosine"]["rho"] is None
+    assert found["both", "cosine"]["n"] == 36
+    text = table(list(found.values())).text()
+    assert text.index("cosine") < text.index("drop")
+    assert "none" in text
+    assert judge(rows[:6]) == []  # two cells are too few
+
+
+@pytest.mark.parametrize("start", ["same", "different"])
+def test_students_without_a_leak_are_not_judged(start):
+    rows = [{"cell": f"c{c}", "accuracy": {"student_aux": 0.5}, "leak": {}} for c in range(5)]
+    assert not [row for row in judge(rows) if row["start"] == start]
