@@ -62,7 +62,7 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     conditions = list(results["summary"]["conditions"])
     for place, condition in enumerate(conditions):
         colour = COLOURS.get(condition, VERMILION if "reference" in condition else SKY)
-        _bar(axes, results, place, 0.76, (condition, "all", colour), None, False)
+        _bar(axes, results, float(place), 0.76, (condition, "all", colour), None, False)
     names = [condition.replace("_", "\n") for condition in conditions]
     axes.set_xticks(range(len(names)), names, fontsize=7.0, parse_math=False)
     axes.set_ylabel("P(trait named), all traits")
