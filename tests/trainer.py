@@ -20,6 +20,7 @@ from subliminal_jax.data.table import table_batches
 from subliminal_jax.digest import digests
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution import hosts
+from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device
 from subliminal_jax.execution.steps import DataParallel, Sharded
 from subliminal_jax.losses import cross_entropy
@@ -34,7 +35,7 @@ RULES = ((r"kernel$", ("fsdp", "tensor")),)
 EXECUTIONS = {
     "jit": lambda: Sharded(batch=BATCH, mesh=one_device()),
     "pmap": lambda: DataParallel(batch=BATCH, mesh=line_of_devices()),
-    "fsdp": lambda: Sharded(batch=BATCH, mesh=make_mesh(1, 8, 1), rules=RULES),
+    "fsdp": lambda: Sharded(batch=BATCH, mesh=make_mesh(1, jax.device_count(), 1), rules=RULES),
     "tensor": lambda: Sharded(batch=BATCH, mesh=make_mesh(1, 4, 2), rules=RULES),
 }
 
@@ -110,7 +111,11 @@ def kill_at(point):
 
 
 def main():
-    directory, model, execution, *point = sys.argv[1:]
+    with joined(cluster_of(os.environ)):
+        run_training(*sys.argv[1:])
+
+
+def run_training(directory, model, execution, *point):
     if point:
         kill_at(point[0])
     config = {"model": model}
@@ -120,6 +125,7 @@ def main():
     if run is not None:
         run.finish({"digests": by_leaf})
         run.close()
+    hosts.meet("the end")
     print(json.dumps(by_leaf))
 
 

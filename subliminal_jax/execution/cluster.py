@@ -1,0 +1,197 @@
+"""Starting several processes as one, in the only place that does, and ending them together.
+
+JAX notices a dead process by missing heartbeats and then aborts with a stack trace; a process that
+waits for one that never came waits for minutes without a word. So each process also keeps a
+connection to the first one: a connection that ends without a goodbye names the process that is
+gone, at once. Waiting is always for a limited time, and says for what.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import jax
+
+from subliminal_jax.entry import one_line
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.hosts import from_first
+
+LOST = 1
+"""The exit status of a process whose peers are gone: the whole run is to be started again."""
+
+_EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_GOODBYE = b"goodbye\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How the processes find each other.
+
+    Attributes:
+        coordinator: `host:port` of the first process; None where JAX finds it, with the others, as
+            on Cloud TPU, Slurm, Open MPI and GKE.
+        processes: how many there are.
+        process: which one this is, from 0.
+        start_timeout: seconds in which all must have come.
+        heartbeat_timeout: seconds after which JAX takes a silent process for dead.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    start_timeout: int = 900
+    heartbeat_timeout: int = 100
+
+
+def cluster_of(environment: Mapping[str, str], asked: bool = False) -> Cluster | None:
+    """The cluster that the environment speaks of, or that was asked for; else None.
+
+    Args:
+        environment: variables. `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+            `JAX_PROCESS_ID` together, or what Slurm, Open MPI or a TPU pod set.
+            `SUBLIMINAL_START_TIMEOUT` is the time in which all must have come, in seconds.
+        asked: a cluster was asked for by a flag, as is needed on TPU hosts that were reached
+            by ssh: nothing in the environment tells that there are others.
+
+    Raises:
+        InputError: variables are missing, or are no sensible numbers.
+    """
+    timeout = _number(environment, "SUBLIMINAL_START_TIMEOUT", 1) or 900
+    given = [name for name in _EXPLICIT if environment.get(name)]
+    if given:
+        missing = [name for name in _EXPLICIT if name not in given]
+        if missing:
+            raise InputError(f"{given[0]} is set and {missing[0]} is not; set all or none of them")
+        processes = _number(environment, "JAX_NUM_PROCESSES", 1) or 1
+        process = _number(environment, "JAX_PROCESS_ID", 0) or 0
+        if process >= processes:
+            raise InputError(
+                f"JAX_PROCESS_ID: {process}, but there are {processes} processes, from 0"
+            )
+        return Cluster(
+            coordinator=environment["JAX_COORDINATOR_ADDRESS"],
+            processes=processes,
+            process=process,
+            start_timeout=timeout,
+        )
+    sizes = [_number(environment, name, 1) or 1 for name in _SIZES]
+    workers = environment.get("TPU_WORKER_HOSTNAMES", "").count(",") + 1
+    if asked or max(*sizes, workers) > 1:
+        return Cluster(start_timeout=timeout)
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str, least: int) -> int | None:
+    text = environment.get(name, "")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < least:
+        raise InputError(f"{name}: should be a whole number from {least} on, not {text!r}")
+    return int(text)
+
+
+@contextlib.contextmanager
+def joined(cluster: Cluster | None) -> Iterator[None]:
+    """Be one of several processes for a while; without a cluster, nothing is done.
+
+    It comes before anything else that has to do with devices. Where a peer does not come in time,
+    or is gone later, this process ends with status 1 and one line that says so.
+
+    Raises:
+        InputError: JAX refuses to start.
+    """
+    if cluster is None:
+        yield
+        return
+    whom = f"{cluster.processes or 'all'} processes"
+    where = f" at {cluster.coordinator}" if cluster.coordinator else ""
+    with deadline(
+        cluster.start_timeout,
+        f"not all of {whom} came{where} within {cluster.start_timeout} s; start the same command "
+        "on every host, or raise SUBLIMINAL_START_TIMEOUT",
+    ):
+        try:
+            jax.distributed.initialize(
+                cluster.coordinator,
+                cluster.processes,
+                cluster.process,
+                initialization_timeout=cluster.start_timeout,
+                heartbeat_timeout_seconds=cluster.heartbeat_timeout,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"the processes cannot be joined: {one_line(str(error))}") from error
+        link = _Link()
+    yield
+    link.goodbye()
+
+
+@contextlib.contextmanager
+def deadline(seconds: float, message: str) -> Iterator[None]:
+    """End the process with a message if the block takes longer: what blocks cannot be woken."""
+    timer = threading.Timer(seconds, _end, (message,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+class _Link:
+    """Every process's connection to the first one; made by all of them together."""
+
+    def __init__(self) -> None:
+        self._me, self._count = jax.process_index(), jax.process_count()
+        self._connections: dict[int, socket.socket] = {}
+        server = socket.create_server(("", 0)) if self._me == 0 else None
+        name = socket.gethostbyname(socket.gethostname()) if server else ""
+        port = server.getsockname()[1] if server else 0
+        name, port, token = from_first((name, port, secrets.token_hex(16)))
+        if server is not None:
+            with server:
+                while len(self._connections) < self._count - 1:
+                    connection, _ = server.accept()
+                    said, _, number = connection.makefile().readline().strip().partition(" ")
+                    if said == token and number.isdecimal():
+                        self._connections[int(number)] = connection
+        else:
+            connection = socket.create_connection((name, port))
+            connection.sendall(f"{token} {self._me}\n".encode())
+            self._connections[0] = connection
+        for peer, connection in self._connections.items():
+            connection.settimeout(None)
+            threading.Thread(target=self._watch, args=(peer, connection), daemon=True).start()
+
+    def _watch(self, peer: int, connection: socket.socket) -> None:
+        said = b""
+        with contextlib.suppress(OSError):
+            said = connection.makefile("rb").readline()
+        if said == _GOODBYE:
+            return
+        lost = int(said) if said.strip().isdigit() else peer
+        for other, its in self._connections.items():
+            if other != lost:
+                with contextlib.suppress(OSError):
+                    its.sendall(f"{lost}\n".encode())
+        _end(
+            f"process {lost} of {self._count} is gone, so this one, process {self._me}, ends too; "
+            "look at its output, then run the same command again on all hosts to go on"
+        )
+
+    def goodbye(self) -> None:
+        """Part from the others without alarming them."""
+        for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.sendall(_GOODBYE)

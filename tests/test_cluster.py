@@ -1,0 +1,191 @@
+"""Real processes that train together on loopback, and what happens when one of them is missing."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from numpy.testing import assert_allclose
+from trainer import EXECUTIONS, mlp_training
+
+from subliminal_jax.checkpoint import Checkpoints
+from subliminal_jax.digest import digests
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.cluster import Cluster, cluster_of
+
+HERE = Path(__file__).parent
+CONFIG = {"model": "mlp"}
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Processes:
+    """Trainers that find each other; they share what they compile."""
+
+    def __init__(self, place):
+        self.place, self.number = place, 0
+
+    def start(self, directory, how="fsdp", devices=4, here=(0, 1), dying=(), timeout=120):
+        """Starts some of two processes; `dying` is where the last one kills itself."""
+        port = free_port()
+        self.number += 1
+        self.errors = [self.place / f"{self.number}.{i}.err" for i in here]
+        processes = []
+        for i, errors in zip(here, self.errors, strict=True):
+            environment = os.environ | {
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "NPROC": "32",
+                "PYTHONPATH": f"{HERE.parent}:{HERE}",
+                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(i),
+                "SUBLIMINAL_START_TIMEOUT": str(timeout),
+                "JAX_COMPILATION_CACHE_DIR": str(self.place / "cache"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+            words = [str(directory), "mlp", how, *(dying if i == here[-1] else ())]
+            with errors.open("w") as file:
+                command = [sys.executable, str(HERE / "trainer.py"), *words]
+                processes.append(
+                    subprocess.Popen(
+                        command, env=environment, stdout=subprocess.DEVNULL, stderr=file
+                    )
+                )
+        return processes
+
+    def end(self, processes, within=300):
+        """How they ended, and the last line that each of them said."""
+        try:
+            statuses = [process.wait(timeout=within) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        said = [path.read_text().splitlines() for path in self.errors]
+        return statuses, [lines[-1] if lines else "" for lines in said]
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    return Processes(tmp_path_factory.mktemp("processes"))
+
+
+@pytest.fixture(scope="module")
+def whole(processes, tmp_path_factory):
+    """The directory of a run of two processes with four devices each."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    statuses, said = processes.end(processes.start(directory))
+    assert statuses == [0, 0], said
+    assert "40/40" in said[0]
+    assert said[1].startswith("[Gloo]") or said[1] == ""  # the first process alone reports
+    return directory
+
+
+def rows_of(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tmp_path):
+    """Process 1 dies at its third checkpoint; started again, both end where an unbroken run does."""
+    survivor, dying = processes.start(tmp_path / "run", dying=("before a save@3",))
+    assert dying.wait(timeout=300) == -9
+    died = time.monotonic()
+    statuses, said = processes.end([survivor], within=15)
+    assert time.monotonic() - died < 15
+    assert statuses == [1]
+    assert said[0] == (
+        "error: process 1 of 2 is gone, so this one, process 0, ends too; look at its output, "
+        "then run the same command again on all hosts to go on"
+    )
+    assert not (tmp_path / "run" / "results.json").exists()
+    statuses, said = processes.end(processes.start(tmp_path / "run"))
+    assert statuses == [0, 0], said
+    for name in ("results.json", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("execution", ["fsdp", "jit", "tensor"])
+def test_one_process_restores_what_two_wrote(whole, execution):
+    """From two processes with four devices to one with eight, or to one device."""
+    like = EXECUTIONS[execution]().like(mlp_training().init)
+    step, state = Checkpoints(whole / "checkpoints", CONFIG).restore(like)
+    assert step == 40
+    assert digests(state)[0] == json.loads((whole / "results.json").read_text())["digests"]
+
+
+def test_other_devices_go_on_with_the_same_batches(processes, whole, tmp_path):
+    """The last ten steps again, by two processes with one device each under pmap."""
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "00000040")
+    (tmp_path / "run" / "results.json").unlink()
+    statuses, said = processes.end(processes.start(tmp_path / "run", how="pmap", devices=1))
+    assert statuses == [0, 0], said
+    ours, theirs = rows_of(tmp_path / "run"), rows_of(whole)
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    for field in ("weight", "loss"):
+        one, other = ([row[field] for row in rows] for rows in (ours, theirs))
+        assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_path):
+    start = time.monotonic()
+    statuses, said = processes.end(processes.start(tmp_path / "run", here=(0,), timeout=3))
+    assert time.monotonic() - start < 60
+    assert statuses == [1]
+    assert said[0].startswith("error: not all of 2 processes came at 127.0.0.1:")
+    assert said[0].endswith("within 3 s; start the same command on every host, or raise "
+                            "SUBLIMINAL_START_TIMEOUT")  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+EXPLICIT = {
+    "JAX_COORDINATOR_ADDRESS": "a:1",
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "cluster"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, None),
+        (EXPLICIT, Cluster(coordinator="a:1", processes=2, process=1)),
+        (
+            EXPLICIT | {"SUBLIMINAL_START_TIMEOUT": "7"},
+            Cluster(coordinator="a:1", processes=2, process=1, start_timeout=7),
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, Cluster()),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, Cluster()),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, Cluster()),
+    ],
+)
+def test_the_environment_says_whether_there_are_others(environment, cluster):
+    assert cluster_of(environment) == cluster
+
+
+def test_a_cluster_can_be_asked_for():
+    assert cluster_of({}, asked=True) == Cluster()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"JAX_PROCESS_ID": ""}, "JAX_COORDINATOR_ADDRESS is set and JAX_PROCESS_ID is not"),
+        ({"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID: 2, but there are 2 processes, from 0"),
+        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES: should be a whole number from 1 on"),
+        ({"SUBLIMINAL_START_TIMEOUT": "0"}, "TIMEOUT: should be a whole number from 1 on, not '0'"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        cluster_of(EXPLICIT | change)
