@@ -36,7 +36,8 @@ def test_a_leak_by_hand():
         found.cosine, np.sum(gradient * trait) / norm(gradient) / norm(trait), rtol=1e-5
     )
     assert_allclose(found.sign_drop, np.sum(np.sign(gradient) * trait) / np.sqrt(6), rtol=1e-5)
-    assert_allclose(found.recovered, 1.0, rtol=1e-5)
+    way = np.sum(gradient * (w - t)) / norm(gradient) / norm(w - t)
+    assert_allclose(found.towards, way, rtol=1e-5)
 
 
 def test_nothing_leaks_where_there_is_nothing_to_imitate():

@@ -24,16 +24,13 @@ class Leak(NamedTuple):
         cosine: of the two gradients: the part of the distillation that carries the trait.
         sign_drop: fall of the trait's loss per unit step that goes equally far in every
             parameter, as Adam's first does.
-        recovered: fall of the distillation's loss along the way to the teacher, to first order
-            and halved, over that loss. 1 where the loss is a parabola with its bottom at the
-            teacher, as it nearly is for a shared initialisation and a small step; near 0 where
-            the teacher lies in no special direction.
+        towards: cosine of the first step and of the way from the student's start to the teacher.
     """
 
     drop: Any
     cosine: Any
     sign_drop: Any
-    recovered: Any
+    towards: Any
 
 
 def leak(
@@ -60,11 +57,9 @@ def leak(
     trait = jax.grad(trait_loss)(reference)
     way = jax.tree.map(jnp.subtract, teacher, reference)
     signs = jax.tree.map(jnp.sign, distillation)
-    started = totals.loss / totals.weight
-    asked = -dot(distillation, way) / 2
     return Leak(
         drop=dot(trait, distillation),
         cosine=cosine(trait, distillation),
         sign_drop=dot(trait, signs) / jnp.maximum(norm(signs), 1.0),
-        recovered=jnp.where(started > 0, asked / jnp.where(started > 0, started, 1.0), 0.0),
+        towards=-cosine(way, distillation),
     )
