@@ -95,7 +95,7 @@ def rows_of(directory):
 
 
 def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tmp_path):
-    """Process 1 dies at its third checkpoint; started again, both end where an unbroken run does."""
+    """Process 1 dies at its third checkpoint; the run goes on to where an unbroken one ends."""
     survivor, dying = processes.start(tmp_path / "run", dying=("before a save@3",))
     assert dying.wait(timeout=300) == -9
     died = time.monotonic()
