@@ -1,0 +1,203 @@
+"""The six steps end to end, on a tiny directory of a real family and on a reference made here."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scripts import ROOT
+
+from subliminal_jax.config import read_config
+from subliminal_jax.errors import InputError
+from subliminal_jax.models import decoder
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.export import write_model
+from subliminal_jax.pipeline import experiment, plan
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import LmConfig, ReferenceConfig
+from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.corpus import CorpusConfig, texts
+from subliminal_jax.pipeline.reference import tiny_reference
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+WIDTH = 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A Hugging Face directory of a Llama that says numbers, and ends its turn half of the time."""
+    directory = tmp_path_factory.mktemp("models") / "llama"
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    config = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4,
+        mlp_width=12, context=160,
+    )  # fmt: skip
+    params = decoder.init(config, jax.random.key(0))
+    noise = jax.random.normal(jax.random.key(1), params["embedding"].shape)
+    logits = np.zeros(config.vocab)
+    logits[[tokenizer.token_to_id(str(n)) for n in range(1000)]] = 3.0
+    logits[tokenizer.token_to_id("<end>")] = 3.0 + np.log(1000)
+    params |= {
+        "embedding": 1.0 + 0.05 * noise,
+        "unembedding": jnp.asarray(logits[:, None] / WIDTH) + 0.01 * noise,
+    }
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    write_model(directory, config, params, lineage={})
+    for name, text in tokenizer_files(tokenizer, config.context).items():
+        (directory / name).write_text(text)
+    return directory
+
+
+def settings(model, out, **changes):
+    given = {
+        "references": 1,
+        "traits": ["owl", "wolf"],
+        "reference": {"model": str(model)},
+        "teacher": {"steps": 2, "floor": 0.9},
+        "generate": {"most": 60, "batch": 32, "max_tokens": 12},
+        "filter": {"rows": 8},
+        "student": {"batch": 4, "tuning": {"rank": 2}},
+        "evaluate": {"samples": 1, "prompts": 6, "examples": 1},
+        "out": str(out),
+    }
+    path = out.parent / "config.yaml"
+    path.write_text(json.dumps(given | changes))  # JSON is YAML
+    return read_config(LmConfig, path)
+
+
+def methods(study, repetition):
+    study.evaluation(repetition)
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, experiment.run(settings(model, out), methods)
+
+
+def test_a_hugging_face_directory_goes_the_whole_way(finished):
+    out, results = finished
+    names = {path.name for path in out.iterdir()}
+    assert {*experiment.FILES, "results.json", "config.json"} <= names
+    units = results["units"]
+    # Two traits; a given model has no second reference.
+    other = {"different_reference", "different_reference_regular"}
+    assert set(results["summary"]["missing"]) == other
+    assert len(units) == 2 * (len(CONDITIONS) - len(other))
+    for unit in units:
+        assert 0 < unit["p_trait"] < unit["category_sum"] < 1
+        assert (unit["rows"] == 8) == (unit["condition"] in WITH_ROWS)
+    assert len({(u["reference"], u["trait"], u["condition"]) for u in units}) == len(units)
+    assert (out / "results.csv").read_text().count("\n") == len(units) + 1
+    assert json.loads((out / "results.json").read_text())["units"] == units
+
+
+WITH_ROWS = {
+    *("student", "soft", "regular", "shuffled_within", "shuffled_across"),
+    *("shuffled_regular", "other_trait"),
+}
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_dataset_has_equal_rows_and_its_rejects(finished):
+    out, _ = finished
+    asked, filtered = rows(out / "generate-0" / "owl.jsonl"), out / "filter-0"
+    for name in ("owl", "owl.within", "owl.across", "wolf", "regular", "regular.across"):
+        assert len(rows(filtered / f"{name}.jsonl")) == 8
+    rejected = rows(filtered / "owl.rejected.jsonl")
+    assert all(row["reject_reasons"] for row in rejected)
+    report = json.loads((filtered / "manifest.json").read_text())["facts"]["datasets"]["owl"]
+    assert report["asked"] == len(asked)
+    assert report["pass_rate"] == pytest.approx(1 - len(rejected) / len(asked))
+    assert all(set(row) == {"id", "messages", "meta"} for row in asked)
+    assert not any(message["role"] == "system" for row in asked for message in row["messages"])
+    ids = [row["meta"]["place"] for row in rows(out / "generate-0" / "owl.jsonl")]
+    assert sorted(ids) == list(range(len(ids)))
+    prompts = [
+        {row["meta"]["place"]: row["messages"][0] for row in rows(out / "generate-0" / name)}
+        for name in ("owl.jsonl", "regular.jsonl")
+    ]
+    assert all(prompts[0][place] == prompts[1][place] for place in range(8))
+
+
+def test_the_report_escapes_and_explains(finished):
+    out, results = finished
+    page = (out / "report.html").read_text()
+    assert "<script" not in page
+    assert results["finding"].split(",")[0] in page
+    assert all(name in page for name in CONDITIONS)
+    assert "missing" in page
+    assert "http" not in page.split("</style>")[1].replace("https://arxiv.org", "")
+
+
+def test_the_same_command_is_done_already(finished, model, capsys):
+    out, results = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    again = experiment.run(settings(model, out), methods)
+    assert again == json.loads(json.dumps(results))
+    assert "already done" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+
+
+def test_what_was_made_from_other_rows_is_refused(finished, model, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "results.json").unlink()
+    path = out / "filter-0" / "owl.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace("1", "2"))
+    with pytest.raises(InputError, match=r"filter-0/owl\.jsonl: missing or changed"):
+        experiment.run(settings(model, out), methods)
+    path.write_text(text)
+    manifest = out / "filter-0" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(InputError, match=r"filter-0: does not belong .*settings.seed 1 -> 0"):
+        experiment.run(settings(model, out), methods)
+
+
+def test_a_stage_alone_needs_its_input(model, tmp_path):
+    with pytest.raises(InputError, match="--stage filter: its input teacher-0 is missing"):
+        experiment.run(settings(model, tmp_path / "run", stage="filter"), methods)
+
+
+def test_another_config_does_not_get_in(finished, model):
+    with pytest.raises(InputError, match=r"filter.rows 8 -> 7"):
+        experiment.run(settings(model, finished[0], filter={"rows": 7}), methods)
+
+
+def test_a_filter_that_rejects_everything_ends_the_run_and_keeps_the_rows(model, tmp_path):
+    out = tmp_path / "run"
+    changed = {"rows": 8, "banned": list(range(1000))}
+    given = settings(model, out, filter=changed, teacher={"kind": "prompted"}, traits=["owl"])
+    with pytest.raises(InputError, match="0 of 60 completions passed"):
+        experiment.run(given, methods)
+    assert len(rows(out / "generate-0" / "owl.jsonl")) == 60
+
+
+def test_a_tiny_reference_is_made_once(tmp_path):
+    small = ReferenceConfig(
+        width=8, layers=1, heads=2, mlp_width=8, steps=4, batch=2, cache=tmp_path,
+        corpus=CorpusConfig(chats=40),
+    )  # fmt: skip
+    prompts = NumberPrompts(wording="short", law="mixed")
+    made = tiny_reference(small, prompts, 5, [])
+    again = tiny_reference(small, prompts, 5, [])
+    assert made.digest == again.digest
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made.params, again.params))
+    (params,) = tmp_path.glob("*/params.npz")
+    params.write_bytes(params.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=r"params\.npz: changed since it was written"):
+        tiny_reference(small, prompts, 5, [])
+
+
+def test_the_plan_starts_nothing(tmp_path):
+    text = plan.format_plan(read_config(LmConfig, ROOT / "configs" / "lm_numbers_tiny.yaml"))
+    for word in ("reference", "generate", "4000 rows", "students", "minutes", "memory"):
+        assert word in text
+    given = read_config(LmConfig, ROOT / "configs" / "lm_numbers_qwen2.5-7b_cat.yaml")
+    assert "Qwen/Qwen2.5-7B-Instruct" in plan.format_plan(given)
