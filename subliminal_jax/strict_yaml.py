@@ -60,19 +60,29 @@ for _name, (_pattern, _first) in _RESOLVERS.items():
         _class.add_implicit_resolver(_PREFIX + _name, _regex, list(_first))
 
 
-def _check(node: yaml.Node, depth: int = 1) -> None:
-    """Refuses what the safe loader would take: odd tags, repeated keys, bottomless nesting."""
+def _check_depth(text: str) -> None:
+    """Refuses bottomless nesting; event by event, since whatever builds a tree recurses."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark
+            )
+
+
+def _check(node: yaml.Node) -> None:
+    """Refuses what the safe loader would take: odd tags and repeated keys."""
 
     def refuse(problem: str, at: yaml.Node = node) -> None:
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
-    if depth > MAX_DEPTH:
-        refuse(f"nested more than {MAX_DEPTH} deep")
     if node.tag not in _ALLOWED_TAGS:
         refuse(f"tag {node.tag!r} is not allowed; write a plain value")
     if isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            _check(child, depth + 1)
+            _check(child)
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, child in node.value:
@@ -81,10 +91,11 @@ def _check(node: yaml.Node, depth: int = 1) -> None:
             if key.value in seen:
                 refuse(f"key {key.value!r} is given twice; keep one", key)
             seen.add(key.value)
-            _check(child, depth + 1)
+            _check(child)
 
 
 def _parse(text: str) -> Any:
+    _check_depth(text)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -140,8 +151,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}:{line} {error.problem}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: no readable YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested more than {MAX_DEPTH} deep") from error
     if not isinstance(value, dict):
         what = "is empty" if value is None else f"holds a {type(value).__name__}"
         raise InputError(f"{path}: {what}; it must hold settings, one `name: value` a line")

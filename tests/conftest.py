@@ -3,6 +3,7 @@
 import hashlib
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from scripts import ROOT, Ended, Scripts
 from subliminal_jax.data import mnist
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# A shell's background job ignores interrupts, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

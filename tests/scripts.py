@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +33,6 @@ def flags(**changes: Any) -> list[str]:
         values = value if isinstance(value, list) else [value]
         words += [f"--{name}", *map(str, values)]
     return words
-
-
-def heed_interrupts() -> None:
-    """For a child: a shell's background job ignores SIGINT, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Scripts:
@@ -72,7 +66,6 @@ class Scripts:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=heed_interrupts,
         )
 
     def run(self, name: str, *words: str, cwd: Path, **options: Any) -> "Ended":

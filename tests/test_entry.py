@@ -5,7 +5,6 @@ import sys
 import time
 
 import pytest
-from scripts import heed_interrupts
 
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError, RunError
@@ -96,11 +95,7 @@ def test_process_shows_no_traceback_for_a_refusal_and_one_for_a_bug():
 def test_interrupted_process():
     code = "import time\ndef main():\n print('up', flush=True)\n time.sleep(30)\nrun_main(main)"
     with subprocess.Popen(
-        run(code),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
+        run(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout.readline() == "up\n"
         time.sleep(0.05)

@@ -17,8 +17,13 @@ SHAPE = (40, 48)
 """Of the batch that the plain forward pass is compiled for."""
 
 
+@partial(jax.jit, static_argnames="config")
+def _init(config, key):
+    return decoder.init(config, key)
+
+
 def params(seed: int = 0):
-    return decoder.init(CONFIG, jax.random.key(seed))
+    return _init(CONFIG, jax.random.key(seed))
 
 
 @partial(jax.jit, static_argnames="config")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from subliminal_jax.batch import Batch
+from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
 from subliminal_jax.models import decoder
 from subliminal_jax.models.admission import Request
@@ -107,7 +107,7 @@ def sampling(
     stop_ids: Sequence[int] = (),
 ) -> Timed:
     """Sampling all requests from a random model; prompts are read within the time."""
-    params = decoder.init(config, jax.random.key(0))
+    params = _random_model(config)
 
     def work() -> tuple[int, Mapping[str, float]]:
         sampler = Sampler(config, params, settings, batch=batch, stop_ids=stop_ids)
@@ -119,10 +119,14 @@ def sampling(
     return Timed(work)
 
 
+def _random_model(config: DecoderConfig) -> Params:
+    return jax.jit(partial(decoder.init, config))(jax.random.key(0))
+
+
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
     """Steps of AdamW on all weights, float32, every position learnt."""
     tx = optax.adamw(1e-4)
-    params = decoder.init(config, jax.random.key(0))
+    params = _random_model(config)
     step = jax.jit(
         make_train_step(total_gradient(partial(token_loss, config)), tx), donate_argnums=0
     )
