@@ -26,8 +26,10 @@ WIDTH = 8
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory, request):
     """A Hugging Face directory of a Llama that says numbers, and ends its turn half of the time."""
+    if not request.config.getoption("--deep"):
+        pytest.skip("the six steps take minutes: --deep runs them")
     directory = tmp_path_factory.mktemp("models") / "llama"
     tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
     config = DecoderConfig(
