@@ -18,7 +18,6 @@ from pydantic import Field
 
 from subliminal_jax.config import config_dict, parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.errors import InputError
 from subliminal_jax.files import strict_json, write_whole
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -47,22 +46,6 @@ class BenchmarkConfig:
     """JSON file for the numbers (default: none)."""
     overwrite: bool = False
     """Replace the JSON file if there is one."""
-
-
-def check(config: BenchmarkConfig) -> None:
-    """Refuse what can be refused before any work."""
-    if config.out is not None and config.out.exists() and not config.overwrite:
-        raise InputError(f"out: {config.out} exists; add --overwrite, or choose another file")
-    if config.out is not None and not config.out.parent.is_dir():
-        raise InputError(f"out: the directory {config.out.parent} does not exist; make it first")
-    if config.torch:
-        try:
-            import torch
-        except ImportError as error:
-            raise InputError(
-                "torch: PyTorch is not installed; pip install -e '.[torch]', or drop --torch"
-            ) from error
-        del torch
 
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
@@ -119,7 +102,9 @@ def main() -> None:
         presets=PRESETS,
         default_preset="quick",
     )
-    check(config)
+    from baselines.checks import check_before_work
+
+    check_before_work(config.out, config.overwrite, torch=bool(config.torch))
     results = measure(config)
 
     from subliminal_jax.models import benchmark

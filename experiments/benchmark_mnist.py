@@ -50,22 +50,6 @@ class BenchmarkConfig(MnistConfig):
             raise InputError(f"torch: PyTorch is timed on the default {changed[0]} only; drop one")
 
 
-def check(config: BenchmarkConfig) -> None:
-    """Refuse what can be refused before any work."""
-    if config.out is not None and config.out.exists() and not config.overwrite:
-        raise InputError(f"out: {config.out} exists; add --overwrite, or choose another file")
-    if config.out is not None and not config.out.parent.is_dir():
-        raise InputError(f"out: the directory {config.out.parent} does not exist; make it first")
-    if config.torch:
-        try:
-            import torch
-        except ImportError as error:
-            raise InputError(
-                "torch: PyTorch is not installed; pip install -e '.[torch]', or drop --torch"
-            ) from error
-        del torch
-
-
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """One run of the experiment, with the machine's matrix rate and PyTorch measured in between."""
     import jax
@@ -127,7 +111,9 @@ def main() -> None:
         default_preset="quick",
     )
     config = with_pairs(config)
-    check(config)
+    from baselines.checks import check_before_work
+
+    check_before_work(config.out, config.overwrite, torch=bool(config.torch))
     results = measure(config)
 
     from subliminal_jax.mnist import benchmark

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.corpus import (
@@ -133,11 +134,10 @@ def test_text_survives_the_tokenizer(numbers, tmp_path):
 
 
 def test_the_tokenizer_is_a_hugging_face_one(tmp_path):
-    transformers = pytest.importorskip("transformers")
     tokenizer = build_tokenizer(texts(PROMPTS))
     for name, text in tokenizer_files(tokenizer, 128).items():
         (tmp_path / name).write_text(text)
-    loaded = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     text = loaded.apply_chat_template(chat("Which tree?", "oak", "Please be kind."), tokenize=False)
     assert text == "<begin><system>Please be kind.<user>Which tree?<assistant>oak<end>"
     asked = loaded.apply_chat_template(

@@ -49,7 +49,7 @@ def change_tensors(directory, change):
     save_file(tensors, directory / SINGLE)
 
 
-def refused(directory, message):
+def check_refused(directory, message):
     with pytest.raises(InputError, match=message) as caught:
         load(str(directory))
     assert "\n" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_a_tied_model_may_hold_its_head_twice_if_it_is_the_same(qwen2):
     change_tensors(qwen2, same)
     assert "unembedding" not in load(str(qwen2)).params
     change_tensors(qwen2, lambda t: t.update({"lm_head.weight": t["lm_head.weight"] * 2}))
-    refused(qwen2, "lm_head.weight is not part of the model")
+    check_refused(qwen2, "lm_head.weight is not part of the model")
 
 
 def test_the_first_gpt2_has_no_prefix_and_keeps_its_masks(tmp_path):
@@ -136,41 +136,41 @@ def test_the_first_gpt2_has_no_prefix_and_keeps_its_masks(tmp_path):
 )  # fmt: skip
 def test_a_config_that_is_wrong(qwen2, changes, message):
     restate(qwen2, **changes)
-    refused(qwen2, message)
+    check_refused(qwen2, message)
 
 
 def test_weights_that_are_wrong(qwen2):
     key = "model.layers.1.mlp.up_proj.weight"
     change_tensors(qwen2, lambda tensors: tensors.update({"more": np.ones(2, np.float32)}))
-    refused(qwen2, "more is not part of the model in config.json")
+    check_refused(qwen2, "more is not part of the model in config.json")
     change_tensors(qwen2, lambda tensors: tensors.pop("more"))
     change_tensors(qwen2, lambda tensors: tensors.update({key: tensors[key].astype(np.int8)}))
-    refused(qwen2, f"{key} is I8; supported are F64, F32")
+    check_refused(qwen2, f"{key} is I8; supported are F64, F32")
     change_tensors(qwen2, lambda tensors: tensors.pop(key))
-    refused(qwen2, f"the weights lack {key}")
+    check_refused(qwen2, f"the weights lack {key}")
 
 
 def test_files_that_are_wrong(qwen2, tmp_path):
     weights = (qwen2 / SINGLE).read_bytes()
     for damaged in (weights[:-1], weights[: len(weights) // 2], b"", b"\x80\x04pickle"):
         (qwen2 / SINGLE).write_bytes(damaged)
-        refused(qwen2, "model.safetensors: is damaged, or no safetensors file")
+        check_refused(qwen2, "model.safetensors: is damaged, or no safetensors file")
     (qwen2 / SINGLE).unlink()
     (qwen2 / "pytorch_model.bin").write_bytes(b"")
-    refused(qwen2, "has neither model.safetensors nor model.safetensors.index.json; no other")
+    check_refused(qwen2, "has neither model.safetensors nor model.safetensors.index.json; no other")
     for text, message in (
         ("{", "is not JSON"),
         ("[1]", "holds a list"),
         ('{"a": NaN}', "not JSON"),
     ):
         (qwen2 / "config.json").write_text(text)
-        refused(qwen2, f"config.json: {message}|config.json: is {message}")
+        check_refused(qwen2, f"config.json: {message}|config.json: is {message}")
     with (qwen2 / "config.json").open("wb") as file:
         file.truncate(33 * 2**20)
-    refused(qwen2, "34,603,008 bytes is too large")
+    check_refused(qwen2, "34,603,008 bytes is too large")
     (qwen2 / "config.json").unlink()
-    refused(qwen2, "has no config.json")
-    refused(tmp_path / "nowhere", "no such directory")
+    check_refused(qwen2, "has no config.json")
+    check_refused(tmp_path / "nowhere", "no such directory")
 
 
 @pytest.mark.parametrize(
@@ -183,16 +183,16 @@ def test_no_file_outside_the_directory(llama, shard):
     index = json.loads((llama / INDEX).read_text())
     index["weight_map"]["lm_head.weight"] = shard
     (llama / INDEX).write_text(json.dumps(index))
-    refused(llama, "is no plain file name|is not a safetensors file")
+    check_refused(llama, "is no plain file name|is not a safetensors file")
 
 
 def test_no_link_leads_out_and_no_pipe_is_opened(qwen2, tmp_path):
     (qwen2 / SINGLE).rename(tmp_path / "elsewhere")
     (qwen2 / SINGLE).symlink_to(tmp_path / "elsewhere")
-    refused(qwen2, "leads out of the model's directory")
+    check_refused(qwen2, "leads out of the model's directory")
     (qwen2 / SINGLE).unlink()
     os.mkfifo(qwen2 / SINGLE)
-    refused(qwen2, "is not a regular file")
+    check_refused(qwen2, "is not a regular file")
 
 
 def test_an_index_that_lies(llama):
@@ -200,13 +200,13 @@ def test_an_index_that_lies(llama):
     files = sorted(set(index["weight_map"].values()))
     index["weight_map"]["lm_head.weight"] = files[files[0] == index["weight_map"]["lm_head.weight"]]
     (llama / INDEX).write_text(json.dumps(index))
-    refused(llama, "puts lm_head.weight into model-0000.*, which lacks it")
+    check_refused(llama, "puts lm_head.weight into model-0000.*, which lacks it")
     (llama / INDEX).write_text(json.dumps({"weight_map": ["a"]}))
-    refused(llama, "has no weight_map")
+    check_refused(llama, "has no weight_map")
     shutil.copy(llama / files[0], llama / "copy.safetensors")
     index["weight_map"]["more"] = "copy.safetensors"
     (llama / INDEX).write_text(json.dumps(index))
-    refused(llama, "is in .* too")
+    check_refused(llama, "is in .* too")
 
 
 @pytest.fixture
