@@ -40,14 +40,18 @@ class Finding(NamedTuple):
     serious: bool = False
 
 
-def examine(say: Callable[[str], None] = print) -> bool:
+def examine(say: Callable[[str], None] = print, all_hosts: bool = False) -> bool:
     """Look at everything, and say it line by line.
+
+    Args:
+        say: takes a line.
+        all_hosts: join other hosts even where the environment tells of none.
 
     Returns:
         Whether nothing serious was found.
     """
     well = True
-    with joined(cluster_of(os.environ)):
+    with joined(cluster_of(os.environ, asked=all_hosts)):
         for look in (versions, devices, arithmetic, threads, disk, data, hub):
             for finding in look():
                 mark = "PROBLEM" if finding.serious else "note" if finding.advice else "ok"

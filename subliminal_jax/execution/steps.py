@@ -85,6 +85,16 @@ class Sharded:
             lambda leaf: _place(leaf, sharding, self.axis, self.rows, self.batch), chunk
         )
 
+    def abstract(self, chunk: Batch) -> Batch:
+        """What `feed` would give of a chunk with any number of rows: its form, but no numbers."""
+        sharding = batch_sharding(self.mesh, self.axis)
+
+        def form(leaf: Any) -> jax.ShapeDtypeStruct:
+            shape = (*leaf.shape[: self.axis], self.batch, *leaf.shape[self.axis + 1 :])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(form, chunk)
+
     def like(self, make_state: Callable[..., Any], *arguments: Any) -> Any:
         """The state that `init` would make: shapes, types and places, but no numbers."""
         shapes = jax.eval_shape(make_state, *arguments)

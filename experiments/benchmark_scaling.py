@@ -1,0 +1,55 @@
+r"""How a decoder's training step scales over devices, and what memory it needs on each.
+
+Claim     The one pure step runs on one device, data-parallel and on meshes; what it costs to run it
+          on more devices is what they tell each other, as the compiled program has it.
+Command   XLA_FLAGS=--xla_force_host_platform_device_count=8 NPROC=32 \
+              python experiments/benchmark_scaling.py
+          XLA_FLAGS=--xla_force_host_platform_device_count=16 NPROC=32 JAX_PLATFORMS=cpu \
+              python experiments/benchmark_scaling.py --preset pod_v5e --plan
+          python experiments/benchmark_scaling.py --preset pod_v5e      on every host of the pod
+Expected  A line per execution: seconds of a step, MB between devices, their share of all bytes
+          written, and on an accelerator the share of its peak. Virtual devices share the same
+          cores, so their times say nothing of scaling.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from subliminal_jax.config import parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.scaling_config import ScalingConfig
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {name: CONFIGS / f"benchmark_scaling_{name}.yaml" for name in ("quick", "pod_v5e")}
+
+
+def main() -> None:
+    """Check the flags, then plan or measure."""
+    config = parse_config(
+        ScalingConfig,
+        sys.argv[1:],
+        prog="benchmark_scaling.py",
+        description="Time, memory and bytes between devices of a decoder's training step.",
+        presets=PRESETS,
+        default_preset="quick",
+    )
+    from subliminal_jax import scaling
+    from subliminal_jax.execution import hosts
+    from subliminal_jax.execution.cluster import cluster_of, joined
+
+    with joined(cluster_of(os.environ, asked=config.all_hosts)):
+        for name in config.executions:
+            execution = scaling.execution_of(config, name)
+            job = scaling.job_of(config)
+            if config.plan:
+                lines = scaling.plan_lines(scaling.plan(job, execution), config.memory_gb)
+            else:
+                found = scaling.measure(job, execution, config.steps, config.repetitions)
+                lines = [scaling.line(found, execution.mesh.size, config.peak_tflops)]
+            if hosts.is_first():
+                print(f"{name} on {dict(execution.mesh.shape)}", *lines, sep="\n  ", flush=True)
+
+
+if __name__ == "__main__":
+    run_main(main)

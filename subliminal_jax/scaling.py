@@ -1,0 +1,197 @@
+"""How a decoder's training step scales: memory ahead of time, time, and bytes between devices."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from subliminal_jax.batch import Batch, Params
+from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
+from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device, path_name
+from subliminal_jax.execution.steps import DataParallel, Sharded
+from subliminal_jax.losses import cross_entropy
+from subliminal_jax.models import decoder, lora
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig
+from subliminal_jax.models.sharding import DECODER_RULES
+from subliminal_jax.scaling_config import ScalingConfig
+from subliminal_jax.train import (
+    TrainState,
+    init_state,
+    make_loss_fn,
+    make_train_step,
+    total_gradient,
+)
+
+SHOWN = 12  # leaves in a plan
+WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training whose numbers do not matter.
+
+    Attributes:
+        config: the decoder.
+        rank: of low-rank weights beside a decoder that stays; 0 to train all weights.
+        sequence: tokens in a sequence.
+    """
+
+    config: DecoderConfig
+    rank: int
+    sequence: int
+
+    @property
+    def lora(self) -> lora.LoraConfig:
+        """The low-rank weights, if any."""
+        return lora.LoraConfig(rank=max(self.rank, 1))
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """Adam on what is trained, and nothing on what stays."""
+        if not self.rank:
+            return optax.adam(1e-4)
+        labels = {"base": "stays", "adapter": "trained"}
+        return optax.partition({"stays": optax.set_to_zero(), "trained": optax.adam(1e-4)}, labels)
+
+    def init(self) -> TrainState:
+        """A state of random weights."""
+        base = decoder.init(self.config, jax.random.key(0))
+        dtype = WEIGHTS[self.config.compute.dtype]
+        base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
+        if not self.rank:
+            return init_state(base, self.tx)
+        adapter = lora.init(self.config, self.lora, jax.random.key(1))
+        return init_state({"base": base, "adapter": adapter}, self.tx)
+
+    def apply(self, params: Params, tokens: Any) -> jax.Array:
+        """The logits of every token."""
+        if not self.rank:
+            return decoder.apply(self.config, params, tokens)
+        base = jax.lax.stop_gradient(params["base"])
+        adapter = lora.scaled(self.config, self.lora, params["adapter"])
+        return decoder.apply(self.config, base, tokens, adapter=adapter)
+
+    def chunk(self, rows: int, steps: int) -> Batch:
+        """Batches of random tokens."""
+        tokens = np.random.default_rng(0).integers(
+            0, self.config.vocab, (steps, rows, self.sequence + 1), np.int32
+        )
+        weights = np.ones((steps, rows, self.sequence), np.float32)
+        return Batch(inputs=tokens[..., :-1], targets=tokens[..., 1:], weights=weights)
+
+    def compile(self, execution: Sharded, state: Any, chunk: Any) -> jax.stages.Compiled:
+        """The program of a chunk of steps."""
+        gradient = total_gradient(make_loss_fn(self.apply, cross_entropy))
+        return execution.compile(gradient, partial(make_train_step, tx=self.tx), state, chunk)
+
+    def flop(self, batch: int) -> float:
+        """Useful operations of one step (Kaplan et al. 2020, appendix B, and attention).
+
+        Two per weight and token forward; twice that backward, or once where the weights stay. The
+        embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
+        """
+        config, tokens = self.config, batch * self.sequence
+        shapes = jax.eval_shape(partial(decoder.init, config), jax.random.key(0))
+        weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        weights -= 0 if config.tied else config.vocab * config.width
+        attention = 2 * config.layers * config.heads * config.head_dim * self.sequence
+        passes = 2 if self.rank else 3
+        return float(tokens * passes * (2 * weights + 2 * attention))
+
+
+def job_of(config: ScalingConfig) -> Job:
+    """The training whose step is looked at."""
+    names = ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width")
+    shape = {name: getattr(config, name) for name in names}
+    compute = Compute(dtype=config.dtype, remat=config.remat)
+    model = DecoderConfig(**shape, context=config.sequence, compute=compute)
+    return Job(config=model, rank=config.rank, sequence=config.sequence)
+
+
+def execution_of(config: ScalingConfig, name: str) -> Sharded:
+    """One way to run it."""
+    if name == "jit":
+        return Sharded(mesh=one_device(), batch=config.batch, accumulate=config.accumulate)
+    if name == "pmap":
+        return DataParallel(
+            mesh=line_of_devices(), batch=config.batch, accumulate=config.accumulate
+        )
+    mesh = make_mesh(config.data, config.fsdp, config.tensor)
+    return Sharded(mesh=mesh, batch=config.batch, accumulate=config.accumulate, rules=DECODER_RULES)
+
+
+def plan(job: Job, execution: Sharded) -> dict[str, Any]:
+    """What a step needs on each device, before anything is made of it.
+
+    The state's bytes are exact, from its shapes and shardings. What the step needs beside it is the
+    compiler's own account, of the devices that the plan was compiled for.
+    """
+    like = execution.like(job.init)
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        part = leaf.sharding.shard_shape(leaf.shape)
+        each = int(np.prod(part)) * leaf.dtype.itemsize
+        leaves[path_name(path)] = (leaf.shape, str(leaf.dtype), str(leaf.sharding.spec), each)
+    chunk = execution.abstract(job.chunk(1, 1))
+    memory: Any = job.compile(execution, like, chunk).memory_analysis()
+    return {
+        "leaves": leaves,
+        "state_bytes": sum(each for *_, each in leaves.values()),
+        "temporary_bytes": int(memory.temp_size_in_bytes),
+    }
+
+
+def measure(job: Job, execution: Sharded, steps: int, repetitions: int) -> dict[str, Any]:
+    """Seconds of a step, and what its program moves."""
+    state = execution.init(job.init)
+    chunk = execution.feed(job.chunk(len(execution.rows), steps))
+    program = job.compile(execution, state, chunk)
+    written = written_bytes(program.as_text() or "")
+    state, _ = program(state, chunk)
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        state, totals = program(state, chunk)
+        jax.block_until_ready((state, totals))
+        seconds.append((time.perf_counter() - start) / steps)
+    moved = sum(written[kind] for kind in COLLECTIVES)
+    return {
+        "seconds": statistics.median(seconds),
+        "moved_bytes": moved / steps,
+        "share": moved / max(written["all"], 1),
+        "collectives": {kind: written[kind] / steps for kind in COLLECTIVES},
+        "flop": job.flop(execution.batch),
+    }
+
+
+def line(found: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
+    """What was measured, on one line."""
+    text = (
+        f"{1e3 * found['seconds']:.2f} ms a step, {found['moved_bytes'] / 1e6:.2f} MB moved by "
+        f"each device ({found['share']:.1%} of the bytes it writes)"
+    )
+    rate = found["flop"] / found["seconds"] / devices / 1e12
+    text += f", {rate:.3f} useful TFLOP/s a device"
+    return text if peak_tflops is None else f"{text}, {rate / peak_tflops:.1%} of its peak"
+
+
+def plan_lines(planned: dict[str, Any], memory_gb: float | None) -> list[str]:
+    """What each device holds and needs, for a person."""
+    largest = sorted(planned["leaves"].items(), key=lambda leaf: -leaf[1][-1])
+    lines = [
+        f"{name}: {'x'.join(map(str, shape)) or 'a number'} {dtype} {spec}, {each / 1e6:,.3f} MB"
+        for name, (shape, dtype, spec, each) in largest[:SHOWN]
+    ]
+    lines.append(f"and {len(largest[SHOWN:])} smaller ones")
+    state, temporary = planned["state_bytes"] / 1e9, planned["temporary_bytes"] / 1e9
+    total = f"each device: state {state:.2f} GB, and {temporary:.2f} GB while a step runs"
+    if memory_gb is not None:
+        fits = "fits" if state + temporary <= memory_gb else "does not fit"
+        total += f"; {fits} into {memory_gb:g} GB"
+    return [*lines, total]

@@ -1,0 +1,53 @@
+"""What can be set in the benchmark of scaling."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """The model, the batch, and how the step is run."""
+
+    vocab: Count = 256
+    width: Count = 64
+    layers: Count = 2
+    heads: Count = 4
+    kv_heads: Count = 2
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    mlp_width: Count = 128
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of low-rank weights beside a model that stays; 0 trains all weights."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of weights and activations."""
+    remat: bool = False
+    """Recompute layers in the backward pass."""
+    batch: Count = 16
+    """Sequences in the global batch."""
+    sequence: Count = 32
+    """Tokens in a sequence."""
+    accumulate: Count = 1
+    """Parts that a device takes its sequences in."""
+    executions: tuple[Literal["jit", "pmap", "mesh"], ...] = ("jit", "pmap", "mesh")
+    """Ways to run the step."""
+    data: Count | None = None
+    """Mesh: copies of the state (default: what the devices allow)."""
+    fsdp: Count = 1
+    """Mesh: parts of the state."""
+    tensor: Count = 1
+    """Mesh: parts of each layer."""
+    steps: Count = 4
+    """Steps in a timed program."""
+    repetitions: Count = 3
+    """How often it is timed."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """A device's peak, for the share of it that is used (v5e: 197, H100 and H200: 989)."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """A device's memory, for what a plan leaves of it."""
+    all_hosts: bool = False
+    """Join the other hosts, where the environment does not tell that there are any."""
+    plan: bool = False
+    """Print what each device holds and needs, and run nothing."""

@@ -1,0 +1,60 @@
+"""Plans and measurements of a training step of a few parameters."""
+
+import numpy as np
+import pytest
+from scripts import ROOT
+
+from subliminal_jax import scaling
+from subliminal_jax.config import read_config
+from subliminal_jax.errors import InputError
+from subliminal_jax.scaling_config import ScalingConfig
+
+TINY = {"vocab": 16, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 4,
+        "mlp_width": 16, "batch": 8, "sequence": 4}  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_plan_adds_up(rank):
+    config = ScalingConfig(**TINY, rank=rank, fsdp=2, tensor=2)
+    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "mesh"))
+    shape, dtype, spec, each = planned["leaves"][
+        ("params/base/" if rank else "params/") + "layers/mlp/up/kernel"
+    ]
+    assert (shape, dtype) == ((2, 8, 16), "float32")
+    assert each == 2 * 8 * 16 * 4 / 4
+    assert "fsdp" in spec
+    assert planned["state_bytes"] == sum(leaf[-1] for leaf in planned["leaves"].values())
+    assert planned["temporary_bytes"] > 0
+    moments = [name for name in planned["leaves"] if "/mu/" in name]
+    assert moments
+    assert all(("adapter" in name) == bool(rank) for name in moments)
+    lines = scaling.plan_lines(planned, 1e-9)
+    assert lines[-1].endswith("does not fit into 1e-09 GB")
+
+
+def test_a_measurement():
+    config = ScalingConfig(**TINY, rank=2, steps=2, repetitions=2)
+    found = scaling.measure(scaling.job_of(config), scaling.execution_of(config, "pmap"), 2, 2)
+    assert found["seconds"] > 0
+    assert 0 < found["share"] < 1
+    assert found["moved_bytes"] == sum(found["collectives"].values())
+    text = scaling.line({**found, "seconds": 0.5, "flop": 4e12}, 8, 2.0)
+    assert text.startswith("500.00 ms a step")
+    assert text.endswith("1.000 useful TFLOP/s a device, 50.0% of its peak")
+
+
+def test_useful_operations_by_hand():
+    job = scaling.job_of(ScalingConfig(**TINY))
+    layer = 8 * 8 + 2 * 8 * 4 + 8 * 8 + 3 * 8 * 16 + 2 * 8
+    weights = 2 * layer + 8 + 16 * 8  # the final norm, and the unembedding; the embedding is free
+    attention = 2 * 2 * 2 * 4 * 4
+    assert job.flop(8) == 8 * 4 * 3 * 2 * (weights + attention)
+    assert np.isclose(scaling.job_of(ScalingConfig(**TINY, rank=2)).flop(8), job.flop(8) * 2 / 3)
+
+
+def test_the_pods_shape_is_that_of_seven_billion():
+    config = read_config(ScalingConfig, ROOT / "configs" / "benchmark_scaling_pod_v5e.yaml")
+    flop = scaling.job_of(config).flop(config.batch)
+    assert 7e9 < flop / (4 * config.batch * config.sequence) < 8e9
+    with pytest.raises(InputError, match=r"fsdp=16 x tensor=1 does not fit 8 cpu"):
+        scaling.execution_of(config, "mesh")
