@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.files import disk_full_error, is_disk_full
+from subliminal_jax.interrupt import interrupts_sent_again
 
 OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -63,7 +64,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     _prepare_output()
     try:
         try:
-            main()
+            with interrupts_sent_again():
+                main()
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # Here, where a full disk or a closed pipe still has an answer.

@@ -1,6 +1,10 @@
-"""Being asked to stop: a signal is noted, so that a loop can finish its step and save."""
+"""Being asked to stop: noted, so that a loop can finish its step and save; and never lost."""
 
 import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from subliminal_jax.errors import Stopped
@@ -50,3 +54,32 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+
+
+@contextmanager
+def interrupts_sent_again(after: float = 0.2) -> Iterator[None]:
+    """Sends a `KeyboardInterrupt` again where Python dropped it.
+
+    Python raises it wherever the main thread happens to be. Inside a destructor or a callback of
+    the garbage collector (JAX installs one) it is printed as "Exception ignored" and forgotten:
+    the run would go on as if nobody had pressed a key.
+
+    Args:
+        after: seconds to wait, so that the callback is over by then.
+    """
+    before, timers = sys.unraisablehook, list[threading.Timer]()
+    again = (threading.get_ident(), signal.SIGINT)
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            return before(unraisable)
+        timers.append(threading.Timer(after, signal.pthread_kill, again))
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()

@@ -103,3 +103,35 @@ def test_interrupted_process():
         _, err = child.communicate(timeout=10)
     assert child.returncode == 130
     assert err == "error: interrupted; run the same command again to go on\n"
+
+
+def test_an_interrupt_within_a_destructor_is_not_lost(capsys):
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def main() -> None:
+        Dropped()
+        time.sleep(10)
+
+    started = time.monotonic()
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == 130
+    assert time.monotonic() - started < 9
+    line = "error: interrupted; run the same command again to go on\n"
+    assert capsys.readouterr() == ("", line)
+
+
+def test_other_errors_within_a_destructor_are_reported_as_before(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+
+    class Broken:
+        def __del__(self):
+            raise ValueError("broken")
+
+    with pytest.raises(SystemExit):
+        run_main(Broken)
+    assert [error.exc_type for error in seen] == [ValueError]
+    assert sys.unraisablehook == seen.append
