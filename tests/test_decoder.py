@@ -13,6 +13,7 @@ from quick import quick_jit, random_params
 from subliminal_jax.models import decoder
 from subliminal_jax.models.cache import init_cache, put_rows, take_rows
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind
+from subliminal_jax.models.decoder_layers import product
 
 SMALL = DecoderConfig(
     vocab=37,
@@ -174,6 +175,15 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_masters(params):
     total = jax.grad(lambda p: jnp.sum(decoder.apply(config, p, jnp.asarray(TOKENS))))
     grads = jax.eval_shape(total, params)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
+
+
+def test_a_kernels_gradient_is_summed_in_float32():
+    """257 is no bfloat16 number; its neighbours there are 256 and 258."""
+    x = jnp.ones((1, 257, 1), jnp.bfloat16)
+    total = lambda kernel: jnp.sum(product(x, kernel).astype(jnp.float32))  # noqa: E731
+    gradient = quick_jit(jax.grad(total))(jnp.full((1, 2), 0.5))
+    assert gradient.dtype == jnp.float32
+    assert gradient.tolist() == [[257.0, 257.0]]
 
 
 def test_tied_models_have_one_table(params):
