@@ -9,13 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from quick import quick_jit
 from safetensors.numpy import load_file, save_file
-from torch_models import FIXTURES
+from torch_models import CASES, FIXTURES
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings
-from subliminal_jax.models.weights import load
+from subliminal_jax.models import decoder
+from subliminal_jax.models.adapter_files import read_adapter
+from subliminal_jax.models.decoder_config import LayerKind, RopeScaling
+from subliminal_jax.models.export import write_model
+from subliminal_jax.models.weights import load, translate
 from subliminal_jax.models.weights_files import INDEX, SINGLE, find_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -111,6 +116,92 @@ def test_the_first_gpt2_has_no_prefix_and_keeps_its_masks(tmp_path):
     tensors["h.0.attn.bias"] = np.ones((1, 1, 4, 4), np.float32)
     save_file(tensors, directory / SINGLE)
     jax.tree.map(assert_array_equal, load(str(directory)).params, expected)
+
+
+@pytest.fixture
+def gemma3(tmp_path):
+    """Gemma 3 as it is published: the language model within a multimodal one."""
+    directory = copy("gemma3_text", tmp_path)
+    stated = json.loads((directory / "config.json").read_text())
+    stated.pop("architectures")
+    wrapped = {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+        "text_config": stated, "vision_config": {"model_type": "siglip_vision_model"},
+    }  # fmt: skip
+    (directory / "config.json").write_text(json.dumps(wrapped))
+    tensors = {f"language_model.{k}": v for k, v in load_file(directory / SINGLE).items()}
+    tensors["vision_tower.vision_model.embeddings.patch_embedding.bias"] = np.ones(3, np.float32)
+    tensors["multi_modal_projector.mm_input_projection_weight"] = np.ones((2, 2), np.float32)
+    save_file(tensors, directory / SINGLE)
+    return directory
+
+
+def test_of_a_multimodal_model_the_language_model_is_read(gemma3, tmp_path):
+    model, own = load(str(gemma3)), load(str(FIXTURES / "gemma3_text" / "model"))
+    assert model.config == own.config
+    jax.tree.map(assert_array_equal, model.params, own.params)
+    write_model(tmp_path / "out", model.config, model.params, base=model.files, lineage={})
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["architectures"] == ["Gemma3ForCausalLM"]
+    assert "vision_config" not in written
+    stored = load_file(FIXTURES / "gemma3_text" / "model" / SINGLE)
+    assert load_file(tmp_path / "out" / SINGLE).keys() == stored.keys()
+    with pytest.raises(InputError, match="adapters of a multimodal model are not supported"):
+        read_adapter(tmp_path, model)
+
+
+def test_a_multimodal_model_that_is_wrong(gemma3):
+    key = "language_model.model.layers.1.mlp.up_proj.weight"
+    change_tensors(gemma3, lambda t: t.update({"model.norm.weight": np.ones(24, np.float32)}))
+    check_refused(gemma3, "safetensors: model.norm.weight is not part of the model")
+    change_tensors(gemma3, lambda t: t.update({key: t.pop("model.norm.weight")}))
+    check_refused(gemma3, rf"{key} is \[24\]; by config.json")
+    change_tensors(gemma3, lambda t: t.pop(key))
+    check_refused(gemma3, f"the weights lack {key}")
+    for part in (None, [], {}, {"model_type": "llama"}):
+        restate(gemma3, text_config=part)
+        check_refused(gemma3, "a gemma3 has a text_config of gemma3_text")
+
+
+def test_the_published_settings_of_gemma_3_4b():
+    """Its config leaves out what transformers knows by heart, and spells the rest the old way."""
+    text = {
+        "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+        "num_hidden_layers": 34, "sliding_window": 1024,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    }  # fmt: skip
+    _, config = translate({"model_type": "gemma3", "text_config": text, "vision_config": {}})
+    assert (config.heads, config.kv_heads, config.head_dim) == (8, 4, 256)
+    assert (config.vocab, config.layers, config.context) == (262_208, 34, 131_072)
+    assert (config.tied, config.scale, config.embedding_scale) == (True, 1 / 16, 2560**0.5)
+    near, far = (
+        LayerKind(window=1024),
+        LayerKind(theta=1e6, scaling=RopeScaling(kind="linear", factor=8.0)),
+    )
+    kinds = [config.kinds[kind] for kind in config.layer_kinds]
+    assert kinds == ([near] * 5 + [far]) * 5 + [near] * 4
+
+
+def test_a_multimodal_model_of_transformers(tmp_path):
+    torch = pytest.importorskip("torch", reason="transformers makes the model through torch")
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = CASES["gemma3_text"]
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+              "num_attention_heads": 1, "image_size": 16, "patch_size": 8}  # fmt: skip
+    torch.manual_seed(0)
+    theirs = Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4,
+                     boi_token_index=26, eoi_token_index=27, image_token_index=28)
+    ).eval()  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    tokens = np.arange(22).reshape(2, 11)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    model = load(str(tmp_path))
+    got = quick_jit(decoder.apply, static_argnums=0)(model.config, model.params, tokens)
+    assert np.abs(expected).max() > 0.5
+    assert_allclose(got, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

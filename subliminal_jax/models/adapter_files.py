@@ -19,6 +19,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
 from subliminal_jax.models import lora as lora_tree
+from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export import check_equal, write_checked
 from subliminal_jax.models.families import Family
 from subliminal_jax.models.lora import TARGETS, LoraConfig
@@ -40,11 +41,12 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
         adapter: its factors.
 
     Raises:
-        InputError: the directory is taken, the disk is full, or the family keeps a target in
-            one tensor with others (GPT-2's query, key and value).
+        InputError: the directory is taken, the disk is full, the model is part of a multimodal
+            one, or the family keeps a target in one tensor with others (GPT-2's query, key and
+            value).
         RunError: what was read back is not what was written.
     """
-    family, _ = read_config(model.files)
+    family, _ = _read_family(model)
     names = dict(_names(family, model, lora))
     tensors = {}
     for (part, name, at, side), stored in names.items():
@@ -89,8 +91,8 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
             that are not supported; a tensor is missing, extra or misshapen.
     """
     files = ModelFiles(str(directory), directory)
+    family, config = _read_family(model)
     stated = read_json(files, CONFIG)
-    family, config = read_config(model.files)
     lora = _read_settings(directory / CONFIG, stated, family)
     tensors, metadata = read_header(files, WEIGHTS)
     if metadata.get(_BASE) not in (None, digest(model.params)):
@@ -118,6 +120,16 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
     for (part, name, side), factors in stacked.items():
         adapter.setdefault(part, {}).setdefault(name, {})[side] = jnp.asarray(np.stack(factors))
     return lora, adapter
+
+
+def _read_family(model: LanguageModel) -> tuple[Family, DecoderConfig]:
+    family, config = read_config(model.files)
+    if family.wrapper is not None:  # PEFT would find targets in the other parts too
+        raise InputError(
+            f"{model.files.name}: adapters of a multimodal model are not supported; write its "
+            "language model as a directory of its own, which holds no other part, and load that"
+        )
+    return family, config
 
 
 def digest(params: Params) -> str:

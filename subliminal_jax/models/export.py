@@ -22,7 +22,7 @@ from subliminal_jax.files import (
 )
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export_config import describe, is_same_model
-from subliminal_jax.models.families import Family
+from subliminal_jax.models.families import Family, language_part
 from subliminal_jax.models.weights import Leaf, leaves, load_params, read_config, translate
 from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, file_inside, read_json
 
@@ -59,8 +59,9 @@ def write_model(
         directory: must not exist, or be empty.
         config: the model.
         params: its parameters, of one dtype; adapters merged.
-        base: the model it came from: its config and tokenizer files are taken over. None: the
-            config is written anew, and there is no tokenizer.
+        base: the model it came from: its config and tokenizer files are taken over, of a
+            multimodal model those of its language model alone. None: the config is written anew,
+            and there is no tokenizer.
         lineage: what the model card says of where the model comes from.
         largest_shard: bytes in one file of weights.
 
@@ -68,7 +69,7 @@ def write_model(
         InputError: the directory is taken, the disk is full, or no family has such a model.
         RunError: what was read back is not what was written.
     """
-    stated = describe(config) if base is None else read_json(base, "config.json")
+    stated = describe(config) if base is None else language_part(read_json(base, "config.json"))
     family, described = translate(stated)
     if not is_same_model(described, config):
         raise InputError(f"{base and base.path}: config.json describes another model than this")

@@ -78,6 +78,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Wrapper:
+    """A multimodal model, of which the language model alone is understood.
+
+    Its config has that of the language model within, as `text_config`.
+
+    Attributes:
+        model_type: of the language model.
+        prefix: what stands before the names of the language model's tensors.
+        others: how the names of all other tensors begin.
+    """
+
+    model_type: str
+    prefix: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of Hugging Face model.
 
@@ -89,6 +106,7 @@ class Family:
         ignored: ends of the names of stored buffers that are no parameters.
         prefix: of their names; a file whose names lack it is understood too.
         architecture: the class that `config.json` names.
+        wrapper: the multimodal model that this one is part of, if it is.
     """
 
     architecture: str
@@ -98,6 +116,7 @@ class Family:
     fused: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
     prefix: str = "model."
+    wrapper: Wrapper | None = None
 
     def source(self, path: str) -> Source:
         """Where our parameter `path`, such as `layers/mlp/up/kernel`, is."""
@@ -276,6 +295,32 @@ FAMILIES: Mapping[str, Family] = {
 }
 """Hugging Face's `model_type` -> the family."""
 
+WRAPPERS: Mapping[str, Wrapper] = {
+    "gemma3": Wrapper(
+        "gemma3_text", "language_model.", ("vision_tower.", "multi_modal_projector.")
+    ),
+}
+"""The `model_type` of a multimodal model -> where in it a model of `FAMILIES` is."""
+
+
+def language_part(stated: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the language model alone, as a `config.json` of its own would state it.
+
+    Raises:
+        InputError: a multimodal config has no config of its language model.
+    """
+    kind = stated.get("model_type")
+    wrapper = WRAPPERS.get(kind) if isinstance(kind, str) else None
+    if wrapper is None:
+        return stated
+    part = stated.get("text_config")
+    if not isinstance(part, dict) or part.get("model_type") != wrapper.model_type:
+        raise InputError(
+            f"config.json: a {kind} has a text_config of {wrapper.model_type}; not this"
+        )
+    architecture = FAMILIES[wrapper.model_type].architecture
+    return part | {"architectures": [architecture]}
+
 
 def family_of(model_type: Any) -> Family:
     """The family of a `model_type`.
@@ -286,6 +331,6 @@ def family_of(model_type: Any) -> Family:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InputError(
             f"config.json: model_type {model_type!r} is not supported; supported are "
-            f"{', '.join(FAMILIES)}"
+            f"{', '.join((*FAMILIES, *WRAPPERS))}"
         )
     return FAMILIES[model_type]

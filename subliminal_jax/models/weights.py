@@ -1,7 +1,7 @@
 """From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,14 @@ from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import ComputeDtype, DecoderConfig
-from subliminal_jax.models.families import Family, Source, family_of
+from subliminal_jax.models.families import (
+    WRAPPERS,
+    Family,
+    Source,
+    Wrapper,
+    family_of,
+    language_part,
+)
 from subliminal_jax.models.weights_files import (
     ModelFiles,
     StoredTensor,
@@ -107,10 +114,14 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
 
 
 def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
-    """The family and our config of what a `config.json` says. Errors as of `read_config`."""
-    family = family_of(stated.get("model_type"))
+    """The family and our config of what a `config.json` says. Errors as of `read_config`.
+
+    Of a multimodal model they are those of its language model.
+    """
     if "quantization_config" in stated:
         raise InputError("config.json: quantised weights are not supported")
+    wrapper, stated = WRAPPERS.get(str(stated.get("model_type"))), language_part(stated)
+    family = replace(family_of(stated.get("model_type")), wrapper=wrapper)
     from transformers import AutoConfig  # takes a second to import
 
     kept = {key: value for key, value in stated.items() if key not in ("model_type", "auto_map")}
@@ -164,6 +175,8 @@ def _checked(
         for name, tensor in stored_tensors(files).items()
         if not name.endswith(family.ignored)
     }
+    if family.wrapper is not None:
+        stored = _unwrapped(stored, family.wrapper)
     if not any(name.startswith(family.prefix) for name in stored):
         stored = {
             name if name.startswith("lm_head.") else family.prefix + name: tensor
@@ -173,15 +186,17 @@ def _checked(
     for name, leaf in known.items():
         tensor = stored.get(name)
         if tensor is None:
-            raise InputError(f"{files.path}: the weights lack {name}")
+            within = "" if family.wrapper is None else family.wrapper.prefix
+            raise InputError(f"{files.path}: the weights lack {within}{name}")
         if tensor.shape != leaf.stored_shape:
             raise InputError(
-                f"{tensor.file}: {name} is {list(tensor.shape)}; by config.json it is "
+                f"{tensor.file}: {tensor.name} is {list(tensor.shape)}; by config.json it is "
                 f"{list(leaf.stored_shape)}"
             )
         if tensor.dtype not in _FLOATS:
             raise InputError(
-                f"{tensor.file}: {name} is {tensor.dtype}; supported are {', '.join(_FLOATS)}"
+                f"{tensor.file}: {tensor.name} is {tensor.dtype}; supported are "
+                f"{', '.join(_FLOATS)}"
             )
     head = family.source("unembedding").name
     for name in stored.keys() - known.keys():
@@ -191,8 +206,20 @@ def _checked(
             and _same(stored[name], stored[family.source("embedding").name])
         ):
             continue
-        raise InputError(f"{stored[name].file}: {name} is not part of the model in config.json")
+        extra = stored[name]
+        raise InputError(f"{extra.file}: {extra.name} is not part of the model in config.json")
     return stored
+
+
+def _unwrapped(stored: Mapping[str, StoredTensor], wrapper: Wrapper) -> Mapping[str, StoredTensor]:
+    """The tensors under the names that they have in the language model alone."""
+    kept = {}
+    for name, tensor in stored.items():
+        if name.startswith(wrapper.prefix):
+            kept[name.removeprefix(wrapper.prefix)] = tensor
+        elif not name.startswith(wrapper.others):
+            raise InputError(f"{tensor.file}: {name} is not part of the model in config.json")
+    return kept
 
 
 def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
