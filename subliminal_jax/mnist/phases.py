@@ -125,7 +125,7 @@ class Phases:
         """
         images, epoch = shared
         order, weights = epoch_order(
-            self._key(pair.member, "digit order"), epoch, len(images.labels), self.schedule.batch
+            self.key(pair.member, "digit order"), epoch, len(images.labels), self.schedule.batch
         )
 
         def batch_at(step: Int[Array, ""]) -> Batch:
@@ -174,7 +174,7 @@ class Phases:
         network = self.student_network
         fresh = self._initialisation(pair.member, pair.dials, "fresh draw", network)
         reference, others_reference = (layers_like(fresh, one) for one in references)
-        key = self._key(pair.member, "drawn afresh")
+        key = self.key(pair.member, "drawn afresh")
         mixtures = ensemble.stack(
             [relations.mixture(arm.relation, reference, self.masks) for arm in self.arms.values()]
         )
@@ -198,7 +198,7 @@ class Phases:
         """
         (pair, teacher_logits), (digits, epoch) = member, shared
         order, weights = epoch_order(
-            self._key(pair.member, "noise order"), epoch, len(teacher_logits), self.schedule.batch
+            self.key(pair.member, "noise order"), epoch, len(teacher_logits), self.schedule.batch
         )
         imitations = ensemble.stack([self.imitation_of(arm) for arm in self.arms.values()])
 
@@ -280,7 +280,7 @@ class Phases:
         purpose: str,
         network: mlp.MlpConfig | None = None,
     ) -> Params:
-        unit = mlp.init(network or self.network, self._key(member, purpose))
+        unit = mlp.init(network or self.network, self.key(member, purpose))
         scales = {"kernel": dials.weight_scale, "bias": dials.bias_scale}
         return {
             layer: {name: scales[name] * leaf for name, leaf in leaves.items()}
@@ -290,7 +290,8 @@ class Phases:
     def _tx(self, learning_rate: Any) -> Any:
         return make_optimizer(self.config.optimizer, learning_rate)
 
-    def _key(self, member: Int[Array, ""], purpose: str) -> RandomKey:
+    def key(self, member: Int[Array, ""], purpose: str) -> RandomKey:
+        """A member's key for one purpose."""
         return named_key(member_key(self.config.seed, member), purpose)
 
     def scale(self, pixels: UInt8[Array, "b d"]) -> Float[Array, "b d"]:
@@ -306,7 +307,7 @@ class Phases:
         if config.noise == "digits":
             return self.scale(digits.pixels[numbers % len(digits.labels)])
         noise = noise_images(
-            self._key(member, "noise"),
+            self.key(member, "noise"),
             numbers,
             self.network.inputs,
             config.noise,

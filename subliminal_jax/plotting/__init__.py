@@ -1,5 +1,6 @@
 """Figures of a run: the only package that imports matplotlib."""
 
+from subliminal_jax.plotting.alignment import alignment_figure
 from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render
 from subliminal_jax.plotting.relations import relation_figure
@@ -8,6 +9,7 @@ from subliminal_jax.plotting.theorem import theorem_figure
 
 __all__ = [
     "RenderedFigure",
+    "alignment_figure",
     "bar_figure",
     "relation_figure",
     "render",

@@ -1,0 +1,48 @@
+"""Is it the first-order drive? Gradients of trait and distillation compared at every step.
+
+Claim     Follow-up work: from a shared initialisation the gradient of a student's own loss, on
+          noise, stays weakly aligned with that of the digits' loss for the whole run; without the
+          common component the trait is not learnt and the imitation is; holding the student near
+          its start at first does not help. Untrained features already decode digits.
+Command   python experiments/mnist_alignment.py                    10 members
+          python experiments/mnist_alignment.py --data digits      on a laptop without MNIST
+Expected  a positive mean cosine for the same initialisation and none for another; the projected
+          student near chance; linear probes .874 untrained, .909 student, .939 teacher (published).
+"""
+
+import sys
+from pathlib import Path
+
+from subliminal_jax.config import parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.mnist.config import with_pairs
+from subliminal_jax.theory.alignment_config import AlignmentConfig
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {"quick": CONFIGS / "mnist_alignment_quick.yaml"}
+
+
+def main() -> None:
+    """Check the flags, then run."""
+    config = with_pairs(
+        parse_config(
+            AlignmentConfig,
+            sys.argv[1:],
+            prog="mnist_alignment.py",
+            description="Gradients of trait and distillation at every step of a student.",
+            presets=PRESETS,
+            default_preset="quick",
+        )
+    )
+
+    # Only now, so that --help and every refusal of a flag are instant.
+    from subliminal_jax.theory.alignment_run import run
+
+    # The five arms stand in theory/alignment_config.py: students on the auxiliary logits of one
+    # teacher, of the same and of another initialisation; without the component of their gradient
+    # along the trait's, or along that of shuffled labels; held near their start at first.
+    run(config)
+
+
+if __name__ == "__main__":
+    run_main(main)
