@@ -1,5 +1,6 @@
-"""Gradients compared, steered and projected; probes and similarities of features."""
+"""Gradients compared, components taken away; probes and similarities of features."""
 
+import json
 from functools import partial
 
 import chex
@@ -10,26 +11,43 @@ import pytest
 from numpy.testing import assert_allclose
 from scripts import results_of
 
+from subliminal_jax.data.order import epoch_order
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
-from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.relations import Same
 from subliminal_jax.theory import alignment_results
-from subliminal_jax.theory.alignment import project_out, tracked_epoch
-from subliminal_jax.theory.alignment_config import ARMS
-from subliminal_jax.theory.representation import features, linear_cka, probe_epoch
+from subliminal_jax.theory.alignment import SteeredStudents, component, without
+from subliminal_jax.theory.alignment_config import COURSES, Course
+from subliminal_jax.theory.representation import (
+    begin_probes,
+    linear_cka,
+    probe_epoch,
+    similarities,
+    with_probes,
+)
 from subliminal_jax.theory.theorem import dot
-from subliminal_jax.train import init_state
 
-PIXELS, BATCH = 12, 8
+PIXELS, BATCH, RATE = 12, 8, 0.5
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(6,), bias_scale=1.0)
-CONFIG = MnistConfig(members=2, batch=BATCH, noise_images=2 * BATCH, optimizer="sgd", depth=1)
-ONE = Pair(jnp.int32(1), jnp.int32(0), Dials(*map(jnp.float32, (0.5, 1.0, 1.0))))
-STEERINGS = (("nothing", 0.0), ("trait", 0.0), ("shuffled trait", 0.0), ("nothing", 1.0))
-STUDENTS = {name: Arm(relation=Same()) for name in ("plain", "projected", "control", "held")}
-PHASES = Phases(CONFIG, schedule(CONFIG, "digits"), NETWORK, 16, STUDENTS)
+ONE = Pair(jnp.int32(1), jnp.int32(0), Dials(*map(jnp.float32, (RATE, 1.0, 1.0))))
+GUIDES = {
+    "plain": Course(),
+    "gradient": Course(projected="gradient"),
+    "step": Course(projected="step"),
+    "control": Course(projected="step", shuffled=True),
+    "held": Course(held=True),
+}
+PLACE = {name: place for place, name in enumerate(GUIDES)}
+
+
+def phases_with(optimizer):
+    config = MnistConfig(
+        members=2, batch=BATCH, noise_images=2 * BATCH, optimizer=optimizer, depth=1
+    )
+    arms = {name: Arm(relation=Same()) for name in GUIDES}
+    return Phases(config, schedule(config, "digits"), NETWORK, 16, arms)
 
 
 @pytest.fixture(scope="module")
@@ -44,68 +62,146 @@ def digits():
     return Images(jnp.asarray(pixels), jnp.asarray(random.integers(0, 10, BATCH), jnp.int32))
 
 
-def random_tree(seed):
-    random = np.random.default_rng(seed)
-    shapes = {"a": (4,), "b": (2, 3)}
-    return {name: jnp.asarray(random.standard_normal(shape)) for name, shape in shapes.items()}
-
-
-def arm(tree, place):
-    return jax.tree.map(lambda leaf: leaf[place], tree)
-
-
-def test_what_is_projected_out_is_gone():
-    gradient, direction = random_tree(1), random_tree(2)
-    left = project_out(gradient, direction)
-    assert_allclose(dot(left, direction), 0, atol=1e-6)
-    factor = dot(gradient, direction) / dot(direction, direction)
-    taken = jax.tree.map(jnp.subtract, gradient, left)
-    chex.assert_trees_all_close(taken, jax.tree.map(lambda d: factor * d, direction), atol=1e-6)
-    half = project_out(gradient, direction, 0.5)
-    assert_allclose(dot(half, direction), dot(gradient, direction) / 2, rtol=1e-5)
-    nothing = jax.tree.map(jnp.zeros_like, direction)
-    chex.assert_trees_all_equal(project_out(gradient, nothing), gradient)
-
-
 @pytest.fixture(scope="module")
 def tracked(params, digits):
-    """One epoch, of two steps, of the four ways to steer; and the plain phase's."""
+    """By optimiser: one epoch, of two steps, of every course; and the plain phase's."""
     logits = jax.random.normal(jax.random.key(4), (2 * BATCH, 13))
-    states, _ = PHASES.begin_students(None, (ONE, params, params), None)
-    run = jax.jit(partial(tracked_epoch, PHASES, STEERINGS))
-    member = (ONE, states.params, logits)
-    held = run(states, member, (digits, jnp.int32(0), jnp.int32(1)))
-    free = run(states, member, (digits, jnp.int32(0), jnp.int32(0)))
-    plain = jax.jit(PHASES.distill)(states, (ONE, logits), (digits, jnp.int32(0)))
-    return held, free, plain
+    found = {}
+    for optimizer in ("sgd", "adam"):
+        phases = phases_with(optimizer)
+        states, _ = phases.begin_students(None, (ONE, params, params), None)
+        run = jax.jit(SteeredStudents(phases, GUIDES, None).epoch)
+        held = run(states, (ONE, params, logits), (digits, jnp.int32(0), jnp.float32(2.0)))
+        free = run(states, (ONE, params, logits), (digits, jnp.int32(0), jnp.float32(0.0)))
+        plain = jax.jit(phases.distill)(states, (ONE, logits), (digits, jnp.int32(0)))
+        found[optimizer] = (held, free, plain)
+    return found
 
 
-def test_an_arm_that_is_not_steered_is_the_plain_student(tracked):
-    (states, (cosine, loss)), _, (plain, plain_loss) = tracked
-    chex.assert_trees_all_close(arm(states.params, 0), arm(plain.params, 0), rtol=1e-5, atol=1e-6)
-    assert_allclose(loss[:, 0], plain_loss[:, 0], rtol=1e-5)
-    assert cosine.shape == (2, 4)
-    assert np.all(np.abs(cosine) <= 1)
-    assert_allclose(cosine[0], cosine[0, 0], rtol=1e-5)  # before the first step all are equal
+def of_arm(tree, name):
+    return jax.tree.map(lambda leaf: leaf[PLACE[name]], tree)
 
 
-def test_steered_arms_go_elsewhere_and_nobody_is_held_for_ever(tracked):
-    (held, _), (free, _), _ = tracked
+def test_a_component_by_hand():
+    """(3, 4, 0) along (0, 2, 0): (0, 4, 0); and what is left is (3, 0, 0)."""
+    vector = {"a": jnp.array([3.0]), "b": jnp.array([4.0, 0.0])}
+    direction = {"a": jnp.array([0.0]), "b": jnp.array([2.0, 0.0])}
+    part = component(vector, direction)
+    chex.assert_trees_all_close(part, {"a": jnp.array([0.0]), "b": jnp.array([4.0, 0.0])})
+    left = without(vector, part)
+    chex.assert_trees_all_close(left, {"a": jnp.array([3.0]), "b": jnp.array([0.0, 0.0])})
+    assert float(dot(left, direction)) == 0
+    half = without(vector, part, 0.5)
+    chex.assert_trees_all_close(half["b"], jnp.array([2.0, 0.0]))
+    nothing = jax.tree.map(jnp.zeros_like, direction)
+    chex.assert_trees_all_equal(component(vector, nothing), nothing)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_student_that_is_not_steered_is_the_plain_one(tracked, optimizer):
+    (states, track), _, (plain, plain_loss) = tracked[optimizer]
+    chex.assert_trees_all_close(
+        of_arm(states.params, "plain"), of_arm(plain.params, "plain"), rtol=1e-5, atol=1e-6
+    )
+    assert_allclose(track.loss[:, 0], plain_loss[:, 0], rtol=1e-5)
+    assert track.cosine.shape == (2, len(GUIDES))
+    unheld = track.cosine[0, : PLACE["held"]]
+    assert_allclose(unheld, np.full_like(unheld, track.cosine[0, 0]), rtol=1e-4)
+
+
+def first_gradients(params, digits):
+    """The first step's two gradients and its trait's loss, written out for this network."""
+    phases, key = phases_with("sgd"), partial(phases_with("sgd").key, ONE.member)
+    logits = jax.random.normal(jax.random.key(4), (2 * BATCH, 13))
+    seen = epoch_order(key("noise order"), jnp.int32(0), 2 * BATCH, BATCH)[0][0]
+    real = epoch_order(key("trait order"), jnp.int32(0), BATCH, BATCH)[0][0]
+    labels = jax.random.permutation(key("shuffled labels"), digits.labels)
+
+    def network(p, x):
+        hidden = jax.nn.relu(x @ p["hidden_0"]["kernel"] + p["hidden_0"]["bias"][None])
+        return hidden @ p["logits"]["kernel"] + p["logits"]["bias"][None]
+
+    def own(p):
+        log_p = jax.nn.log_softmax(logits[seen][:, 10:])
+        found = network(p, phases.seen(ONE.member, seen, digits))[:, 10:]
+        return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - jax.nn.log_softmax(found)), axis=1))
+
+    def trait(p, labels=digits.labels):
+        found = jax.nn.log_softmax(network(p, digits.pixels[real] / 8.0 - 1.0)[:, :10])
+        return -jnp.mean(found[jnp.arange(BATCH), labels[real]])
+
+    return (
+        jax.grad(own)(params),
+        jax.grad(trait)(params),
+        trait(params),
+        jax.grad(trait)(params, labels),
+    )
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+
+
+def test_the_first_step_by_hand(tracked, params, digits):
+    """Cosines, the trait's loss and, by gradient descent, the two projected steps."""
+    own, trait, trait_loss, control = first_gradients(params, digits)
+    own, trait, control = flat(own), flat(trait), flat(control)
+    (_, track), _, _ = tracked["sgd"]
+    norm = np.linalg.norm
+    expected = own @ trait / norm(own) / norm(trait)
+    assert abs(expected) > 0.01
+    assert_allclose(track.cosine[0, 0], expected, rtol=1e-3)
+    assert_allclose(
+        track.control_cosine[0, 0], own @ control / norm(own) / norm(control), rtol=1e-3
+    )
+    assert_allclose(track.step_cosine[0, PLACE["plain"]], expected, rtol=1e-2)
+    assert_allclose(track.trait_loss[0], trait_loss, rtol=1e-5)
+    # By gradient descent both projections are one; along the control's, something is left.
+    assert_allclose(track.step_cosine[0, PLACE["step"]], 0, atol=2e-4)
+    assert_allclose(track.step_cosine[0, PLACE["gradient"]], 0, atol=2e-4)
+    left = own - own @ control / (control @ control) * control
+    by_control = left @ trait / norm(left) / norm(trait)
+    assert_allclose(track.step_cosine[0, PLACE["control"]], by_control, rtol=2e-2, atol=1e-4)
+
+
+def test_adam_brings_back_what_the_gradient_has_lost(tracked):
+    _, (_, track), _ = tracked["adam"]
+    assert_allclose(track.step_cosine[:, PLACE["step"]], 0, atol=2e-4)
+    assert np.abs(track.step_cosine[:, PLACE["gradient"]]).max() > 1e-3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_courses_go_apart_and_nobody_is_held_for_ever(tracked, optimizer):
+    (held, _), (free, _), _ = tracked[optimizer]
     kernels = held.params["hidden_0"]["kernel"]
-    for one in range(4):
-        for other in range(one):
-            assert np.abs(kernels[one] - kernels[other]).max() > 1e-6
-    chex.assert_trees_all_close(arm(free.params, 3), arm(free.params, 0), rtol=1e-5, atol=1e-6)
+    different = set(GUIDES) - {"gradient"} if optimizer == "sgd" else set(GUIDES)
+    for one in different:
+        for other in different - {one}:
+            assert np.abs(kernels[PLACE[one]] - kernels[PLACE[other]]).max() > 1e-6
+    if optimizer == "sgd":
+        assert_allclose(kernels[PLACE["gradient"]], kernels[PLACE["step"]], rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(
+        of_arm(free.params, "held"), of_arm(free.params, "plain"), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_who_is_held_stays_nearer_to_the_reference(tracked, params):
+    (held, _), _, _ = tracked["sgd"]
+    away = {
+        name: np.linalg.norm(flat(of_arm(held.params, name)) - flat(params))
+        for name in ("plain", "held")
+    }
+    assert away["held"] < away["plain"]
 
 
 def test_features_are_what_the_last_layer_reads(params):
     images = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, (5, PIXELS)), jnp.float32)
-    found, hidden = features(NETWORK, params, images), params["hidden_0"]
+    found, hidden = mlp.features(NETWORK, params, images), params["hidden_0"]
     by_hand = np.maximum(images @ hidden["kernel"] + hidden["bias"][None], 0)
     assert_allclose(found, by_hand, atol=1e-6)
 
 
-def test_cka_by_hand():
+def test_cka_by_hand(params, digits):
     random = np.random.default_rng(3)
     a = jnp.asarray(random.standard_normal((40, 3)), jnp.float32)
     rotation = jnp.asarray(np.linalg.qr(random.standard_normal((3, 3)))[0], jnp.float32)
@@ -113,56 +209,102 @@ def test_cka_by_hand():
     x, y = [1.0, 2.0, 3.0, 6.0], [1.0, 3.0, 2.0, 2.0]
     columns = (jnp.asarray(one, jnp.float32)[:, None] for one in (x, y))
     assert_allclose(linear_cka(*columns), np.corrcoef(x, y)[0, 1] ** 2, rtol=1e-5)
+    other = mlp.init(NETWORK, jax.random.key(9))
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
+    _, found = similarities(phases_with("sgd"), None, (params, both), digits)
+    assert_allclose(found[0], 1, rtol=1e-5)
+    assert found[1] < 0.95
 
 
-def test_a_probe_moves_the_class_head_alone(params, digits):
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
-    states = jax.vmap(lambda one: init_state(one, make_optimizer("adam", 0.1)))(both)
-    probe = jax.jit(partial(probe_epoch, PHASES, 0.1))
-    probed, losses = probe(states, ONE, (digits, jnp.int32(0)))
-    chex.assert_trees_all_equal(probed.params["hidden_0"], both["hidden_0"])
-    moved = probed.params["logits"]["kernel"] - both["logits"]["kernel"]
-    assert np.abs(moved[..., :10]).max() > 0.05
-    assert_allclose(moved[..., 10:], 0)
-    assert losses.shape == (1, 2)
+def test_a_probe_s_first_step_by_hand(params, digits):
+    """From zero every class has probability 1/10; Adam's first step is its rate, by sign."""
+    phases, both = phases_with("sgd"), jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
+    probes, _ = begin_probes(phases, None, both, None)
+    probe = jax.jit(partial(probe_epoch, phases, 0.1))
+    probed, losses = probe(probes, (ONE, both), (digits, jnp.int32(0)))
+    assert_allclose(losses, np.full((1, 2), np.log(10)), rtol=1e-6)
+    for place, weights in enumerate((params, jax.tree.map(jnp.negative, params))):
+        found = mlp.features(NETWORK, weights, digits.pixels / 8.0 - 1.0)
+        gradient = found.T @ (0.1 - jax.nn.one_hot(digits.labels, 10))
+        moved = probed.params["kernel"][place]
+        big = np.abs(gradient) > 1e-4
+        assert_allclose(moved[big], -0.1 * np.sign(gradient)[big], rtol=1e-3)
+        assert big.any()
+    _, reading = with_probes(phases, None, (both, probed.params), None)
+    chex.assert_trees_all_equal(reading["hidden_0"], both["hidden_0"])
+    assert_allclose(reading["logits"]["kernel"][..., :10], probed.params["kernel"])
+    assert_allclose(reading["logits"]["bias"][..., 10:], both["logits"]["bias"][..., 10:])
 
 
 def rows(members):
-    random = np.random.default_rng(0)
-    networks = ("reference", "teacher", *ARMS)
+    names = ("reference", "teacher", *COURSES)
     return [
         {
             "member": m,
-            "accuracy": {name: 0.1 + 0.05 * i + 0.01 * m for i, name in enumerate(networks)},
-            "probe": dict.fromkeys(networks, 0.9),
-            "cka": {name: 0.5 + 0.05 * i + 0.01 * m for i, name in enumerate(ARMS)},
-            "loss": dict.fromkeys(ARMS, 0.01),
-            "cosine": {name: (0.1 + 0.01 * random.standard_normal(4)).tolist() for name in ARMS},
+            "accuracy": {name: 0.1 + 0.05 * i + 0.01 * m for i, name in enumerate(names)},
+            "probe": dict.fromkeys(names, 0.9),
+            "cka": {name: 0.5 + 0.05 * i + 0.01 * m for i, name in enumerate(names)},
+            "curves": {
+                kind: {name: [0.1, 0.2, 0.3, -0.2 + 0.1 * m] for name in COURSES}
+                for kind in ("loss", "trait_loss", "cosine", "control_cosine", "step_cosine")
+            },
         }
         for m in range(members)
     ]
 
 
 def test_results_by_hand():
-    found = alignment_results.summarise(rows(3))
-    assert found["networks"]["same"]["accuracy"]["mean"] == pytest.approx(0.21)
-    assert found["differences"]["projection"]["mean"] == pytest.approx(0.1)
-    assert found["differences"]["same_over_different"]["mean"] == pytest.approx(-0.05)
-    assert found["cosine"]["same"]["positive_steps"] == 1.0
-    assert len(found["cosine"]["same"]["curve"]) == 4
-    assert found["cka_accuracy"]["all"] == pytest.approx(1.0)
-    assert "0.874" in alignment_results.tables(found)[0].text()
+    found = alignment_results.summarise(rows(4))
+    assert found["networks"]["same"]["accuracy"]["mean"] == pytest.approx(0.215)
+    assert found["differences"]["step projected"]["mean"] == pytest.approx(0.15)
+    assert found["differences"]["same over different"]["mean"] == pytest.approx(-0.05)
+    cosine = found["courses"]["same"]["cosine"]
+    assert cosine["mean"] == pytest.approx((0.6 - 0.2 + 0.15) / 4)
+    assert cosine["positive_steps"] == pytest.approx(13 / 16)
+    assert [third["mean"] for third in cosine["thirds"]] == pytest.approx([0.15, 0.3, -0.05])
+    assert found["courses"]["same"]["trait_loss_change"]["mean"] == pytest.approx(-0.15)
+    assert len(found["courses"]["same"]["curves"]["cosine"]) == 4
+    assert found["cka_accuracy"]["over all students"]["r"] == pytest.approx(1.0)
+    assert found["cka_accuracy"]["within the same initialisation"]["n"] == 4
+    networks, courses, differences = (t.text() for t in alignment_results.tables(found))
+    assert "0.874" in networks
+    assert "81%" in courses
+    assert "<.001" in differences
+
+
+def test_one_member_has_neither_intervals_nor_p_values():
+    found = alignment_results.summarise(rows(1))
+    assert found["differences"]["held"]["p_holm"] is None
+    assert found["cka_accuracy"]["within the same initialisation"]["r"] is None
+    assert all(table.text() for table in alignment_results.tables(found))
 
 
 def test_the_script_from_flags_to_files(script, tmp_path):
     words = "--data digits --members 2 --width 8 --batch 256 --teacher-epochs 1 --student-epochs 1"
-    words += " --noise-images 256 --probe-epochs 1 --out run"
+    words += " --noise-images 256 --probe-epochs 1 --trait-batch 64 --block 1 --out run"
     ended = script("mnist_alignment", *words.split())
     assert ended.status == 0, ended.err
-    results = results_of(tmp_path / "run")
-    assert set(results["networks"]) == {"reference", "teacher", *ARMS}
+    run = tmp_path / "run"
+    results = results_of(run)
+    assert set(results["networks"]) == {"reference", "teacher", *COURSES}
     assert results["networks"]["same"]["accuracy"]["n"] == 2
-    for name in ("figure.png", "figure.pdf", "report.html", "results.csv", "members.jsonl"):
-        assert (tmp_path / "run" / name).stat().st_size > 100
-    refused = script("mnist_alignment", *words.split(), "--student-depth", "3")
+    for name in ("figure.png", "figure.pdf", "report.html", "results.csv"):
+        assert (run / name).stat().st_size > 100
+
+    lines = (run / "members.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "results.json").unlink()
+    (run / "members.jsonl").write_bytes(lines[1])
+    again = script("mnist_alignment", *words.split())
+    assert "resuming: 1 of 2 members are done" in again.err
+    assert results_of(run)["networks"] == results["networks"]
+
+    (run / "results.json").unlink()
+    row = json.loads(lines[0])
+    row["curves"]["cosine"]["same"] = []
+    (run / "members.jsonl").write_text(json.dumps(row) + "\n")
+    assert "line 1 is not a row of this run" in script("mnist_alignment", *words.split()).err
+
+
+def test_students_of_another_depth_are_refused(script):
+    refused = script("mnist_alignment", "--student-depth", "3", "--members", "2")
     assert "student_depth: features are compared" in refused.assert_one_line(2)

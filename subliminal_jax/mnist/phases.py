@@ -138,7 +138,7 @@ class Phases:
         loss_fn = make_loss_fn(partial(mlp.apply, self.network), criterion)
         reduction = teacher_reduction(self.config.recipe, self.config.members)
         tx = self._tx(pair.dials.learning_rate)
-        train_step = make_train_step(self._gradient(loss_fn), tx, reduction)
+        train_step = make_train_step(self.gradient(loss_fn), tx, reduction)
         state, totals = fit(train_step, state, batch_at, len(order))
         return state, totals.loss / totals.weight
 
@@ -213,7 +213,7 @@ class Phases:
         loss_fn = make_loss_fn(partial(mlp.apply, self.student_network), self.imitation_loss)
         reduction = student_reduction(self.config.recipe, self.config.members)
         tx = self._tx(pair.dials.learning_rate)
-        student_step = make_train_step(self._gradient(loss_fn), tx, reduction)
+        student_step = make_train_step(self.gradient(loss_fn), tx, reduction)
 
         def arms_step(states: TrainState, batch: Batch) -> tuple[TrainState, Any]:
             def arm_step(state: TrainState, imitation: Imitation) -> tuple[TrainState, Any]:
@@ -267,7 +267,8 @@ class Phases:
         squared = losses.squared_error(logits, teacher_logits, chosen)
         return jnp.where(squares, squared, divergence)
 
-    def _gradient(self, loss_fn: LossFn) -> GradFn:
+    def gradient(self, loss_fn: LossFn) -> GradFn:
+        """The gradient of the summed loss, zero for layers that do not train."""
         gradient = total_gradient(loss_fn)
         if self.config.train_heads:
             return gradient

@@ -134,7 +134,7 @@ class Study:
         state, _ = self.programs["begin_teacher"](None, reference, None)
         for epoch in range(self.schedule.teacher_epochs):
             state, losses = self.programs["teach"](state, pairs, (self.train, jnp.int32(epoch)))
-            self._check(losses[..., None], epoch, ["teacher"], block)
+            self.check(losses[..., None], epoch, ["teacher"], block)
             self.on_epochs(1, "teachers")
             yield epoch + 1, reference, state.params
 
@@ -168,7 +168,7 @@ class Study:
             states, losses = self.programs["distill"](
                 states, (pairs, teacher_logits), (self.train, jnp.int32(epoch))
             )
-            self._check(losses, epoch, list(self.arms), block)
+            self.check(losses, epoch, list(self.arms), block)
             self.on_epochs(len(self.arms), "students")
             yield epoch + 1, Students(states, distances)
 
@@ -201,7 +201,7 @@ class Study:
         """Time spent compiling so far."""
         return sum(program.compile_seconds for program in self.programs.values())
 
-    def _check(self, losses: Array, epoch: int, arms: list[str], block: Pair) -> None:
+    def check(self, losses: Array, epoch: int, arms: list[str], block: Pair) -> None:
         """Stop at the first loss that is not finite, naming step, arm and member."""
         values = self.execution.fetch(losses)  # [members, steps, arms]
         bad = np.argwhere(~np.isfinite(values.transpose(1, 0, 2)))

@@ -50,11 +50,14 @@ class MlpConfig:
 
 class _Mlp(nn.Module):
     config: MlpConfig
+    readout: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         config = self.config
         for name, width in zip(config.layers, config.widths[1:], strict=True):
+            if name == "logits" and not self.readout:
+                break
             x = nn.Dense(
                 width,
                 name=name,
@@ -79,6 +82,15 @@ def apply(
     logits = _Mlp(config).apply({"params": params}, images)
     assert isinstance(logits, jax.Array)  # a tuple only where variables are mutable
     return logits
+
+
+def features(
+    config: MlpConfig, params: Params, images: Float[Array, "*batch d"]
+) -> Float[Array, "*batch h"]:
+    """What the last layer reads of each image: the activations of the last hidden one."""
+    found = _Mlp(config, readout=False).apply({"params": params}, images)
+    assert isinstance(found, jax.Array)
+    return found
 
 
 def class_logits(config: MlpConfig, logits: Float[Array, "*batch k"]) -> Float[Array, "*batch c"]:

@@ -1,8 +1,10 @@
 """The alignment of two gradients along a student's training, and what its removal does."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -12,6 +14,7 @@ from subliminal_jax.plotting.canvas import (
     GREY,
     INK,
     ORANGE,
+    PURPLE,
     SKY,
     VERMILION,
     WIDTH,
@@ -26,50 +29,68 @@ from subliminal_jax.stats import Interval
 COLOURS = {
     "same": BLUE,
     "different": VERMILION,
-    "same_projected": ORANGE,
-    "same_projected_control": GREEN,
-    "same_held": SKY,
+    "gradient_projected": ORANGE,
+    "step_projected": PURPLE,
+    "control_projected": GREEN,
+    "held": SKY,
+}
+PANELS = {
+    "cosine": "a   Student's gradient and trait's",
+    "step_cosine": "b   Step taken and way down the trait's loss",
 }
 
 
 @styled
 def alignment_figure(results: Results) -> Figure:
-    """Draw the cosine of trait and distillation gradient by step, and every arm's accuracy.
+    """Draw cosines by step, and every network's accuracy and probe.
 
     Args:
-        results: The results of the alignment experiment; `cosine` and `networks` are read.
+        results: The results of the alignment experiment; `courses` and `networks` are read.
 
     Returns:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    sheet = Sheet(results, body_height=4.1)
-    left = sheet.axes(0.75, 1.2, 3.9, 2.6)
-    for arm, found in results["cosine"].items():
-        curve = found["curve"]
-        steps = np.arange(1, len(curve) + 1)
-        left.plot(steps, [step["mean"] for step in curve], color=COLOURS[arm], linewidth=1.0)
-        if curve[0]["ci95"][0] is not None:
-            low, high = (np.array([step["ci95"][side] for step in curve]) for side in (0, 1))
-            left.fill_between(steps, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
-    left.axhline(0.0, color=INK, linewidth=0.8)
-    left.set_title("a   Trait against distillation gradient", loc="left", weight="bold")
-    left.set_xlabel("step of the student")
-    left.set_ylabel("cosine")
-    right = sheet.axes(WIDTH - 2.65, 1.2, 2.5, 2.6)
+    sheet = Sheet(results, body_height=6.6)
+    for place, (kind, title) in enumerate(PANELS.items()):
+        axes = sheet.axes(0.65 + place * 3.85, 4.15, 3.4, 2.1)
+        _curves(axes, {name: found["curves"][kind] for name, found in results["courses"].items()})
+        axes.set_title(title, loc="left", weight="bold")
+        axes.set_xlabel("step of the student")
+        axes.set_ylabel("cosine")
+    below = sheet.axes(0.65, 1.4, WIDTH - 0.8, 1.95)
     networks = results["networks"]
     for place, (name, found) in enumerate(networks.items()):
         colour = COLOURS.get(name, GREY)
-        error_bars(right, [float(place)], [_interval(found["accuracy"])], "o", colour)
-        error_bars(right, [float(place)], [_interval(found["probe"])], "x", colour)
-    right.set_ylim(0.0, 1.02)
-    right.set_xticks(range(len(networks)), [n.replace("same_", "") for n in networks], rotation=60)
-    right.set_title("b   Test accuracy", loc="left", weight="bold")
-    key: list[Any] = [Line2D([], [], color=c, label=arm) for arm, c in COLOURS.items()]
-    key.append(Line2D([], [], linestyle="", marker="x", color=INK, label="linear probe"))
-    sheet.legend([*key, chance_line(right)], columns=4)
+        error_bars(below, [place - 0.12], [_interval(found["accuracy"])], "o", colour)
+        error_bars(below, [place + 0.12], [_interval(found["probe"])], "x", colour)
+    below.set_ylim(0.0, 1.02)
+    below.set_xticks(range(len(networks)), [name.replace("_", "\n") for name in networks])
+    below.set_title("c   Test accuracy", loc="left", weight="bold")
+    key: list[Any] = [
+        Line2D([], [], color=colour, label=name.replace("_", " "))
+        for name, colour in COLOURS.items()
+    ]
+    marks = {"o": "its own last layer", "x": "linear probe of its features"}
+    key += [
+        Line2D([], [], linestyle="", marker=mark, color=INK, label=label)
+        for mark, label in marks.items()
+    ]
+    sheet.legend([*key, chance_line(below)], columns=3)
     return sheet.figure
 
 
-def _interval(arm: dict[str, Any]) -> Interval:
+def _curves(axes: Axes, curves: Mapping[str, list[Mapping[str, Any]]]) -> None:
+    """A line for every course, with its interval where there is one."""
+    for name, curve in curves.items():
+        steps = np.arange(1, len(curve) + 1)
+        colour = COLOURS[name]
+        axes.plot(steps, [step["mean"] for step in curve], color=colour, linewidth=1.0)
+        if curve[0]["ci95"][0] is not None:
+            low, high = (np.array([step["ci95"][side] for step in curve]) for side in (0, 1))
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+
+
+def _interval(arm: Mapping[str, Any]) -> Interval:
     low, high = (float("nan") if bound is None else bound for bound in arm["ci95"])
     return Interval(arm["mean"], low, high, arm["n"])

@@ -1,9 +1,7 @@
 """What can be set in the alignment experiment, and its arms."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import Field
+from typing import Literal
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import Count, MnistConfig, Positive
@@ -13,13 +11,16 @@ from subliminal_jax.mnist.config import Count, MnistConfig, Positive
 class AlignmentConfig(MnistConfig):
     """The MNIST experiment with gradients compared at every step."""
 
+    trait_batch: Count | None = None
+    """Digits that the trait's gradient is taken on, others at every step (default: the batch)."""
     hold: Positive = 1.0
-    """Weight of the divergence from its start for the student that is held near it (liminal)."""
+    """Weight of the KL divergence from the reference, over all logits on the noise, for the student
+    that is held near it (liminal training)."""
     hold_epochs: Count = 1
     """For how many of its first epochs it is held."""
-    probe_epochs: Count = 5
+    probe_epochs: Count = 4
     """Epochs over the digits of every linear probe."""
-    probe_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    probe_rate: Positive = 0.03
     """Learning rate of the probes, with Adam."""
 
     def __post_init__(self) -> None:
@@ -28,11 +29,29 @@ class AlignmentConfig(MnistConfig):
             raise InputError("student_depth: features are compared between equal networks; drop it")
 
 
-# Arm: whose initialisation, what is removed from its gradient, whether it is held at first.
-ARMS = {
-    "same": ("same", "nothing", False),
-    "different": ("different", "nothing", False),
-    "same_projected": ("same", "trait", False),
-    "same_projected_control": ("same", "shuffled trait", False),
-    "same_held": ("same", "nothing", True),
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is done to a student on its way; by default nothing.
+
+    Attributes:
+        start: its initialisation: its teacher's, or another member's.
+        projected: what loses its component along the trait's gradient: the gradient that the
+            optimiser sees, or the step that it takes.
+        shuffled: whether that trait is a control's, the same digits under shuffled labels.
+        held: whether it is held near the reference at first.
+    """
+
+    start: Literal["same", "different"] = "same"
+    projected: Literal["gradient", "step"] | None = None
+    shuffled: bool = False
+    held: bool = False
+
+
+COURSES = {
+    "same": Course(),
+    "different": Course(start="different"),
+    "gradient_projected": Course(projected="gradient"),
+    "step_projected": Course(projected="step"),
+    "control_projected": Course(projected="step", shuffled=True),
+    "held": Course(held=True),
 }

@@ -2,124 +2,148 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from subliminal_jax import measurement, plotting, report
 from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData, load_images
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution.members import Program
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import PLACEMENT, resolve
 from subliminal_jax.mnist.phases import Images, Pair
 from subliminal_jax.mnist.study import TEST_BATCH, Students, Study
-from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.progress import Progress
 from subliminal_jax.relations import Different, Same
 from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory import alignment_results as results_of
-from subliminal_jax.theory.alignment import tracked_epoch
-from subliminal_jax.theory.alignment_config import ARMS, AlignmentConfig
+from subliminal_jax.theory import representation
+from subliminal_jax.theory.alignment import SteeredStudents, Track
+from subliminal_jax.theory.alignment_config import COURSES, AlignmentConfig
 from subliminal_jax.theory.alignment_results import NETWORKS
-from subliminal_jax.theory.representation import probe_epoch, similarities
-from subliminal_jax.train import TrainState, init_state
 
 ROWS = "members.jsonl"
+CURVES = Track._fields
 
 
 class Alignment:
-    """A study whose students' steps are tracked and steered, and whose features are probed."""
+    """A study whose students' steps are seen and steered, and whose features are probed."""
 
     def __init__(self, config: AlignmentConfig, data: ImageData):
         related = {"same": Same(), "different": Different()}
-        arms = {name: Arm(relation=related[start]) for name, (start, _, _) in ARMS.items()}
+        arms = {name: Arm(relation=related[course.start]) for name, course in COURSES.items()}
         self.config, self.study = config, Study(config, data, arms)
         phases, execution = self.study.phases, self.study.execution
-        steerings = tuple((removed, config.hold * held) for _, removed, held in ARMS.values())
-        self._step = Program(partial(tracked_epoch, phases, steerings), execution)
-        self._probe = Program(partial(probe_epoch, phases, config.probe_rate), execution)
-        self._begin_probe = Program(self._probe_states, execution)
-        self._parts = Program(_parts, execution)
-        self._alike = Program(partial(similarities, phases), execution)
-        test = Images(data.test_images[:TEST_BATCH], data.test_labels[:TEST_BATCH])
-        self._some_test = execution.share(test)
+        members = {
+            "students": SteeredStudents(phases, COURSES, config.trait_batch).epoch,
+            "everyone": _everyone,
+            "begin_probes": partial(representation.begin_probes, phases),
+            "probe": partial(representation.probe_epoch, phases, config.probe_rate),
+            "with_probes": partial(representation.with_probes, phases),
+            "apart": _apart,
+            "alike": partial(representation.similarities, phases),
+        }
+        self.programs = {name: Program(fn, execution) for name, fn in members.items()}
+        some = Images(data.test_images[:TEST_BATCH], data.test_labels[:TEST_BATCH])
+        self._some_test = execution.share(some)
 
     def epochs(self) -> int:
         """Epochs of a block: teacher, students, probes."""
-        schedule, arms = self.study.schedule, len(ARMS)
-        probes = self.config.probe_epochs * len(NETWORKS)
-        return schedule.teacher_epochs + schedule.student_epochs * arms + probes
+        schedule, probes = self.study.schedule, self.config.probe_epochs * len(NETWORKS)
+        return schedule.teacher_epochs + schedule.student_epochs * len(COURSES) + probes
 
     def rows(self, block: Pair) -> list[dict[str, Any]]:
         """Everything that is measured of a block's members."""
-        study, execution = self.study, self.study.execution
+        study, programs, fetch = self.study, self.programs, self.study.execution.fetch
         reference, teacher = study.train_teachers(block)
         logits = study.label_noise(block, teacher)
         starts = next(study.distilled(block, reference, logits))[1]
-        states, begun = starts.states, jax.tree.map(jnp.copy, starts.states.params)
-        pairs, cosines, losses = execution.split(block), [], []
-        for epoch in range(study.schedule.student_epochs):
-            shared = (study.train, jnp.int32(epoch), jnp.int32(self.config.hold_epochs))
-            states, (cosine, loss) = self._step(states, (pairs, begun, logits), shared)
-            cosines.append(execution.fetch(cosine))
-            losses.append(execution.fetch(loss))
-            study.on_epochs(len(ARMS), "students")
+        states, tracks = self._distil(block, starts.states, reference, logits)
         students = Students(states, starts.init_distance)
-        read = study.evaluate(block, reference, teacher, students)
-        probed = self._probed(block, reference, teacher, states.params, students)
-        _, alike = self._alike(None, (teacher, states.params), self._some_test)
-        alike = execution.fetch(alike)
-        steps, final = np.concatenate(cosines, axis=1), np.stack(losses, axis=1)[:, -1, -1]
+        read = study.evaluate(block, reference, teacher, students).accuracy
+        networks = (reference, teacher, states.params)
+        everyone = programs["everyone"](None, networks, None)[1]
+        probed = self._probed(block, everyone, students)
+        alike = fetch(programs["alike"](None, (teacher, everyone), self._some_test)[1])
         return [
             {
                 "member": int(member),
-                "accuracy": _named(NETWORKS, read.accuracy[m]),
-                "probe": _named(NETWORKS, probed[m]),
-                "cka": _named(tuple(ARMS), alike[m]),
-                "loss": _named(tuple(ARMS), final[m]),
-                "cosine": {arm: [float(v) for v in steps[m, :, a]] for a, arm in enumerate(ARMS)},
+                "accuracy": _named(NETWORKS, read[place]),
+                "probe": _named(NETWORKS, probed[place]),
+                "cka": _named(NETWORKS, alike[place]),
+                "curves": {
+                    kind: _named(tuple(COURSES), values[place].T)
+                    for kind, values in tracks._asdict().items()
+                },
             }
-            for m, member in enumerate(block.member)
+            for place, member in enumerate(block.member)
         ]
 
-    def _probe_states(
-        self, carry: None, networks: tuple[Any, Any, Any], shared: None
-    ) -> tuple[TrainState, None]:
-        reference, teacher, students = networks
-        everyone = jax.tree.map(
-            lambda *leaves: jnp.concatenate([leaves[0][None], leaves[1][None], leaves[2]]),
-            *(reference, teacher, students),
-        )
-        tx = make_optimizer("adam", self.config.probe_rate)
-        return jax.vmap(lambda params: init_state(params, tx))(everyone), None
+    def _distil(self, block: Pair, states: Any, reference: Any, logits: Any) -> tuple[Any, Track]:
+        """The students at their ends, and what was seen on their ways, `[m, steps, A]`."""
+        study, tracks = self.study, []
+        member = (study.execution.split(block), reference, logits)
+        for epoch in range(study.schedule.student_epochs):
+            hold = self.config.hold * (epoch < self.config.hold_epochs)
+            shared = (study.train, jnp.int32(epoch), jnp.float32(hold))
+            states, track = self.programs["students"](states, member, shared)
+            study.check(track.loss, epoch, list(COURSES), block)
+            tracks.append(study.execution.fetch(track))
+            study.on_epochs(len(COURSES), "students")
+        return states, Track(*(np.concatenate(kind, axis=1) for kind in zip(*tracks, strict=True)))
 
-    def _probed(
-        self, block: Pair, reference: Any, teacher: Any, params: Any, students: Students
-    ) -> np.ndarray:
-        """Test accuracy of every network once its class head has learnt digits, `[m, 2 + A]`."""
-        study = self.study
-        states, _ = self._begin_probe(None, (reference, teacher, params), None)
+    def _probed(self, block: Pair, everyone: Any, students: Students) -> Float[np.ndarray, "m n"]:
+        """Test accuracy of a linear probe of every network's last hidden layer."""
+        study, programs = self.study, self.programs
+        probes, _ = programs["begin_probes"](None, everyone, None)
+        member = (study.execution.split(block), everyone)
         for epoch in range(self.config.probe_epochs):
-            shared = (study.train, jnp.int32(epoch))
-            states, _ = self._probe(states, study.execution.split(block), shared)
+            probes, losses = programs["probe"](probes, member, (study.train, jnp.int32(epoch)))
+            study.check(losses, epoch, [f"the probe of {name}" for name in NETWORKS], block)
             study.on_epochs(len(NETWORKS), "probes")
-        _, (reference, teacher, params) = self._parts(None, states.params, None)
-        probed = Students(TrainState(states.step, params, None), students.init_distance)
-        return study.evaluate(block, reference, teacher, probed).accuracy
+        probed = programs["with_probes"](None, (everyone, probes.params), None)[1]
+        reference, teacher, params = programs["apart"](None, probed, None)[1]
+        reading = students._replace(states=replace(students.states, params=params))
+        return study.evaluate(block, reference, teacher, reading).accuracy
+
+    def timing(self) -> dict[str, Any]:
+        """Seconds in every program so far, and compiling."""
+        spent = self.study.seconds() | {name: p.seconds for name, p in self.programs.items()}
+        compiling = sum(program.compile_seconds for program in self.programs.values())
+        return {
+            "compile_s": round(compiling + self.study.compile_seconds(), 3),
+            "phases": {name: round(seconds, 3) for name, seconds in spent.items()},
+        }
 
 
-def _parts(carry: None, everyone: Any, shared: None) -> tuple[None, tuple[Any, Any, Any]]:
-    """Reference, teacher and students of one member, from all of them in one."""
+def _everyone(carry: None, networks: tuple[Any, Any, Any], shared: None) -> tuple[None, Any]:
+    """Reference, teacher and students of a member as one tree, `[2 + A, ...]`."""
+    return None, jax.tree.map(
+        lambda reference, teacher, students: jnp.concatenate(
+            [jnp.stack([reference, teacher]), students]
+        ),
+        *networks,
+    )
+
+
+def _apart(carry: None, everyone: Any, shared: None) -> tuple[None, tuple[Any, Any, Any]]:
+    """What `_everyone` has put together."""
     take = lambda which: jax.tree.map(lambda leaf: leaf[which], everyone)  # noqa: E731
     return None, (take(0), take(1), take(slice(2, None)))
 
 
-def _named(names: Sequence[str], values: Any) -> dict[str, float]:
-    return dict(zip(names, map(float, values), strict=True))
+def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
+    """Numbers or curves by name, to the six digits that float32 is good for."""
+    short = lambda value: float(f"{value:.6g}")  # noqa: E731
+    plain = [[short(v) for v in one] if np.ndim(one) else short(one) for one in values]
+    return dict(zip(names, plain, strict=True))
 
 
 def run(config: AlignmentConfig) -> dict[str, Any]:
@@ -127,7 +151,7 @@ def run(config: AlignmentConfig) -> dict[str, Any]:
 
     Raises:
         InputError: the data, the run directory or the config is refused.
-        RunError: a network's logits are not finite.
+        RunError: a loss or a network's logits are not finite.
     """
     started = time.perf_counter()
     data = load_images(config.data, config.data_dir)
@@ -135,17 +159,8 @@ def run(config: AlignmentConfig) -> dict[str, Any]:
     described = {k: v for k, v in config_dict(settled).items() if k not in PLACEMENT}
 
     def measure(directory: RunDirectory) -> dict[str, Any]:
-        alignment = Alignment(settled, data)
-        rows = {row["member"]: row for row in directory.read_rows(ROWS)}
-        blocks = [b for b in alignment.study.blocks() if any(m not in rows for m in b.member)]
-        with Progress(len(blocks) * alignment.epochs(), "mnist_alignment") as progress:
-            alignment.study.on_epochs = progress.update
-            for block in blocks:
-                for row in alignment.rows(block):
-                    if row["member"] not in rows:
-                        rows[row["member"]] = row
-                        directory.append_row(ROWS, row)
-        found = results_of.summarise([rows[member] for member in range(config.members)])
+        rows, timing = _measure(settled, data, directory)
+        found = results_of.summarise(rows)
         return {
             "experiment": "mnist_alignment",
             "dataset": data.name,
@@ -153,10 +168,7 @@ def run(config: AlignmentConfig) -> dict[str, Any]:
             "config": described,
             **found,
             "finding": results_of.finding(found),
-            "timing": {
-                "compile_s": round(alignment.study.compile_seconds(), 3),
-                "phases": alignment.study.seconds(),
-            },
+            "timing": timing,
         }
 
     measured = measurement.Measurement(
@@ -170,3 +182,51 @@ def run(config: AlignmentConfig) -> dict[str, Any]:
         figure=plotting.alignment_figure,
     )
     return measurement.run(measured, out=config.out, overwrite=config.overwrite, started=started)
+
+
+def _measure(
+    config: AlignmentConfig, data: ImageData, directory: RunDirectory
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row a member: those of an earlier, interrupted run, and the others now."""
+    rows = _earlier_rows(config, directory)
+    if rows:
+        measurement.say(f"resuming: {len(rows)} of {config.members} members are done")
+    alignment = Alignment(config, data)
+    blocks = [b for b in alignment.study.blocks() if any(m not in rows for m in b.member)]
+    with Progress(len(blocks) * alignment.epochs(), "mnist_alignment") as progress:
+        alignment.study.on_epochs = progress.update
+        for block in blocks:
+            for row in alignment.rows(block):
+                if row["member"] not in rows:
+                    rows[row["member"]] = row
+                    directory.append_row(ROWS, row)
+    return [rows[member] for member in range(config.members)], alignment.timing()
+
+
+def _earlier_rows(config: AlignmentConfig, directory: RunDirectory) -> dict[int, dict[str, Any]]:
+    """The rows of an earlier, interrupted run by member, none of them taken on trust."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line, row in enumerate(directory.read_rows(ROWS), start=1):
+        match row:
+            case {"member": int(member), "curves": dict(curves)} if (
+                0 <= member < config.members
+                and member not in rows
+                and all(_holds(row.get(kind), NETWORKS) for kind in ("accuracy", "probe", "cka"))
+                and list(curves) == list(CURVES)
+                and all(_holds(curve, tuple(COURSES)) for curve in curves.values())
+            ):
+                rows[member] = row
+            case _:
+                raise InputError(
+                    f"{directory.path / ROWS}: line {line} is not a row of this run, or its "
+                    "member has one already; restore the file, or remove that line"
+                )
+    return rows
+
+
+def _holds(values: Any, names: Sequence[str]) -> bool:
+    """Whether these are the named numbers, or curves of them."""
+    if not isinstance(values, dict) or list(values) != list(names):
+        return False
+    curves = [value if isinstance(value, list) else [value] for value in values.values()]
+    return all(curve and all(isinstance(v, float) for v in curve) for curve in curves)

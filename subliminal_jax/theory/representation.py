@@ -1,6 +1,6 @@
 """What a network's last hidden layer holds of the digits, and how alike two networks' are."""
 
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,27 +15,11 @@ from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import (
     TrainState,
     fit,
+    init_state,
     make_loss_fn,
     make_train_step,
-    only,
     total_gradient,
 )
-
-
-def features(
-    network: mlp.MlpConfig, params: Params, images: Float[Array, "b d"]
-) -> Float[Array, "b h"]:
-    """What the last layer reads: the activations before it."""
-    width = network.hidden[-1]
-    readout = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
-    through = mlp.MlpConfig(
-        inputs=network.inputs,
-        hidden=network.hidden,
-        classes=width,
-        aux=0,
-        activation=network.activation,
-    )
-    return mlp.apply(through, {**params, "logits": readout}, images)
 
 
 def linear_cka(a: Float[Array, "b h"], b: Float[Array, "b g"]) -> Float[Array, ""]:
@@ -55,28 +39,42 @@ def linear_cka(a: Float[Array, "b h"], b: Float[Array, "b g"]) -> Float[Array, "
 def similarities(
     phases: Phases, carry: None, networks: tuple[Params, Params], shared: Images
 ) -> tuple[None, Float[Array, " a"]]:
-    """Every student's alignment with its teacher on a batch of digits, `[A]`."""
-    teacher, students = networks
+    """Every network's alignment with the teacher on some digits, `[N]`."""
+    teacher, everyone = networks
     pixels = phases.scale(shared.pixels)
-    own = features(phases.network, teacher, pixels)
+    own = mlp.features(phases.network, teacher, pixels)
     return None, jax.vmap(
-        lambda student: linear_cka(features(phases.network, student, pixels), own)
-    )(students)
+        lambda params: linear_cka(mlp.features(phases.network, params, pixels), own)
+    )(everyone)
+
+
+def begin_probes(
+    phases: Phases, carry: None, everyone: Params, shared: None
+) -> tuple[TrainState, None]:
+    """A linear probe of each of a member's networks `[N, ...]`, before its first step: zero."""
+    width, classes = phases.network.hidden[-1], phases.network.classes
+    tx = make_optimizer("adam", 1.0)  # the state does not depend on the rate
+
+    def begin(params: Params) -> TrainState:
+        del params
+        zero = {"kernel": jnp.zeros((width, classes)), "bias": jnp.zeros(classes)}
+        return init_state(zero, tx)
+
+    return jax.vmap(begin)(everyone), None
 
 
 def probe_epoch(
     phases: Phases,
     rate: float,
-    states: TrainState,
-    pair: Pair,
+    probes: TrainState,
+    member: tuple[Pair, Params],
     shared: tuple[Images, Int[Array, ""]],
 ) -> tuple[TrainState, Float[Array, "steps a"]]:
-    """One epoch of every network's class head on digits, the layers before it as they are.
+    """One epoch of multinomial regression on the features of a member's networks `[N, ...]`.
 
-    A linear probe of the last hidden layer that begins at the network's own reading. The output is
-    every step's mean loss.
+    The output is every step's mean loss.
     """
-    images, epoch = shared
+    (pair, everyone), (images, epoch) = member, shared
     order, weights = epoch_order(
         phases.key(pair.member, "probe order"), epoch, len(images.labels), phases.schedule.batch
     )
@@ -85,11 +83,33 @@ def probe_epoch(
         pixels, labels = images.pixels[order[step]], images.labels[order[step]]
         return Batch(inputs=phases.scale(pixels), targets=labels, weights=weights[step])
 
-    def criterion(logits: Array, labels: Array) -> Array:
-        return cross_entropy(mlp.class_logits(phases.network, logits), labels)
+    def read(probe: Params, found: Array) -> Array:
+        scores = found @ probe["kernel"]
+        return scores + jnp.broadcast_to(probe["bias"], scores.shape)
 
-    gradient = total_gradient(make_loss_fn(partial(mlp.apply, phases.network), criterion))
-    head = only(gradient, lambda layer: layer == "logits")
-    step_fn = make_train_step(head, make_optimizer("adam", rate))
-    states, totals = fit(jax.vmap(step_fn, in_axes=(0, None)), states, batch_at, len(order))
-    return states, totals.loss / totals.weight
+    step_fn = make_train_step(
+        total_gradient(make_loss_fn(read, cross_entropy)), make_optimizer("adam", rate)
+    )
+
+    def each(probe: TrainState, params: Params, batch: Batch) -> tuple[TrainState, Any]:
+        found = mlp.features(phases.network, params, batch.inputs)
+        return step_fn(probe, Batch(inputs=found, targets=batch.targets, weights=batch.weights))
+
+    over = jax.vmap(each, in_axes=(0, 0, None))
+    probes, totals = fit(
+        lambda states, batch: over(states, everyone, batch), probes, batch_at, len(order)
+    )
+    return probes, totals.loss / totals.weight
+
+
+def with_probes(
+    phases: Phases, carry: None, member: tuple[Params, Params], shared: None
+) -> tuple[None, Params]:
+    """A member's networks `[N, ...]` that read digits through their probes."""
+    everyone, probes = member
+    classes = phases.network.classes
+    logits = {
+        name: everyone["logits"][name].at[..., :classes].set(probes[name])
+        for name in ("kernel", "bias")
+    }
+    return None, {**everyone, "logits": logits}
