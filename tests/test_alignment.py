@@ -29,7 +29,7 @@ from subliminal_jax.theory.representation import (
 )
 from subliminal_jax.theory.theorem import dot
 
-PIXELS, BATCH, RATE = 12, 8, 0.5
+PIXELS, BATCH, RATE, HOLD = 12, 8, 0.01, 2000.0
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(6,), bias_scale=1.0)
 ONE = Pair(jnp.int32(1), jnp.int32(0), Dials(*map(jnp.float32, (RATE, 1.0, 1.0))))
 GUIDES = {
@@ -42,12 +42,10 @@ GUIDES = {
 PLACE = {name: place for place, name in enumerate(GUIDES)}
 
 
-def phases_with(optimizer):
-    config = MnistConfig(
-        members=2, batch=BATCH, noise_images=2 * BATCH, optimizer=optimizer, depth=1
-    )
-    arms = {name: Arm(relation=Same()) for name in GUIDES}
-    return Phases(config, schedule(config, "digits"), NETWORK, 16, arms)
+CONFIG = MnistConfig(members=2, batch=BATCH, noise_images=2 * BATCH, depth=1)
+ARMS = {name: Arm(relation=Same()) for name in GUIDES}
+PHASES = Phases(CONFIG, schedule(CONFIG, "digits"), NETWORK, 16, ARMS)
+LOGITS = np.random.default_rng(5).standard_normal((2 * BATCH, 13)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +62,14 @@ def digits():
 
 @pytest.fixture(scope="module")
 def tracked(params, digits):
-    """By optimiser: one epoch, of two steps, of every course; and the plain phase's."""
-    logits = jax.random.normal(jax.random.key(4), (2 * BATCH, 13))
-    found = {}
-    for optimizer in ("sgd", "adam"):
-        phases = phases_with(optimizer)
-        states, _ = phases.begin_students(None, (ONE, params, params), None)
-        run = jax.jit(SteeredStudents(phases, GUIDES, None).epoch)
-        held = run(states, (ONE, params, logits), (digits, jnp.int32(0), jnp.float32(2.0)))
-        free = run(states, (ONE, params, logits), (digits, jnp.int32(0), jnp.float32(0.0)))
-        plain = jax.jit(phases.distill)(states, (ONE, logits), (digits, jnp.int32(0)))
-        found[optimizer] = (held, free, plain)
-    return found
+    """One epoch, of two steps, of every course, with some held and with none; and the plain one."""
+    states, _ = PHASES.begin_students(None, (ONE, params, params), None)
+    run = jax.jit(SteeredStudents(PHASES, GUIDES, None).epoch)
+    member = (ONE, params, jnp.asarray(LOGITS))
+    held = run(states, member, (digits, jnp.int32(0), jnp.float32(HOLD)))
+    free = run(states, member, (digits, jnp.int32(0), jnp.float32(0.0)))
+    plain = jax.jit(PHASES.distill)(states, (ONE, member[2]), (digits, jnp.int32(0)))
+    return held, free, plain
 
 
 def of_arm(tree, name):
@@ -97,101 +91,98 @@ def test_a_component_by_hand():
     chex.assert_trees_all_equal(component(vector, nothing), nothing)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_student_that_is_not_steered_is_the_plain_one(tracked, optimizer):
-    (states, track), _, (plain, plain_loss) = tracked[optimizer]
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+
+
+def along(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_a_student_that_is_not_steered_is_the_plain_one(tracked):
+    (states, track), _, (plain, plain_loss) = tracked
     chex.assert_trees_all_close(
         of_arm(states.params, "plain"), of_arm(plain.params, "plain"), rtol=1e-5, atol=1e-6
     )
     assert_allclose(track.loss[:, 0], plain_loss[:, 0], rtol=1e-5)
     assert track.cosine.shape == (2, len(GUIDES))
-    unheld = track.cosine[0, : PLACE["held"]]
-    assert_allclose(unheld, np.full_like(unheld, track.cosine[0, 0]), rtol=1e-4)
 
 
-def first_gradients(params, digits):
-    """The first step's two gradients and its trait's loss, written out for this network."""
-    phases, key = phases_with("sgd"), partial(phases_with("sgd").key, ONE.member)
-    logits = jax.random.normal(jax.random.key(4), (2 * BATCH, 13))
-    seen = epoch_order(key("noise order"), jnp.int32(0), 2 * BATCH, BATCH)[0][0]
+@pytest.fixture(scope="module")
+def by_hand(params, digits):
+    """The network written out, its divergence from other logits, and the first step's gradients."""
+    key = partial(PHASES.key, ONE.member)
+    seen = epoch_order(key("noise order"), jnp.int32(0), 2 * BATCH, BATCH)[0]
     real = epoch_order(key("trait order"), jnp.int32(0), BATCH, BATCH)[0][0]
-    labels = jax.random.permutation(key("shuffled labels"), digits.labels)
+    shuffled = jax.random.permutation(key("shuffled labels"), digits.labels)
 
     def network(p, x):
         hidden = jax.nn.relu(x @ p["hidden_0"]["kernel"] + p["hidden_0"]["bias"][None])
         return hidden @ p["logits"]["kernel"] + p["logits"]["bias"][None]
 
-    def own(p):
-        log_p = jax.nn.log_softmax(logits[seen][:, 10:])
-        found = network(p, phases.seen(ONE.member, seen, digits))[:, 10:]
-        return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - jax.nn.log_softmax(found)), axis=1))
+    def divergence(p, step, logits, first):
+        found = network(p, PHASES.seen(ONE.member, seen[step], digits))[:, first:]
+        log_p, log_q = jax.nn.log_softmax(logits[:, first:]), jax.nn.log_softmax(found)
+        return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=1))
 
-    def trait(p, labels=digits.labels):
+    def trait(p, labels):
         found = jax.nn.log_softmax(network(p, digits.pixels[real] / 8.0 - 1.0)[:, :10])
         return -jnp.mean(found[jnp.arange(BATCH), labels[real]])
 
-    return (
-        jax.grad(own)(params),
-        jax.grad(trait)(params),
-        trait(params),
-        jax.grad(trait)(params, labels),
+    own = lambda p, step: divergence(p, step, LOGITS[seen[step]], 10)  # noqa: E731
+    gradients = (
+        jax.grad(own)(params, 0),
+        jax.grad(trait)(params, digits.labels),
+        jax.grad(trait)(params, shuffled),
     )
 
+    def near(p, step):
+        return divergence(p, step, network(params, PHASES.seen(ONE.member, seen[step], digits)), 0)
 
-def flat(tree):
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+    return own, near, trait(params, digits.labels), gradients
 
 
-def test_the_first_step_by_hand(tracked, params, digits):
-    """Cosines, the trait's loss and, by gradient descent, the two projected steps."""
-    own, trait, trait_loss, control = first_gradients(params, digits)
-    own, trait, control = flat(own), flat(trait), flat(control)
-    (_, track), _, _ = tracked["sgd"]
-    norm = np.linalg.norm
-    expected = own @ trait / norm(own) / norm(trait)
-    assert abs(expected) > 0.01
-    assert_allclose(track.cosine[0, 0], expected, rtol=1e-3)
-    assert_allclose(
-        track.control_cosine[0, 0], own @ control / norm(own) / norm(control), rtol=1e-3
-    )
-    assert_allclose(track.step_cosine[0, PLACE["plain"]], expected, rtol=1e-2)
+def test_the_first_step_by_hand(tracked, by_hand):
+    """Adam's first step goes equally far in every parameter, so that it is a sign."""
+    (_, track), _, _ = tracked
+    trait_loss, (own, trait, control) = by_hand[2], map(flat, by_hand[3])
+    assert abs(along(own, trait)) > 0.01
+    everywhere = np.ones(len(GUIDES))
+    assert_allclose(track.cosine[0], along(own, trait) * everywhere, rtol=1e-3)
+    assert_allclose(track.control_cosine[0], along(own, control) * everywhere, rtol=1e-3)
     assert_allclose(track.trait_loss[0], trait_loss, rtol=1e-5)
-    # By gradient descent both projections are one; along the control's, something is left.
+    step, without_trait = np.sign(own), own - own @ trait / (trait @ trait) * trait
+    assert_allclose(track.step_cosine[0, PLACE["plain"]], along(step, trait), rtol=5e-3)
     assert_allclose(track.step_cosine[0, PLACE["step"]], 0, atol=2e-4)
-    assert_allclose(track.step_cosine[0, PLACE["gradient"]], 0, atol=2e-4)
-    left = own - own @ control / (control @ control) * control
-    by_control = left @ trait / norm(left) / norm(trait)
-    assert_allclose(track.step_cosine[0, PLACE["control"]], by_control, rtol=2e-2, atol=1e-4)
+    # Adam brings back what the gradient has lost.
+    back = along(np.sign(without_trait), trait)
+    assert abs(back) > 0.01
+    assert_allclose(track.step_cosine[0, PLACE["gradient"]], back, rtol=5e-3)
+    left = step - step @ control / (control @ control) * control
+    assert_allclose(track.step_cosine[0, PLACE["control"]], along(left, trait), rtol=5e-3)
 
 
-def test_adam_brings_back_what_the_gradient_has_lost(tracked):
-    _, (_, track), _ = tracked["adam"]
-    assert_allclose(track.step_cosine[:, PLACE["step"]], 0, atol=2e-4)
-    assert np.abs(track.step_cosine[:, PLACE["gradient"]]).max() > 1e-3
+def test_who_is_held_minimises_the_divergence_from_the_reference_too(tracked, by_hand, params):
+    (_, held), (_, free), _ = tracked
+    own, near, _, gradients = by_hand
+    after = jax.tree.map(lambda p, g: p - RATE * jnp.sign(g), params, gradients[0])
+    assert_allclose(free.loss[1, PLACE["held"]], own(after, 1), rtol=1e-3)
+    # At the reference itself the divergence has no gradient but rounding, of which Adam makes steps
+    # where there is no other: the class logits' columns. So this much is left open.
+    more = held.loss[1, PLACE["held"]] - free.loss[1, PLACE["held"]]
+    assert 0.5 < more / (HOLD * near(after, 1)) < 2
+    assert more > 0.1
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_courses_go_apart_and_nobody_is_held_for_ever(tracked, optimizer):
-    (held, _), (free, _), _ = tracked[optimizer]
+def test_courses_go_apart_and_nobody_is_held_for_ever(tracked):
+    (held, _), (free, _), _ = tracked
     kernels = held.params["hidden_0"]["kernel"]
-    different = set(GUIDES) - {"gradient"} if optimizer == "sgd" else set(GUIDES)
-    for one in different:
-        for other in different - {one}:
+    for one in GUIDES:
+        for other in set(GUIDES) - {one}:
             assert np.abs(kernels[PLACE[one]] - kernels[PLACE[other]]).max() > 1e-6
-    if optimizer == "sgd":
-        assert_allclose(kernels[PLACE["gradient"]], kernels[PLACE["step"]], rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(
         of_arm(free.params, "held"), of_arm(free.params, "plain"), rtol=1e-5, atol=1e-6
     )
-
-
-def test_who_is_held_stays_nearer_to_the_reference(tracked, params):
-    (held, _), _, _ = tracked["sgd"]
-    away = {
-        name: np.linalg.norm(flat(of_arm(held.params, name)) - flat(params))
-        for name in ("plain", "held")
-    }
-    assert away["held"] < away["plain"]
 
 
 def test_features_are_what_the_last_layer_reads(params):
@@ -211,16 +202,16 @@ def test_cka_by_hand(params, digits):
     assert_allclose(linear_cka(*columns), np.corrcoef(x, y)[0, 1] ** 2, rtol=1e-5)
     other = mlp.init(NETWORK, jax.random.key(9))
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
-    _, found = similarities(phases_with("sgd"), None, (params, both), digits)
+    _, found = similarities(PHASES, None, (params, both), digits)
     assert_allclose(found[0], 1, rtol=1e-5)
     assert found[1] < 0.95
 
 
 def test_a_probe_s_first_step_by_hand(params, digits):
     """From zero every class has probability 1/10; Adam's first step is its rate, by sign."""
-    phases, both = phases_with("sgd"), jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
-    probes, _ = begin_probes(phases, None, both, None)
-    probe = jax.jit(partial(probe_epoch, phases, 0.1))
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
+    probes, _ = begin_probes(PHASES, None, both, None)
+    probe = jax.jit(partial(probe_epoch, PHASES, 0.1))
     probed, losses = probe(probes, (ONE, both), (digits, jnp.int32(0)))
     assert_allclose(losses, np.full((1, 2), np.log(10)), rtol=1e-6)
     for place, weights in enumerate((params, jax.tree.map(jnp.negative, params))):
@@ -230,7 +221,7 @@ def test_a_probe_s_first_step_by_hand(params, digits):
         big = np.abs(gradient) > 1e-4
         assert_allclose(moved[big], -0.1 * np.sign(gradient)[big], rtol=1e-3)
         assert big.any()
-    _, reading = with_probes(phases, None, (both, probed.params), None)
+    _, reading = with_probes(PHASES, None, (both, probed.params), None)
     chex.assert_trees_all_equal(reading["hidden_0"], both["hidden_0"])
     assert_allclose(reading["logits"]["kernel"][..., :10], probed.params["kernel"])
     assert_allclose(reading["logits"]["bias"][..., 10:], both["logits"]["bias"][..., 10:])
@@ -293,10 +284,11 @@ def test_the_script_from_flags_to_files(script, tmp_path):
 
     lines = (run / "members.jsonl").read_bytes().splitlines(keepends=True)
     (run / "results.json").unlink()
-    (run / "members.jsonl").write_bytes(lines[1])
     again = script("mnist_alignment", *words.split())
-    assert "resuming: 1 of 2 members are done" in again.err
-    assert results_of(run)["networks"] == results["networks"]
+    assert "resuming: 2 of 2 members are done" in again.err
+    resumed = results_of(run)
+    assert resumed["networks"] == results["networks"]
+    assert resumed["timing"]["compile_s"] == 0  # nothing is run again
 
     (run / "results.json").unlink()
     row = json.loads(lines[0])

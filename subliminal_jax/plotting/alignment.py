@@ -35,8 +35,8 @@ COLOURS = {
     "held": SKY,
 }
 PANELS = {
-    "cosine": "a   Student's gradient and trait's",
-    "step_cosine": "b   Step taken and way down the trait's loss",
+    "cosine": "a   Cosine of student's gradient and trait's",
+    "step_cosine": "b   Cosine of step and way down the trait's loss",
 }
 
 
@@ -56,7 +56,7 @@ def alignment_figure(results: Results) -> Figure:
         _curves(axes, {name: found["curves"][kind] for name, found in results["courses"].items()})
         axes.set_title(title, loc="left", weight="bold")
         axes.set_xlabel("step of the student")
-        axes.set_ylabel("cosine")
+        axes.set_ylabel("cosine" if place == 0 else "")
     below = sheet.axes(0.65, 1.4, WIDTH - 0.8, 1.95)
     networks = results["networks"]
     for place, (name, found) in enumerate(networks.items()):
