@@ -279,6 +279,19 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     for name in ("figure.png", "figure.pdf", "report.html"):
         assert (run / name).stat().st_size > 100
 
+    # 64-16-16-13 has 1,488 weights, 464 of them behind the first layer; 2 members, 6 students.
+    speed, training, forward = first["timing"]["speed"], 4 * 1488 + 2 * 464, 2 * 1488
+    flop = {name: found["flop"] for name, found in speed["phases"].items()}
+    assert flop.pop("whole run") == sum(flop.values())
+    assert flop == {
+        "teach": 2 * 2 * 1437 * training,
+        "label": 2 * 512 * forward,
+        "distill": 2 * 6 * 512 * training,
+        "evaluate": 2 * 8 * 360 * forward,
+    }
+    assert speed["matrix_rate"]["flop_per_s"] > 1e8
+    assert "of the matrix rate" in ended.out
+
     lines = (run / "cells.jsonl").read_bytes().splitlines(keepends=True)
     assert len(lines) == 8
     (run / "results.json").unlink()
@@ -287,6 +300,8 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     assert again.status == 0, again.err
     assert "resuming: 3 of 8 are done" in again.err
     assert results_of(run)["cells"] == first["cells"]
+    one_left = results_of(run)["timing"]["speed"]["phases"]["teach"]["flop"]
+    assert one_left in (flop["teach"], flop["teach"] / 2)  # of the members that were left
 
     (run / "results.json").unlink()
     row = json.loads(lines[0]) | {"cell": "aux=7 sigma=0"}

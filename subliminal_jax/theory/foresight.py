@@ -66,3 +66,8 @@ class Foresight:
     def compile_seconds(self) -> float:
         """Time spent compiling so far."""
         return self._program.compile_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Time spent running so far."""
+        return self._program.seconds

@@ -212,6 +212,18 @@ def epochs(config: SweepConfig, works: Sequence[Work]) -> int:
     return sum(work.epochs() * len(work.dials) * config.members for work in works)
 
 
+def pending(
+    config: SweepConfig, work: Work, done: Callable[[str, int], bool]
+) -> list[tuple[int, int]]:
+    """Settings of the dials, by place, and members of which a cell is not done."""
+    return [
+        (place, member)
+        for place, names in enumerate(work.names)
+        for member in range(config.members)
+        if not all(done(name, member) for name in names.values())
+    ]
+
+
 def measure(
     config: SweepConfig,
     work: Work,
@@ -226,12 +238,7 @@ def measure(
         done: whether a cell's member is done.
         advance: told of every member's epochs that have gone by.
     """
-    todo = [
-        (place, member)
-        for place, names in enumerate(work.names)
-        for member in range(config.members)
-        if not all(done(name, member) for name in names.values())
-    ]
+    todo = pending(config, work, done)
     advance((len(work.dials) * config.members - len(todo)) * work.epochs())
     if not todo:
         return

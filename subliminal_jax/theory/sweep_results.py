@@ -12,7 +12,7 @@ from subliminal_jax import stats
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.report import preamble
 from subliminal_jax.tables import Table
-from subliminal_jax.theory import prediction
+from subliminal_jax.theory import prediction, sweep_speed
 from subliminal_jax.theory.sweep_config import Cell, SweepConfig, plain
 
 DIFFERENCES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -147,10 +147,12 @@ def finding(found: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The cells, and how many members a difference needs."""
+    """The cells, how many members a difference needs, what was foreseen, and how fast it went."""
     found = [_cell_table(results), *_power_tables(results)]
     if results["prediction"]:
         found.append(prediction.table(results["prediction"]))
+    if speed := results.get("timing", {}).get("speed"):
+        found.append(sweep_speed.table(speed))
     return found
 
 

@@ -12,6 +12,7 @@ from subliminal_jax.progress import Progress
 from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory import sweep, sweep_results
 from subliminal_jax.theory.sweep_config import Cell, SweepConfig
+from subliminal_jax.theory.sweep_speed import Speed
 
 ROWS = "cells.jsonl"
 
@@ -32,7 +33,8 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any]:
     }
 
     def measure(directory: RunDirectory) -> dict[str, Any]:
-        rows = _measure(config, cells, works, directory)
+        speed = Speed(works, data)
+        rows = _measure(config, cells, speed, directory)
         found = sweep_results.summarise(settled, cells, list(rows.values()), data)
         return {
             "experiment": "mnist_sweep",
@@ -41,7 +43,7 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any]:
             "config": described,
             **found,
             "finding": sweep_results.finding(found),
-            "timing": _timing(works),
+            "timing": _timing(speed),
         }
 
     measured = measurement.Measurement(
@@ -59,18 +61,22 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any]:
 
 
 def _measure(
-    config: SweepConfig, cells: list[Cell], works: list[sweep.Work], directory: RunDirectory
+    config: SweepConfig, cells: list[Cell], speed: Speed, directory: RunDirectory
 ) -> dict[tuple[str, int], sweep.Row]:
     """A row for every cell and member: those of an earlier, interrupted run, and the others."""
     rows = _earlier_rows(config, cells, directory)
     if rows:
         measurement.say(f"resuming: {len(rows)} of {len(cells) * config.members} are done")
-    with Progress(sweep.epochs(config, works), "mnist_sweep") as progress:
-        for work in works:
+    with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
+        for work in speed.works:
             done = lambda cell, member: (cell, member) in rows  # noqa: E731
+            pairs = len(sweep.pending(config, work, done))
+            if pairs:
+                speed.measure()
             for row in sweep.measure(config, work, done, progress.update):
                 rows[row["cell"], row["member"]] = row
                 directory.append_row(ROWS, row)
+            speed.ran(work, pairs)
     return rows
 
 
@@ -103,11 +109,11 @@ def _earlier_rows(
     return rows
 
 
-def _timing(works: list[sweep.Work]) -> dict[str, Any]:
-    branches = [branch for work in works for found in work.branches.values() for branch in found]
-    phases: dict[str, float] = {}
-    for study, _, _ in branches:
-        for name, seconds in study.seconds().items():
-            phases[name] = round(phases.get(name, 0.0) + seconds, 3)
+def _timing(speed: Speed) -> dict[str, Any]:
+    branches = [found for work in speed.works for b in work.branches.values() for found in b]
     compiling = sum(s.compile_seconds() + foreseen.compile_seconds for s, foreseen, _ in branches)
-    return {"compile_s": round(compiling, 3), "phases": phases}
+    return {
+        "compile_s": round(compiling, 3),
+        "phases": speed.seconds(),
+        "speed": speed.summary(),
+    }
