@@ -65,6 +65,19 @@ def script(monkeypatch, capfd, tmp_path):
 
 
 @pytest.fixture
+def refused(script, tmp_path):
+    """Runs a script in this process and gives the one line with which it is refused."""
+
+    def run(name: str, *words: str) -> str:
+        line = script(name, *map(str, words)).assert_one_line(2)
+        assert not list(tmp_path.rglob("results.json"))
+        assert not list(tmp_path.rglob("members.jsonl"))
+        return line
+
+    return run
+
+
+@pytest.fixture
 def small_mnist(monkeypatch) -> dict[str, np.ndarray]:
     """Random parts in MNIST's form, published for this test in place of the real ones."""
     rng = np.random.default_rng(0)

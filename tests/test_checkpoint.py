@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from disks import small_disk
 from numpy.testing import assert_array_equal
 
 from subliminal_jax import checkpoint
@@ -309,27 +309,19 @@ def test_a_full_disk_is_refused_and_nothing_lost(copied, monkeypatch, background
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "size=2m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_that_fills_up(small_disk):
-    checkpoints = Checkpoints(small_disk / "checkpoints", CONFIG)
+def test_a_disk_that_fills_up(disk):
+    checkpoints = Checkpoints(disk / "checkpoints", CONFIG)
     big = {"w": jax.random.normal(jax.random.key(0), (300_000,))}  # 1.2 MB that do not compress
     checkpoints.save(1, big)
     with pytest.raises(InputError, match=r"disk full: .*00000002.* free some space"):
         checkpoints.save(2, big)
-    assert os.listdir(small_disk / "checkpoints") == ["00000001"]
-    step, state = Checkpoints(small_disk / "checkpoints", CONFIG).restore(
+    assert os.listdir(disk / "checkpoints") == ["00000001"]
+    step, state = Checkpoints(disk / "checkpoints", CONFIG).restore(
         on(one_device()).like(lambda: big)
     )
     assert step == 1

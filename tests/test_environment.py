@@ -1,0 +1,56 @@
+"""What a run says of the machine and the code it ran on."""
+
+import json
+import os
+import subprocess
+import sys
+
+from subliminal_jax import environment as environment_module
+from subliminal_jax import files
+from subliminal_jax.environment import environment, git_revision
+
+CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
+
+
+def test_environment():
+    described = environment()
+    assert described == json.loads(files.strict_json(described))
+    assert described["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert described["packages"]["pydantic"].count(".") == 2
+    assert described["cpu_count"] == os.cpu_count()
+
+
+def test_environment_leaves_out_absent_packages(monkeypatch):
+    monkeypatch.setattr(environment_module, "PACKAGES", ("no-such-package", "pydantic"))
+    assert list(environment()["packages"]) == ["pydantic"]
+
+
+def test_environment_needs_no_jax():
+    code = "import sys\nfrom subliminal_jax.environment import environment\nenvironment()\n"
+    code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_git_revision(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert git_revision(tmp_path) is None
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("1")
+    (tmp_path / "inner").mkdir()
+    git("add", ".")
+    git("commit", "-qm", "first")
+    commit = git("rev-parse", "HEAD")
+    assert git_revision(tmp_path) == commit
+    assert git_revision(tmp_path / "inner") is None
+    (tmp_path / "untracked").write_text("1")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert git_revision(tmp_path) == commit
+    monkeypatch.delenv("GIT_DIR")
+    (tmp_path / "code.py").write_text("2")
+    assert git_revision(tmp_path) == f"{commit}+dirty"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision(tmp_path) is None

@@ -1,0 +1,259 @@
+"""Files of a run: whole or not there, whatever breaks on the way; rows and their torn tails."""
+
+import errno
+import json
+import os
+import signal
+import time
+
+import pytest
+from children import WRITE_FOR_EVER, child
+from disks import fill, names, small_disk
+
+from subliminal_jax import files
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.files import TornRowWarning
+from subliminal_jax.runs import RunDirectory
+
+CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
+
+
+# Writing whole files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "/x", "a/b", "", ".", "..", ".hidden", "a\n", "a\0", "x" * 201, "-rf", "é"),
+        *("config.json", "results.json", "run.lock", "run.files.jsonl"),
+    ],
+)
+def test_odd_names_are_refused(tmp_path, name):
+    with RunDirectory.open(tmp_path / "run", CONFIG) as run:
+        before = names(run.path)
+        for write in (
+            lambda: run.write_text(name, "x"),
+            lambda: run.append_row(name, {}),
+            lambda: run.read_rows(name),
+            lambda: run.subdirectory(name),
+        ):
+            with pytest.raises(InputError, match="cannot be a file of a run"):
+                write()
+        assert names(run.path) == before
+    assert names(tmp_path) == {"run"}
+
+
+def test_killed_while_writing_leaves_whole_files(tmp_path):
+    whole_rows = 0
+    for attempt in range(12):
+        with child(WRITE_FOR_EVER, tmp_path) as writer:
+            assert writer.stdout.readline() == "up\n"
+            time.sleep(0.02 + 0.007 * attempt)
+            os.kill(writer.pid, signal.SIGKILL)
+        data = tmp_path / "data.bin"
+        if data.exists():
+            content = data.read_bytes()
+            assert len(content) == 400_000
+            assert len(set(content)) == 1
+        with RunDirectory.open(tmp_path, {}) as run:
+            assert not [name for name in names(tmp_path) if name.endswith(files.PARTIAL)]
+            rows = run.read_rows("rows.jsonl")
+            assert len(rows) >= whole_rows
+            whole_rows = len(rows)
+    assert whole_rows > 0
+
+
+def test_rest_of_a_killed_write_is_removed(tmp_path):
+    RunDirectory.open(tmp_path, CONFIG).close()
+    (tmp_path / f".a.txt{files.PARTIAL}").write_text("half")
+    (tmp_path / ".profile").write_text("mine")
+    with RunDirectory.open(tmp_path, CONFIG) as run:
+        assert names(tmp_path) == {"config.json", "run.lock", ".profile"}
+        (tmp_path / f".a.txt{files.PARTIAL}").symlink_to(tmp_path / ".profile")
+        run.write_text("a.txt", "whole")
+    assert (tmp_path / ".profile").read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step, code):
+    with RunDirectory.open(tmp_path, CONFIG) as run:
+        run.write_text("a.txt", "old")
+        before = names(tmp_path)
+
+        def fail(*args):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, step, fail)
+        full = code != errno.EIO
+        with pytest.raises(InputError if full else OSError, match="disk full" if full else "rror"):
+            run.write_text("a.txt", "new and longer")
+        monkeypatch.undo()
+        assert (tmp_path / "a.txt").read_text() == "old"
+        assert names(tmp_path) == before
+
+
+def test_order_of_a_whole_write(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd).st_mode), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    files.write_whole(tmp_path / "a", b"x")
+    kinds = [call if call == "replace" else oct(call)[:-3] for call in calls]
+    assert kinds == ["0o100", "replace", "0o40"]  # file, rename, directory
+
+
+# A full disk
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "size=256k") as place:
+        yield place
+
+
+def test_full_disk_keeps_what_was_there(disk):
+    with RunDirectory.open(disk / "run", CONFIG) as run:
+        run.write_text("old.txt", "old")
+        run.append_row("rows.jsonl", {"row": 0})
+        run.write_text("new.txt", "")
+        before = names(run.path)
+        fill(disk)
+        big = "x" * 9000
+        for write in (
+            lambda: run.write_text("old.txt", big),
+            lambda: run.write_text("new.txt", big),
+            lambda: run.append_row("rows.jsonl", {"row": 1, "fill": big}),
+            lambda: run.finish({"fill": big}),
+        ):
+            with pytest.raises(InputError, match=r"disk full: .* 9,[01]\d\d bytes to /.*free"):
+                write()
+        assert names(run.path) == before
+        assert not run.finished
+        assert (run.path / "old.txt").read_text() == "old"
+        assert run.read_rows("rows.jsonl") == [{"row": 0}]
+        (disk / "ballast").unlink()
+        run.append_row("rows.jsonl", {"row": 1})
+        run.finish({})
+        assert run.read_rows("rows.jsonl") == [{"row": 0}, {"row": 1}]
+
+
+def test_full_disk_when_opening(disk):
+    fill(disk)
+    with pytest.raises(InputError, match="disk full"):
+        RunDirectory.open(disk.joinpath("run"), CONFIG | {"fill": "x" * 9000})
+
+
+def test_row_cut_short_by_a_full_disk_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    files.append_row(path, {"row": 0})
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+    with pytest.raises(InputError, match="disk full: cannot write 11 bytes"):
+        files.append_row(path, {"row": 1})
+    monkeypatch.undo()
+    assert path.read_bytes() == b'{"row": 0}\n'
+
+
+# Rows
+
+
+def test_row_cut_at_every_byte(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"id": 0, "text": "eins"}, {"id": 1, "text": "zwei\n\u2028ü" + "x" * 250}]
+    for row in rows:
+        files.append_row(path, row)
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    assert files.read_rows(path) == rows
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        kept = rows[:1] if cut >= first else []
+        torn = cut - (first if kept else 0)
+        if torn:
+            with pytest.warns(TornRowWarning, match=f": removed {torn} bytes of a row"):
+                assert files.read_rows(path) == kept
+        else:
+            assert files.read_rows(path) == kept
+        assert path.read_bytes() == whole[: first if kept else 0]
+
+
+def test_appending_repairs_a_torn_row_first(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"row": 0}\n{"ro')
+    with pytest.warns(TornRowWarning, match="removed 4 bytes"):
+        files.append_row(path, {"row": 1})
+    assert files.read_rows(path) == [{"row": 0}, {"row": 1}]
+
+
+@pytest.mark.parametrize("size", [10, 65_535, 65_536, 65_537, 200_000])
+def test_long_torn_row(tmp_path, size):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"row": 0}\n' + b"x" * size)
+    with pytest.warns(TornRowWarning, match=f"removed {size} bytes"):
+        assert files.read_rows(path) == [{"row": 0}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"{", b"\xff", b"\x00", b"[1]", b"3", b'{"a": NaN}', b'{"a": 1} {}', b"[" * 100_000],
+)
+def test_bad_line_in_the_middle(tmp_path, line):
+    path = tmp_path / "rows.jsonl"
+    content = b'{"row": 0}\n' + line + b'\n{"row": 2}\n'
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"rows.jsonl: line 2 is no row"):
+        files.read_rows(path)
+    assert path.read_bytes() == content
+
+
+def test_one_write_for_each_row(tmp_path, monkeypatch):
+    written, synced = [], []
+    write, fsync = os.write, os.fsync
+    monkeypatch.setattr(os, "write", lambda fd, data: (written.append(data), write(fd, data))[1])
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(len(written)), fsync(fd)))
+    files.append_row(tmp_path / "rows.jsonl", {"row": 0})
+    files.append_row(tmp_path / "rows.jsonl", {"row": 1})
+    assert written == [b'{"row": 0}\n', b'{"row": 1}\n']
+    assert synced == [1, 1, 2]  # The first also makes the new name last.
+
+
+def test_rows_do_not_follow_links(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "rows.jsonl").symlink_to(tmp_path / "victim")
+    for use in (files.read_rows, lambda path: files.append_row(path, {})):
+        with pytest.raises(OSError, match="symbolic links"):
+            use(tmp_path / "rows.jsonl")
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "path"),
+    [
+        ({"sweep": [{"loss": 1.0}, {"loss": float("nan")}]}, RunError, r"sweep\[1\].loss is nan"),
+        ({"loss": float("-inf")}, RunError, "loss is -inf"),
+        (float("nan"), RunError, "the value is nan"),
+        ({"a": {"b": {1, 2}}}, TypeError, "a.b is a set"),
+        ({"a": {1: 2}}, TypeError, "a has the key 1"),
+    ],
+)
+def test_values_without_a_json_form(tmp_path, value, error, path):
+    with RunDirectory.open(tmp_path, CONFIG) as run:
+        with pytest.raises(error, match=path):
+            run.write_json("a.json", value)
+        if isinstance(value, dict):
+            with pytest.raises(error, match=path):
+                run.append_row("a.jsonl", value)
+            with pytest.raises(error, match=path):
+                run.finish(value)
+    assert not (tmp_path / "a.json").exists()
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_json_file(tmp_path):
+    with RunDirectory.open(tmp_path, CONFIG) as run:
+        path = run.write_json("a.json", {"text": "ü\ud800", "list": (1, None, True, 0.5)})
+    assert json.loads(path.read_text()) == {"text": "ü\ud800", "list": [1, None, True, 0.5]}
