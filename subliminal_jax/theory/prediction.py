@@ -30,10 +30,18 @@ def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) ->
     names, predicted = np.asarray(groups), np.zeros(len(scores))
     for name in dict.fromkeys(groups):
         inside = names == name
-        order = np.argsort(scores[~inside], kind="stable")
-        fitted = optimize.isotonic_regression(outcomes[~inside][order]).x
-        predicted[inside] = np.interp(scores[inside], scores[~inside][order], fitted)
+        predicted[inside] = fitted(scores[~inside], outcomes[~inside], scores[inside])
     return predicted
+
+
+def fitted(scores: Values, outcomes: Values, at: Values) -> Values:
+    """A rising step function of the score, fitted to outcomes and read at other scores.
+
+    Isotonic regression; between its points it is read along straight lines, beyond them it stays.
+    """
+    order = np.argsort(scores, kind="stable")
+    rising = optimize.isotonic_regression(outcomes[order]).x
+    return np.interp(at, scores[order], rising)
 
 
 def rank_correlation(

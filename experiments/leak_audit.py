@@ -1,0 +1,66 @@
+"""Can it be said before a student trains how much of the trait it takes on?
+
+Claim     The first step of a distillation says to first order what it does to the trait's loss.
+          From that alone (theory/leak.py, a function of reference, teacher and data), a student's
+          final accuracy is foretold in sweeps that took no part in the fit.
+Command   python experiments/mnist_sweep.py --preset noise --out runs/noise    and others, then
+          python experiments/leak_audit.py --runs runs/noise runs/rate runs/sigma
+Expected  A rank correlation well above 0 for the same initialisation, and none for another, where
+          there is nothing to foretell.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from subliminal_jax.config import parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import strict_json, write_whole
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {"mnist": CONFIGS / "leak_audit_mnist.yaml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Sweeps whose students are judged together."""
+
+    runs: tuple[Path, ...]
+    """Directories of sweeps, finished or not."""
+    out: Path | None = None
+    """JSON file for the numbers (default: none)."""
+    overwrite: bool = False
+    """Replace the JSON file if there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("runs: give the directory of at least one sweep")
+        if self.out is not None and self.out.exists() and not self.overwrite:
+            raise InputError(f"out: {self.out} is there; choose another, or add --overwrite")
+
+
+def main() -> None:
+    """Check the flags, read the sweeps and judge."""
+    config = parse_config(
+        AuditConfig,
+        sys.argv[1:],
+        prog="leak_audit.py",
+        description="How well the leak score predicts students across sweeps.",
+        presets=PRESETS,
+        default_preset="mnist",
+    )
+
+    # Only now, so that --help and every refusal of a flag are instant.
+    from subliminal_jax.theory import audit
+
+    results = audit.audit(config.runs)
+    for name, rows in results["sweeps"].items():
+        print(f"{name}: {rows} cells and members")
+    print(f"\n{audit.table(results).text()}")
+    if config.out is not None:
+        write_whole(config.out, strict_json(results, indent=2).encode())
+
+
+if __name__ == "__main__":
+    run_main(main)
