@@ -156,9 +156,9 @@ def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
     sweep or the cell is left out; `within` is that of score and accuracy by their ranks within a
     cell, all cells together: do members of one cell differ as foreseen? Intervals are the middle
     95% over cells and members drawn again with replacement, both: all students of a cell have its
-    settings in common, and a member has its initialisation, and often its teacher, in common in all
-    cells, so that neither are independent alone (Owen, "The pigeonhole bootstrap", Annals of Applied
-    Statistics 1 (2007), 386-411).
+    settings in common, and a member has its initialisation, often its teacher too, in common in all
+    cells, so that neither is independent alone (Owen, "The pigeonhole bootstrap", Annals of
+    Applied Statistics 1 (2007), 386-411).
     """
     judged = []
     for start, kinds in STARTS.items():

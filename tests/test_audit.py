@@ -1,0 +1,187 @@
+"""The leak score judged across sweeps: what is left out, what counts once, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from subliminal_jax.config import config_dict
+from subliminal_jax.errors import InputError
+from subliminal_jax.mnist.config import PLACEMENT, resolve, with_pairs
+from subliminal_jax.theory.audit import (
+    SCORES,
+    Students,
+    audit,
+    judge,
+    predictions,
+    read_sweep,
+    students,
+    table,
+)
+from subliminal_jax.theory.prediction import fitted
+from subliminal_jax.theory.sweep_config import SweepConfig, cells
+
+MEMBERS = 4
+ACCURACY = {  # by axis and value, of a student of the same initialisation
+    "sigma": {"0": 0.6, "0.5": 0.4, "1": 0.2},
+    "learning_rate": {"0.0001": 0.3, "0.0003": 0.6, "0.001": 0.7},
+    "aux": {"3": 0.6, "10": 0.8},
+}
+
+
+def accuracy_of(axis, value, member):
+    return ACCURACY[axis][value] + 0.01 * member
+
+
+def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2):
+    """A sweep whose score orders students of the same initialisation, as its files."""
+    config = with_pairs(SweepConfig(members=MEMBERS, sweep=(f"{axis}={','.join(ACCURACY[axis])}",)))
+    config = resolve(config, dataset)
+    plain = {k: v for k, v in config_dict(config).items() if k not in PLACEMENT}
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(plain))
+    rows = []
+    for cell, value in zip(cells(config), ACCURACY[axis], strict=True):
+        for member in range(MEMBERS):
+            same = accuracy_of(axis, value, member)
+            leak = {name: float(score(same)) for name in SCORES}
+            accuracy = {"reference": 0.1, "teacher": 0.9, "student_aux": same}
+            accuracy["cross_model_aux"] = 0.1 + 0.01 * member
+            leaks = {"student_aux": leak, "cross_model_aux": dict.fromkeys(SCORES, 0.0)}
+            rows.append({"cell": cell.name, "member": member, "accuracy": accuracy, "leak": leaks})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (path / "cells.jsonl").write_text(text)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch):
+    monkeypatch.setattr("subliminal_jax.theory.audit.RESAMPLES", 60)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [write_sweep(tmp_path / axis, axis) for axis in ACCURACY]
+
+
+def test_a_cell_of_several_sweeps_counts_once(paths):
+    """The unchanged cell stands in all three: 8 cells, of which 6 differ."""
+    sweeps = [read_sweep(path) for path in paths]
+    found = students(sweeps, ("student_aux",), "cosine")
+    assert len(found.scores) == 6 * MEMBERS
+    unchanged = found.stands.all(axis=0)
+    assert unchanged.sum() == MEMBERS
+    assert_allclose(found.accuracy[unchanged], 0.6 + 0.01 * np.arange(MEMBERS))
+    assert set(found.sweep[unchanged]) == {0}
+    assert_allclose(found.scores, found.accuracy**2)
+
+
+def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
+    found = Students(
+        scores=np.array([1.0, 2.0, 3.0, 2.5, 4.0]),
+        accuracy=np.array([0.1, 0.2, 0.3, 0.9, 0.5]),
+        cell=np.array([0, 1, 2, 3, 4]),
+        member=np.zeros(5, int),
+        sweep=np.array([0, 0, 1, 1, 1]),
+        stands=np.array([[True, True, False, False, False], [True, False, True, True, True]]),
+    )
+    predicted = predictions(found)
+    # Without the first sweep there are 3, 2.5 and 4, with .3, .9 and .5: pooled to 17/30.
+    assert_allclose(predicted["sweep"][:2], [17 / 30, 17 / 30])
+    # Without the second, in which the first cell stands too, only the second cell is left.
+    assert_allclose(predicted["sweep"][2:], [0.2, 0.2, 0.2])
+    others = found.cell != 2
+    assert_allclose(
+        predicted["cell"][2], fitted(found.scores[others], found.accuracy[others], [3])[0]
+    )
+    one = Students(*(getattr(found, name) for name in ("scores", "accuracy", "cell", "member")),
+                   np.zeros(5, int), np.ones((1, 5), bool))  # fmt: skip
+    assert np.isnan(predictions(one)["sweep"]).all()
+
+
+def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
+    judged = {(j["start"], j["score"]): j for j in judge([read_sweep(path) for path in paths])}
+    same = judged["same", "cosine"]
+    assert (same["students"], same["cells"], same["sweeps"]) == (24, 6, 3)
+    assert same["sweep"]["rho"] > 0.9
+    assert same["cell"]["rho"] > 0.9
+    assert same["within"]["rho"] == pytest.approx(1)
+    low, high = same["sweep"]["ci95"]
+    assert low < same["sweep"]["rho"] <= high + 0.05
+    different = judged["different", "cosine"]
+    assert different["within"] == {"rho": None, "ci95": [None, None]}
+    assert judged["both", "cosine"]["students"] == 48
+    assert same["error"] < 0.15
+
+
+def test_a_score_of_noise_predicts_nothing(tmp_path):
+    random = np.random.default_rng(0)
+    paths = [
+        write_sweep(tmp_path / axis, axis, score=lambda _: random.standard_normal())
+        for axis in ACCURACY
+    ]
+    (same,) = [j for j in audit(paths)["judged"] if (j["start"], j["score"]) == ("same", "cosine")]
+    low, high = same["sweep"]["ci95"]
+    assert low < 0.4
+    assert high - low > 0.3
+    assert abs(same["within"]["rho"]) < 0.7
+
+
+def test_the_table_has_the_chosen_score_first(paths):
+    text = table(audit(paths)).text()
+    assert text.index("cosine") < text.index("drop")
+    assert "across 3 sweeps on digits" in text
+    assert "none" in text
+
+
+def test_a_sweep_that_is_going_on_is_read_up_to_its_last_whole_row(paths):
+    rows = paths[0] / "cells.jsonl"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[:-10])
+    assert len(read_sweep(paths[0]).rows) == 3 * MEMBERS - 1
+    assert rows.read_bytes() == whole[:-10]
+
+
+BROKEN = {
+    "no JSON": lambda row: "{",
+    "another cell": lambda row: json.dumps(row | {"cell": "sigma=7"}),
+    "no leak": lambda row: json.dumps({k: v for k, v in row.items() if k != "leak"}),
+    "a score is missing": lambda row: json.dumps(row | {"leak": {"student_aux": {"drop": 1.0}}}),
+    "no number": lambda row: json.dumps(row | {"accuracy": row["accuracy"] | {"teacher": "good"}}),
+    "a list": lambda row: "[]",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_what_is_no_row_of_the_sweep_is_refused(paths, how):
+    file = paths[0] / "cells.jsonl"
+    first, second, *rest = file.read_text().splitlines()
+    broken = BROKEN[how](json.loads(second))
+    file.write_text("\n".join([first, broken, *rest]) + "\n")
+    with pytest.raises(InputError, match=r"cells\.jsonl: line 2 is not a row of this sweep"):
+        read_sweep(paths[0])
+
+
+def test_what_cannot_be_judged_together_is_refused(paths, tmp_path, script):
+    with pytest.raises(InputError, match="given twice"):
+        audit([paths[0], paths[0]])
+    other = write_sweep(tmp_path / "other", "aux", dataset="mnist")
+    with pytest.raises(InputError, match="other is of mnist, sigma of digits"):
+        audit([paths[0], other])
+    with pytest.raises(InputError, match="fewer than three cells"):
+        audit([paths[2]])
+    refused = script("leak_audit", "--runs", str(tmp_path))
+    assert "no directory of a sweep" in refused.assert_one_line(2)
+    (tmp_path / "there.json").write_text("{}")
+    refused = script("leak_audit", "--runs", str(paths[0]), "--out", "there.json")
+    assert "there.json is there" in refused.assert_one_line(2)
+
+
+def test_the_script_prints_and_writes(paths, tmp_path, script):
+    ended = script("leak_audit", "--runs", *map(str, paths), "--out", "audit.json")
+    assert ended.status == 0, ended.err
+    assert "sigma: 12 cells and members" in ended.out
+    written = json.loads((tmp_path / "audit.json").read_text())
+    assert written["sweeps"] == {"sigma": 12, "learning_rate": 12, "aux": 8}
+    assert len(written["judged"]) == 12
