@@ -17,7 +17,7 @@ from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.models.attention import visible
 from subliminal_jax.models.cache import Cache, append, next_positions
 from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.models.decoder_layers import ADAPTER, Decoder, Places
+from subliminal_jax.models.decoder_layers import ADAPTER, Decoder, Places, product
 from subliminal_jax.models.rope import rotations
 
 
@@ -69,8 +69,7 @@ def unembed(
     config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
 ) -> Float[Array, "*batch v"]:
     """Logits of hidden states, float32."""
-    rows = unembedding(config, params).astype(config.compute.dtype)
-    logits = jnp.einsum("...e,ve->...v", hidden, rows, preferred_element_type=jnp.float32)
+    logits = product(hidden, unembedding(config, params).T, jnp.float32)
     cap = config.logit_softcap
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 

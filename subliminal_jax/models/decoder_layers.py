@@ -1,5 +1,6 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -37,23 +38,30 @@ class Places(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[kind], self)
 
 
-@jax.custom_vjp
-def product(x: Float[Array, "*batch i"], kernel: Float[Array, "i o"]) -> Float[Array, "*batch o"]:
-    """`x kernel`, multiplied in the dtype of `x`; the kernel's gradient is summed in float32.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(
+    x: Float[Array, "*batch i"], kernel: Float[Array, "i o"], dtype: jax.typing.DTypeLike
+) -> Float[Array, "*batch o"]:
+    """`x kernel` as `dtype`, multiplied in the dtype of `x`; the kernel's gradient is float32.
 
     The gradient is written out in the one order of axes that XLA multiplies without copying: what
-    is derived from `x @ kernel` transposes the larger factor first, and takes a third longer on
-    a CPU.
+    is derived from `x @ kernel` transposes the larger factor first, which takes most of the time
+    where a small model's logits are that factor.
     """
-    return x @ kernel.astype(x.dtype)
+    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=dtype)
 
 
-def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel), (x, kernel)
+def _product_forward(
+    x: Array, kernel: Array, dtype: jax.typing.DTypeLike
+) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel, dtype), (x, kernel)
 
 
-def _product_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, Array]:
+def _product_backward(
+    dtype: jax.typing.DTypeLike, saved: tuple[Array, Array], grads: Array
+) -> tuple[Array, Array]:
     x, kernel = saved
+    grads = grads.astype(x.dtype)
     of_kernel = jnp.einsum(
         "ni,no->io",
         x.reshape(-1, x.shape[-1]),
@@ -79,7 +87,7 @@ class Projection(nn.Module):
         shape = (x.shape[-1], self.features)
         dtype = self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, self.param("kernel", init, shape))
+        y = product(x, self.param("kernel", init, shape), dtype)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
