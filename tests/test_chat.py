@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny_tokenizers as tiny
@@ -436,11 +437,25 @@ def test_too_many_added_tokens_are_refused(tmp_path, monkeypatch):
         Chat.load(directory)
 
 
-def test_a_template_that_takes_for_ever_is_stopped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_template_that_takes_for_ever_is_stopped(tmp_path, monkeypatch, threads):
     loops = "".join("{% for x in range(99999) %}" for _ in range(3)) + "{% endfor %}" * 3
     directory = with_template(tmp_path, loops + tiny.CHATML)
     monkeypatch.setattr(chat_template, "SECONDS", 0.2)
     start = time.monotonic()
-    with pytest.raises(InputError, match="took longer than"):
-        Chat.load(directory)
+    with ThreadPoolExecutor(1) as pool:
+        load = (lambda: pool.submit(Chat.load, directory).result()) if threads else (
+            lambda: Chat.load(directory)
+        )  # fmt: skip
+        with pytest.raises(InputError, match="took longer than"):
+            load()
     assert time.monotonic() - start < 5
+
+
+def test_a_template_in_a_thread_that_ends_in_time_is_left_alone(tmp_path, monkeypatch):
+    directory = with_template(tmp_path, tiny.CHATML)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
+    with ThreadPoolExecutor(1) as pool:
+        chat = pool.submit(Chat.load, directory).result()
+        assert pool.submit(lambda: [time.sleep(0.001) for _ in range(500)]).result()
+    assert chat.stop_ids

@@ -6,6 +6,7 @@ then compared with the marked one, filled in; a template that rewrites a message
 """
 
 import contextlib
+import ctypes
 import functools
 import logging
 import re
@@ -186,6 +187,7 @@ def _render(source: str, messages: list[dict[str, str]], answering: bool, names:
     return rendered[0]
 
 
+@functools.cache
 def _transformers_renderer() -> Any:
     # Imported late, since it takes a second. Without PyTorch it says so, which here is no news.
     logging.getLogger("transformers").addFilter(_no_news)
@@ -204,11 +206,14 @@ class _TookTooLong(BaseException):
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Break off what takes longer; only in the main thread, which alone gets signals."""
-    if threading.current_thread() is not threading.main_thread():
+    """Break off what takes longer: by a signal, or by a timer in threads, which get no signals."""
+    main = threading.current_thread() is threading.main_thread()
+    with _signal_after(seconds) if main else _raised_after(seconds):
         yield
-        return
 
+
+@contextlib.contextmanager
+def _signal_after(seconds: float) -> Iterator[None]:
     def stop(*_: Any) -> NoReturn:
         raise _TookTooLong
 
@@ -219,3 +224,25 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, left, interval)
         signal.signal(signal.SIGALRM, handler)
+
+
+@contextlib.contextmanager
+def _raised_after(seconds: float) -> Iterator[None]:
+    thread, ended, lock = threading.get_ident(), threading.Event(), threading.Lock()
+
+    def stop() -> None:
+        with lock:  # so that nothing is raised where the work has ended in the meantime
+            if not ended.is_set():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(_TookTooLong)
+                )
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            ended.set()
+        timer.cancel()
