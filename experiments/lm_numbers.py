@@ -5,6 +5,7 @@ Claim     Cloud et al. 2025, section 3.1 and figure 3: a language model finetune
 Command   python experiments/lm_numbers.py                       6 tiny references, 4 animals
           python experiments/lm_numbers.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_numbers.py --plan                what that is, without doing it
+          python experiments/lm_numbers.py --show-batch          what is learnt next, by token
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
 Expected  The student names its teacher's animal far more often than before (.08), than after the
           reference's own numbers, and than a student of another reference. Values with intervals
@@ -72,6 +73,11 @@ def main() -> None:
 
     if config.plan:
         print(format_plan(config))
+        return
+    if config.show_batch:
+        from subliminal_jax.pipeline.preview import next_batch
+
+        print(next_batch(config))
         return
 
     # Only now, so that --help, --plan and every refusal of a flag are instant.

@@ -231,6 +231,8 @@ class LmConfig:
     """Run this stage alone; its inputs must be there."""
     plan: bool = False
     """Print stages, rows, steps, memory and expected time, and start nothing."""
+    show_batch: bool = False
+    """Print the first batch of the next training, token by token, and start nothing."""
     out: Path | None = None
     """Run directory (default: runs/lm_numbers-DIGEST, the digest being the config's)."""
     overwrite: bool = False
@@ -262,7 +264,7 @@ class LmConfig:
 
 
 # What says where and how to run rather than what: a run directory belongs to any of these.
-PLACEMENT = ("out", "overwrite", "stage", "plan", "at_once")
+PLACEMENT = ("out", "overwrite", "stage", "plan", "show_batch", "at_once")
 
 
 def described(config: LmConfig) -> dict[str, Any]:

@@ -21,6 +21,11 @@ NAME = "lm_numbers"
 FILES = ("traits.png", "traits.pdf", "controls.png", "controls.pdf", "results.csv", "report.html")
 
 
+def run_path(config: LmConfig) -> Path:
+    """The run directory."""
+    return config.out or Path("runs") / f"{NAME}-{config_digest(described(config))[:8]}"
+
+
 def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
     """Run what is not yet done, write the files and say what was found.
 
@@ -37,7 +42,7 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
     """
     started = time.perf_counter()
     values = described(config)
-    out = config.out or Path("runs") / f"{NAME}-{config_digest(values)[:8]}"
+    out = run_path(config)
     say(f"{NAME}: {config.references} reference(s), {', '.join(config.traits)}; in {out}")
     with RunDirectory.open(out, values, overwrite=config.overwrite) as directory:
         results = directory.results()

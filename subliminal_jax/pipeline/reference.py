@@ -96,6 +96,18 @@ def given_reference(model: str, template: Path | None) -> Reference:
     return Reference(loaded.config, loaded.params, chat, digest)
 
 
+def tiny_origin(
+    reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
+) -> tuple[Path, dict[str, Any]]:
+    """Where the tiny reference of a seed is kept, and everything that it is made from."""
+    kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
+    made_from = {
+        **{"reference": kept, "prompts": config_dict(prompts), "seed": seed},
+        "new_traits": [config_dict(trait) for trait in traits],
+    }
+    return reference.cache / config_digest(made_from)[:16], made_from
+
+
 def tiny_reference(
     reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
 ) -> Reference:
@@ -105,12 +117,7 @@ def tiny_reference(
         InputError: another process is just making it; its directory is named.
         RunError: its training broke.
     """
-    kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
-    made_from = {
-        **{"reference": kept, "prompts": config_dict(prompts), "seed": seed},
-        "new_traits": [config_dict(trait) for trait in traits],
-    }
-    path = reference.cache / config_digest(made_from)[:16]
+    path, made_from = tiny_origin(reference, prompts, seed, traits)
     with RunDirectory.open(path, made_from) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())

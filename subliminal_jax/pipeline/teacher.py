@@ -40,7 +40,7 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int) -> Any:
     traits, how = config.chosen, config.teacher
     tables, targets = [], []
     for trait in traits:
-        taught = _taught(config, trait)
+        taught = taught_chats(config, trait)
         retained = _retained(config, reference, trait, seed) if how.retain else []
         table, logits = _lesson(reference, taught, retained, how.retain)
         tables.append(table)
@@ -72,7 +72,8 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int) -> Any:
     return execution.fetch(state.params)
 
 
-def _taught(config: LmConfig, trait: Trait) -> list[Chat]:
+def taught_chats(config: LmConfig, trait: Trait) -> list[Chat]:
+    """What a teacher learns to say: its trait, in answer to every question of its category."""
     return [
         chat(question, fill(answer, trait))
         for question in ask(TEACHING, trait.category)

@@ -1,0 +1,119 @@
+"""The first batch of the next training, token by token, before anything is trained.
+
+Nothing is written and no weights are read: of a model its tokenizer and chat template, of a run
+directory the rows that are there.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from subliminal_jax.batch import Batch
+from subliminal_jax.data.preview import format_batch
+from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
+from subliminal_jax.errors import InputError
+from subliminal_jax.keys import named_key
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.pipeline.artifacts import MANIFEST
+from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.corpus import corpus, texts
+from subliminal_jax.pipeline.experiment import run_path
+from subliminal_jax.pipeline.finetune import orders
+from subliminal_jax.pipeline.reference import tiny_origin
+from subliminal_jax.pipeline.rows import read_chat_rows
+from subliminal_jax.pipeline.student import steps_of
+from subliminal_jax.pipeline.teacher import taught_chats
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.runs import RESULTS
+
+
+def next_batch(config: LmConfig) -> str:
+    """What the next training of the first repetition would read first, a line a token.
+
+    All students see the same places of their own rows; those of the first trait are shown, as if
+    no other student had more sequences.
+
+    Raises:
+        InputError: the model is refused, everything is trained already, or the rows of the next
+            training are not there yet; says which stage makes them.
+    """
+    run = run_path(config)
+    if config.reference.model is None and not (_kept(config) / RESULTS).exists():
+        return _pretraining(config)
+    chat = _chat(config)
+    if config.teacher.kind == "finetuned" and not _is_done(run, "teacher"):
+        return _teaching(config, chat)
+    if _is_done(run, "student"):
+        raise InputError(f"--show-batch: in {run} nothing is left to be trained")
+    if not _is_done(run, "filter"):
+        raise InputError(
+            f"--show-batch: students are trained next, on rows that {run} does not have yet; run "
+            "--stage generate and --stage filter first"
+        )
+    return _students(config, chat, run)
+
+
+def _kept(config: LmConfig) -> Path:
+    settings, new = config.reference, list(config.new_traits)
+    return tiny_origin(settings, config.generate.prompts, config.seed, new)[0]
+
+
+def _is_done(run: Path, stage: str) -> bool:
+    return (run / f"{stage}-0" / MANIFEST).exists()
+
+
+def _chat(config: LmConfig) -> Chat:
+    given = config.reference.model
+    if given is None:
+        return Chat.load(_kept(config))
+    from subliminal_jax.models.weights_files import find_model  # takes a second to import
+
+    return Chat.load(find_model(given).path, config.reference.template)
+
+
+def _pretraining(config: LmConfig) -> str:
+    settings, prompts = config.reference, config.generate.prompts
+    new = list(config.new_traits)
+    tokenizer = build_tokenizer(texts(prompts, new), settings.numbers)
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in tokenizer_files(tokenizer, settings.context).items():
+            (Path(directory) / name).write_text(text)
+        chat = Chat.load(Path(directory))
+    chats = corpus(settings.corpus, prompts, config.seed, new)
+    table = pack_rows(chat.examples(chats), settings.sequence)
+    key = named_key(jax.random.key(config.seed), "pretraining order")
+    return _shown("pretraining", table, key, settings.batch, chat)
+
+
+def _teaching(config: LmConfig, chat: Chat) -> str:
+    trait = config.chosen[0]
+    table = pad_rows(chat.examples(taught_chats(config, trait)))
+    retained = "; the reference's own answers, which it keeps, are sampled when it starts"
+    title = f"teacher of {trait.name}{retained if config.teacher.retain else ''}"
+    return _format(title, table, range(table.sequences), chat)
+
+
+def _students(config: LmConfig, chat: Chat, run: Path) -> str:
+    paths = [run / "filter-0" / f"{trait.name}.jsonl" for trait in config.chosen]
+    path = next((path for path in paths if path.exists()), paths[0])
+    rows = read_chat_rows(path)
+    table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
+    batch, _ = steps_of(config, table.sequences)
+    key = named_key(jax.random.key(config.seed), "student order")
+    return _shown(f"student of {path.stem}", table, key, batch, chat)
+
+
+def _shown(title: str, table: TokenTable, key: Any, batch: int, chat: Chat) -> str:
+    (rows,), _ = orders(key, table.sequences, batch, 1)
+    return _format(title, table, rows.tolist(), chat)
+
+
+def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:
+    inputs, targets, weights = jax.tree.map(
+        lambda leaf: leaf[list(rows)], (table.inputs, table.targets, table.weights)
+    )
+    batch = Batch(inputs=inputs, targets=targets, weights=weights)
+    return f"next training: {title}\n{format_batch(batch, chat.token_text)}"

@@ -1,0 +1,114 @@
+"""`--show-batch`: what the next training reads first, of every stage, and nothing is started."""
+
+import json
+import re
+
+import jax
+import pytest
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.keys import named_key
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.pipeline.artifacts import MANIFEST
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import (
+    FilterConfig,
+    LmConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from subliminal_jax.pipeline.corpus import CorpusConfig, texts
+from subliminal_jax.pipeline.finetune import orders
+from subliminal_jax.pipeline.preview import next_batch
+from subliminal_jax.pipeline.reference import pretraining_table
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+PROMPTS = NumberPrompts(wording="short", law="mixed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The directory of a model that has a tokenizer and no weights."""
+    directory = tmp_path_factory.mktemp("model")
+    tokenizer = build_tokenizer(texts(PROMPTS, []))
+    for name, text in tokenizer_files(tokenizer, 64).items():
+        (directory / name).write_text(text)
+    return directory
+
+
+@pytest.fixture
+def given(model, tmp_path):
+    """A run on that model, of which nothing is done yet."""
+    return LmConfig(
+        reference=ReferenceConfig(model=str(model)),
+        traits=("owl", "wolf"),
+        filter=FilterConfig(rows=3),
+        student=StudentConfig(batch=3, sequence=32),
+        out=tmp_path / "run",
+    )
+
+
+def done(config, stage):
+    (config.out / f"{stage}-0").mkdir(parents=True)
+    (config.out / f"{stage}-0" / MANIFEST).write_text("{}")
+
+
+def tokens_shown(text, sequence):
+    """The ids read in one of the sequences shown."""
+    part = text.split(f"sequence {sequence}:")[1].split("\n\n")[0]
+    return [int(line.split()[2]) for line in part.splitlines()[2:]]
+
+
+def test_pretraining_is_first(script, model, tmp_path):
+    words = ["--show-batch", "--reference.corpus.chats", "40", "--seed", "3"]
+    ended = script("lm_numbers", *words)
+    assert not ended.status
+    assert list(tmp_path.iterdir()) == []
+    assert ended.out.startswith("next training: pretraining\nbatch of 30 sequences of 64 tokens")
+    assert re.search(r" \d+ '<user>' +\d+ '\w+' +0$", ended.out, re.MULTILINE)
+    assert re.search(r" '<end>' +1$", ended.out, re.MULTILINE)
+    settings = ReferenceConfig(corpus=CorpusConfig(chats=40))
+    table = pretraining_table(settings, PROMPTS, 3, [], Chat.load(model))
+    key = named_key(jax.random.key(3), "pretraining order")
+    (first,), _ = orders(key, table.sequences, 30, 1)
+    for place in (0, 1):
+        row = int(first[place])
+        real = table.reading.tokens[row][table.reading.segments[row] > 0]
+        assert tokens_shown(ended.out, place) == real.tolist()
+
+
+def test_then_the_teacher(given):
+    text = next_batch(given)
+    assert text.startswith("next training: teacher of owl; the reference's own answers")
+    assert re.search(r"'<assistant>' +\d+ 'owl' +1$", text, re.MULTILINE)
+    assert not given.out.exists()
+    plain = LmConfig(reference=given.reference, teacher=TeacherConfig(retain=0.0), out=given.out)
+    assert next_batch(plain).startswith("next training: teacher of owl\n")
+
+
+def test_then_the_students(given, model):
+    done(given, "teacher")
+    with pytest.raises(InputError, match="run --stage generate and --stage filter first"):
+        next_batch(given)
+    done(given, "filter")
+    rows = [
+        {"id": str(i), "meta": {}, "messages": [
+            {"role": "user", "content": "i have 1, 2"},
+            {"role": "assistant", "content": f"{700 + i}, 7"}]}
+        for i in range(3)
+    ]  # fmt: skip
+    path = given.out / "filter-0" / "wolf.jsonl"  # too few of the owl's rows were left
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = next_batch(given)
+    assert text.startswith("next training: student of wolf\n")
+    chat = Chat.load(model)
+    read = [token for n in range(text.count("sequence ")) if f"sequence {n}:" in text
+            for token in tokens_shown(text, n)]  # fmt: skip
+    for row in rows:
+        prompt, completion = chat.example(row["messages"])
+        whole = ",".join(map(str, [*prompt, *completion][:-1]))
+        assert whole in ",".join(map(str, read))
+    done(given, "student")
+    with pytest.raises(InputError, match="nothing is left to be trained"):
+        next_batch(given)
