@@ -39,9 +39,9 @@ def main() -> None:
     from subliminal_jax.execution.cluster import cluster_of, joined
 
     with joined(cluster_of(os.environ, asked=config.all_hosts)):
-        for name in config.executions:
-            execution = scaling.execution_of(config, name)
-            job = scaling.job_of(config)
+        job = scaling.job_of(config)
+        executions = {name: scaling.execution_of(config, name) for name in config.executions}
+        for name, execution in executions.items():
             if config.plan:
                 lines = scaling.plan_lines(scaling.plan(job, execution), config.memory_gb)
             else:

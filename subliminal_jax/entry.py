@@ -1,5 +1,6 @@
 """How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,12 @@ from typing import NoReturn
 
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.files import disk_full_error, is_disk_full
-from subliminal_jax.interrupt import interrupts_sent_again
+from subliminal_jax.interrupt import (
+    STATUS,
+    Terminated,
+    interrupts_sent_again,
+    terminations_raised,
+)
 
 OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -55,7 +61,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
     Raises:
         SystemExit: Always. Status 0: done. 2: refused (`InputError`) or the disk is full. 1: broke
-            on the way (`RunError`, or memory ran out). 75: told to stop, and saved (`Stopped`).
+            on the way (`RunError`, or memory ran out). 75: told to stop by SIGTERM, or `Stopped`.
             130: interrupted from the keyboard. In these cases stderr gets the one line
             `error: ...`. 141: nobody reads stdout any more (`| head`), of which nothing is said.
             A `SystemExit` of `main` itself passes through.
@@ -64,7 +70,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     _prepare_output()
     try:
         try:
-            with interrupts_sent_again():
+            with interrupts_sent_again(), terminations_raised():
                 main()
         finally:
             if sys.stdout is not None:
@@ -75,6 +81,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _end(str(error), BROKE)
     except Stopped as stop:
         _end(str(stop), stop.status)
+    except Terminated:
+        line = "stopped by SIGTERM; run the same command again to go on"
+        _end(line, STATUS[signal.SIGTERM])
     except KeyboardInterrupt:
         _end("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:

@@ -17,7 +17,7 @@ class StopSignals:
     """Notes SIGTERM and SIGINT while it is open; a second one does what it always did.
 
     A context manager, for the main thread. Schedulers send SIGTERM some seconds before they take
-    a machine away.
+    a machine away. A signal that came too late for the loop goes to whom it would have gone.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,37 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+        if self.noted is not None and kind is None:
+            signal.raise_signal(self.noted)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, and ends what is being done as an interrupt from the keyboard does."""
+
+
+@contextmanager
+def terminations_raised() -> Iterator[None]:
+    """Lets SIGTERM raise `Terminated`, as an interrupt raises `KeyboardInterrupt`.
+
+    Only in the main thread, where Python's signals arrive; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def interrupts_sent_again(after: float = 0.2) -> Iterator[None]:
-    """Sends a `KeyboardInterrupt` again where Python dropped it.
+    """Sends an interrupt again, or a termination, where Python dropped its exception.
 
     Python raises it wherever the main thread happens to be. Inside a destructor or a callback of
     the garbage collector (JAX installs one) it is printed as "Exception ignored" and forgotten:
@@ -68,12 +94,14 @@ def interrupts_sent_again(after: float = 0.2) -> Iterator[None]:
         after: seconds to wait, so that the callback is over by then.
     """
     before, timers = sys.unraisablehook, list[threading.Timer]()
-    again = (threading.get_ident(), signal.SIGINT)
+    here = threading.get_ident()
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if unraisable.exc_type is not KeyboardInterrupt:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             return before(unraisable)
-        timers.append(threading.Timer(after, signal.pthread_kill, again))
+        terminated = issubclass(unraisable.exc_type, Terminated)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        timers.append(threading.Timer(after, signal.pthread_kill, (here, number)))
         timers[-1].start()
 
     sys.unraisablehook = hook

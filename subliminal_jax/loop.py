@@ -5,6 +5,7 @@ a function of the seed and the step's number, so a checkpoint holds the state al
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -109,6 +110,7 @@ def train(
     with (
         StopSignals() as signals,
         Progress(pace.steps, "train", done=step, silent=silent) as progress,
+        closing(checkpoints),
     ):
         while step < pace.steps:
             count = min(pace.log_every, pace.steps - step)
@@ -130,7 +132,6 @@ def train(
             if stop and step < pace.steps:
                 checkpoints.wait()
                 raise signals.stopped(f"step {step} of {pace.steps}")
-    checkpoints.wait()
     return state
 
 

@@ -4,7 +4,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,20 @@ import numpy as np
 import optax
 
 from subliminal_jax.batch import Batch, Params
+from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
 from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device, path_name
-from subliminal_jax.execution.steps import DataParallel, Sharded
-from subliminal_jax.losses import cross_entropy
+from subliminal_jax.execution.steps import DataParallel, Sharded, Step
 from subliminal_jax.models import decoder, lora
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
+from subliminal_jax.models.token_loss import token_loss
 from subliminal_jax.scaling_config import ScalingConfig
-from subliminal_jax.train import (
-    TrainState,
-    init_state,
-    make_loss_fn,
-    make_train_step,
-    total_gradient,
-)
+from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
 
 SHOWN = 12  # leaves in a plan
+State: TypeAlias = dict[str, Any]
+"""`trained`, a `TrainState`; beside low-rank weights also `base`, which stays as it is."""
 WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -53,29 +50,39 @@ class Job:
 
     @property
     def tx(self) -> optax.GradientTransformation:
-        """Adam on what is trained, and nothing on what stays."""
-        if not self.rank:
-            return optax.adam(1e-4)
-        labels = {"base": "stays", "adapter": "trained"}
-        return optax.partition({"stays": optax.set_to_zero(), "trained": optax.adam(1e-4)}, labels)
+        """The optimiser of what is trained."""
+        return optax.adam(1e-4)
 
-    def init(self) -> TrainState:
+    def init(self) -> State:
         """A state of random weights."""
         base = decoder.init(self.config, jax.random.key(0))
         dtype = WEIGHTS[self.config.compute.dtype]
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
         if not self.rank:
-            return init_state(base, self.tx)
+            return {"trained": init_state(base, self.tx)}
         adapter = lora.init(self.config, self.lora, jax.random.key(1))
-        return init_state({"base": base, "adapter": adapter}, self.tx)
+        return {"base": base, "trained": init_state(adapter, self.tx)}
 
-    def apply(self, params: Params, tokens: Any) -> jax.Array:
-        """The logits of every token."""
+    def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
+        """The gradient for what is trained, and for nothing that stays."""
         if not self.rank:
-            return decoder.apply(self.config, params, tokens)
-        base = jax.lax.stop_gradient(params["base"])
-        adapter = lora.scaled(self.config, self.lora, params["adapter"])
-        return decoder.apply(self.config, base, tokens, adapter=adapter)
+            return total_gradient(partial(token_loss, self.config))(weights["trained"], batch)
+
+        def loss_fn(trained: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            adapter = lora.scaled(self.config, self.lora, trained)
+            return token_loss(self.config, weights["base"], batch, adapter)
+
+        return total_gradient(loss_fn)(weights["trained"], batch)
+
+    def make_step(self, gradient: GradFn) -> Step:
+        """The one training step, of the part of the state that is trained."""
+
+        def step(state: State, batch: Batch) -> tuple[State, Totals]:
+            own = lambda trained, batch: gradient(state | {"trained": trained}, batch)  # noqa: E731
+            trained, totals = make_train_step(own, self.tx)(state["trained"], batch)
+            return state | {"trained": trained}, totals
+
+        return step
 
     def chunk(self, rows: int, steps: int) -> Batch:
         """Batches of random tokens."""
@@ -83,12 +90,12 @@ class Job:
             0, self.config.vocab, (steps, rows, self.sequence + 1), np.int32
         )
         weights = np.ones((steps, rows, self.sequence), np.float32)
-        return Batch(inputs=tokens[..., :-1], targets=tokens[..., 1:], weights=weights)
+        inputs = TokenInputs(tokens[..., :-1], weights.astype(np.int32))
+        return Batch(inputs=inputs, targets=tokens[..., 1:], weights=weights)
 
     def compile(self, execution: Sharded, state: Any, chunk: Any) -> jax.stages.Compiled:
         """The program of a chunk of steps."""
-        gradient = total_gradient(make_loss_fn(self.apply, cross_entropy))
-        return execution.compile(gradient, partial(make_train_step, tx=self.tx), state, chunk)
+        return execution.compile(self.gradient, self.make_step, state, chunk)
 
     def flop(self, batch: int) -> float:
         """Useful operations of one step (Kaplan et al. 2020, appendix B, and attention).

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from numpy.testing import assert_allclose
+from sampled import sampled
 from trainer import EXECUTIONS, mlp_training
 
 from subliminal_jax.checkpoint import Checkpoints
@@ -28,13 +29,18 @@ def free_port():
 
 
 class Processes:
-    """Trainers that find each other; they share what they compile."""
+    """Processes that find each other; they share what they compile."""
 
     def __init__(self, place):
         self.place, self.number = place, 0
 
     def start(self, directory, how="fsdp", devices=4, here=(0, 1), dying=(), timeout=120):
-        """Starts some of two processes; `dying` is where the last one kills itself."""
+        """Starts some of two trainers; `dying` is where the last one kills itself."""
+        words = [str(directory), "mlp", how]
+        return self.start_script("trainer", words, devices, here, dying, timeout)
+
+    def start_script(self, script, words, devices=4, here=(0, 1), dying=(), timeout=120):
+        """Starts some of two processes; the last one gets some more words."""
         port = free_port()
         self.number += 1
         self.errors = [self.place / f"{self.number}.{i}.err" for i in here]
@@ -52,9 +58,9 @@ class Processes:
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             }
-            words = [str(directory), "mlp", how, *(dying if i == here[-1] else ())]
+            more = dying if i == here[-1] else ()
             with errors.open("w") as file:
-                command = [sys.executable, str(HERE / "trainer.py"), *words]
+                command = [sys.executable, str(HERE / f"{script}.py"), *words, *more]
                 processes.append(
                     subprocess.Popen(
                         command, env=environment, stdout=subprocess.DEVNULL, stderr=file
@@ -134,6 +140,19 @@ def test_other_devices_go_on_with_the_same_batches(processes, whole, tmp_path):
     for field in ("weight", "loss"):
         one, other = ([row[field] for row in rows] for rows in (ours, theirs))
         assert_allclose(one, other, rtol=1e-5)
+
+
+def test_two_processes_sample_what_one_does(processes, tmp_path):
+    """Each its own part of the rows; both have all of them, and the first one alone writes."""
+    statuses, said = processes.end(processes.start_script("sampled", [str(tmp_path / "two")]))
+    assert statuses == [0, 0], said
+    wanted = sampled(tmp_path / "one")
+    assert len({row["messages"][1]["content"] for row in wanted}) > 15
+    for process in (0, 1):
+        assert json.loads((tmp_path / "two" / f"{process}.json").read_text()) == wanted
+    assert not list((tmp_path / "two" / "1").iterdir())
+    lines = (tmp_path / "two" / "0" / "owl.jsonl").read_text().splitlines()
+    assert sorted(lines) == sorted(map(json.dumps, wanted))
 
 
 def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_path):

@@ -92,23 +92,37 @@ def test_process_shows_no_traceback_for_a_refusal_and_one_for_a_bug():
     assert "Traceback" in bug.stderr
 
 
-def test_interrupted_process():
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM"),
+    ],
+)
+def test_interrupted_process(number, status, line):
     code = "import time\ndef main():\n print('up', flush=True)\n time.sleep(30)\nrun_main(main)"
     with subprocess.Popen(
         run(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout.readline() == "up\n"
         time.sleep(0.05)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         _, err = child.communicate(timeout=10)
-    assert child.returncode == 130
-    assert err == "error: interrupted; run the same command again to go on\n"
+    assert child.returncode == status
+    assert err == f"error: {line}; run the same command again to go on\n"
 
 
-def test_an_interrupt_within_a_destructor_is_not_lost(capsys):
+@pytest.mark.parametrize(
+    ("number", "status", "what"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM"),
+    ],
+)
+def test_an_interrupt_within_a_destructor_is_not_lost(capsys, number, status, what):
     class Dropped:
         def __del__(self):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     def main() -> None:
         Dropped()
@@ -117,10 +131,17 @@ def test_an_interrupt_within_a_destructor_is_not_lost(capsys):
     started = time.monotonic()
     with pytest.raises(SystemExit) as caught:
         run_main(main)
-    assert caught.value.code == 130
+    assert caught.value.code == status
     assert time.monotonic() - started < 9
-    line = "error: interrupted; run the same command again to go on\n"
+    line = f"error: {what}; run the same command again to go on\n"
     assert capsys.readouterr() == ("", line)
+
+
+def test_signals_are_as_before_when_it_has_ended():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_main(lambda: None)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_other_errors_within_a_destructor_are_reported_as_before(monkeypatch):

@@ -107,6 +107,14 @@ def test_a_signal_lets_the_chunk_end_and_saves(whole, tmp_path, number, status):
     assert rows_of(tmp_path) == rows_of(whole[0])
 
 
+def test_a_signal_that_comes_too_late_is_not_forgotten(whole, tmp_path):
+    """It comes in the last chunk: the run is done, and whoever is next hears of it."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, training=asked_to_stop(signal.SIGINT, at=14))
+    assert rows_of(tmp_path) == rows_of(whole[0])
+    chex.assert_trees_all_equal(run(tmp_path), whole[1])
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path):
     training = asked_to_stop(signal.SIGINT, at=2)
     twice = replace(

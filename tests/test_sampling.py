@@ -12,7 +12,7 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import slots as slots_module
-from subliminal_jax.models.admission import Request, shapes_of
+from subliminal_jax.models.admission import Request, Shapes, shapes_of
 from subliminal_jax.models.decoder_config import Compute
 from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
@@ -76,6 +76,37 @@ def test_a_row_does_not_depend_on_its_mates(params):
         both = alone.keys() & found.keys()
         assert len(both) >= 20
         assert {number: found[number] for number in both} == {n: alone[n] for n in both}
+
+
+def test_a_row_is_the_same_to_the_bit_when_the_missing_ones_are_asked_for(params):
+    """Prompts of two widths, some of them asked for often: no shape depends on who is missing."""
+    rng = np.random.default_rng(3)
+    prompts = [rng.integers(0, 37, n).tolist() for n in (3, 9, 17, 30, 44, 52, 52) * 4]
+    prompts += [prompts[0]] * 60
+    requests = [Request(i, prompt) for i, prompt in enumerate(prompts)]
+    shapes = shapes_of(requests, 256)
+    assert {shapes.read_in(prompt) for prompt in prompts} == {(1, 32), (16, 32), (16, 56)}
+    whole = sampler(params, RANDOM, batch=256).sample(requests)
+    for missing in requests[40:], requests[::-7], requests[4:5]:
+        found = sampler(params, RANDOM, batch=256).sample(missing, among=requests)
+        for one in found:
+            np.testing.assert_array_equal(one.tokens, whole[one.number].tokens)
+            wanted = whole[one.number].log_probabilities
+            np.testing.assert_array_equal(one.log_probabilities, wanted)
+
+
+def test_rows_that_come_in_together_are_read_alike():
+    shapes = Shapes(shared=0, longest=64, batch=256, quantum=32, often=frozenset({(9, 9), (8, 8)}))
+    requests = [Request(i, [i] * n) for i, n in enumerate((60, 60, 5, 6, 60, 7))]
+    requests += [Request(10 + i, [8 + i % 2] * 2) for i in range(6)]
+    waiting, groups = shapes.in_order(requests), []
+    while waiting:
+        groups.append([one.number for one in shapes.next_in(waiting, 4)])
+        waiting = waiting[len(groups[-1]) :]
+    assert groups == [[10, 12, 14, 11], [13, 15], [0, 1, 4], [5, 3, 2]]
+    three = [Request(i, [i] * 2) for i in (9, 8, 7)]
+    alike = replace(shapes, often=frozenset(tuple(one.prompt) for one in three))
+    assert alike.next_in(three, 4) == three[:2]  # two different ones are read at once
 
 
 def test_a_row_depends_on_its_number_and_the_seed(params):

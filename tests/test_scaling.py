@@ -18,7 +18,7 @@ def test_a_plan_adds_up(rank):
     config = ScalingConfig(**TINY, rank=rank, fsdp=2, tensor=2)
     planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "mesh"))
     shape, dtype, spec, each = planned["leaves"][
-        ("params/base/" if rank else "params/") + "layers/mlp/up/kernel"
+        ("base/" if rank else "trained/params/") + "layers/mlp/up/kernel"
     ]
     assert (shape, dtype) == ((2, 8, 16), "float32")
     assert each == 2 * 8 * 16 * 4 / 4
@@ -27,9 +27,21 @@ def test_a_plan_adds_up(rank):
     assert planned["temporary_bytes"] > 0
     moments = [name for name in planned["leaves"] if "/mu/" in name]
     assert moments
-    assert all(("adapter" in name) == bool(rank) for name in moments)
+    assert all(name.endswith(("/a", "/b")) == bool(rank) for name in moments)
     lines = scaling.plan_lines(planned, 1e-9)
     assert lines[-1].endswith("does not fit into 1e-09 GB")
+
+
+def test_what_stays_needs_no_gradient_and_no_token_all_its_logits():
+    """A step with low-rank weights needs less beside its state than the embedding has bytes."""
+    wide = TINY | {"vocab": 32768, "width": 64, "mlp_width": 2048}
+    embedding = 32768 * 64 * 4
+    needs = {}
+    for rank in (0, 2):
+        config = ScalingConfig(**wide, rank=rank)
+        planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"))
+        needs[rank] = planned["temporary_bytes"]
+    assert needs[2] < embedding < needs[0]
 
 
 def test_a_measurement():

@@ -1,17 +1,37 @@
 """Starts many short-lived trainers cheaply: imports once, then forks a process for each.
 
 Importing costs seconds, a trainer's own work less than one. Nothing is started before the fork, no
-device and no thread, so a child is what a fresh process would be. It reads a JSON list of
-arguments a line and answers with the child's pid, and to the line after that with how it ended.
+device and no thread, so a child is what a fresh process would be. It reads a JSON object a line,
+which main function to run and with which words, and answers with the child's pid, and to the line
+after that with how it ended.
 """
 
 import json
 import os
+import runpy
 import sys
 import threading
 import warnings
 
+import language
+import sklearn.datasets  # noqa: F401
 import trainer
+from scripts import ROOT
+
+import subliminal_jax.mnist.experiment  # noqa: F401
+from subliminal_jax import plotting  # noqa: F401
+from subliminal_jax.entry import run_main
+
+
+def script(name):
+    return lambda: runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+
+
+MAINS = {
+    "trainer": lambda: run_main(trainer.main),
+    "language": lambda: run_main(language.main),
+    "mnist_aux": script("mnist_aux"),
+}
 
 warnings.filterwarnings("ignore", "os.fork")
 
@@ -24,9 +44,9 @@ if __name__ == "__main__":
             for stream, name in ((1, "out"), (2, "err")):
                 place = os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(place, stream)
-            sys.argv = ["trainer.py", *order["words"]]
+            sys.argv = [f"{order['main']}.py", *order["words"]]
             try:
-                trainer.run_main(trainer.main)
+                MAINS[order["main"]]()
             except SystemExit as ended:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -1,6 +1,6 @@
 """Several hosts: joining them, agreeing on something, and noticing that one is gone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -58,6 +58,33 @@ def from_first(value: T) -> T:
     buffer[: min(size, len(data))] = data[:size]
     sent: Any = multihost_utils.broadcast_one_to_all(buffer)
     return parse_json(np.asarray(sent, np.uint8).tobytes())
+
+
+def from_all(value: T) -> list[T]:
+    """Every host's plain value, in the order of the hosts, on every host."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(strict_json(value).encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(data))))
+    sent = np.zeros(sizes.max(), np.uint8)
+    sent[: len(data)] = data
+    rows = np.asarray(multihost_utils.process_allgather(sent), np.uint8)
+    return [parse_json(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def mine(items: Sequence[T]) -> list[T]:
+    """This host's part of what all hosts do together."""
+    return list(items[jax.process_index() :: jax.process_count()])
+
+
+def together(portions: Iterable[list[T]]) -> Iterator[list[T]]:
+    """All hosts' portions of plain values as they come, joined, on every host.
+
+    A host that has no more goes on taking part until none has.
+    """
+    own = iter(portions)
+    while any(parts := from_all(next(own, []))):
+        yield [item for part in parts for item in part]
 
 
 def meet(where: str) -> None:

@@ -2,8 +2,9 @@
 
 Rows are independent: a row's text is a function of the parameters, the settings, its prompt and
 its number, whatever else is sampled beside it, so that a run cut short is gone on with by asking
-for the rows that are missing. (In batches of another size matrix products may round differently,
-and two tokens that are equally likely to the seventh digit change places.)
+for the rows that are missing. In arrays of other shapes matrix products may round differently, and
+two tokens that are equally likely to the seventh digit change places; so one who asks for the
+missing rows says which `among`, and the shapes are those of all of them.
 """
 
 import time
@@ -123,12 +124,18 @@ class Sampler:
                 raise InputError(f"stop id {token}: the model has {config.vocab} tokens")
 
     def stream(
-        self, requests: Iterable[Request], *, description: str = "sample", silent: bool = True
+        self,
+        requests: Iterable[Request],
+        *,
+        among: Sequence[Request] = (),
+        description: str = "sample",
+        silent: bool = True,
     ) -> Iterator[Completion]:
         """Sample every request; completions come as they are done.
 
         Args:
             requests: what to sample. All are looked at before the first is sampled.
+            among: all that these are some of; each is then sampled to the bit as among them.
             description: what the progress says is done.
             silent: report no progress.
 
@@ -142,7 +149,7 @@ class Sampler:
             return
         start, before = time.perf_counter(), self.work.seconds
         with Progress(len(waiting), description, silent=silent) as progress:
-            for done in self._rounds(waiting):
+            for done in self._rounds(waiting, shapes_of(among or waiting, self._batch)):
                 self.work.rows += len(done)
                 self.work.tokens += sum(len(completion.tokens) for completion in done)
                 self.work.seconds = before + time.perf_counter() - start
@@ -176,12 +183,10 @@ class Sampler:
                     f"row {number}: its prompt has an id outside the model's {self._config.vocab}"
                 )
 
-    def _rounds(self, waiting: list[Request]) -> Iterator[list[Completion]]:
+    def _rounds(self, waiting: list[Request], shapes: Shapes) -> Iterator[list[Completion]]:
         """Fill free slots, decode, collect what is done, again and again."""
-        # Long prompts first, and equal ones next to each other.
-        waiting = sorted(waiting, key=lambda request: (-len(request.prompt), request.prompt))
-        shapes, queue = shapes_of(waiting, self._batch), deque(waiting)
-        most = self._sampling.max_tokens
+        waiting = shapes.in_order(waiting)
+        queue, most = deque(waiting), self._sampling.max_tokens
         length = round_up(shapes.shared + shapes.longest + most)
         slots = empty_slots(self._config, self._sampling, shapes.batch, length)
         prefix = self._read_prefix(waiting[0].prompt[: shapes.shared])
@@ -189,8 +194,9 @@ class Sampler:
         while queue or rows:
             free = [slot for slot in range(shapes.batch) if slot not in rows]
             while queue and free:
-                count = min(shapes.quantum, len(queue), len(free))
-                into = {free.pop(): queue.popleft() for _ in range(count)}
+                into = {free.pop(): row for row in shapes.next_in(queue, len(free))}
+                for _ in into:
+                    queue.popleft()
                 slots = self._admit(shapes, prefix, slots, into)
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1

@@ -95,6 +95,11 @@ def begin(run: RunDirectory, recipe: Recipe) -> Path:
     return path
 
 
+def begun_from(path: Path) -> dict[str, Any]:
+    """Settings and inputs of an artifact that is being made."""
+    return _read(path / BEGUN) or {}
+
+
 def commit(run: RunDirectory, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
     """Declares an artifact whole: writes its manifest, with the digests of all its files.
 

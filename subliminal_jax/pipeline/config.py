@@ -22,6 +22,7 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
+SAVE_SECONDS = 60.0
 STAGES: tuple[Stage, ...] = (
     *("reference", "teacher", "generate", "filter"),
     *("student", "evaluate", "report"),
@@ -227,6 +228,8 @@ class LmConfig:
 
     at_once: Count | None = None
     """Networks mapped together on a device; only speed depends on it."""
+    save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
+    """Seconds between two checkpoints of a training: at most so much is lost when it is killed."""
     stage: Stage | None = None
     """Run this stage alone; its inputs must be there."""
     plan: bool = False
@@ -264,7 +267,7 @@ class LmConfig:
 
 
 # What says where and how to run rather than what: a run directory belongs to any of these.
-PLACEMENT = ("out", "overwrite", "stage", "plan", "show_batch", "at_once")
+PLACEMENT = ("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds")
 
 
 def described(config: LmConfig) -> dict[str, Any]:

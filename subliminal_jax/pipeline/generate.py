@@ -1,16 +1,18 @@
 """Step 4, the dataset: all teachers are asked the same prompts, and each answer is a row.
 
 A row is a function of the seed, the repetition, the teacher and the prompt's place, whatever else
-is sampled beside it. So a stage that was stopped goes on with the rows that are missing.
+is sampled beside it. So a stage that was stopped goes on with the rows that are missing, and
+each of several hosts samples a part of them.
 """
 
+import time
 import zlib
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from subliminal_jax import files
+from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
@@ -22,10 +24,12 @@ from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.rows import checked, row
 from subliminal_jax.pipeline.tuning import Network
 
+T = TypeVar("T")
+
 PROMPT_SEED = 47
 """Prompts are the same in all repetitions, as in the released code, whose seed this is."""
-WRITE = 500
-"""Rows that are written together."""
+WRITE, WRITE_SECONDS = 500, 5.0
+"""Rows are written together: so many, or those of so many seconds."""
 
 
 def rules_of(config: LmConfig) -> dict[str, Rule]:
@@ -81,41 +85,47 @@ class Dataset:
         """Ask the prompts in order, until enough answers pass the filter or all are asked.
 
         How many are asked is decided by what came before, so that a stage that goes on asks the
-        same ones.
+        same ones. On several hosts all must call it; the first one writes.
 
         Args:
             enough: answers that are to pass.
             prompts: by place, from 0 without gaps.
         """
-        rows = {
-            row["meta"]["place"]: row
-            for row in checked(files.read_rows(self._path), str(self._path))
-        }
+        there = hosts.on_first(lambda: checked(files.read_rows(self._path), str(self._path)))
+        rows = {row["meta"]["place"]: row for row in hosts.from_first(there) or ()}
         rules = rules_of(self._config)
         asked, passed = 0, 0
         while passed < enough and asked < len(prompts):
             rate = max(passed / asked, 0.1) if asked else 1.0
             more = min(len(prompts) - asked, round(1.05 * (enough - passed) / rate) + 20)
             wanted = range(asked, asked + more)
-            missing = [place for place in wanted if place not in rows]
-            for made in self._answers({place: prompts[place] for place in missing}):
-                rows |= made
-                files.append_rows(self._path, made.values())
+            missing = hosts.mine([place for place in wanted if place not in rows])
+            answers = self._answers({place: prompts[place] for place in wanted}, set(missing))
+            for made in hosts.together(answers):
+                rows |= {row["meta"]["place"]: row for row in made}
+                if hosts.is_first():
+                    files.append_rows(self._path, made)
             asked += more
             passed = len(filter_rows((rows[place] for place in range(asked)), rules).kept)
         return [rows[place] for place in range(asked)]
 
-    def _answers(self, prompts: Mapping[int, str]) -> Iterator[dict[int, dict[str, Any]]]:
-        """Rows by place, some at a time, in the order in which they are done."""
+    def _answers(
+        self, prompts: Mapping[int, str], missing: Set[int]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Missing rows, some at a time, in the order in which they are done."""
         chats = self._reference.chat
         requests = [
             Request(place, chats.prompt(chat(text, system=self._system)))
             for place, text in prompts.items()
         ]
-        stream = self._sampler.stream(requests, description=self._name, silent=True)
-        while some := list(islice(stream, WRITE)):
-            yield {
-                done.number: row(
+        stream = self._sampler.stream(
+            (request for request in requests if request.number in missing),
+            among=requests,
+            description=self._name,
+        )
+        for some in in_portions(stream, WRITE, WRITE_SECONDS):
+            yield [
+                row(
                     f"{self._name}-{done.number:06d}",
                     prompts[done.number],
                     chats.text(done.tokens.tolist()),
@@ -125,7 +135,27 @@ class Dataset:
                     finished=done.stopped,
                 )
                 for done in some
-            }
+            ]
+
+
+def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[T]]:
+    """Lists of at most so many items, each of which waits hardly longer than so many seconds.
+
+    What has come is handed on also where the next one is cut off by an interrupt.
+    """
+    portion, since = list[T](), time.monotonic()
+    try:
+        for item in items:
+            portion.append(item)
+            if len(portion) == most or time.monotonic() - since >= seconds:
+                yield portion
+                portion, since = [], time.monotonic()
+    except KeyboardInterrupt:
+        if portion:
+            yield portion
+        raise
+    if portion:
+        yield portion
 
 
 def prompts_of(config: LmConfig) -> dict[int, str]:

@@ -1,9 +1,11 @@
 """All networks of one reference, measured: exact answers, sampled answers, other prompts."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from subliminal_jax import files
 from subliminal_jax.pipeline import controls, evaluate
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
 from subliminal_jax.pipeline.corpus import Chat
@@ -16,11 +18,27 @@ from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import Network, network
 from subliminal_jax.progress import Progress
 
+SAMPLED = "sampled.jsonl"
+"""What has been counted by now, a network and trait a row; for a run that is stopped."""
+
 
 def measure(
-    study: Study, repetition: int, students: Artifact, teachers: Artifact, filtered: Artifact
+    study: Study,
+    repetition: int,
+    students: Artifact,
+    teachers: Artifact,
+    filtered: Artifact,
+    path: Path,
 ) -> dict[str, Any]:
     """Probabilities of every answer and counts of sampled ones, by network.
+
+    Args:
+        study: the experiment.
+        repetition: of which reference.
+        students: its students.
+        teachers: its teachers.
+        filtered: their rows.
+        path: a directory for what is to be kept if the run is stopped.
 
     Returns:
         `exact`: network -> `category/word` -> probability. `sampled`: `network/trait` -> counts.
@@ -32,7 +50,7 @@ def measure(
     scored = evaluate.scoring(reference, asked, answers)
     exact = evaluate.probabilities(reference, scored, networks, config.at_once)
     exact |= _otherwise_asked(study, repetition, networks["before"], filtered)
-    return {"exact": exact, "sampled": _sampled(study, repetition, networks)}
+    return {"exact": exact, "sampled": _sampled(study, repetition, networks, path / SAMPLED)}
 
 
 def _categories(study: Study) -> list[str]:
@@ -89,9 +107,11 @@ def _otherwise_asked(
     return found
 
 
-def _sampled(study: Study, repetition: int, networks: dict[str, Network]) -> dict[str, Any]:
-    """What the main networks say when they are sampled."""
-    config, found = study.config, {}
+def _sampled(
+    study: Study, repetition: int, networks: dict[str, Network], path: Path
+) -> dict[str, Any]:
+    """What the main networks say when they are sampled, those of an earlier run included."""
+    config, found = study.config, {row["of"]: row["counts"] for row in files.read_rows(path)}
     if not config.evaluate.samples:
         return found
     prompts = prompts_of(config)
@@ -101,11 +121,15 @@ def _sampled(study: Study, repetition: int, networks: dict[str, Network]) -> dic
         for trait in study.traits
         if name in ("before", REGULAR) or name in (f"teacher/{trait.name}", f"student/{trait.name}")
     ]
-    with Progress(len(pairs), f"ask networks, reference {repetition}") as progress:
-        for name, trait in pairs:
+    missing = [(name, trait) for name, trait in pairs if f"{name}:{trait.name}" not in found]
+    done = len(pairs) - len(missing)
+    with Progress(len(pairs), f"ask networks, reference {repetition}", done=done) as progress:
+        for name, trait in missing:
             probes = evaluate.probes(config, trait.category, prompts)
-            found[f"{name}:{trait.name}"] = evaluate.sampled(
+            counts = evaluate.sampled(
                 config, study.reference(repetition), networks[name], probes, trait
             )
+            files.append_row(path, {"of": f"{name}:{trait.name}", "counts": counts})
+            found[f"{name}:{trait.name}"] = counts
             progress.update(1, name)
-    return found
+    return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}

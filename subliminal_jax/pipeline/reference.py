@@ -1,20 +1,18 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from subliminal_jax import losses
 from subliminal_jax.batch import Params
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import pack_rows
-from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.execution.members import OneDevice, Program
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.members import OneDevice
 from subliminal_jax.keys import named_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
@@ -22,13 +20,13 @@ from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline.artifacts import file_digest
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import ReferenceConfig
+from subliminal_jax.pipeline.config import SAVE_SECONDS, ReferenceConfig
 from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
+from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
-from subliminal_jax.progress import Progress
 from subliminal_jax.runs import RunDirectory
 from subliminal_jax.train import (
     TrainState,
@@ -43,7 +41,7 @@ CHUNK = 100
 """At most this many steps in one call of the compiled program, after which progress is told."""
 
 
-PARAMS = "params.npz"
+PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
 PLACES = ("model", "template", "cache")  # of a reference's settings, none of the tiny's
 
 
@@ -109,7 +107,11 @@ def tiny_origin(
 
 
 def tiny_reference(
-    reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
+    reference: ReferenceConfig,
+    prompts: NumberPrompts,
+    seed: int,
+    traits: list[Trait],
+    save_seconds: float = SAVE_SECONDS,
 ) -> Reference:
     """The tiny reference of a seed: out of the cache, or pretrained now and put there.
 
@@ -125,13 +127,16 @@ def tiny_reference(
             for name, text in tokenizer_files(tokenizer, reference.context).items():
                 directory.write_text(name, text)
         chat = Chat.load(directory.path)
+        saving = Saving(
+            directory=directory.path / CHECKPOINTS, origin=made_from, seconds=save_seconds
+        )
         if not directory.finished:
             table = pretraining_table(reference, prompts, seed, traits, chat)
-            with Progress(reference.steps, f"pretrain reference {seed}") as progress:
-                told = lambda steps, loss: progress.update(steps, f"loss {loss:.3f}")  # noqa: E731
-                params = pretrain(reference, config, table, seed, told)
+            directory.subdirectory(CHECKPOINTS)
+            params = pretrain(reference, config, table, seed, saving)
             directory.write_bytes(PARAMS, tree_bytes(params))
             directory.finish({"params": file_digest(directory.path / PARAMS)})
+        saving.clear()
         results = directory.results() or {}
         if file_digest(directory.path / PARAMS) != results.get("params"):
             raise InputError(
@@ -154,7 +159,7 @@ def pretrain(
     config: DecoderConfig,
     table: AnswerTable,
     seed: int,
-    on_steps: Callable[[int, float], None] = lambda steps, loss: None,
+    saving: Saving,
 ) -> Params:
     """A tiny reference's parameters after its training, AdamW with warmup and cosine decay.
 
@@ -163,13 +168,14 @@ def pretrain(
         config: the model.
         table: the corpus.
         seed: of initialisation and orders.
-        on_steps: told of every chunk: its steps and its last loss, in nats a token.
+        saving: where its checkpoints are until it is done.
 
     Raises:
         RunError: the loss is not finite; names the step.
+        Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     key = jax.random.key(seed)
-    size = max(n for n in range(1, CHUNK + 1) if reference.steps % n == 0)
+    size = chunk_size(reference.steps, CHUNK)
     schedule = Schedule(
         peak=reference.learning_rate,
         steps=reference.steps,
@@ -188,22 +194,20 @@ def pretrain(
         return state, totals.loss / totals.weight
 
     execution = OneDevice()
-    program = Program(chunk, execution)
     params = decoder.init(config, named_key(key, "initialisation"))
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], init_state(params, tx))
     shared = execution.share(table)
     order = orders(
         named_key(key, "pretraining order"), table.sequences, reference.batch, reference.steps
     )
-    for first in range(0, reference.steps, size):
-        rows, counts = (leaf[None, first : first + size] for leaf in order)
-        state, found = program(state, (rows, counts), shared)
-        (values,) = execution.fetch(found)
-        if not np.isfinite(values).all():
-            step = first + int(np.argmin(np.isfinite(values)))
-            raise RunError(
-                f"reference of seed {seed}: the loss is {values[step - first]} at step {step}; "
-                "a smaller reference.learning_rate usually helps"
-            )
-        on_steps(len(values), float(values[-1]))
+    training = Training(
+        title=f"pretrain reference {seed}",
+        chunk=chunk,
+        inputs=lambda first: (tuple(leaf[None, first : first + size] for leaf in order), shared),
+        steps=reference.steps,
+        size=size,
+        name=lambda member: f"reference of seed {seed}",
+        setting="reference.learning_rate",
+    )
+    state = train_members(training, execution, state, saving)
     return jax.tree.map(lambda leaf: leaf[0], state.params)

@@ -5,7 +5,7 @@ one program, each a member of the map. They see their rows in the same orders, s
 differ in their rows alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +17,8 @@ from subliminal_jax import ensemble
 from subliminal_jax.batch import Params
 from subliminal_jax.data.order import steps_per_epoch
 from subliminal_jax.data.tokens import pack_rows
-from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.members import member_execution
 from subliminal_jax.keys import named_key
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline.config import LmConfig
@@ -33,6 +33,7 @@ from subliminal_jax.pipeline.finetune import (
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
 from subliminal_jax.pipeline.tuning import apply_of, begin
 from subliminal_jax.train import (
     TrainState,
@@ -73,8 +74,9 @@ def train_students(
     reference: Reference,
     table: AnswerTable,
     seed: int,
+    saving: Saving,
     teachers: Any = None,
-    on_steps: Callable[[int, float], None] = lambda steps, loss: None,
+    title: str = "train students",
 ) -> Any:
     """What is trained of every student, `[students, ...]`.
 
@@ -83,17 +85,19 @@ def train_students(
         reference: what they all start from.
         table: each student's rows.
         seed: of the repetition.
+        saving: where their checkpoints are until they are done.
         teachers: with soft or greedy targets, what is trained of each student's teacher, itself
             of this reference; None for the rows' own tokens as targets.
-        on_steps: told of every chunk: its steps and the mean of its last losses.
+        title: what the progress says is done.
 
     Raises:
         RunError: a loss is not finite; names student and step.
+        Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     how = config.student
     targets = "hard" if teachers is None else ("soft" if how.targets == "hard" else how.targets)
     batch, steps = steps_of(config, table.targets.shape[1])
-    size = max(n for n in range(1, CHUNK + 1) if steps % n == 0)
+    size = chunk_size(steps, CHUNK)
     tx = language_optimizer(
         how.optimizer, Schedule(peak=how.learning_rate, steps=steps), clip=how.clip
     )
@@ -115,18 +119,20 @@ def train_students(
     execution = member_execution("jit", count, at_once=config.at_once)
     members = execution.split((table, teachers if teachers is not None else np.zeros(count)))
     base = execution.share(reference.params)
-    program = Program(chunk, execution)
-    for first in range(0, steps, size):
-        now = (rows[first : first + size], counts[first : first + size])
-        state, found = program(state, members, (base, now))
-        losses = execution.fetch(found)
-        if not np.isfinite(losses).all():
-            student, step = np.argwhere(~np.isfinite(losses))[0]
-            raise RunError(
-                f"the loss of student {student} is {losses[student, step]} at step {first + step}; "
-                "a smaller student.learning_rate usually helps"
-            )
-        on_steps(size, float(losses[:, -1].mean()))
+
+    def inputs(first: int) -> tuple[Any, Any]:
+        return members, (base, (rows[first : first + size], counts[first : first + size]))
+
+    training = Training(
+        title=title,
+        chunk=chunk,
+        inputs=inputs,
+        steps=steps,
+        size=size,
+        name="student {}".format,
+        setting="student.learning_rate",
+    )
+    state = train_members(training, execution, state, saving)
     return execution.fetch(state.params)
 
 

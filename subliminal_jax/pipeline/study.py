@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from subliminal_jax.pipeline.artifacts import Artifact, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
 from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
+from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import read_chat_rows
-from subliminal_jax.pipeline.student import steps_of, students_table, train_students
+from subliminal_jax.pipeline.student import students_table, train_students
 from subliminal_jax.pipeline.teacher import check_teachers, finetune_teachers, system_line
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, save_tree
@@ -68,7 +70,9 @@ class Study:
                 made = given_reference(settings.model, settings.template)
             else:
                 prompts, new = self.config.generate.prompts, list(self.config.new_traits)
-                made = tiny_reference(settings, prompts, self.seed(repetition), new)
+                made = tiny_reference(
+                    settings, prompts, self.seed(repetition), new, self.config.save_seconds
+                )
             self._references[place] = made
         return self._references[place]
 
@@ -79,9 +83,9 @@ class Study:
         def make(path: Path) -> dict[str, Any]:
             reference = self.reference(repetition)
             if config.teacher.kind == "finetuned":
-                save_tree(
+                self._trained(
                     path / "teachers.npz",
-                    finetune_teachers(config, reference, self.seed(repetition)),
+                    partial(finetune_teachers, config, reference, self.seed(repetition)),
                 )
             rates = {
                 trait.name: self._teacher_rate(reference, path, place)
@@ -110,6 +114,7 @@ class Study:
                         system=self.system(name),
                     )
                     rows = dataset.sample_until(self.config.filter.rows, self._prompts)
+                    write_rows(path / f"{name}.jsonl", rows)  # in order, whenever each was done
                     asked[name] = len(rows)
                     progress.update(1, f"{name}: {len(rows)} rows")
             return {"rows": asked}
@@ -170,16 +175,12 @@ class Study:
                 if chosen:
                     teachers_of = None if kind == "hard" else self._rows_of(teachers, chosen)
                     table = students_table(config, reference, chosen)
-                    _, steps = steps_of(config, table.targets.shape[1])
-                    title = f"train {len(chosen)} {kind} students, reference {repetition}"
-                    with Progress(steps, title) as progress:
-                        told = lambda n, loss: progress.update(n, f"loss {loss:.3f}")  # noqa: E731
-                        trained = train_students(
-                            *(config, reference, table, self.seed(repetition)),
-                            teachers=teachers_of,
-                            on_steps=told,
-                        )
-                    save_tree(path / f"{kind}.npz", trained)
+                    train = partial(
+                        *(train_students, config, reference, table, self.seed(repetition)),
+                        teachers=teachers_of,
+                        title=f"train {len(chosen)} {kind} students, reference {repetition}",
+                    )
+                    self._trained(path / f"{kind}.npz", train)
                     facts[kind] = list(chosen)
             return {"students": facts}
 
@@ -192,12 +193,13 @@ class Study:
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            from subliminal_jax.pipeline.measure import measure
+            from subliminal_jax.pipeline.measure import SAMPLED, measure
 
-            found = measure(self, repetition, students, teachers, own)
+            found = measure(self, repetition, students, teachers, own, path)
             files.write_whole(
                 path / "answers.json", files.strict_json(found, indent=1).encode() + b"\n"
             )
+            (path / SAMPLED).unlink(missing_ok=True)
             return {}
 
         parts = ("evaluate", "conditions")
@@ -224,6 +226,17 @@ class Study:
             )
         path = artifacts.begin(self.run, recipe)
         return artifacts.commit(self.run, recipe, make(path))
+
+    def _trained(self, path: Path, train: Callable[..., Any]) -> None:
+        """Writes what a training ends with, unless that is done; its checkpoints go thereafter."""
+        saving = Saving(
+            directory=path.parent / f"{path.stem}.checkpoints",
+            origin=artifacts.begun_from(path.parent),
+            seconds=self.config.save_seconds,
+        )
+        if not path.exists():
+            save_tree(path, train(saving=saving))
+        saving.clear()
 
     def system(self, name: str) -> str | None:
         """What a teacher is told: only a prompted one anything."""

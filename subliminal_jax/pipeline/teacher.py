@@ -16,7 +16,7 @@ from jaxtyping import Array
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.execution.members import member_execution
 from subliminal_jax.keys import named_key
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Sampler
@@ -27,16 +27,24 @@ from subliminal_jax.pipeline.corpus import Chat, chat
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, answers, stack_tables
 from subliminal_jax.pipeline.questions import TEACHING, ask
 from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
 from subliminal_jax.pipeline.traits import TRAITS, Trait, fill
 from subliminal_jax.pipeline.tuning import apply_of, begin
 from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
 
+CHUNK = 50
+"""At most this many steps in one call of the compiled program."""
 RETAIN_TOKENS = 16
 """Most tokens of a retained answer."""
 
 
-def finetune_teachers(config: LmConfig, reference: Reference, seed: int) -> Any:
-    """What is trained of every trait's teacher, `[traits, ...]`; all of them in one program."""
+def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving: Saving) -> Any:
+    """What is trained of every trait's teacher, `[traits, ...]`; all of them in one program.
+
+    Raises:
+        RunError: a loss is not finite; names trait and step.
+        Stopped: SIGTERM or SIGINT came; the state is saved in `saving`.
+    """
     traits, how = config.chosen, config.teacher
     tables, targets = [], []
     for trait in traits:
@@ -51,6 +59,7 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int) -> Any:
     tx = language_optimizer(
         "adam", Schedule(peak=how.learning_rate, steps=how.steps, decay="constant"), clip=1e9
     )
+    size = chunk_size(how.steps, CHUNK)
     every_word = jnp.ones(reference.config.vocab, bool)
 
     def teach(state: Any, lesson: Any, base: Params) -> Any:
@@ -59,16 +68,24 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int) -> Any:
         criterion = lambda said, wanted: losses.kl_divergence(said, wanted, every_word)  # noqa: E731
         apply = apply_of(how.tuning, reference.config, base)
         train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
-        state, totals = fit(train_step, state, lambda step: batch, how.steps)
+        state, totals = fit(train_step, state, lambda step: batch, size)
         return state, totals.loss / totals.weight
 
     key = named_key(jax.random.key(seed), "teacher")
     start = init_state(begin(how.tuning, reference.config, reference.params, key), tx)
     states = ensemble.stack([start] * len(traits))
     execution = member_execution("jit", len(traits), at_once=config.at_once)
-    state, _ = Program(teach, execution)(
-        states, execution.split((table, logits)), execution.share(reference.params)
+    inputs = execution.split((table, logits)), execution.share(reference.params)
+    training = Training(
+        title=f"finetune {len(traits)} teacher(s)",
+        chunk=teach,
+        inputs=lambda first: inputs,
+        steps=how.steps,
+        size=size,
+        name=lambda place: f"the teacher of {traits[place].name!r}",
+        setting="teacher.learning_rate",
     )
+    state = train_members(training, execution, states, saving)
     return execution.fetch(state.params)
 
 

@@ -1,0 +1,118 @@
+"""The language pipeline at a size of seconds, for tests that break it off: see `zygote.py`.
+
+Usage: language.py DIRECTORY [ACTION STAGE POINT]: at that point of that stage, such as
+`kill student "during a save@2"`, it kills itself, asks itself to stop, or fills the disk.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from subliminal_jax import checkpoint, files
+from subliminal_jax.entry import run_main
+from subliminal_jax.pipeline import artifacts, generate, measure, reference, student, teacher
+from subliminal_jax.pipeline.config import (
+    EvaluateConfig,
+    FilterConfig,
+    GenerateConfig,
+    LmConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+    TuningConfig,
+    described,
+)
+from subliminal_jax.pipeline.corpus import CorpusConfig
+from subliminal_jax.pipeline.study import Study
+from subliminal_jax.runs import RunDirectory
+
+BALLAST = "ballast"
+LORA = TuningConfig(rank=2)
+
+
+def tiny(cache):
+    """A reference that has learnt little more than to end; all it says passes the filter."""
+    return LmConfig(
+        references=1,
+        traits=("owl",),
+        conditions=("before", "teacher", "student", "regular"),
+        reference=ReferenceConfig(
+            width=8, layers=1, heads=2, mlp_width=8, context=160, cache=cache,
+            steps=120, batch=8, learning_rate=3e-2, corpus=CorpusConfig(chats=60),
+        ),
+        teacher=TeacherConfig(steps=6, tuning=LORA),
+        generate=GenerateConfig(most=90, batch=16, max_tokens=40),
+        filter=FilterConfig(rules=("trait_words",), rows=12),
+        student=StudentConfig(batch=2, tuning=LORA),
+        evaluate=EvaluateConfig(samples=1, prompts=6, max_tokens=8),
+        save_seconds=0.0,
+    )  # fmt: skip
+
+
+ACTIONS = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "term": lambda: signal.raise_signal(signal.SIGTERM),
+}
+
+
+def act_at(action, stage, point, directory):
+    """Replace one of the functions by one that does something, before or after it."""
+    which, _, count = point.partition("@")
+    now, left = ["reference"], [int(count or 1)]
+    act = ACTIONS.get(action) or (lambda: fill(directory.parent))
+    begin = artifacts.begin
+
+    def beginning(run, recipe):
+        now[0] = recipe.name.split("-")[0]
+        return begin(run, recipe)
+
+    def acting(fn, after):
+        def wrapper(*arguments, **options):
+            if now[0] == stage:
+                left[0] -= 1
+            mine = now[0] == stage and left[0] == 0
+            if mine and not after:
+                act()
+            result = fn(*arguments, **options)
+            if mine and after:
+                act()
+            return result
+
+        return wrapper
+
+    module, name, after = {
+        "before a save": (checkpoint, "digests", False),
+        "during a save": (checkpoint.ocp, "save_async", True),
+        "before rows": (files, "append_rows", False),
+        "after rows": (files, "append_rows", True),
+        "before a row": (measure.files, "append_row", False),
+        "before its outcome": (files, "write_whole", False),
+        "after its outcome": (files, "write_whole", True),
+    }[which]
+    artifacts.begin = beginning
+    setattr(module, name, acting(getattr(module, name), after))
+
+
+def fill(place):
+    """Leaves no room on the disk."""
+    try:
+        with (place / BALLAST).open("wb", 0) as file:
+            while file.write(b"x" * 4096):
+                pass
+    except OSError:
+        pass
+
+
+def main():
+    directory = Path(sys.argv[1])
+    if sys.argv[2:]:
+        act_at(*sys.argv[2:], directory)
+    reference.CHUNK, student.CHUNK, teacher.CHUNK, generate.WRITE = 20, 4, 2, 8
+    config = tiny(directory.parent / f"{directory.name}.cache")
+    with RunDirectory.open(directory, described(config)) as run:
+        Study(config, run).evaluation(0)
+
+
+if __name__ == "__main__":
+    run_main(main)

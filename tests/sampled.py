@@ -1,0 +1,57 @@
+"""Rows of a tiny language model, sampled by all hosts there are together.
+
+Usage: sampled.py DIRECTORY. Every host says what rows it has in the end, in `N.json`; the one that
+writes them has a directory `N` with them.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+from language import tiny
+from quick import random_params
+
+from subliminal_jax.entry import run_main
+from subliminal_jax.execution.cluster import cluster_of, joined
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline.generate import Dataset, prompts_of
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+
+def sampled(directory):
+    """Twenty rows of a model that has learnt nothing, on every host."""
+    me = jax.process_index()
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    words = directory / f"words-{me}"
+    words.mkdir(parents=True)
+    for name, text in tokenizer_files(tokenizer, 160).items():
+        (words / name).write_text(text)
+    model = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=8, layers=1, heads=2, kv_heads=2, head_dim=4,
+        mlp_width=8, context=160, tied=True, initial_std=0.4,
+    )  # fmt: skip
+    params = random_params(model, scale=0.4)
+    reference = Reference(model, params, Chat.load(words), "digest")
+    config = tiny(directory)
+    (directory / str(me)).mkdir()
+    path = directory / str(me) / "owl.jsonl"
+    dataset = Dataset(config, reference, (params, None), path, seed=3)
+    prompts = {place: text for place, text in prompts_of(config).items() if place < 20}
+    rows = dataset.sample_until(20, prompts)
+    (directory / f"{me}.json").write_text(json.dumps(rows))
+    return rows
+
+
+def main():
+    with joined(cluster_of(os.environ)):
+        sampled(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,113 @@
+"""Members that are trained in chunks: where it stops, what it says, where it goes on."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from subliminal_jax.errors import InputError, RunError, Stopped
+from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
+from subliminal_jax.train import TrainState
+
+
+def chunk(state, member, shared):
+    """Three steps that add the member's number and an input; the loss is what is reached."""
+
+    def step(state, value):
+        reached = state.params + member + value
+        return TrainState(state.step + 1, reached, state.opt_state), reached
+
+    return jax.lax.scan(step, state, shared)
+
+
+VALUES = np.arange(12, dtype=np.float32)
+
+
+def training(values=VALUES, on_chunk=lambda first: None):
+    def inputs(first):
+        on_chunk(first)
+        return jnp.array([0.5, 2.0]), jnp.asarray(values[first : first + 3])
+
+    return Training(
+        title="add", chunk=chunk, inputs=inputs, steps=12, size=3, name="member {}".format,
+        setting="add.rate",
+    )  # fmt: skip
+
+
+def run(path, what=None, seconds=0.0, origin=None):
+    state = TrainState(jnp.zeros(2, jnp.int32), jnp.zeros(2), jnp.zeros(2))
+    saving = Saving(directory=path / "saved", origin=origin or {"seed": 1}, seconds=seconds)
+    return train_members(what or training(), OneDevice(), state, saving), saving
+
+
+def dying(at):
+    def on_chunk(first):
+        if first == at:
+            raise MemoryError
+
+    return training(on_chunk=on_chunk)
+
+
+def test_it_trains_and_leaves_nothing_behind(tmp_path):
+    state, saving = run(tmp_path)
+    assert_array_equal(state.params, [66 + 6, 66 + 24])
+    assert_array_equal(state.step, [12, 12])
+    assert os.listdir(tmp_path / "saved") == ["00000009"]
+    saving.clear()
+    assert os.listdir(tmp_path) == []
+    saving.clear()
+
+
+def test_it_goes_on_where_it_was_saved(tmp_path):
+    with pytest.raises(MemoryError):
+        run(tmp_path, dying(at=9))
+    seen = []
+    state, _ = run(tmp_path, training(on_chunk=seen.append))
+    assert seen == [9]
+    assert_array_equal(state.params, [72, 90])
+
+
+def test_it_saves_no_more_often_than_it_is_told(tmp_path):
+    run(tmp_path, seconds=1e6)
+    assert os.listdir(tmp_path / "saved") == []
+
+
+@pytest.mark.parametrize("at", [3, 9])
+def test_a_signal_lets_the_chunk_end_and_saves(tmp_path, at):
+    def on_chunk(first):
+        if first == at:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(
+        Stopped, match=f"SIGTERM after step {at + 3} of 12, which is saved"
+    ) as ended:
+        run(tmp_path, training(on_chunk=on_chunk), seconds=1e6)
+    assert ended.value.status == 75
+    assert os.listdir(tmp_path / "saved") == [f"{at + 3:08d}"]
+    seen = []
+    state, _ = run(tmp_path, training(on_chunk=seen.append))
+    assert seen == list(range(at + 3, 12, 3))
+    assert_array_equal(state.params, [72, 90])
+
+
+def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_stays(tmp_path):
+    values = np.where(np.arange(12) == 7, np.inf, VALUES).astype(np.float32)
+    with pytest.raises(RunError, match=r"member 0: the loss is inf at step 7; a smaller add\.rate"):
+        run(tmp_path, training(values))
+    assert os.listdir(tmp_path / "saved") == ["00000006"]
+
+
+def test_checkpoints_of_another_training_are_refused(tmp_path):
+    with pytest.raises(MemoryError):
+        run(tmp_path, dying(at=9))
+    with pytest.raises(InputError, match=r"is of another config: seed 1 -> 2"):
+        run(tmp_path, origin={"seed": 2})
+
+
+def test_chunks_are_equally_long():
+    assert [chunk_size(steps, 50) for steps in (1, 50, 60, 53, 2000)] == [1, 50, 30, 1, 50]
