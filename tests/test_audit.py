@@ -12,6 +12,7 @@ from subliminal_jax.mnist.config import PLACEMENT, resolve, with_pairs
 from subliminal_jax.theory.audit import (
     SCORES,
     Students,
+    _within,
     audit,
     judge,
     predictions,
@@ -79,7 +80,7 @@ def test_a_cell_of_several_sweeps_counts_once(paths):
 
 def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
     found = Students(
-        scores=np.array([1.0, 2.0, 3.0, 2.5, 4.0]),
+        scores=np.array([2.0, 1.0, 3.0, 2.5, 4.0]),
         accuracy=np.array([0.1, 0.2, 0.3, 0.9, 0.5]),
         cell=np.array([0, 1, 2, 3, 4]),
         member=np.zeros(5, int),
@@ -143,11 +144,19 @@ def test_a_sweep_that_is_going_on_is_read_up_to_its_last_whole_row(paths):
     assert rows.read_bytes() == whole[:-10]
 
 
+def test_ranks_within_a_cell_by_hand():
+    values, cell = np.array([3.0, 1.0, 2.0, 5.0, 9.0]), np.array([0, 0, 0, 1, 1])
+    assert_allclose(_within(values, cell), [1, -1, 0, -0.5, 0.5])
+
+
 BROKEN = {
     "no JSON": lambda row: "{",
     "another cell": lambda row: json.dumps(row | {"cell": "sigma=7"}),
     "no leak": lambda row: json.dumps({k: v for k, v in row.items() if k != "leak"}),
     "a score is missing": lambda row: json.dumps(row | {"leak": {"student_aux": {"drop": 1.0}}}),
+    "a student without an end": lambda row: json.dumps(
+        row | {"leak": {"student_all": row["leak"]["student_aux"]}}
+    ),
     "no number": lambda row: json.dumps(row | {"accuracy": row["accuracy"] | {"teacher": "good"}}),
     "a list": lambda row: "[]",
 }

@@ -157,7 +157,8 @@ def _network_table(results: Mapping[str, Any]) -> Table:
         "Accuracy: of its own last layer on the test digits. Probe: of a multinomial regression "
         "on its last hidden layer. CKA: of that layer and the teacher's, on test digits. 95% "
         "intervals, Student's t over members. Correlation of CKA and accuracy "
-        f"(published {low:.2f} and {high:.2f}): {related}.",
+        f"(published {low:.2f} and {high:.2f}; Fisher's interval, as if students were "
+        f"independent): {related}.",
     )
 
 
