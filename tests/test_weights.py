@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import socket
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit
+from quick import quick_jit, random_params
 from safetensors.numpy import load_file, save_file
 from torch_models import CASES, FIXTURES
 
@@ -18,7 +19,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings
 from subliminal_jax.models import decoder
 from subliminal_jax.models.adapter_files import read_adapter
-from subliminal_jax.models.decoder_config import LayerKind, RopeScaling
+from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind, RopeScaling
 from subliminal_jax.models.export import write_model
 from subliminal_jax.models.weights import load, translate
 from subliminal_jax.models.weights_files import INDEX, SINGLE, find_model
@@ -71,6 +72,22 @@ def test_stacked_and_transposed(qwen2):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(model.params)} == {"float32"}
     kept = load(str(qwen2), dtype="bfloat16").params
     assert {leaf.dtype.name for leaf in jax.tree.leaves(kept)} == {"bfloat16"}
+
+
+def test_one_shard_more_than_the_model_is_held_at_most(tmp_path):
+    config = DecoderConfig(
+        vocab=29, width=128, layers=4, heads=4, kv_heads=4, head_dim=32, mlp_width=512, context=8
+    )
+    params = random_params(config)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    shard = size // 8
+    write_model(tmp_path / "out", config, params, lineage={}, largest_shard=shard)
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) >= 8
+    tracemalloc.start()
+    load(str(tmp_path / "out"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / 8 < peak < size + shard
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
