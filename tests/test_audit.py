@@ -108,6 +108,15 @@ def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
     assert same["sweep"]["rho"] > 0.9
     assert same["cell"]["rho"] > 0.9
     assert same["within"]["rho"] == pytest.approx(1)
+    assert same["along"]["rho"] == pytest.approx(1)
+    # Another level in every sweep: within sweeps the order is left, across them it is lost.
+    shifted = [read_sweep(path) for path in paths]
+    for place, sweep in enumerate(shifted):
+        for row in sweep.rows:
+            row["leak"]["student_aux"]["cosine"] += -10.0 * place
+    apart = next(j for j in judge(shifted) if (j["start"], j["score"]) == ("same", "cosine"))
+    assert apart["along"]["rho"] == pytest.approx(1)
+    assert apart["cell"]["rho"] < 0.9
     low, high = same["sweep"]["ci95"]
     assert low < same["sweep"]["rho"] <= high + 0.05
     different = judged["different", "cosine"]
@@ -146,7 +155,7 @@ def test_a_sweep_that_is_going_on_is_read_up_to_its_last_whole_row(paths):
 
 def test_ranks_within_a_cell_by_hand():
     values, cell = np.array([3.0, 1.0, 2.0, 5.0, 9.0]), np.array([0, 0, 0, 1, 1])
-    assert_allclose(_within(values, cell), [1, -1, 0, -0.5, 0.5])
+    assert_allclose(_within(values, cell), [1 / 3, -1 / 3, 0, -0.25, 0.25])
 
 
 BROKEN = {

@@ -153,8 +153,9 @@ def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
     """How well each score predicts accuracy, by initialisation.
 
     `sweep` and `cell` are Spearman's correlations of accuracies with what is predicted where the
-    sweep or the cell is left out; `within` is that of score and accuracy by their ranks within a
-    cell, all cells together: do members of one cell differ as foreseen? Intervals are the middle
+    sweep or the cell is left out; `along` is that of score and accuracy by their ranks within a
+    sweep, all sweeps together: does the score order students where one setting changes? `within` is
+    the same within a cell: do members of one cell differ as foreseen? Intervals are the middle
     95% over cells and members drawn again with replacement, both: all students of a cell have its
     settings in common, and a member has its initialisation, often its teacher too, in common in all
     cells, so that neither is independent alone (Owen, "The pigeonhole bootstrap", Annals of
@@ -191,12 +192,16 @@ def _correlations(
 ) -> dict[str, Any]:
     random = np.random.Generator(np.random.Philox(key=seed))
     n_cells, n_members = found.cell.max() + 1, found.member.max() + 1
-    ranks = [_within(values, found.cell) for values in (found.scores, found.accuracy)]
+    groups = {"along": found.sweep, "within": found.cell}
+    ranks = {
+        name: [_within(values, group) for values in (found.scores, found.accuracy)]
+        for name, group in groups.items()
+    }
 
     def measures(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
         actual = found.accuracy[chosen]
         rhos = {name: _spearman(values[chosen], actual) for name, values in predicted.items()}
-        return rhos | {"within": _pearson(ranks[0][chosen], ranks[1][chosen])}
+        return rhos | {name: _pearson(a[chosen], b[chosen]) for name, (a, b) in ranks.items()}
 
     everyone = np.arange(len(found.scores))
     points = measures(everyone)
@@ -217,13 +222,13 @@ def _correlations(
 
 
 def _within(
-    values: Float64[np.ndarray, " n"], cell: Int64[np.ndarray, " n"]
+    values: Float64[np.ndarray, " n"], group: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Ranks within each cell, less their mean."""
+    """Ranks within each group, from 0 to 1, less their mean."""
     ranks = np.zeros(len(values))
-    for one in np.unique(cell):
-        here = stats.rankdata(values[cell == one])
-        ranks[cell == one] = here - here.mean()
+    for one in np.unique(group):
+        here = stats.rankdata(values[group == one]) / np.sum(group == one)
+        ranks[group == one] = here - here.mean()
     return ranks
 
 
@@ -266,7 +271,8 @@ def audit(paths: Sequence[Path]) -> dict[str, Any]:
 def table(results: Mapping[str, Any]) -> Table:
     """The judgement for a reader, the score that was chosen beforehand first."""
     rows = sorted(results["judged"], key=lambda row: row["score"] != PRIMARY)
-    columns = ("initialisation", "score", "sweep left out", "cell left out", "within a cell")
+    columns = ("initialisation", "score", "sweep left out", "cell left out")
+    columns += ("along a sweep", "within a cell")
     return Table(
         f"Accuracy predicted before the student trains, across {len(results['sweeps'])} sweeps on "
         f"{results['dataset']}",
@@ -275,7 +281,7 @@ def table(results: Mapping[str, Any]) -> Table:
             (
                 row["start"],
                 row["score"],
-                *(_bounded(row[name]) for name in ("sweep", "cell", "within")),
+                *(_bounded(row[name]) for name in ("sweep", "cell", "along", "within")),
                 "none" if row["error"] is None else f"{row['error']:.3f}",
                 str(row["students"]),
                 str(row["cells"]),
@@ -284,8 +290,9 @@ def table(results: Mapping[str, Any]) -> Table:
         ),
         "Spearman's correlation of accuracy with its prediction from the score by the other "
         "sweeps, or the other cells (isotonic regression), and that of score and accuracy within a "
-        "cell; intervals: bootstrap over cells and members, both drawn again. The cosine of trait "
-        "and distillation gradient was chosen beforehand. Mean error: with the sweep left out.",
+        "sweep and within a cell; intervals: bootstrap over cells and members, both drawn again. "
+        "The cosine of trait and distillation gradient was chosen beforehand. Mean error: with the "
+        "sweep left out.",
         names=2,
     )
 
