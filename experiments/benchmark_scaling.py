@@ -6,6 +6,8 @@ Command   XLA_FLAGS=--xla_force_host_platform_device_count=8 NPROC=32 \
               python experiments/benchmark_scaling.py
           XLA_FLAGS=--xla_force_host_platform_device_count=16 NPROC=32 JAX_PLATFORMS=cpu \
               python experiments/benchmark_scaling.py --preset pod_v5e --plan
+          JAX_PLATFORMS=cpu python experiments/benchmark_scaling.py --preset pod_v5e --plan \
+              --topology v5e:4x4                with libtpu, by the TPU's own compiler, anywhere
           python experiments/benchmark_scaling.py --preset pod_v5e      on every host of the pod
 Expected  A line per execution: seconds of a step, MB between devices, their share of all bytes
           written, and on an accelerator the share of its peak. Virtual devices share the same

@@ -14,7 +14,13 @@ import optax
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
-from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device, path_name
+from subliminal_jax.execution.mesh import (
+    described_devices,
+    line_of_devices,
+    make_mesh,
+    one_device,
+    path_name,
+)
 from subliminal_jax.execution.steps import DataParallel, Sharded, Step
 from subliminal_jax.models import decoder, lora
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -129,7 +135,8 @@ def execution_of(config: ScalingConfig, name: str) -> Sharded:
         return DataParallel(
             mesh=line_of_devices(), batch=config.batch, accumulate=config.accumulate
         )
-    mesh = make_mesh(config.data, config.fsdp, config.tensor)
+    devices = None if config.topology is None else described_devices(config.topology)
+    mesh = make_mesh(config.data, config.fsdp, config.tensor, devices=devices)
     return Sharded(mesh=mesh, batch=config.batch, accumulate=config.accumulate, rules=DECODER_RULES)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from subliminal_jax.errors import InputError
+
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
@@ -51,3 +53,11 @@ class ScalingConfig:
     """Join the other hosts, where the environment does not tell that there are any."""
     plan: bool = False
     """Print what each device holds and needs, and run nothing."""
+    topology: str | None = None
+    """Plan for the TPU slice of this name, such as v5e:4x4, which need not be here."""
+
+    def __post_init__(self) -> None:
+        if self.topology is not None and not (self.plan and self.executions == ("mesh",)):
+            raise InputError(
+                f"topology: {self.topology} is not here to run on; add --plan --executions mesh"
+            )

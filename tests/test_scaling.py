@@ -1,5 +1,8 @@
 """Plans and measurements of a training step of a few parameters."""
 
+import importlib.util
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scripts import ROOT
@@ -34,14 +37,30 @@ def test_a_plan_adds_up(rank):
 
 def test_what_stays_needs_no_gradient_and_no_token_all_its_logits():
     """A step with low-rank weights needs less beside its state than the embedding has bytes."""
-    wide = TINY | {"vocab": 32768, "width": 64, "mlp_width": 2048}
-    embedding = 32768 * 64 * 4
-    needs = {}
-    for rank in (0, 2):
-        config = ScalingConfig(**wide, rank=rank)
-        planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"))
-        needs[rank] = planned["temporary_bytes"]
-    assert needs[2] < embedding < needs[0]
+    config = ScalingConfig(**TINY | {"vocab": 32768, "width": 64, "layers": 1}, rank=2)
+    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"))
+    assert planned["temporary_bytes"] < 32768 * 64 * 4  # nearly four times that for all weights
+
+
+def test_a_slice_that_is_not_here_can_be_planned_for():
+    """By the TPU's own compiler, which needs no TPU."""
+    config = ScalingConfig(**TINY, fsdp=4, executions=("mesh",), plan=True, topology="v5e:2x2")
+    if importlib.util.find_spec("libtpu") is None:
+        with pytest.raises(InputError, match=r"topology 'v5e:2x2': .* install the extra \[tpu\]"):
+            scaling.execution_of(config, "mesh")
+        pytest.skip("libtpu is not installed: it compiles for TPUs that are not here")
+    execution = scaling.execution_of(config, "mesh")
+    assert [device.platform for device in execution.mesh.devices.flat] == ["tpu"] * 4
+    planned = scaling.plan(scaling.job_of(config), execution)
+    assert planned["leaves"]["trained/params/embedding"][-1] == 16 * 8 * 4 / 4
+    with pytest.raises(InputError, match="topology 'v5e:5': cannot be compiled for"):
+        scaling.execution_of(replace(config, topology="v5e:5"), "mesh")
+
+
+def test_a_slice_that_is_not_here_runs_nothing():
+    for wrong in {"plan": False}, {"executions": ("jit", "mesh")}:
+        with pytest.raises(InputError, match="topology: v5e:2x2 is not here to run on"):
+            ScalingConfig(**{"topology": "v5e:2x2", "plan": True, "executions": ("mesh",)} | wrong)
 
 
 def test_a_measurement():

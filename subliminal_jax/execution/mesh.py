@@ -5,15 +5,18 @@ it that are gathered when needed, `tensor` parts that each compute their own pie
 axis of size 1 is there and does nothing, so that no code asks which axes there are.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
 
+from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
@@ -64,6 +67,26 @@ def make_mesh(
 def one_device() -> Mesh:
     """One device is a mesh as well, and `jit` over it plain `jit`."""
     return make_mesh(devices=jax.local_devices()[:1])
+
+
+def described_devices(topology: str) -> Sequence[jax.Device]:
+    """The devices of a TPU slice that is not here; programs can be compiled for them, not run.
+
+    Args:
+        topology: `v5e:4x4` for 16 chips of a v5e, and so on.
+
+    Raises:
+        InputError: no such slice is known, or libtpu, which compiles for it, is not installed.
+    """
+    # Else libtpu asks a cloud's metadata server which machine this is, and waits for an answer.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    try:
+        return topologies.get_topology_desc(topology, platform="tpu").devices
+    except RuntimeError as error:
+        raise InputError(
+            f"topology {topology!r}: cannot be compiled for ({one_line(str(error))[:200]}); name "
+            "one such as v5e:4x4, and install the extra [tpu] or libtpu"
+        ) from error
 
 
 def line_of_devices(count: int | None = None) -> Mesh:
