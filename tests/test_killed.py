@@ -164,10 +164,16 @@ def outcome(directory):
     return results, {name: (directory / name).read_bytes() for name in names}
 
 
-def test_the_mnist_experiment_goes_on_after_random_kills(zygote, mnist, tmp_path, request):
+@pytest.fixture
+def deep(request):
+    """The test is skipped without `--deep`."""
+    if not request.config.getoption("deep"):
+        pytest.skip("more of the same, which takes minutes: --deep runs it")
+
+
+def test_the_mnist_experiment_goes_on_after_random_kills(deep, zygote, mnist, tmp_path):
     wanted, duration = mnist
-    kills = 200 if request.config.getoption("deep") else 3
-    rng, done = random.Random(3), 0
+    kills, rng, done = 200, random.Random(3), 0
     for number in itertools.count():
         words = [*MNIST, "--out", str(tmp_path / str(number))]
         status = None
@@ -219,10 +225,7 @@ def test_the_language_pipeline_goes_on_wherever_it_is_broken_off(
     assert_same_contents(small_disk, language)
 
 
-def test_the_language_pipeline_goes_on_after_random_kills(zygote, language, tmp_path, request):
-    deep = request.config.getoption("deep")
-    if not deep:
-        pytest.skip("another way to the same end: --deep kills 200 times")
+def test_the_language_pipeline_goes_on_after_random_kills(deep, zygote, language, tmp_path):
     start = time.monotonic()
     assert zygote.run(str(tmp_path / "again" / "run"), main="language")[0] == 0
     duration = time.monotonic() - start
