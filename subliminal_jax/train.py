@@ -8,7 +8,7 @@ weight, and every way of running the step gives the same parameters, also with r
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,15 +33,19 @@ class TrainState:
     opt_state: Any
 
 
-class Totals(NamedTuple):
+@partial(jax.tree_util.register_dataclass, data_fields=("loss", "weight"), meta_fields=())
+@dataclass(frozen=True)
+class Totals:
     """What one batch adds up to: the summed loss and the summed weight."""
 
-    loss: Array
-    weight: Array
+    loss: Any
+    weight: Any
 
 
 GradFn: TypeAlias = Callable[[Params, Batch], tuple[Params, Totals]]
 """`(params, batch) -> (gradient of the summed loss, totals)`."""
+
+Seen = TypeVar("Seen")
 
 Reduction: TypeAlias = Callable[[Params, Totals], Params]
 """`(gradient of the summed loss, totals) -> the gradient that the optimiser sees`."""
@@ -156,21 +160,21 @@ def make_train_step(
 
 
 def fit(
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Totals]],
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Seen]],
     state: TrainState,
     batch_at: Callable[[Array], Batch],
     steps: int,
-) -> tuple[TrainState, Totals]:
+) -> tuple[TrainState, Seen]:
     """Train for some steps, all of them one compiled loop.
 
     Args:
-        train_step: one step.
+        train_step: one step; gives `Totals`, or what else is to be seen of it.
         state: where training stands.
         batch_at: the batch of each step, `0 <= step < steps`; a pure function.
         steps: how many.
 
     Returns:
-        The state after the last step, and every step's totals, `[steps, ...]`.
+        The state after the last step, and what is seen of every step, `[steps, ...]`.
     """
     return jax.lax.scan(
         lambda state, step: train_step(state, batch_at(step)), state, jnp.arange(steps)

@@ -94,7 +94,8 @@ def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
     assert_allclose(predicted["sweep"][2:], [0.2, 0.2, 0.2])
     others = found.cell != 2
     assert_allclose(
-        predicted["cell"][2], fitted(found.scores[others], found.accuracy[others], [3])[0]
+        predicted["cell"][2],
+        fitted(found.scores[others], found.accuracy[others], np.array([3.0]))[0],
     )
     one = Students(*(getattr(found, name) for name in ("scores", "accuracy", "cell", "member")),
                    np.zeros(5, int), np.ones((1, 5), bool))  # fmt: skip

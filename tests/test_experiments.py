@@ -310,8 +310,6 @@ def test_the_finding_of_aux_is_judged_by_pairs(same, verdict):
 
 
 def test_presets_are_in_the_repository():
-    assert {path.name for path in (ROOT / "configs").glob("mnist_[ai]*.yaml")} == {
-        f"{name}_{preset}.yaml"
-        for name in ("mnist_aux", "mnist_init")
-        for preset in ("quick", "paper")
-    }
+    for name in ("mnist_aux", "mnist_init"):
+        presets = {path.name for path in (ROOT / "configs").glob(f"{name}_*.yaml")}
+        assert presets == {f"{name}_{preset}.yaml" for preset in ("quick", "paper")}

@@ -48,7 +48,7 @@ def test_one_sgd_step_by_hand():
     # d/ds sum w (s x - y)^2 / 2 = sum w x (s x - y) = 1*1*1 + 3*2*1 = 7; over the weight 4
     state, totals = step(state, batch([1.0, 2, 3], [1.0, 3, 0], [1.0, 3, 0]))
     assert_allclose(state.params["slope"], 2.0 - 0.1 * 7 / 4, rtol=1e-6)
-    assert_allclose(totals, (2.0, 4.0))
+    assert_allclose((totals.loss, totals.weight), (2.0, 4.0))
     assert int(state.step) == 1
 
 

@@ -9,7 +9,7 @@ nothing to first order, on the digits that the gradient was taken on.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.theory.alignment_config import Course
 from subliminal_jax.theory.theorem import cosine, dot
-from subliminal_jax.train import GradFn, TrainState, fit, make_loss_fn, make_train_step
+from subliminal_jax.train import GradFn, Totals, TrainState, fit, make_loss_fn, make_train_step
 
 
 class Steering(NamedTuple):
@@ -63,18 +63,20 @@ class Guided(NamedTuple):
     share: Any
 
 
-class Added(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("loss", "weight", "cosine", "control_cosine"),
+    meta_fields=(),
+)
+@dataclass(frozen=True)
+class Added(Totals):
     """What a student's batch adds up to.
 
     Attributes:
-        loss: its summed loss.
-        weight: the summed weight.
         cosine: of its gradient and the trait's, before anything is taken away.
         control_cosine: of its gradient and the control's.
     """
 
-    loss: Any
-    weight: Any
     cosine: Any
     control_cosine: Any
 

@@ -34,7 +34,9 @@ def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) ->
     return predicted
 
 
-def fitted(scores: Values, outcomes: Values, at: Values) -> Values:
+def fitted(
+    scores: Values, outcomes: Values, at: Float64[np.ndarray, " k"]
+) -> Float64[np.ndarray, " k"]:
     """A rising step function of the score, fitted to outcomes and read at other scores.
 
     Isotonic regression; between its points it is read along straight lines, beyond them it stays.
