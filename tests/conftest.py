@@ -56,6 +56,7 @@ def scripts(tmp_path_factory) -> Scripts:
 def script(monkeypatch, capfd, tmp_path):
     """Runs a script within the test, in `tmp_path`; for what ends before anything is trained."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))  # as Python does for a script
 
     def run(name: str, *words: str) -> Ended:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
