@@ -18,7 +18,7 @@ from subliminal_jax.config import config_dict, config_digest, read_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import parse_json
 from subliminal_jax.tables import Table
-from subliminal_jax.theory.prediction import DIFFERENT, PRIMARY, SAME, fitted
+from subliminal_jax.theory.prediction import DIFFERENT, PRIMARY, SAME, bounded, fitted
 from subliminal_jax.theory.sweep_config import FIXED, SweepConfig, cells
 
 ROWS = "cells.jsonl"
@@ -281,7 +281,7 @@ def table(results: Mapping[str, Any]) -> Table:
             (
                 row["start"],
                 row["score"],
-                *(_bounded(row[name]) for name in ("sweep", "cell", "along", "within")),
+                *(bounded(row[name]) for name in ("sweep", "cell", "along", "within")),
                 "none" if row["error"] is None else f"{row['error']:.3f}",
                 str(row["students"]),
                 str(row["cells"]),
@@ -295,10 +295,3 @@ def table(results: Mapping[str, Any]) -> Table:
         "sweep left out.",
         names=2,
     )
-
-
-def _bounded(found: Mapping[str, Any]) -> str:
-    if found["rho"] is None:
-        return "none"
-    low, high = found["ci95"]
-    return f"{found['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"

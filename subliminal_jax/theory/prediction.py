@@ -113,7 +113,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
             (
                 row["start"],
                 row["score"],
-                _bounded(row),
+                bounded(row),
                 f"{row['error']:.3f}",
                 str(row["n"]),
                 str(row["groups"]),
@@ -127,8 +127,9 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _bounded(row: Mapping[str, Any]) -> str:
-    if row["rho"] is None:
+def bounded(found: Mapping[str, Any]) -> str:
+    """A correlation with its interval, from `rho` and `ci95`, for a table."""
+    if found["rho"] is None:
         return "none"
-    low, high = row["ci95"]
-    return f"{row['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    low, high = found["ci95"]
+    return f"{found['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"
