@@ -145,6 +145,10 @@ ADAPTERS = [
     ("gemma2", LoraConfig(rank=2, alpha=4.0, rank_stabilised=True, targets=("down", "query"),
                           layers=(1,))),
     ("gpt2", LoraConfig(rank=2, alpha=4.0, targets=("output", "up", "down"))),
+    ("gpt2", LoraConfig(rank=2, alpha=0.7, targets=("up", "value", "key", "query"))),
+    ("gpt2", LoraConfig(rank=3, alpha=2.3, rank_stabilised=True, targets=("query", "value"),
+                        layers=(1,))),
+    ("gpt2", LoraConfig(rank=2, targets=("key",))),
 ]  # fmt: skip
 
 
@@ -215,10 +219,86 @@ def test_an_adapter_of_peers_has_no_digest(written):
     assert adapter["mlp"]["up"]["a"].shape == (2, 24, 2)
 
 
-def test_gpt2_keeps_queries_with_keys_and_values(tmp_path):
-    model, settings = fixture("gpt2"), LoraConfig(targets=("query",))
-    with pytest.raises(InputError, match="keeps query in one tensor with others"):
-        write_adapter(tmp_path / "out", model, settings, trained(model, settings))
+@pytest.fixture
+def of_c_attn(tmp_path):
+    """GPT-2's query and value, as blocks of its one module; and the model."""
+    model, settings = fixture("gpt2"), LoraConfig(rank=2, targets=("query", "value"))
+    write_adapter(tmp_path / "out", model, settings, trained(model, settings))
+    return tmp_path / "out", model
+
+
+C_ATTN = "base_model.model.transformer.h.{}.attn.c_attn.lora_{}.weight"
+
+
+def test_queries_and_values_are_blocks_of_one_module(of_c_attn):
+    """Query and value of rank 2 are columns 0:24 and 48:72 of an adapter of rank 4."""
+    out, model = of_c_attn
+    stated, stored = json.loads((out / CONFIG).read_text()), load_file(out / WEIGHTS)
+    assert stated["target_modules"] == ["attn.c_attn"]
+    assert (stated["rank_pattern"], stated["alpha_pattern"]) == (
+        {"attn.c_attn": 4}, {"attn.c_attn": 16.0}
+    )  # fmt: skip
+    assert stated["fan_in_fan_out"]
+    _, adapter = read_adapter(out, model)
+    pairs = adapter["attention"]
+    b = np.zeros((72, 4), np.float32)
+    b[:24, :2], b[48:, 2:] = pairs["query"]["b"][1].T, pairs["value"]["b"][1].T
+    assert_array_equal(stored[C_ATTN.format(1, "B")], b)
+    a = [pairs[name]["a"][1].T for name in ("query", "value")]
+    assert_array_equal(stored[C_ATTN.format(1, "A")], np.concatenate(a))
+    assert pairs.keys() == {"query", "value"}
+
+
+@pytest.mark.parametrize("name", ["c_attn", "attn.c_attn"])
+def test_a_peers_adapter_of_one_module_is_one_of_each_target(of_c_attn, name):
+    """All have its `a`, and each its own columns of `b`."""
+    out, model = of_c_attn
+    stated = json.loads((out / CONFIG).read_text())
+    stated |= {"target_modules": [name], "rank_pattern": {}, "alpha_pattern": None, "r": 4}
+    (out / CONFIG).write_text(json.dumps(stated))
+    rng = np.random.default_rng(1)
+    tensors = {k: rng.normal(size=v.shape).astype("f") for k, v in load_file(out / WEIGHTS).items()}
+    save_file(tensors, out / WEIGHTS)
+    settings, adapter = read_adapter(out, model)
+    assert (settings.rank, settings.targets) == (4, ("query", "key", "value"))
+    merged = lora.merge(model.config, settings, model.params, adapter)["layers"]["attention"]
+    for layer in range(2):
+        a, b = (tensors[C_ATTN.format(layer, side)] for side in "AB")
+        whole = settings.scale * (b @ a).T
+        for i, target in enumerate(("query", "key", "value")):
+            change = (
+                merged[target]["kernel"] - model.params["layers"]["attention"][target]["kernel"]
+            )
+            assert_allclose(change[layer], whole[:, 24 * i : 24 * (i + 1)], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank_pattern": {}}, "rank_pattern={} is not supported"),
+        ({"rank_pattern": {"attn.c_attn": 6}}, "rank_pattern={'attn.c_attn': 6} is not supported"),
+        ({"alpha_pattern": {}}, "alpha_pattern={} is not supported"),
+        ({"target_modules": ["mlp.c_fc"]}, "c_attn.lora_A.weight is not part of this adapter"),
+    ],
+)
+def test_blocks_with_other_settings(of_c_attn, change, message):
+    out, model = of_c_attn
+    (out / CONFIG).write_text(json.dumps(json.loads((out / CONFIG).read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        read_adapter(out, model)
+
+
+def test_blocks_that_are_none(of_c_attn):
+    out, model = of_c_attn
+    tensors, beside = load_file(out / WEIGHTS), {"block_targets": "query,value"}
+    tensors[C_ATTN.format(1, "B")][30, 0] = 1
+    save_file(tensors, out / WEIGHTS, metadata=beside)
+    with pytest.raises(InputError, match=r"1.attn.c_attn.lora_B.weight is not 0 outside the block"):
+        read_adapter(out, model)
+    for blocks in ("query,up", ""):
+        save_file(tensors, out / WEIGHTS, metadata={"block_targets": blocks})
+        with pytest.raises(InputError, match=f"block_targets={blocks} is not supported; .* query"):
+            read_adapter(out, model)
 
 
 def test_an_adapter_that_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 """An adapter as a PEFT directory, written and read without PEFT.
 
-PEFT's factors are transposed against ours: `lora_A` is `[rank, in]`, `lora_B` `[out, rank]`.
+PEFT's factors are transposed against ours: `lora_A` is `[rank, in]`, `lora_B` `[out, rank]`. Where
+a module holds several targets, see `models.adapter_modules`.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from safetensors.numpy import save_file
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.models import lora as lora_tree
+from subliminal_jax.models.adapter_modules import (
+    fused_targets,
+    module_name,
+    path_of,
+    patterns,
+    stored_factors,
+)
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export import check_equal, write_checked
 from subliminal_jax.models.families import Family
@@ -28,7 +35,8 @@ from subliminal_jax.models.weights_files import ModelFiles, read_header, read_js
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_BASE = "base_model_sha256"
+_BASE, _BLOCKS = "base_model_sha256", "block_targets"
+"""Beside the tensors: the digest of the base, and the targets that are blocks of one module."""
 
 
 def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapter: Params) -> None:
@@ -41,17 +49,17 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
         adapter: its factors.
 
     Raises:
-        InputError: the directory is taken, the disk is full, the model is part of a multimodal
-            one, or the family keeps a target in one tensor with others (GPT-2's query, key and
-            value).
+        InputError: the directory is taken, the disk is full, or the model is part of a multimodal
+            one.
         RunError: what was read back is not what was written.
     """
-    family, _ = _read_family(model)
-    names = dict(_names(family, model, lora))
+    family, config = _read_family(model)
     tensors = {}
-    for (part, name, at, side), stored in names.items():
-        factor = np.asarray(adapter[part][name][side][at], np.float32)
-        tensors[stored] = np.ascontiguousarray(factor.T)
+    for stored in stored_factors(family, config, lora, apart=True):
+        arrays = [np.asarray(adapter[f.part][f.target][f.side][f.at]) for f in stored.factors]
+        tensors[stored.name] = np.ascontiguousarray(stored.join(arrays).T)
+    blocks = fused_targets(family, lora.targets)
+    ranks, alphas = patterns(family, lora, blocks)
     stated = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -59,8 +67,10 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
         "revision": model.files.commit,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
         "use_rslora": lora.rank_stabilised,
-        "target_modules": sorted({_module(family, name) for name in lora.targets}),
+        "target_modules": sorted({module_name(family, name) for name in lora.targets}),
         "layers_to_transform": None if lora.layers is None else list(lora.layers),
         "layers_pattern": None if lora.layers is None else _pattern(family),
         "fan_in_fan_out": not family.transposed,
@@ -69,6 +79,7 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
         "inference_mode": True,
     }
     metadata = {"format": "pt", _BASE: digest(model.params)}
+    metadata |= {_BLOCKS: ",".join(blocks)} if blocks else {}
 
     def write(partial: Path) -> None:
         (partial / CONFIG).write_text(strict_json(stated, indent=2) + "\n")
@@ -86,6 +97,9 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
 def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Params]:
     """The settings and factors of a PEFT adapter of a model.
 
+    Where PEFT itself adapted a module that holds several targets, each of them gets the module's
+    `a` and its own columns of the module's `b`.
+
     Raises:
         InputError: it is of another model, damaged, of another kind than LoRA, or has settings
             that are not supported; a tensor is missing, extra or misshapen.
@@ -93,29 +107,33 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
     files = ModelFiles(str(directory), directory)
     family, config = _read_family(model)
     stated = read_json(files, CONFIG)
-    lora = _read_settings(directory / CONFIG, stated, family)
     tensors, metadata = read_header(files, WEIGHTS)
+    blocks = metadata.get(_BLOCKS, "").split(",") if _BLOCKS in metadata else []
+    lora = _read_settings(directory / CONFIG, stated, family, blocks)
     if metadata.get(_BASE) not in (None, digest(model.params)):
         raise InputError(
             f"{directory}: is an adapter of another base ({stated.get('base_model_name_or_path')})"
             f" than {model.files.name}"
         )
-    shapes = jax.eval_shape(lambda: lora_tree.init(config, lora, jax.random.key(0)))
-    names = dict(_names(family, model, lora))
-    for name in sorted(tensors.keys() ^ set(names.values())):
+    wanted = list(stored_factors(family, config, lora, apart=bool(blocks)))
+    for name in sorted(tensors.keys() ^ {stored.name for stored in wanted}):
         what = "is not part of this adapter" if name in tensors else "is missing"
         raise InputError(f"{directory / WEIGHTS}: {name} {what}")
     stacked: dict[tuple[str, str, str], list[np.ndarray]] = {}
     with safe_open(directory / WEIGHTS, "numpy", backend="pread") as file:
-        for (part, name, _, side), stored in names.items():
-            shape = shapes[part][name][side].shape[:0:-1]
-            if tensors[stored].shape != shape:
+        for stored in wanted:
+            where = f"{directory / WEIGHTS}: {stored.name}"
+            if tensors[stored.name].shape != stored.shape[::-1]:
                 raise InputError(
-                    f"{directory / WEIGHTS}: {stored} is {list(tensors[stored].shape)}; an "
-                    f"adapter of {model.files.name} has {list(shape)}"
+                    f"{where} is {list(tensors[stored.name].shape)}; an adapter of "
+                    f"{model.files.name} has {list(stored.shape[::-1])}"
                 )
-            factor = np.asarray(file.get_tensor(stored), np.float32).T
-            stacked.setdefault((part, name, side), []).append(factor)
+            joined = np.asarray(file.get_tensor(stored.name), np.float32).T
+            arrays = stored.split(joined)
+            if not np.array_equal(stored.join(arrays), joined, equal_nan=True):
+                raise InputError(f"{where} is not 0 outside the blocks of {', '.join(blocks)}")
+            for factor, array in zip(stored.factors, arrays, strict=True):
+                stacked.setdefault(factor[:3], []).append(array)
     adapter: dict[str, dict[str, dict[str, Any]]] = {}
     for (part, name, side), factors in stacked.items():
         adapter.setdefault(part, {}).setdefault(name, {})[side] = jnp.asarray(np.stack(factors))
@@ -142,60 +160,56 @@ def digest(params: Params) -> str:
     return hashed.hexdigest()
 
 
-def _names(
-    family: Family, model: LanguageModel, lora: LoraConfig
-) -> Iterator[tuple[tuple[str, str, int, str], str]]:
-    """Part, target, row of the layer axis and side -> the tensor's name."""
-    layers = lora.layers if lora.layers is not None else range(model.config.layers)
-    for target in lora.targets:
-        module = family.modules[_path(family, target)]
-        for at, layer in enumerate(layers):
-            stem = "base_model.model." + module.format(layer=layer)
-            for side, name in (("a", "lora_A"), ("b", "lora_B")):
-                yield (TARGETS[target], target, at, side), f"{stem}.{name}.weight"
-
-
-def _path(family: Family, target: str) -> str:
-    path = f"layers/{TARGETS[target]}/{target}"
-    if path in family.fused:
-        raise InputError(
-            f"lora.targets: {family.architecture} keeps {target} in one tensor with others, which "
-            "PEFT cannot adapt apart; write the merged model instead"
-        )
-    return path
-
-
-def _module(family: Family, target: str) -> str:
-    """What PEFT calls a target: the end of its name, as much as tells the targets apart."""
-    name = family.modules[_path(family, target)].split(".{layer}.")[1]
-    return name.split(".")[-1] if family.transposed else name
-
-
 def _pattern(family: Family) -> str:
     return family.modules["layers/mlp/up"].split(".{layer}.")[0].split(".")[-1]
 
 
-def _read_settings(path: Path, stated: dict[str, Any], family: Family) -> LoraConfig:
+def _read_settings(
+    path: Path, stated: dict[str, Any], family: Family, blocks: Sequence[str]
+) -> LoraConfig:
     if stated.get("peft_type") != "LORA":
         raise InputError(f"{path}: peft_type {stated.get('peft_type')!r} is not supported; LORA is")
-    for name, plain in (("bias", "none"), ("use_dora", False), ("modules_to_save", None),
-                        ("rank_pattern", {}), ("alpha_pattern", {})):  # fmt: skip
+    for name, plain in (("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
         if stated.get(name, plain) not in (plain, None):
             raise InputError(f"{path}: {name}={stated[name]!r} is not supported")
-    modules = stated.get("target_modules")
-    fused = {path.split("/")[-1] for path in family.fused}
-    known = {_module(family, target): target for target in TARGETS if target not in fused
-             and f"layers/{TARGETS[target]}/{target}" in family.modules}  # fmt: skip
-    if not isinstance(modules, list) or not all(module in known for module in modules):
-        raise InputError(f"{path}: target_modules={modules!r}; supported are {', '.join(known)}")
+    targets = _read_targets(path, stated.get("target_modules"), family, blocks)
     layers = stated.get("layers_to_transform")
     try:
-        return LoraConfig(
+        lora = LoraConfig(
             rank=int(stated["r"]),
             alpha=float(stated["lora_alpha"]),
-            targets=tuple(target for target in TARGETS if target in map(known.get, modules)),
+            targets=targets,
             rank_stabilised=bool(stated.get("use_rslora")),
             layers=None if layers is None else tuple(map(int, layers)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is malformed ({error})") from error
+    both = patterns(family, lora, blocks)
+    for name, pattern in zip(("rank_pattern", "alpha_pattern"), both, strict=True):
+        if (stated.get(name) or {}) != pattern:
+            raise InputError(f"{path}: {name}={stated.get(name)!r} is not supported")
+    return lora
+
+
+def _read_targets(
+    path: Path, modules: Any, family: Family, blocks: Sequence[str]
+) -> tuple[str, ...]:
+    """Our targets in the modules that PEFT adapts: all whose names end in what is stated."""
+    names = {target: family.modules[path_of(target)] for target in TARGETS
+             if path_of(target) in family.modules}  # fmt: skip
+    fused = fused_targets(family, tuple(names))
+
+    def held(module: Any) -> list[str]:
+        return [target for target, name in names.items() if name.endswith(f".{module}")]
+
+    if not isinstance(modules, list) or not all(map(held, modules)):
+        known = dict.fromkeys(module_name(family, target) for target in names)
+        raise InputError(f"{path}: target_modules={modules!r}; supported are {', '.join(known)}")
+    if not set(blocks) <= set(fused):
+        raise InputError(
+            f"{path.with_name(WEIGHTS)}: {_BLOCKS}={','.join(blocks)} is not supported; "
+            f"supported are {', '.join(fused) or 'none'}"
+        )
+    absent = set(fused) - set(blocks) if blocks else set()
+    found = {target for module in modules for target in held(module)}
+    return tuple(target for target in names if target in found - absent)
