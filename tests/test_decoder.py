@@ -10,9 +10,10 @@ import pytest
 from numpy.testing import assert_allclose
 from quick import quick_jit, random_params
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
 from subliminal_jax.models.cache import init_cache, put_rows, take_rows
-from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind, RopeScaling
 from subliminal_jax.models.decoder_layers import product
 
 SMALL = DecoderConfig(
@@ -185,6 +186,45 @@ def test_a_kernels_gradient_is_summed_in_float32():
     gradient = jax.jit(jax.grad(total), compiler_options=exactly)(jnp.full((1, 2), 0.5))
     assert gradient.dtype == jnp.float32
     assert gradient.tolist() == [[257.0, 257.0]]
+
+
+def test_a_program_does_not_grow_with_its_layers():
+    """They are one loop, or compiling 32 of them would take minutes."""
+
+    def size(layers):
+        config = replace(SMALL, layers=layers)
+        params = jax.eval_shape(partial(decoder.init, config), jax.random.key(0))
+        total = jax.grad(lambda p: jnp.sum(decoder.apply(config, p, jnp.asarray(TOKENS))))
+        return len(jax.jit(total).lower(params).as_text())
+
+    assert size(32) < 1.02 * size(2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replace(SMALL, layers=0), "^layers=0: must be at least 1"),
+        (lambda: replace(SMALL, kv_heads=4), "^heads=6: must be a multiple of kv_heads=4"),
+        (lambda: replace(SMALL, head_dim=7), "^head_dim=7: must be even"),
+        (lambda: replace(SMALL, pattern=(0, 2)), r"^pattern=\(0, 2\): must name some of the 2"),
+        (lambda: replace(SMALL, pattern=()), r"^pattern=\(\): must name some"),
+        (lambda: LayerKind(window=0), "^window=0: must be at least 1"),
+        (lambda: LayerKind(theta=0.0), "^theta=0.0: must be above 0"),
+        (lambda: RopeScaling(kind="linear", factor=0.0), "^rope factor=0.0: must be above 0"),
+        (
+            lambda: RopeScaling(kind="llama3", factor=2.0, low=4.0, high=4.0),
+            "^rope low=4.0, high=4.0: must be 0 < low < high",
+        ),
+        (
+            lambda: RopeScaling(kind="llama3", factor=2.0, original_context=0),
+            "^rope original_context=0: must be at least 1",
+        ),
+    ],
+)
+def test_what_is_no_decoder_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+    assert replace(SMALL, head_dim=7, learned_positions=True).head_dim == 7
 
 
 def test_tied_models_have_one_table(params):

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 from language import BALLAST
 from scripts import flags
 
@@ -194,35 +195,27 @@ def contents(place):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "size=8m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize("broken", [BROKEN, MORE], ids=["some", "more"])
 def test_the_language_pipeline_goes_on_wherever_it_is_broken_off(
-    zygote, language, small_disk, broken, request
+    zygote, language, disk, broken, request
 ):
     """Each stage of one run: killed, told to stop, or on a disk that is suddenly full."""
     if broken is MORE and not request.config.getoption("deep"):
         pytest.skip("more of the same: --deep runs them")
     for action, stage, point in broken:
-        words = [str(small_disk / "run"), action, stage, point]
+        words = [str(disk / "run"), action, stage, point]
         status, said = zygote.run(*words, main="language")
         assert (status, action, stage, point) == (STATUS[action], action, stage, point), said
         assert action == "kill" or said.splitlines()[-1].startswith(SAID[action]), said
-        (small_disk / BALLAST).unlink(missing_ok=True)
-    status, said = zygote.run(str(small_disk / "run"), main="language")
+        (disk / BALLAST).unlink(missing_ok=True)
+    status, said = zygote.run(str(disk / "run"), main="language")
     assert status == 0, said
-    assert_same_contents(small_disk, language)
+    assert_same_contents(disk, language)
 
 
 def test_the_language_pipeline_goes_on_after_random_kills(deep, zygote, language, tmp_path):

@@ -239,6 +239,10 @@ def test_a_multimodal_model_of_transformers(tmp_path):
         ({"quantization_config": {"bits": 4}}, "quantised weights are not supported"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
          "rope type 'dynamic' is not supported"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0.0, "rope_theta": 1e4}},
+         "rope factor=0.0: must be above 0"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": -1.0}},
+         "theta=-1.0: must be above 0"),
         ({"layer_types": ["full_attention"] * 3}, "config.json"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """What a decoder is: everything in which one family of language models differs from another."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,14 @@ class RopeScaling:
     high: float = 4.0
     original_context: int = 8192
 
+    def __post_init__(self):
+        if not 0 < self.factor < math.inf:
+            raise InputError(f"rope factor={self.factor}: must be above 0 and finite")
+        if not 0 < self.low < self.high < math.inf:
+            raise InputError(f"rope low={self.low}, high={self.high}: must be 0 < low < high")
+        if self.original_context < 1:
+            raise InputError(f"rope original_context={self.original_context}: must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerKind:
@@ -41,6 +50,12 @@ class LayerKind:
     window: int | None = None
     theta: float = 10_000.0
     scaling: RopeScaling | None = None
+
+    def __post_init__(self):
+        if self.window is not None and self.window < 1:
+            raise InputError(f"window={self.window}: must be at least 1, or None")
+        if not 0 < self.theta < math.inf:
+            raise InputError(f"theta={self.theta}: must be above 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True)
