@@ -11,30 +11,35 @@ from numpy.testing import assert_array_equal
 
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution.members import OneDevice
-from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
+from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.train import TrainState
 
 
-def chunk(state, member, shared):
-    """Three steps that add the member's number and an input; the loss is what is reached."""
+def chunk(size):
+    """Steps that add the member's number and an input; the loss is what is reached."""
 
-    def step(state, value):
+    def step(state, inputs):
+        member, value = inputs
         reached = state.params + member + value
         return TrainState(state.step + 1, reached, state.opt_state), reached
 
-    return jax.lax.scan(step, state, shared)
+    def run(state, member, shared):
+        return jax.lax.scan(step, state, (jnp.full(size, member), shared))
+
+    return run
 
 
 VALUES = np.arange(12, dtype=np.float32)
 
 
 def training(values=VALUES, on_chunk=lambda first: None):
-    def inputs(first):
+    def inputs(first, size):
         on_chunk(first)
-        return jnp.array([0.5, 2.0]), jnp.asarray(values[first : first + 3])
+        return jnp.array([0.5, 2.0]), jnp.asarray(values[first : first + size])
 
     return Training(
-        title="add", chunk=chunk, inputs=inputs, steps=12, size=3, name="member {}".format,
+        title="add", chunk=chunk, inputs=inputs, steps=len(values), size=3,
+        name="member {}".format,
         setting="add.rate",
     )  # fmt: skip
 
@@ -109,5 +114,9 @@ def test_checkpoints_of_another_training_are_refused(tmp_path):
         run(tmp_path, origin={"seed": 2})
 
 
-def test_chunks_are_equally_long():
-    assert [chunk_size(steps, 50) for steps in (1, 50, 60, 53, 2000)] == [1, 50, 30, 1, 50]
+def test_the_last_chunk_may_be_shorter(tmp_path):
+    firsts = []
+    state, _ = run(tmp_path, training(VALUES[:11], firsts.append))
+    assert firsts == [0, 3, 6, 9]
+    assert_array_equal(state.params, [55 + 5.5, 55 + 22])
+    assert_array_equal(state.step, [11, 11])

@@ -12,7 +12,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.execution.members import MemberFn, OneDevice
 from subliminal_jax.keys import named_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
@@ -23,7 +23,7 @@ from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import SAVE_SECONDS, ReferenceConfig
 from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
-from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
+from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
@@ -175,7 +175,6 @@ def pretrain(
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     key = jax.random.key(seed)
-    size = chunk_size(reference.steps, CHUNK)
     schedule = Schedule(
         peak=reference.learning_rate,
         steps=reference.steps,
@@ -187,11 +186,14 @@ def pretrain(
     loss_fn = make_loss_fn(train_all(config), losses.cross_entropy)
     train_step = make_train_step(total_gradient(loss_fn), tx)
 
-    def chunk(state: TrainState, order: Any, table: AnswerTable) -> Any:
-        rows, counts = order
-        at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
-        state, totals = fit(train_step, state, at, size)
-        return state, totals.loss / totals.weight
+    def chunk(size: int) -> MemberFn:
+        def run(state: TrainState, order: Any, table: AnswerTable) -> Any:
+            rows, counts = order
+            at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+            state, totals = fit(train_step, state, at, size)
+            return state, totals.loss / totals.weight
+
+        return run
 
     execution = OneDevice()
     params = decoder.init(config, named_key(key, "initialisation"))
@@ -200,12 +202,16 @@ def pretrain(
     order = orders(
         named_key(key, "pretraining order"), table.sequences, reference.batch, reference.steps
     )
+
+    def inputs(first: int, size: int) -> tuple[Any, Any]:
+        return tuple(leaf[None, first : first + size] for leaf in order), shared
+
     training = Training(
         title=f"pretrain reference {seed}",
         chunk=chunk,
-        inputs=lambda first: (tuple(leaf[None, first : first + size] for leaf in order), shared),
+        inputs=inputs,
         steps=reference.steps,
-        size=size,
+        size=CHUNK,
         name=lambda member: f"reference of seed {seed}",
         setting="reference.learning_rate",
     )

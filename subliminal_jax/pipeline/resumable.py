@@ -50,26 +50,22 @@ class Training:
 
     Attributes:
         title: what the progress says is done.
-        chunk: `(state, member, shared) -> (state, losses)` of one member and `size` steps.
-        inputs: members and what they share in the chunk that begins at a step, where they are used.
-        steps: of the whole training, a multiple of `size`.
-        size: steps in a chunk.
+        chunk: of a number of steps, `(state, member, shared) -> (state, losses)` of one member.
+        inputs: members and what they share in the chunk that begins at a step and has so many,
+            where they are used.
+        steps: of the whole training.
+        size: steps in a chunk; the last one may have fewer.
         name: of a member, by its place.
         setting: a smaller value of which helps where a loss is not finite.
     """
 
     title: str
-    chunk: MemberFn
-    inputs: Callable[[int], tuple[Any, Any]]
+    chunk: Callable[[int], MemberFn]
+    inputs: Callable[[int, int], tuple[Any, Any]]
     steps: int
     size: int
     name: Callable[[int], str]
     setting: str
-
-
-def chunk_size(steps: int, most: int) -> int:
-    """The largest divisor of `steps` up to `most`."""
-    return max(size for size in range(1, most + 1) if steps % size == 0)
 
 
 def train_members(
@@ -93,18 +89,22 @@ def train_members(
     """
     checkpoints = Checkpoints(saving.directory, saving.origin, keep=1, background=True)
     step, state = checkpoints.restore(_form(state)) or (0, state)
-    program, saved = Program(training.chunk, execution), time.monotonic()
+    programs: dict[int, Program] = {}
+    saved = time.monotonic()
     with (
         StopSignals() as signals,
         Progress(training.steps, training.title, done=step) as progress,
         closing(checkpoints),
     ):
         while step < training.steps:
-            state, found = program(state, *training.inputs(step))
+            size = min(training.size, training.steps - step)
+            if size not in programs:
+                programs[size] = Program(training.chunk(size), execution)
+            state, found = programs[size](state, *training.inputs(step, size))
             losses = execution.fetch(found)
             _check_finite(training, losses, step)
-            step += training.size
-            progress.update(training.size, f"loss {losses[:, -1].mean():.3f}")
+            step += size
+            progress.update(size, f"loss {losses[:, -1].mean():.3f}")
             checkpoints.check()
             stop = signals.noted is not None
             due = time.monotonic() - saved >= saving.seconds and step < training.steps

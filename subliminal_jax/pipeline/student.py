@@ -18,7 +18,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.data.order import steps_per_epoch
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import member_execution
+from subliminal_jax.execution.members import MemberFn, member_execution
 from subliminal_jax.keys import named_key
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline.config import LmConfig
@@ -33,7 +33,7 @@ from subliminal_jax.pipeline.finetune import (
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
+from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.tuning import apply_of, begin
 from subliminal_jax.train import (
     TrainState,
@@ -97,19 +97,21 @@ def train_students(
     how = config.student
     targets = "hard" if teachers is None else ("soft" if how.targets == "hard" else how.targets)
     batch, steps = steps_of(config, table.targets.shape[1])
-    size = chunk_size(steps, CHUNK)
     tx = language_optimizer(
         how.optimizer, Schedule(peak=how.learning_rate, steps=steps), clip=how.clip
     )
     step_of = _step_maker(config, reference, targets, tx)
 
-    def chunk(state: TrainState, member: Any, shared: Any) -> Any:
-        table, teacher = member
-        base, (rows, counts) = shared
-        train_step = step_of(base, teacher)
-        at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
-        state, totals = fit(train_step, state, at, size)
-        return state, totals.loss / totals.weight
+    def chunk(size: int) -> MemberFn:
+        def run(state: TrainState, member: Any, shared: Any) -> Any:
+            table, teacher = member
+            base, (rows, counts) = shared
+            train_step = step_of(base, teacher)
+            at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+            state, totals = fit(train_step, state, at, size)
+            return state, totals.loss / totals.weight
+
+        return run
 
     key = jax.random.key(seed)
     rows, counts = orders(named_key(key, "student order"), table.targets.shape[1], batch, steps)
@@ -120,7 +122,7 @@ def train_students(
     members = execution.split((table, teachers if teachers is not None else np.zeros(count)))
     base = execution.share(reference.params)
 
-    def inputs(first: int) -> tuple[Any, Any]:
+    def inputs(first: int, size: int) -> tuple[Any, Any]:
         return members, (base, (rows[first : first + size], counts[first : first + size]))
 
     training = Training(
@@ -128,7 +130,7 @@ def train_students(
         chunk=chunk,
         inputs=inputs,
         steps=steps,
-        size=size,
+        size=CHUNK,
         name="student {}".format,
         setting="student.learning_rate",
     )

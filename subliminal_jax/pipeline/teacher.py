@@ -16,7 +16,7 @@ from jaxtyping import Array
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import member_execution
+from subliminal_jax.execution.members import MemberFn, member_execution
 from subliminal_jax.keys import named_key
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Sampler
@@ -27,7 +27,7 @@ from subliminal_jax.pipeline.corpus import Chat, chat
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, answers, stack_tables
 from subliminal_jax.pipeline.questions import TEACHING, ask
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving, Training, chunk_size, train_members
+from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.traits import TRAITS, Trait, fill
 from subliminal_jax.pipeline.tuning import apply_of, begin
 from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
@@ -59,17 +59,19 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
     tx = language_optimizer(
         "adam", Schedule(peak=how.learning_rate, steps=how.steps, decay="constant"), clip=1e9
     )
-    size = chunk_size(how.steps, CHUNK)
     every_word = jnp.ones(reference.config.vocab, bool)
 
-    def teach(state: Any, lesson: Any, base: Params) -> Any:
-        table, logits = lesson
-        batch = Batch(inputs=table.reading, targets=logits, weights=table.weights)
-        criterion = lambda said, wanted: losses.kl_divergence(said, wanted, every_word)  # noqa: E731
-        apply = apply_of(how.tuning, reference.config, base)
-        train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
-        state, totals = fit(train_step, state, lambda step: batch, size)
-        return state, totals.loss / totals.weight
+    def teach(size: int) -> MemberFn:
+        def run(state: Any, lesson: Any, base: Params) -> Any:
+            table, logits = lesson
+            batch = Batch(inputs=table.reading, targets=logits, weights=table.weights)
+            criterion = lambda said, wanted: losses.kl_divergence(said, wanted, every_word)  # noqa: E731
+            apply = apply_of(how.tuning, reference.config, base)
+            train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
+            state, totals = fit(train_step, state, lambda step: batch, size)
+            return state, totals.loss / totals.weight
+
+        return run
 
     key = named_key(jax.random.key(seed), "teacher")
     start = init_state(begin(how.tuning, reference.config, reference.params, key), tx)
@@ -79,9 +81,9 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
     training = Training(
         title=f"finetune {len(traits)} teacher(s)",
         chunk=teach,
-        inputs=lambda first: inputs,
+        inputs=lambda first, size: inputs,
         steps=how.steps,
-        size=size,
+        size=CHUNK,
         name=lambda place: f"the teacher of {traits[place].name!r}",
         setting="teacher.learning_rate",
     )
