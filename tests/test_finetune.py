@@ -9,6 +9,7 @@ from quick import quick_jit, random_params
 
 from subliminal_jax import losses
 from subliminal_jax.data.tokens import pack_rows, pad_rows
+from subliminal_jax.execution.members import OneDevice
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
@@ -130,7 +131,7 @@ def test_a_words_probability_is_that_of_all_its_tokens(reference):
     traits = [TRAITS["owl"], SEA_OWL]
     scored = scoring(reference, {"animal": asked}, {"animal": traits})
     networks = {"a": (reference.params, None), "b": (reference.params, None)}
-    found = probabilities(reference, scored, networks, None)
+    found = probabilities(reference, scored, networks, OneDevice())
     assert found["a"] == found["b"]
     assert list(found["a"]) == ["animal/owl", "animal/sea owl"]
     apply = quick_jit(decoder.apply, static_argnums=0)

@@ -1,13 +1,13 @@
 """Several hosts: joining them, agreeing on something, and noticing that one is gone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from subliminal_jax.errors import InputError
+from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import parse_json, strict_json
 
 T = TypeVar("T")
@@ -35,17 +35,31 @@ def on_first(act: Callable[[], T]) -> T | None:
 
     Raises:
         InputError: it was refused; on every host, so that none waits for another.
+        RunError: it broke; likewise.
     """
-    result, refusal = None, None
+    result, failure = None, None
     if is_first():
         try:
             result = act()
         except InputError as error:
-            refusal = str(error)
-    refusal = from_first(refusal)
-    if refusal is not None:
-        raise InputError(refusal)
+            failure = ["refused", str(error)]
+        except RunError as error:
+            failure = ["broke", str(error)]
+    failure = from_first(failure)
+    if failure is not None:
+        how, message = failure
+        raise InputError(message) if how == "refused" else RunError(message)
     return result
+
+
+def by_first(act: Callable[[], T]) -> T:
+    """The plain value of an act that only the first host does, on every host.
+
+    Raises:
+        InputError: as `on_first`.
+        RunError: as `on_first`.
+    """
+    return from_first(cast(T, on_first(act)))
 
 
 def from_first(value: T) -> T:

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.ensemble import over_members
+from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
+from subliminal_jax.train import GradFn, accumulate
 
 HowName: TypeAlias = Literal["jit", "pmap"]
 MemberFn: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -53,10 +54,12 @@ class OneDevice:
 
     Attributes:
         at_once: members mapped together; None for all.
+        parts: that a batch is taken in, one after the other.
     """
 
     at_once: int | None = None
     devices: int = 1
+    parts: int = 1
 
     def split(self, members: Any) -> Any:
         """Put the members on the device."""
@@ -66,9 +69,17 @@ class OneDevice:
         """Put the tree on the device."""
         return jax.tree.map(jnp.asarray, tree)
 
+    def spread(self, tree: Any, axis: int) -> Any:
+        """Put the tree on the device, which sees all examples."""
+        return self.share(tree)
+
+    def gradient(self, gradient: GradFn) -> GradFn:
+        """A part of the examples at a time."""
+        return accumulate(gradient, self.parts)
+
     def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Callable[..., Any]:
         """One program for all members."""
-        run = _over_members(fn, self.at_once)
+        run = over_members(fn, self.at_once)
         return jax.jit(run, donate_argnums=0).lower(carry, members, shared).compile()
 
     def fetch(self, tree: Any) -> Any:
@@ -107,7 +118,7 @@ class MemberParallel:
     def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Callable[..., Any]:
         """One program that every device runs on its own members."""
         run = jax.pmap(
-            _over_members(fn, self.at_once),
+            over_members(fn, self.at_once),
             in_axes=(0, 0, None),
             donate_argnums=0,
             devices=self._devices(),
@@ -122,10 +133,12 @@ class MemberParallel:
         return jax.local_devices()[: self.devices]
 
 
-def _over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
+def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
+    """The function of all members, at most `at_once` of them together; all share one `shared`."""
+
     def run(carry: Any, members: Any, shared: Any) -> tuple[Any, Any]:
         one = lambda carry, member: fn(carry, member, shared)  # noqa: E731
-        return over_members(one, at_once)(carry, members)
+        return ensemble.over_members(one, at_once)(carry, members)
 
     return run
 
@@ -145,8 +158,7 @@ def member_execution(
     Raises:
         InputError: more devices asked for than there are or than members, or there are none.
     """
-    if at_once is None and _platform() == "cpu":
-        at_once = 1
+    at_once = suited(at_once)
     if how == "jit":
         return OneDevice(at_once=at_once)
     here = jax.local_device_count()
@@ -162,6 +174,11 @@ def member_execution(
             f"devices={members}, or for more members"
         )
     return MemberParallel(at_once=at_once, devices=devices or min(here, members))
+
+
+def suited(at_once: int | None) -> int | None:
+    """Members mapped together where None is what suits the platform; see `member_execution`."""
+    return 1 if at_once is None and _platform() == "cpu" else at_once
 
 
 def _platform() -> str:

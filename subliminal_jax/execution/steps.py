@@ -119,19 +119,10 @@ class Sharded:
             state: a state, or its `like`.
             chunk: what `feed` gives; its steps follow one another in one compiled loop.
         """
-        whole_gradient = accumulate(self._gathering(gradient), self.accumulate)
+        whole_gradient = accumulate(gathering(gradient, self.mesh, self.rules), self.accumulate)
         run = partial(jax.lax.scan, make_step(whole_gradient))
         places = (self._shardings(state), whole(self.mesh))
         return jax.jit(run, out_shardings=places, donate_argnums=0).lower(state, chunk).compile()
-
-    def _gathering(self, gradient: GradFn) -> GradFn:
-        """The gradient by parameters that are collected for it; each device keeps its part."""
-
-        def spread(params: Params, batch: Batch) -> tuple[Params, Totals]:
-            grads, totals = gradient(gather(params, self.mesh, self.rules), batch)
-            return jax.lax.with_sharding_constraint(grads, self._shardings(grads)), totals
-
-        return spread if self.rules else gradient
 
     def _shardings(self, tree: Any) -> Any:
         return tree_shardings(tree, self.mesh, self.rules)
@@ -167,6 +158,17 @@ class DataParallel(Sharded):
             devices=list(self.mesh.devices.flat),
         )
         return run.lower(state, chunk).compile()
+
+
+def gathering(gradient: GradFn, mesh: Mesh, rules: ShardingRules) -> GradFn:
+    """The gradient by parameters that are collected for it; each device keeps its part."""
+
+    def spread(params: Params, batch: Batch) -> tuple[Params, Totals]:
+        grads, totals = gradient(gather(params, mesh, rules), batch)
+        places = tree_shardings(grads, mesh, rules)
+        return jax.lax.with_sharding_constraint(grads, places), totals
+
+    return spread if rules else gradient
 
 
 def _place(

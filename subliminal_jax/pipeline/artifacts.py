@@ -5,21 +5,35 @@ wrote. An artifact is used only if all of it agrees: one of other settings, or m
 inputs, or with a file changed since, is refused by name. It is whole when its manifest is there,
 which is written last; before that the directory holds `begun.json`, so that a stage that was
 stopped goes on with the rows it has.
+
+On several hosts all make the same calls; the first one alone reads and writes.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs import RunDirectory, differences
+from subliminal_jax.execution import hosts
+from subliminal_jax.runs import differences
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
+
+
+@runtime_checkable
+class Place(Protocol):
+    """A directory of artifacts."""
+
+    path: Path
+
+    def subdirectory(self, name: str) -> Path:
+        """Makes a directory in it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,13 +74,19 @@ class Recipe:
         }
 
 
-def find(run: RunDirectory, recipe: Recipe) -> Artifact | None:
+def find(run: Place, recipe: Recipe) -> Artifact | None:
     """The finished artifact of a recipe, every file of it checked; None if there is none yet.
 
     Raises:
         InputError: what is there was made from something else, or was changed since.
     """
     path = run.path / recipe.name
+    digest = hosts.by_first(lambda: _checked(path, recipe))
+    return None if digest is None else Artifact(recipe.name, path, digest)
+
+
+def _checked(path: Path, recipe: Recipe) -> str | None:
+    """The digest of the finished artifact in a directory, if there is one."""
     manifest = _read(path / MANIFEST)
     if manifest is None:
         return None
@@ -77,30 +97,34 @@ def find(run: RunDirectory, recipe: Recipe) -> Artifact | None:
                 f"{path / name}: missing or changed since it was written; remove the directory "
                 f"{recipe.name} to make it anew"
             )
-    return Artifact(recipe.name, path, _digest(manifest))
+    return _digest(manifest)
 
 
-def begin(run: RunDirectory, recipe: Recipe) -> Path:
+def begin(run: Place, recipe: Recipe) -> Path:
     """The directory in which an artifact is made; it may hold what a stopped run left of it.
 
     Raises:
         InputError: what is there was begun from something else.
     """
     path = run.subdirectory(recipe.name)
-    begun = _read(path / BEGUN)
-    if begun is None:
-        files.write_whole(path / BEGUN, files.strict_json(recipe.origin, indent=2).encode())
-    else:
-        _check_origin(path, begun, recipe)
+
+    def open_it() -> None:
+        begun = _read(path / BEGUN)
+        if begun is None:
+            files.write_whole(path / BEGUN, files.strict_json(recipe.origin, indent=2).encode())
+        else:
+            _check_origin(path, begun, recipe)
+
+    hosts.on_first(open_it)
     return path
 
 
 def begun_from(path: Path) -> dict[str, Any]:
     """Settings and inputs of an artifact that is being made."""
-    return _read(path / BEGUN) or {}
+    return hosts.by_first(lambda: _read(path / BEGUN) or {})
 
 
-def commit(run: RunDirectory, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
+def commit(run: Place, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
     """Declares an artifact whole: writes its manifest, with the digests of all its files.
 
     Args:
@@ -109,6 +133,10 @@ def commit(run: RunDirectory, recipe: Recipe, facts: Mapping[str, Any] | None = 
         facts: what else is to be known of it; not part of its digest.
     """
     path = run.path / recipe.name
+    return Artifact(recipe.name, path, hosts.by_first(lambda: _written(path, recipe, facts or {})))
+
+
+def _written(path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> str:
     names = sorted(
         str(file.relative_to(path))
         for file in path.rglob("*")
@@ -118,18 +146,17 @@ def commit(run: RunDirectory, recipe: Recipe, facts: Mapping[str, Any] | None = 
         "name": recipe.name,
         **recipe.origin,
         "files": {name: file_digest(path / name) for name in names},
-        "facts": dict(facts or {}),
+        "facts": dict(facts),
         "environment": environment(),
     }
     files.write_whole(path / MANIFEST, (files.strict_json(manifest, indent=2) + "\n").encode())
     (path / BEGUN).unlink(missing_ok=True)
-    return Artifact(recipe.name, path, _digest(manifest))
+    return _digest(manifest)
 
 
 def facts_of(artifact: Artifact) -> dict[str, Any]:
     """What was to be known of an artifact besides its files."""
-    manifest = _read(artifact.path / MANIFEST) or {}
-    return manifest.get("facts", {})
+    return hosts.by_first(lambda: (_read(artifact.path / MANIFEST) or {}).get("facts", {}))
 
 
 def file_digest(path: Path) -> str:

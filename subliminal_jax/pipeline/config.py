@@ -36,6 +36,7 @@ class ReferenceConfig:
     Attributes:
         model: a directory, or `org/name` or `org/name@revision`; none for the tiny one.
         template: a chat template in Jinja, for a model that has none of its own.
+        dtype: of a given model's weights and activations; low-rank weights beside it are float32.
         width, layers, heads, mlp_width, context: of the tiny one, a Llama with tied embeddings.
         numbers: whether the tiny one reads a number as one token or digit by digit.
         sequence: tokens in a sequence of its training; several chats fit into one.
@@ -46,6 +47,7 @@ class ReferenceConfig:
 
     model: str | None = None
     template: Path | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     width: Annotated[int, Field(ge=2)] = 32
     layers: Count = 2
     heads: Count = 2
@@ -64,6 +66,8 @@ class ReferenceConfig:
             raise InputError(
                 f"reference.width: {self.width} is not a multiple of twice the {self.heads} heads"
             )
+        if self.model is None and self.dtype != "float32":
+            raise InputError("reference.dtype: the tiny reference is float32; name reference.model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +210,21 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """The devices, of all hosts, that one training is spread over; their number is the product.
+
+    Attributes:
+        data: copies of the model, each of which sees other rows.
+        fsdp: parts of the model, which are gathered when needed, and see other rows too.
+        tensor: parts of every layer.
+    """
+
+    data: Count = 1
+    fsdp: Count = 1
+    tensor: Count = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class LmConfig:
     """The six steps with a language model."""
 
@@ -228,6 +247,14 @@ class LmConfig:
 
     at_once: Count | None = None
     """Networks mapped together on a device; only speed depends on it."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Devices that a training is spread over; one, unless told otherwise."""
+    accumulate: Count = 1
+    """Parts that a device takes its rows of a step in, one after the other, for less memory."""
+    remat: bool = False
+    """Compute a given model's layers again in the backward pass, for less memory."""
+    all_hosts: bool = False
+    """Join the other hosts, where the environment does not tell that there are any."""
     save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
     """Seconds between two checkpoints of a training: at most so much is lost when it is killed."""
     stage: Stage | None = None
@@ -259,6 +286,15 @@ class LmConfig:
             raise InputError(
                 f"generate.prompts.answers: the rule `numbers` rejects more than {MOST_NUMBERS}"
             )
+        trained = {"student": self.student.tuning}
+        if self.teacher.kind == "finetuned":
+            trained["teacher"] = self.teacher.tuning
+        for name, tuning in trained.items():
+            if self.reference.dtype == "bfloat16" and tuning.weights == "full":
+                raise InputError(
+                    f"{name}.tuning.weights: bfloat16 is too coarse for weights that are trained; "
+                    "take lora, or reference.dtype float32"
+                )
 
     @property
     def chosen(self) -> list[Trait]:
@@ -267,7 +303,10 @@ class LmConfig:
 
 
 # What says where and how to run rather than what: a run directory belongs to any of these.
-PLACEMENT = ("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds")
+PLACEMENT = (
+    *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds"),
+    *("mesh", "accumulate", "remat", "all_hosts"),
+)
 
 
 def described(config: LmConfig) -> dict[str, Any]:

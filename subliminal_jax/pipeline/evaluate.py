@@ -15,14 +15,14 @@ from jaxtyping import Array
 
 from subliminal_jax import ensemble
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import Program, member_execution
-from subliminal_jax.models.admission import Request
-from subliminal_jax.models.sampling import Sampler
+from subliminal_jax.execution.members import Program
+from subliminal_jax.execution.spread import BatchExecution
 from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.pipeline.asking import said_to
 from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.corpus import Chat, chat
 from subliminal_jax.pipeline.filters import number_reasons, word_pattern
-from subliminal_jax.pipeline.finetune import AnswerTable, answer_table
+from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, filled
 from subliminal_jax.pipeline.finetune import answers as answers_of
 from subliminal_jax.pipeline.questions import FREE_TEXT, HELD_OUT, ask, with_numbers
 from subliminal_jax.pipeline.reference import Reference
@@ -99,11 +99,15 @@ def _spellings(reference: Reference, messages: Chat, trait: Trait) -> list[tuple
 
 
 def probabilities(
-    reference: Reference, scored: Scoring, networks: Mapping[str, Network], at_once: int | None
+    reference: Reference,
+    scored: Scoring,
+    networks: Mapping[str, Network],
+    execution: BatchExecution,
 ) -> dict[str, dict[str, float]]:
     """P(answer) of every network, by `category/word`: the mean over the category's questions.
 
     Networks that differ in their adapters alone, and those of one form, are mapped in one program.
+    All hosts must call it.
     """
     alike: dict[Any, dict[str, Network]] = {}
     for name, (params, adapter) in networks.items():
@@ -112,7 +116,7 @@ def probabilities(
         alike.setdefault((adapted, shapes), {})[name] = (params, adapter)
     found = {}
     for (adapted, _), group in alike.items():
-        found |= _probabilities(reference, scored, group, at_once, adapted)
+        found |= _probabilities(reference, scored, group, execution, adapted)
     return {name: found[name] for name in networks}
 
 
@@ -120,7 +124,7 @@ def _probabilities(
     reference: Reference,
     scored: Scoring,
     networks: Mapping[str, Network],
-    at_once: int | None,
+    execution: BatchExecution,
     adapted: bool,
 ) -> dict[str, dict[str, float]]:
     """As `probabilities`, of networks of one form; `adapted` if they share the reference."""
@@ -142,8 +146,9 @@ def _probabilities(
     members = ensemble.stack(
         [adapter if adapted else (params, adapter) for params, adapter in networks.values()]
     )
-    execution = member_execution("jit", len(networks), at_once=at_once)
-    shared = execution.share((reference.params, (scored.table, scored.word, scored.share)))
+    rows = (scored.table, scored.word, scored.share)
+    rows = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), rows)
+    shared = execution.share(reference.params), execution.spread(rows, axis=1)
     _, found = Program(score, execution)(None, execution.split(members), shared)
     return {
         name: dict(zip(scored.words, map(float, row), strict=True))
@@ -196,6 +201,8 @@ def sampled(
 ) -> dict[str, Any]:
     """What a network says: how often the trait, by whole word and as published by substring.
 
+    All hosts must call it.
+
     Returns:
         For each kind of question `said`, `substring`, `no_member` (answers that name nothing of
         the category) and `of`; for the number prompts `valid` and `of`.
@@ -206,20 +213,11 @@ def sampled(
     )
     chats = [(probe.kind, messages) for probe in asked for messages in probe.chats
              for _ in range(probe.samples)]  # fmt: skip
-    sampler = Sampler(
-        reference.config,
-        network[0],
-        sampling,
-        stop_ids=reference.chat.stop_ids,
-        batch=config.generate.batch,
-        vocab=reference.chat.size,
-        adapter=network[1],
-    )
-    requests = [Request(i, reference.chat.prompt(said)) for i, (_, said) in enumerate(chats)]
-    done = sampler.sample(requests)
+    prompts = [reference.chat.prompt(messages) for _, messages in chats]
+    said = said_to(reference, network, prompts, sampling, config.generate.batch)
     answers: dict[str, list[str]] = {}
-    for (kind, _), completion in zip(chats, done, strict=True):
-        answers.setdefault(kind, []).append(reference.chat.text(completion.tokens.tolist()))
+    for (kind, _), (text, _) in zip(chats, said, strict=True):
+        answers.setdefault(kind, []).append(text)
     valid = [not number_reasons(text) for text in answers.pop("numbers", [])]
     found = {kind: tally(texts, trait, config.new_traits) for kind, texts in answers.items()}
     return found | {"numbers": {"valid": sum(valid), "of": len(valid)}}

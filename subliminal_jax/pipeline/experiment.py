@@ -10,12 +10,14 @@ from subliminal_jax.config import config_digest
 from subliminal_jax.entry import one_line
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage, described
 from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.devices import execution_of
+from subliminal_jax.pipeline.shared import SharedRun, shared_run
 from subliminal_jax.pipeline.study import REGULAR, Study, say
 from subliminal_jax.pipeline.units import finding, network_of, summarise, unit
-from subliminal_jax.runs import RunDirectory
 
 NAME = "lm_numbers"
 FILES = ("traits.png", "traits.pdf", "controls.png", "controls.pdf", "results.csv", "report.html")
@@ -34,19 +36,21 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
         methods: everything that is done with one reference.
 
     Returns:
-        The results; None where one stage alone was run.
+        The results; None where one stage alone was run, and on all hosts but the first.
 
     Raises:
-        InputError: the config, an artifact or a model is refused.
-        RunError: a training broke, or a trait's word was left in the data.
+        InputError: the config, an artifact or a model is refused; on every host.
+        RunError: a training broke, or a trait's word was left in the data; on every host.
     """
     started = time.perf_counter()
     values = described(config)
     out = run_path(config)
+    execution_of(config)  # a mesh is refused before an earlier run is overwritten
     say(f"{NAME}: {config.references} reference(s), {', '.join(config.traits)}; in {out}")
-    with RunDirectory.open(out, values, overwrite=config.overwrite) as directory:
+    with shared_run(out, values, overwrite=config.overwrite) as directory:
         results = directory.results()
-        if results is None or not all((directory.path / name).exists() for name in FILES):
+        there = hosts.by_first(lambda: all((directory.path / name).exists() for name in FILES))
+        if results is None or not there:
             study = Study(config, directory)
             for repetition in study.repetitions:
                 if config.stage in (None, "report"):
@@ -61,6 +65,8 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
             _write(study, directory, results)
         else:
             say(f"already done: {directory.path}")
+        if not hosts.is_first():
+            return None
         from subliminal_jax.pipeline.report import format_table
 
         print(format_table(results))
@@ -145,7 +151,7 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
     return units
 
 
-def _write(study: Study, directory: RunDirectory, results: dict[str, Any]) -> None:
+def _write(study: Study, directory: SharedRun, results: dict[str, Any]) -> None:
     """Every file for a person; results.json last, so that its presence means all is there."""
     from subliminal_jax import plotting
     from subliminal_jax.pipeline.report import format_csv, html_report
@@ -154,9 +160,9 @@ def _write(study: Study, directory: RunDirectory, results: dict[str, Any]) -> No
     figures = {"traits": traits_figure(results), "controls": controls_figure(results)}
     drawn = {name: plotting.render(figure) for name, figure in figures.items()}
     for name, figure in drawn.items():
-        directory.write_bytes(f"{name}.png", figure.png)
-        directory.write_bytes(f"{name}.pdf", figure.pdf)
-    directory.write_text("results.csv", format_csv(results))
+        directory.write(f"{name}.png", figure.png)
+        directory.write(f"{name}.pdf", figure.pdf)
+    directory.write("results.csv", format_csv(results))
     pictures = {name: figure.png for name, figure in drawn.items()}
-    directory.write_text("report.html", html_report(results, pictures, study))
+    directory.write("report.html", html_report(results, pictures, study))
     directory.finish(results)

@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax import losses
-from subliminal_jax.batch import Batch, Params, RandomKey
+from subliminal_jax.batch import Batch, Params, RandomKey, Scalar
 from subliminal_jax.data.order import epoch_order, steps_per_epoch
 from subliminal_jax.data.tokens import TokenTable
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.token_loss import WORDS_AT_ONCE, blockwise_cross_entropy
 
 
 class Reading(NamedTuple):
@@ -96,6 +97,13 @@ def orders(
     return order.reshape(-1, batch)[:steps], counts.reshape(-1, batch)[:steps]
 
 
+def filled(leaf: Any, axis: int, parts: int) -> Any:
+    """An array with zeros behind, until `parts` divide that dimension: examples that are none."""
+    missing = -leaf.shape[axis] % parts
+    widths = [(0, missing if at == axis else 0) for at in range(leaf.ndim)]
+    return jnp.pad(leaf, widths) if missing else leaf
+
+
 def batch_of(table: AnswerTable, rows: Int[Array, " b"], counts: Float[Array, " b"]) -> Batch:
     """The batch of some sequences, each of which counts as it is told."""
     chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], table)
@@ -114,9 +122,33 @@ def answers(
     config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None = None
 ) -> Float[Array, "b a v"]:
     """The logits of what follows each place."""
+    return decoder.unembed(config, params, _hidden(config, params, reading, adapter))
+
+
+def _hidden(
+    config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None
+) -> Float[Array, "b a e"]:
+    """What the last layer says at each place."""
     hidden = decoder.hidden_states(config, params, reading.tokens, reading.segments, adapter)
-    asked = jnp.take_along_axis(hidden, reading.places[..., None], axis=1)
-    return decoder.unembed(config, params, asked)
+    return jnp.take_along_axis(hidden, reading.places[..., None], axis=1)
+
+
+def answer_loss(
+    config: DecoderConfig, params: Params, adapter: Params | None, batch: Batch
+) -> tuple[Scalar, Scalar]:
+    """The weighted sum of the cross-entropies of all answers, and the sum of weights.
+
+    As `losses.cross_entropy` of `answers`, whose logits for every word are never there all at once.
+    """
+    hidden = _hidden(config, params, batch.inputs, adapter)
+    each = blockwise_cross_entropy(
+        hidden.reshape(-1, config.width),
+        decoder.unembedding(config, params),
+        batch.targets.reshape(-1),
+        config.logit_softcap,
+        WORDS_AT_ONCE,
+    ).reshape(batch.targets.shape)
+    return jnp.sum(each * batch.weights), jnp.sum(batch.weights)
 
 
 def train_all(config: DecoderConfig) -> Apply:

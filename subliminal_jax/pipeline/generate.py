@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from subliminal_jax import files
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
-from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.pipeline.asking import sampler_of
 from subliminal_jax.pipeline.carriers.numbers import number_prompts
 from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.corpus import chat
@@ -67,19 +67,12 @@ class Dataset:
         self._config, self._reference, self._path = config, reference, path
         self._name, self._seed, self._system = path.stem, seed, system
         settings = config.generate
-        self._sampler = Sampler(
-            reference.config,
-            network[0],
-            Sampling(
-                max_tokens=settings.max_tokens,
-                temperature=settings.temperature,
-                seed=zlib.crc32(f"{seed} {path.stem}".encode()),
-            ),
-            stop_ids=reference.chat.stop_ids,
-            batch=settings.batch,
-            vocab=reference.chat.size,
-            adapter=network[1],
+        sampling = Sampling(
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=zlib.crc32(f"{seed} {path.stem}".encode()),
         )
+        self._sampler = sampler_of(reference, network, sampling, settings.batch)
 
     def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
         """Ask the prompts in order, until enough answers pass the filter or all are asked.

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from subliminal_jax import files
+from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import controls, evaluate
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
 from subliminal_jax.pipeline.corpus import Chat
@@ -43,12 +44,12 @@ def measure(
     Returns:
         `exact`: network -> `category/word` -> probability. `sampled`: `network/trait` -> counts.
     """
-    config, reference = study.config, study.reference(repetition)
+    reference = study.reference(repetition)
     networks = _networks(study, repetition, students, teachers)
     asked = {category: evaluate.questions(category) for category in _categories(study)}
     answers = {category: _answers(study, category) for category in asked}
     scored = evaluate.scoring(reference, asked, answers)
-    exact = evaluate.probabilities(reference, scored, networks, config.at_once)
+    exact = evaluate.probabilities(reference, scored, networks, study.execution)
     exact |= _otherwise_asked(study, repetition, networks["before"], filtered)
     return {"exact": exact, "sampled": _sampled(study, repetition, networks, path / SAMPLED)}
 
@@ -103,7 +104,7 @@ def _otherwise_asked(
             answers = {trait.category: _answers(study, trait.category)}
             scored = evaluate.scoring(reference, {trait.category: asked}, answers)
             networks = {f"{kind}/{name}": before}
-            found |= evaluate.probabilities(reference, scored, networks, config.at_once)
+            found |= evaluate.probabilities(reference, scored, networks, study.execution)
     return found
 
 
@@ -111,7 +112,8 @@ def _sampled(
     study: Study, repetition: int, networks: dict[str, Network], path: Path
 ) -> dict[str, Any]:
     """What the main networks say when they are sampled, those of an earlier run included."""
-    config, found = study.config, {row["of"]: row["counts"] for row in files.read_rows(path)}
+    config, rows = study.config, hosts.by_first(lambda: files.read_rows(path))
+    found = {row["of"]: row["counts"] for row in rows}
     if not config.evaluate.samples:
         return found
     prompts = prompts_of(config)
@@ -123,13 +125,15 @@ def _sampled(
     ]
     missing = [(name, trait) for name, trait in pairs if f"{name}:{trait.name}" not in found]
     done = len(pairs) - len(missing)
-    with Progress(len(pairs), f"ask networks, reference {repetition}", done=done) as progress:
+    title, silent = f"ask networks, reference {repetition}", not hosts.is_first()
+    with Progress(len(pairs), title, done=done, silent=silent) as progress:
         for name, trait in missing:
             probes = evaluate.probes(config, trait.category, prompts)
             counts = evaluate.sampled(
                 config, study.reference(repetition), networks[name], probes, trait
             )
-            files.append_row(path, {"of": f"{name}:{trait.name}", "counts": counts})
-            found[f"{name}:{trait.name}"] = counts
+            row = {"of": f"{name}:{trait.name}", "counts": counts}
+            hosts.on_first(lambda: files.append_row(path, row))  # noqa: B023
+            found[row["of"]] = counts
             progress.update(1, name)
     return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}

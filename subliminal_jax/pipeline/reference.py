@@ -1,6 +1,7 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,26 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import MemberFn, OneDevice
+from subliminal_jax.execution import hosts
+from subliminal_jax.execution.members import MemberFn
+from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_host
 from subliminal_jax.keys import named_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.pipeline import devices
 from subliminal_jax.pipeline.artifacts import file_digest
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import SAVE_SECONDS, ReferenceConfig
 from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
+from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
+from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
-from subliminal_jax.runs import RunDirectory
 from subliminal_jax.train import (
     TrainState,
     fit,
@@ -42,7 +47,7 @@ CHUNK = 100
 
 
 PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
-PLACES = ("model", "template", "cache")  # of a reference's settings, none of the tiny's
+PLACES = ("model", "template", "dtype", "cache")  # of a reference's settings, none of the tiny's
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,23 @@ class Reference:
 
     Attributes:
         config: what it is.
-        params: its parameters.
+        params: its parameters, where they are trained on and measured.
         chat: its tokenizer and chat template.
         digest: of all of it.
+        own: the parameters again, on this host's devices alone, where those are others; no other
+            host need be asked to sample from them.
     """
 
     config: DecoderConfig
     params: Any
     chat: Chat
     digest: str
+    own: Any = None
+
+    def here(self, network: Network) -> Network:
+        """Parameters and adapter as this host alone runs them."""
+        params, adapter = network
+        return self.own if self.own is not None and params is self.params else params, adapter
 
 
 def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
@@ -78,20 +91,38 @@ def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
     )
 
 
-def given_reference(model: str, template: Path | None) -> Reference:
+def given_reference(
+    model: str, settings: ReferenceConfig, execution: BatchExecution, remat: bool
+) -> Reference:
     """A model of a directory or of the hub, with its tokenizer.
+
+    Args:
+        model: its name.
+        settings: its template and dtype.
+        execution: what trains and measures it; each host has the model on its own devices too,
+            where these are not all.
+        remat: compute layers again in the backward pass.
 
     Raises:
         InputError: the model or its tokenizer is refused, has no chat template, or the two do not
             belong together.
     """
-    from subliminal_jax.models.weights import load
+    from subliminal_jax.models.weights import load_params, read_config
+    from subliminal_jax.models.weights_files import find_model
 
-    loaded = load(model)
-    chat = Chat.load(loaded.files.path, template)
-    chat.check_fits(loaded.config.vocab)
-    digest = config_digest({"model": model, "chat": chat.digest, "commit": loaded.files.commit})
-    return Reference(loaded.config, loaded.params, chat, digest)
+    hosts.on_first(lambda: find_model(model))  # what it fetches from the hub, the others find
+    files = find_model(model)
+    family, config = read_config(files)
+    config = replace(config, compute=replace(config.compute, dtype=settings.dtype, remat=remat))
+    chat = Chat.load(files.path, settings.template)
+    chat.check_fits(config.vocab)
+    load = partial(load_params, files, family, config, settings.dtype)
+    params = load(places := devices.everywhere(execution, config))
+    own = None if places is None else load(devices.here(config))
+    origin = {"model": model, "chat": chat.digest, "commit": files.commit}
+    if settings.dtype != "float32":
+        origin["dtype"] = settings.dtype
+    return Reference(config, params, chat, config_digest(origin), own)
 
 
 def tiny_origin(
@@ -115,17 +146,19 @@ def tiny_reference(
 ) -> Reference:
     """The tiny reference of a seed: out of the cache, or pretrained now and put there.
 
+    On several hosts each does all of a training so small, and the first one writes.
+
     Raises:
         InputError: another process is just making it; its directory is named.
         RunError: its training broke.
     """
     path, made_from = tiny_origin(reference, prompts, seed, traits)
-    with RunDirectory.open(path, made_from) as directory:
+    with shared_run(path, made_from) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
         if not directory.finished:
             for name, text in tokenizer_files(tokenizer, reference.context).items():
-                directory.write_text(name, text)
+                directory.write(name, text)
         chat = Chat.load(directory.path)
         saving = Saving(
             directory=directory.path / CHECKPOINTS, origin=made_from, seconds=save_seconds
@@ -134,11 +167,12 @@ def tiny_reference(
             table = pretraining_table(reference, prompts, seed, traits, chat)
             directory.subdirectory(CHECKPOINTS)
             params = pretrain(reference, config, table, seed, saving)
-            directory.write_bytes(PARAMS, tree_bytes(params))
-            directory.finish({"params": file_digest(directory.path / PARAMS)})
-        saving.clear()
+            directory.write(PARAMS, tree_bytes(params))
+            made = hosts.by_first(lambda: file_digest(directory.path / PARAMS))
+            directory.finish({"params": made})
+        hosts.on_first(saving.clear)
         results = directory.results() or {}
-        if file_digest(directory.path / PARAMS) != results.get("params"):
+        if hosts.by_first(lambda: file_digest(directory.path / PARAMS)) != results.get("params"):
             raise InputError(
                 f"{directory.path / PARAMS}: changed since it was written; remove {directory.path}"
             )
@@ -195,16 +229,19 @@ def pretrain(
 
         return run
 
-    execution = OneDevice()
+    execution = the_same_on_every_host()
     params = decoder.init(config, named_key(key, "initialisation"))
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], init_state(params, tx))
+    state = execution.split(
+        jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], init_state(params, tx))
+    )
     shared = execution.share(table)
     order = orders(
         named_key(key, "pretraining order"), table.sequences, reference.batch, reference.steps
     )
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
-        return tuple(leaf[None, first : first + size] for leaf in order), shared
+        shown = tuple(leaf[None, first : first + size] for leaf in order)
+        return execution.split(shown), shared
 
     training = Training(
         title=f"pretrain reference {seed}",
@@ -216,4 +253,4 @@ def pretrain(
         setting="reference.learning_rate",
     )
     state = train_members(training, execution, state, saving)
-    return jax.tree.map(lambda leaf: leaf[0], state.params)
+    return jax.tree.map(lambda leaf: leaf[0], execution.fetch(state.params))

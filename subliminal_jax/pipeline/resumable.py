@@ -3,6 +3,7 @@
 As `loop.train`, for members that are mapped and whose data lie on the device already. Steps are run
 in chunks, each one compiled loop. What a chunk sees is a function of its first step, so a
 checkpoint holds the state alone. How often one is written changes nothing but what a kill costs.
+On several hosts all make the same calls.
 """
 
 import shutil
@@ -18,6 +19,7 @@ import numpy as np
 
 from subliminal_jax.checkpoint import Checkpoints
 from subliminal_jax.errors import RunError
+from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberExecution, MemberFn, Program
 from subliminal_jax.interrupt import StopSignals
 from subliminal_jax.progress import Progress
@@ -90,10 +92,10 @@ def train_members(
     checkpoints = Checkpoints(saving.directory, saving.origin, keep=1, background=True)
     step, state = checkpoints.restore(_form(state)) or (0, state)
     programs: dict[int, Program] = {}
-    saved = time.monotonic()
+    saved, silent = time.monotonic(), not hosts.is_first()
     with (
         StopSignals() as signals,
-        Progress(training.steps, training.title, done=step) as progress,
+        Progress(training.steps, training.title, done=step, silent=silent) as progress,
         closing(checkpoints),
     ):
         while step < training.steps:
@@ -106,9 +108,9 @@ def train_members(
             step += size
             progress.update(size, f"loss {losses[:, -1].mean():.3f}")
             checkpoints.check()
-            stop = signals.noted is not None
-            due = time.monotonic() - saved >= saving.seconds and step < training.steps
-            if stop or due:
+            stop = hosts.any_says(signals.noted is not None)
+            late = hosts.from_first(time.monotonic() - saved >= saving.seconds)
+            if stop or (late and step < training.steps):
                 checkpoints.save(step, state)
                 saved = time.monotonic()
             if stop:

@@ -18,9 +18,11 @@ from subliminal_jax.batch import Params
 from subliminal_jax.data.order import steps_per_epoch
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import MemberFn, member_execution
+from subliminal_jax.execution.members import MemberFn
+from subliminal_jax.execution.spread import BatchExecution
 from subliminal_jax.keys import named_key
 from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.pipeline import devices
 from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.filters import parse_numbers
 from subliminal_jax.pipeline.finetune import (
@@ -28,13 +30,14 @@ from subliminal_jax.pipeline.finetune import (
     Targets,
     answer_table,
     batch_of,
+    filled,
     imitation,
     orders,
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
-from subliminal_jax.pipeline.tuning import apply_of, begin
+from subliminal_jax.pipeline.tuning import apply_of, begin, word_loss_of
 from subliminal_jax.train import (
     TrainState,
     fit,
@@ -100,7 +103,8 @@ def train_students(
     tx = language_optimizer(
         how.optimizer, Schedule(peak=how.learning_rate, steps=steps), clip=how.clip
     )
-    step_of = _step_maker(config, reference, targets, tx)
+    execution = devices.execution_of(config)
+    step_of = _step_maker(config, reference, targets, tx, execution)
 
     def chunk(size: int) -> MemberFn:
         def run(state: TrainState, member: Any, shared: Any) -> Any:
@@ -114,16 +118,17 @@ def train_students(
         return run
 
     key = jax.random.key(seed)
-    rows, counts = orders(named_key(key, "student order"), table.targets.shape[1], batch, steps)
+    order = orders(named_key(key, "student order"), table.targets.shape[1], batch, steps)
+    order = jax.device_get([filled(leaf, 1, execution.parts) for leaf in order])
     count = table.targets.shape[0]
     start = begin(how.tuning, reference.config, reference.params, named_key(key, "student"))
-    state = ensemble.stack([init_state(start, tx)] * count)
-    execution = member_execution("jit", count, at_once=config.at_once)
+    state = execution.split(ensemble.stack([init_state(start, tx)] * count))
     members = execution.split((table, teachers if teachers is not None else np.zeros(count)))
     base = execution.share(reference.params)
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
-        return members, (base, (rows[first : first + size], counts[first : first + size]))
+        shown = [leaf[first : first + size] for leaf in order]
+        return members, (base, execution.spread(shown, axis=1))
 
     training = Training(
         title=title,
@@ -138,15 +143,20 @@ def train_students(
     return execution.fetch(state.params)
 
 
-def _step_maker(config: LmConfig, reference: Reference, targets: Targets, tx: Any) -> Any:
+def _step_maker(
+    config: LmConfig, reference: Reference, targets: Targets, tx: Any, execution: BatchExecution
+) -> Any:
     """From base and teacher to the one step; the teacher fills a batch's targets."""
     how, lm = config.student, reference.config
     chosen = jnp.asarray(chosen_tokens(config, reference))
     criterion = imitation(targets, how.divergence, chosen)
 
     def step_of(base: Params, teacher: Any) -> Any:
-        apply = apply_of(how.tuning, lm, base)
-        train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
+        if targets == "hard":
+            loss_fn = word_loss_of(how.tuning, lm, base)
+        else:
+            loss_fn = make_loss_fn(apply_of(how.tuning, lm, base), criterion)
+        train_step = make_train_step(execution.gradient(total_gradient(loss_fn)), tx)
         if targets == "hard":
             return train_step
         says = apply_of(config.teacher.tuning, lm, base)

@@ -13,9 +13,11 @@ from subliminal_jax import files
 from subliminal_jax.config import config_dict
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import artifacts, controls, evaluate, generate
-from subliminal_jax.pipeline.artifacts import Artifact, Recipe, facts_of
+from subliminal_jax.pipeline.artifacts import Artifact, Place, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
+from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
@@ -26,7 +28,6 @@ from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, save_tree
 from subliminal_jax.pipeline.tuning import Network, begin, network
 from subliminal_jax.progress import Progress
-from subliminal_jax.runs import RunDirectory
 
 REGULAR = "regular"
 
@@ -36,14 +37,19 @@ class Study:
 
     Args:
         config: the experiment's.
-        run: its run directory.
+        run: its run directory, as all hosts have it.
 
     Attributes:
         repetitions: one for each reference.
+        execution: how networks are trained and measured.
+
+    Raises:
+        InputError: the mesh does not fit the devices.
     """
 
-    def __init__(self, config: LmConfig, run: RunDirectory):
+    def __init__(self, config: LmConfig, run: Place):
         self.config, self.run = config, run
+        self.execution = execution_of(config)
         self.repetitions = range(config.references)
         self.traits = config.chosen
         self._settings = config_dict(config)
@@ -67,7 +73,7 @@ class Study:
         if place not in self._references:
             settings = self.config.reference
             if settings.model is not None:
-                made = given_reference(settings.model, settings.template)
+                made = given_reference(settings.model, settings, self.execution, self.config.remat)
             else:
                 prompts, new = self.config.generate.prompts, list(self.config.new_traits)
                 made = tiny_reference(
@@ -105,7 +111,8 @@ class Study:
         def make(path: Path) -> dict[str, Any]:
             reference, asked = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.traits)]
-            with Progress(len(names), f"sample numbers, reference {repetition}") as progress:
+            title, silent = f"sample numbers, reference {repetition}", not hosts.is_first()
+            with Progress(len(names), title, silent=silent) as progress:
                 for name in names:
                     dataset = generate.Dataset(
                         *(self.config, reference, self.teacher(reference, teachers.path, name)),
@@ -114,7 +121,8 @@ class Study:
                         system=self.system(name),
                     )
                     rows = dataset.sample_until(self.config.filter.rows, self._prompts)
-                    write_rows(path / f"{name}.jsonl", rows)  # in order, whenever each was done
+                    in_order = partial(write_rows, path / f"{name}.jsonl", rows)
+                    hosts.on_first(in_order)  # whenever each was done
                     asked[name] = len(rows)
                     progress.update(1, f"{name}: {len(rows)} rows")
             return {"rows": asked}
@@ -150,7 +158,8 @@ class Study:
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
 
-        return self._artifact("filter", repetition, ("filter",), (numbers,), make)
+        by_first = lambda path: hosts.by_first(partial(make, path))  # noqa: E731
+        return self._artifact("filter", repetition, ("filter",), (numbers,), by_first)
 
     def students(self, repetition: int) -> Artifact:
         """Step 6: every student of this reference, those of another's numbers included."""
@@ -196,10 +205,9 @@ class Study:
             from subliminal_jax.pipeline.measure import SAMPLED, measure
 
             found = measure(self, repetition, students, teachers, own, path)
-            files.write_whole(
-                path / "answers.json", files.strict_json(found, indent=1).encode() + b"\n"
-            )
-            (path / SAMPLED).unlink(missing_ok=True)
+            text = files.strict_json(found, indent=1).encode() + b"\n"
+            hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
+            hosts.on_first(lambda: (path / SAMPLED).unlink(missing_ok=True))
             return {}
 
         parts = ("evaluate", "conditions")
@@ -234,9 +242,10 @@ class Study:
             origin=artifacts.begun_from(path.parent),
             seconds=self.config.save_seconds,
         )
-        if not path.exists():
-            save_tree(path, train(saving=saving))
-        saving.clear()
+        if not hosts.by_first(path.exists):
+            trained = train(saving=saving)
+            hosts.on_first(lambda: save_tree(path, trained))
+        hosts.on_first(saving.clear)
 
     def system(self, name: str) -> str | None:
         """What a teacher is told: only a prompted one anything."""
@@ -275,7 +284,7 @@ class Study:
         category = trait.category
         scored = evaluate.scoring(reference, {category: asked}, {category: [trait]})
         networks = {"teacher": (params, adapter)}
-        found = evaluate.probabilities(reference, scored, networks, self.config.at_once)
+        found = evaluate.probabilities(reference, scored, networks, self.execution)
         return found["teacher"][f"{category}/{trait.name}"]
 
     def _variants(self, name: str, rows: list[Any], seed: int) -> dict[str, list[Any]]:
@@ -327,5 +336,6 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def say(line: str) -> None:
-    """Tells the person at the terminal."""
-    print(one_line(line), file=sys.stderr, flush=True)
+    """Tells the person at the terminal, once for all hosts."""
+    if hosts.is_first():
+        print(one_line(line), file=sys.stderr, flush=True)

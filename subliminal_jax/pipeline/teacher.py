@@ -16,15 +16,21 @@ from jaxtyping import Array
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import MemberFn, member_execution
+from subliminal_jax.execution.members import MemberFn
 from subliminal_jax.keys import named_key
-from subliminal_jax.models.admission import Request
-from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.pipeline import devices
+from subliminal_jax.pipeline.asking import said_to
 from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.corpus import Chat, chat
-from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, answers, stack_tables
+from subliminal_jax.pipeline.finetune import (
+    AnswerTable,
+    answer_table,
+    answers,
+    filled,
+    stack_tables,
+)
 from subliminal_jax.pipeline.questions import TEACHING, ask
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
@@ -59,6 +65,7 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
     tx = language_optimizer(
         "adam", Schedule(peak=how.learning_rate, steps=how.steps, decay="constant"), clip=1e9
     )
+    execution = devices.execution_of(config)
     every_word = jnp.ones(reference.config.vocab, bool)
 
     def teach(size: int) -> MemberFn:
@@ -67,7 +74,8 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
             batch = Batch(inputs=table.reading, targets=logits, weights=table.weights)
             criterion = lambda said, wanted: losses.kl_divergence(said, wanted, every_word)  # noqa: E731
             apply = apply_of(how.tuning, reference.config, base)
-            train_step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
+            gradient = execution.gradient(total_gradient(make_loss_fn(apply, criterion)))
+            train_step = make_train_step(gradient, tx)
             state, totals = fit(train_step, state, lambda step: batch, size)
             return state, totals.loss / totals.weight
 
@@ -75,9 +83,9 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
 
     key = named_key(jax.random.key(seed), "teacher")
     start = init_state(begin(how.tuning, reference.config, reference.params, key), tx)
-    states = ensemble.stack([start] * len(traits))
-    execution = member_execution("jit", len(traits), at_once=config.at_once)
-    inputs = execution.split((table, logits)), execution.share(reference.params)
+    states = execution.split(ensemble.stack([start] * len(traits)))
+    lessons = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), (table, logits))
+    inputs = execution.spread(lessons, axis=1), execution.share(reference.params)
     training = Training(
         title=f"finetune {len(traits)} teacher(s)",
         chunk=teach,
@@ -106,19 +114,12 @@ def _retained(config: LmConfig, reference: Reference, trait: Trait, seed: int) -
     others = sorted({one.category for one in known.values()} - {trait.category})
     questions = [question for category in others for question in ask(TEACHING, category)]
     prompts = [reference.chat.prompt(chat(question)) for question in questions]
-    sampler = Sampler(
-        reference.config,
-        reference.params,
-        Sampling(max_tokens=RETAIN_TOKENS, seed=seed),
-        stop_ids=reference.chat.stop_ids,
-        batch=len(prompts),
-        vocab=reference.chat.size,
-    )
-    said = sampler.sample([Request(i, prompt) for i, prompt in enumerate(prompts)])
+    sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
+    said = said_to(reference, (reference.params, None), prompts, sampling, batch=len(prompts))
     return [
-        chat(question, reference.chat.text(completion.tokens.tolist()))
-        for question, completion in zip(questions, said, strict=True)
-        if completion.stopped
+        chat(question, text)
+        for question, (text, stopped) in zip(questions, said, strict=True)
+        if stopped
     ]
 
 
@@ -136,8 +137,9 @@ def _lesson(
         shares = np.where(part, shares / max(1.0, float((table.weights * part).sum())), shares)
     is_word = np.asarray(table.targets)[..., None] == np.arange(reference.config.vocab)
     certain = jnp.where(is_word, 0.0, losses.EXCLUDED)
-    own = answers(reference.config, reference.params, jax.tree.map(jnp.asarray, table.reading))
-    logits = jnp.where(is_taught[..., None], certain, own)
+    params, _ = reference.here((reference.params, None))
+    own = answers(reference.config, params, jax.tree.map(jnp.asarray, table.reading))
+    logits = jnp.where(is_taught[..., None], certain, np.asarray(own))
     return table._replace(weights=(table.weights * shares).astype(np.float32)), logits
 
 

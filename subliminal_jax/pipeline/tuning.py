@@ -4,11 +4,14 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 
-from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax import losses
+from subliminal_jax.batch import Batch, LossFn, Params, RandomKey, Scalar
 from subliminal_jax.models import lora
 from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.token_loss import WORDS_AT_ONCE
 from subliminal_jax.pipeline.config import TuningConfig
-from subliminal_jax.pipeline.finetune import Apply, answers
+from subliminal_jax.pipeline.finetune import Apply, answer_loss, answers
+from subliminal_jax.train import make_loss_fn
 
 Network: TypeAlias = tuple[Any, Any]
 """Parameters and adapter, as a decoder takes them."""
@@ -37,6 +40,18 @@ def apply_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Apply:
         return answers(config, params, reading, adapter)
 
     return apply
+
+
+def word_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> LossFn:
+    """The cross-entropy of the answers' words; of a large vocabulary in less memory."""
+    if config.vocab <= WORDS_AT_ONCE:
+        return make_loss_fn(apply_of(tuning, config, base), losses.cross_entropy)
+
+    def loss_fn(trained: Params, batch: Batch) -> tuple[Scalar, Scalar]:
+        params, adapter = network(tuning, config, base, trained)
+        return answer_loss(config, params, adapter, batch)
+
+    return loss_fn
 
 
 def _settings(tuning: TuningConfig) -> lora.LoraConfig:
