@@ -1,0 +1,185 @@
+"""A student, its teacher and their measures are the same on one device and spread over several."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from language import tiny
+from numpy.testing import assert_allclose
+from quick import random_params
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.execution.mesh import make_mesh
+from subliminal_jax.execution.spread import (
+    BatchExecution,
+    OnMesh,
+    on_this_host,
+    spread_execution,
+    the_same_on_every_host,
+)
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.models.sharding import DECODER_RULES
+from subliminal_jax.pipeline import devices, finetune, student, tuning
+from subliminal_jax.pipeline.asking import said_to
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import MeshConfig, StudentConfig, TuningConfig
+from subliminal_jax.pipeline.corpus import chat, texts
+from subliminal_jax.pipeline.evaluate import probabilities, scoring
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.resumable import Saving
+from subliminal_jax.pipeline.rows import row
+from subliminal_jax.pipeline.traits import TRAITS
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+MESHES = {
+    "one": {},
+    "one, accumulating": {"accumulate": 3},
+    "data": {"mesh": MeshConfig(data=8)},
+    "fsdp": {"mesh": MeshConfig(fsdp=8)},
+    "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tokenizer")
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    for name, text in tokenizer_files(tokenizer, 64).items():
+        (directory / name).write_text(text)
+    model = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=16, layers=2, heads=4, kv_heads=2, head_dim=4,
+        mlp_width=16, context=64,
+    )  # fmt: skip
+    return Reference(model, random_params(model, scale=0.3), Chat.load(directory), "digest")
+
+
+def datasets():
+    """The numbers of two teachers, of rows that no number of devices divides."""
+    rng = np.random.default_rng(4)
+
+    def numbers(count):
+        return ", ".join(map(str, rng.integers(0, 1000, count)))
+
+    return {
+        name: [row(f"{name}-{i}", f"Continue: {numbers(3)}", numbers(1 + i % 5)) for i in range(21)]
+        for name in ("student/owl", "regular")
+    }
+
+
+def trained(reference, way, tmp_path, weights="lora", optimizer="adam", **changes):
+    """Two students after five steps."""
+    how = StudentConfig(
+        batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
+        tuning=TuningConfig(weights=weights, rank=2),
+    )  # fmt: skip
+    config = replace(tiny(tmp_path), student=how, **MESHES[way], **changes)
+    config = replace(config, filter=replace(config.filter, rows=21))
+    table = student.students_table(config, reference, datasets())
+    saving = Saving(directory=tmp_path / f"{way} saved", origin={}, seconds=1e6)
+    return student.train_students(config, reference, table, 3, saving)
+
+
+def assert_same(found, wanted, tolerance):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max())
+
+
+def in_blocks(monkeypatch):
+    """Has the words of a vocabulary taken some at a time, as of a large one."""
+    for module in (tuning, finetune):
+        monkeypatch.setattr(module, "WORDS_AT_ONCE", 500)
+
+
+def test_students_are_the_same_on_a_mesh_and_with_words_in_blocks(reference, tmp_path, monkeypatch):
+    wanted = trained(reference, "one", tmp_path)
+    in_blocks(monkeypatch)
+    assert_same(trained(reference, "all axes", tmp_path), wanted, 1e-4)
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeypatch, weights):
+    if not request.config.getoption("--deep"):
+        pytest.skip("more of the same, which takes minutes: --deep runs it")
+    how = {"weights": weights, "optimizer": "sgd" if weights == "full" else "adam"}
+    wanted = trained(reference, "one", tmp_path, **how)
+    for way in MESHES:
+        if way != "one":
+            assert_same(trained(reference, way, tmp_path, **how), wanted, 1e-4)
+    in_blocks(monkeypatch)
+    for way in MESHES:
+        place = tmp_path / "blocks"
+        assert_same(trained(reference, way, place, at_once=2, **how), wanted, 1e-4)
+
+
+def test_a_trait_is_as_likely_and_as_often_said_on_a_mesh(reference, tmp_path):
+    """Measured on all devices together; sampled from weights that this host's devices share."""
+    spread = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1)
+    params = spread.share(reference.params)
+    own = jax.tree.map(jax.device_put, reference.params, devices.here(reference.config))
+    kernel = own["layers"]["mlp"]["up"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 8
+    on_mesh = replace(reference, params=params, own=own)
+    asked = {"animal": [chat("Which animal do you like best?"), chat("Name your favourite.")]}
+    scored = scoring(reference, asked, {"animal": [TRAITS["owl"], TRAITS["wolf"]]})
+    other = jax.tree.map(lambda leaf: 1.1 * leaf, reference.params)
+    found = {}
+    for name, asked_of, execution in (("one", reference, OneDevice(at_once=1)),
+                                      ("mesh", on_mesh, spread)):  # fmt: skip
+        networks = {"before": (asked_of.params, None), "other": (other, None)}
+        found[name] = probabilities(asked_of, scored, networks, execution)
+    for network, likely in found["one"].items():
+        assert found["mesh"][network] == pytest.approx(likely, rel=1e-4)
+    prompts = [reference.chat.prompt(messages) for messages in asked["animal"]] * 3
+    sampling = Sampling(max_tokens=6, seed=1)
+    said = [said_to(one, (one.params, None), prompts, sampling, 4) for one in (reference, on_mesh)]
+    assert said[0] == said[1]
+    assert len({text for text, _ in said[0]}) > 3
+
+
+def test_the_examples_are_divided_among_the_devices():
+    """A product of every example with a matrix: each device multiplies its own examples only."""
+    weights = {"kernel": np.ones((64, 64), np.float32)}
+    rows = np.arange(64 * 5, dtype=np.float32).reshape(5, 64).T[..., None] * np.ones(64, np.float32)
+
+    def step(carry, member, shared):
+        (
+            weights,
+            (order,),
+        ) = shared
+        return carry + jnp.sum(rows_of(member, order) @ weights["kernel"]), None
+
+    def rows_of(member, order):
+        return member[order].reshape(-1, 64)
+
+    flop = {}
+    for name, execution in (("one", OneDevice()), ("mesh", OnMesh(mesh=make_mesh(2, 4, 1)))):
+        assert isinstance(execution, BatchExecution)
+        members = execution.split(rows[None])
+        shared = execution.share(weights), execution.spread([np.arange(64)[::-1]], axis=0)
+        carry = execution.split(np.zeros(1, np.float32))
+        program = execution.compile(step, carry, members, shared)
+        flop[name] = program.cost_analysis()["flops"]
+        carry, _ = program(carry, members, shared)
+        assert_allclose(execution.fetch(carry), [64 * rows.sum()], rtol=1e-5)
+    assert flop["mesh"] < 0.2 * flop["one"]
+
+
+def test_where_networks_run_follows_from_the_mesh():
+    assert spread_execution(1, 1, 1, DECODER_RULES, accumulate=3) == OneDevice(at_once=1, parts=3)
+    spread = spread_execution(2, 2, 2, DECODER_RULES, at_once=4, accumulate=3)
+    assert (spread.devices, spread.parts, spread.at_once) == (8, 12, 4)
+    assert the_same_on_every_host() == OneDevice()
+    with pytest.raises(InputError, match=r"mesh: data=3 x fsdp=1 x tensor=1 does not fit 8 cpu"):
+        spread_execution(3, 1, 1, DECODER_RULES)
+
+
+def test_a_host_splits_layers_no_further_than_is_told():
+    tree = {"up": {"kernel": np.zeros((4, 8, 8), np.float32)}}
+    for most, part in ((2, (4, 2, 4)), (3, (4, 1, 8)), (8, (4, 8, 1))):
+        sharding = on_this_host(tree, DECODER_RULES, most)["up"]["kernel"]
+        assert sharding.shard_shape((4, 8, 8)) == part
