@@ -93,7 +93,7 @@ class Projection(nn.Module):
             y += jnp.broadcast_to(bias, y.shape)
         if self.has_variable(ADAPTER, "a"):
             down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            y += (x @ down.astype(dtype)) @ up.astype(dtype)
+            y += product(product(x, down, dtype), up, dtype)
         return y
 
 
