@@ -105,15 +105,25 @@ def test_tokenizer_files_are_copied_as_they_are(tmp_path):
     model = fixture("qwen2")
     write_model(base, model.config, model.params, base=model.files, lineage={"a": "1"})
     (base / "tokenizer.json").write_bytes(b'{"odd":  "\xc3\xa9"}')
-    (base / "pytorch_model.bin").write_bytes(b"x")
+    for name in ("pytorch_model.bin", "modeling.py"):
+        (base / name).write_bytes(b"x")
+    stated = json.loads((base / "config.json").read_text())
+    stated |= {"auto_map": {"AutoConfig": "modeling.C"}, "torch_dtype": "bfloat16"}
+    (base / "config.json").write_text(json.dumps(stated))
     out = tmp_path / "out"
     files = ModelFiles("some/model", base, "c" * 40)
     write_model(out, model.config, model.params, base=files, lineage={"teacher": "owl"})
     assert (out / "tokenizer.json").read_bytes() == b'{"odd":  "\xc3\xa9"}'
-    assert not (out / "pytorch_model.bin").exists()
+    assert not {"pytorch_model.bin", "modeling.py"} & {path.name for path in out.iterdir()}
+    written = json.loads((out / "config.json").read_text())
+    assert not written.keys() & {"auto_map", "torch_dtype"}
+    assert written["dtype"] == "float32"
     card = (out / "README.md").read_text()
     assert '"base_model": "some/model"' in card
     assert f"| base commit | {'c' * 40} |\n| teacher | owl |" in card
+    (base / "merges.txt").symlink_to("/etc/passwd")
+    with pytest.raises(InputError, match=r"merges\.txt: leads out of the model's directory"):
+        write_model(tmp_path / "no", model.config, model.params, base=files, lineage={})
 
 
 def test_what_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):
@@ -124,6 +134,18 @@ def test_what_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="read back is not what was written"):
         write_model(tmp_path / "out", model.config, model.params, base=model.files, lineage={})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [jnp.zeros((2, 1)), jnp.zeros(2, jnp.int32), jnp.array([0, -0.0]), jnp.zeros(2, jnp.bfloat16)],
+    ids=["shape", "type", "sign", "width"],
+)
+def test_what_is_equal_is_equal_to_the_bit(other, tmp_path):
+    whole = {"b": jnp.ones(3), "a": {"c": jnp.zeros(2)}}
+    export.check_equal(tmp_path, whole, {"a": {"c": jnp.zeros(2)}, "b": jnp.ones(3)})
+    with pytest.raises(RunError, match="a/c read back is not what was written"):
+        export.check_equal(tmp_path, whole, whole | {"a": {"c": other}})
 
 
 def test_what_cannot_be_written(tmp_path):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from quick import quick_jit, random_params
 
 from subliminal_jax.batch import Batch
@@ -92,10 +92,14 @@ def test_only_the_named_kernels_change():
     assert moved == {"layers/attention/value/kernel": [False, True, False]}
 
 
-def test_merging_keeps_bfloat16():
-    config = LoraConfig(rank=2)
+def test_merging_into_bfloat16_rounds_once():
+    config, adapter = LoraConfig(rank=2), trained(LoraConfig(rank=2))
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), random_params(SMALL))
-    merged = lora.merge(SMALL, config, params, trained(config))
+    merged = lora.merge(SMALL, config, params, adapter)
+    whole = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    expected = lora.merge(SMALL, config, whole, adapter)
+    expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), expected)
+    jax.tree.map(assert_array_equal, merged, expected)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(merged)} == {"bfloat16"}
 
 

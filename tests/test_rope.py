@@ -58,3 +58,11 @@ def test_a_quarter_turn():
     quarter = jnp.full((1, 1, 2), np.pi / 2)
     turned = rotate(jnp.arange(1.0, 5).reshape(1, 1, 1, 4), jnp.cos(quarter), jnp.sin(quarter))
     assert_allclose(turned.ravel(), [-3, -4, 1, 2], atol=1e-6)
+
+
+def test_a_rotation_in_half_precision_is_rounded_once():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(1, 9, 2, 6)), jnp.bfloat16)
+    cos, sin = rotations((LayerKind(),), 6, jnp.arange(9)[None])
+    expected = rotate(x.astype(jnp.float32), cos[0], sin[0]).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(rotate(x, cos[0], sin[0]), expected)

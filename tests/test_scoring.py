@@ -82,9 +82,10 @@ def test_many_models_at_once(params):
     ],
 )
 def test_unfit_rows_are_named(params, row, words):
+    fits = ([1] * 60, [2] * 4)  # the context is full
     for function in (score, lambda *args: continuation_logits(*args, (0,))):
         with pytest.raises(InputError, match=words):
-            function(tiny.CONFIG, params, [([1], [2]), row])
+            function(tiny.CONFIG, params, [fits, row])
 
 
 def test_positions_behind_the_end_are_refused(params):

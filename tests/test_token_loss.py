@@ -60,6 +60,15 @@ def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtype
     assert (of_hidden.dtype, of_rows.dtype) == (jnp.bfloat16, jnp.float32)
 
 
+def test_the_gradient_of_bfloat16_is_summed_over_blocks_in_float32():
+    """Each of 1,024 words gives 2^-10, which bfloat16 no longer adds to a quarter."""
+    rows = jnp.ones((1025, 1)).at[0].set(0)
+    total = lambda h: jnp.sum(blockwise_cross_entropy(h, rows, jnp.array([0]), None, 1))  # noqa: E731
+    exactly = {"xla_allow_excess_precision": False}  # else a rounding may be left out
+    gradient = jax.jit(jax.grad(total), compiler_options=exactly)
+    assert gradient(jnp.zeros((1, 1), jnp.bfloat16)).tolist() == [[1.0]]
+
+
 def test_a_large_vocabulary_fits():
     """64 tokens, 150,000 words: all logits would be 38 MB, and as much for their gradient."""
     struct = jax.ShapeDtypeStruct
