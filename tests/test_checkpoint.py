@@ -18,6 +18,7 @@ from numpy.testing import assert_array_equal
 
 from subliminal_jax import checkpoint
 from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
+from subliminal_jax.digest import describe
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution.mesh import make_mesh, one_device
 from subliminal_jax.execution.steps import Sharded, fetch
@@ -209,6 +210,15 @@ def edit_manifest(place, step, change):
     path.write_text(json.dumps(metadata))
 
 
+@pytest.mark.parametrize("leaf", describe(LIKE))
+def test_every_leaf_is_checked(copied, leaf):
+    """The manifest tells another digest of it, as if its bits had changed."""
+    edit_manifest(copied, "00000020", lambda written: written["leaves"][leaf].update(digest="0"))
+    step, said = restored(copied)
+    assert step == 10
+    assert f"00000020: {leaf} is not as it was written" in said[0]
+
+
 def test_a_newer_layout_is_refused(copied):
     edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
     with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):
@@ -277,6 +287,25 @@ def test_the_rest_of_a_killed_run_is_removed(copied):
     open_in(copied)
     left = sorted(os.listdir(copied / "checkpoints"))
     assert left == ["00000010", "00000010.damaged", "00000020"]
+
+
+def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(copied, monkeypatch):
+    remove = shutil.rmtree
+
+    def cut_short(path, *rest, **options):
+        if Path(path).parent != copied / "checkpoints":
+            return remove(path, *rest, **options)
+        files_of(Path(path))[-1].unlink()
+        raise KeyboardInterrupt
+
+    checkpoints = open_in(copied)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(30, make_state(30))
+    assert checkpoints.steps() == [20, 30]
+    monkeypatch.undo()
+    open_in(copied)
+    assert sorted(os.listdir(copied / "checkpoints")) == ["00000020", "00000030"]
 
 
 @pytest.mark.parametrize("background", [False, True])

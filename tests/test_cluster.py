@@ -1,5 +1,6 @@
 """Real processes that train together on loopback, and what happens when one of them is missing."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,14 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sampled import sampled
-from trainer import EXECUTIONS, mlp_training
+from trainer import BATCH, EXECUTIONS, PACE, mlp_training
 
 from subliminal_jax.checkpoint import Checkpoints
 from subliminal_jax.digest import digests
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution import cluster as cluster_module
 from subliminal_jax.execution.cluster import Cluster, cluster_of
 
 HERE = Path(__file__).parent
@@ -119,6 +122,13 @@ def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tm
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_two_processes_see_each_example_once(whole):
+    """The weights that they report are those of the batches, which no two examples share."""
+    batches = mlp_training().batches(np.arange(PACE.steps), np.arange(BATCH))
+    expected = batches.weights.reshape(-1, PACE.log_every * BATCH).sum(axis=1)
+    assert_allclose([row["weight"] for row in rows_of(whole)], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("execution", ["fsdp", "jit", "tensor"])
 def test_one_process_restores_what_two_wrote(whole, execution):
     """From two processes with four devices to one with eight, or to one device."""
@@ -164,6 +174,35 @@ def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_pat
     assert said[0].endswith("within 3 s; start the same command on every host, or raise "
                             "SUBLIMINAL_START_TIMEOUT")  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def pair():
+    """Makes the two ends of a connection."""
+    with contextlib.ExitStack() as opened:
+        yield lambda: [opened.enter_context(end) for end in socket.socketpair()]
+
+
+def test_every_process_hears_who_is_gone(monkeypatch, pair):
+    """Of three, process 2 goes without a word; the first one tells process 1 its number."""
+    said, to_one, to_two = [], pair(), pair()
+    monkeypatch.setattr(cluster_module, "_end", said.append)
+
+    def link(me, connections):
+        made = object.__new__(cluster_module._Link)
+        made._me, made._count, made._connections = me, 3, connections
+        return made
+
+    to_two[1].close()
+    link(0, {1: to_one[0], 2: to_two[0]})._watch(2, to_two[0])
+    link(1, {0: to_one[1]})._watch(0, to_one[1])
+    assert [line.partition(" ends")[0] for line in said] == [
+        f"process 2 of 3 is gone, so this one, process {me}," for me in (0, 1)
+    ]
+    ours, theirs = pair()
+    link(1, {0: theirs}).goodbye()
+    link(0, {1: ours})._watch(1, ours)
+    assert len(said) == 2
 
 
 EXPLICIT = {
