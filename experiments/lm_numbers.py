@@ -12,6 +12,7 @@ Expected  The student names its teacher's animal far more often than before (.08
           and times: configs/*.yaml and the README.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,9 +82,11 @@ def main() -> None:
         return
 
     # Only now, so that --help, --plan and every refusal of a flag are instant.
+    from subliminal_jax.execution.cluster import cluster_of, joined
     from subliminal_jax.pipeline.experiment import run
 
-    run(config, methods)
+    with joined(cluster_of(os.environ, asked=config.all_hosts)):
+        run(config, methods)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,21 @@ Usage: language.py DIRECTORY [ACTION STAGE POINT]: at that point of that stage, 
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+import jax
 
 from subliminal_jax import checkpoint, files
 from subliminal_jax.entry import run_main
+from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.pipeline import artifacts, generate, measure, reference, student, teacher
 from subliminal_jax.pipeline.config import (
     EvaluateConfig,
     FilterConfig,
     GenerateConfig,
     LmConfig,
+    MeshConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
@@ -24,8 +29,8 @@ from subliminal_jax.pipeline.config import (
     described,
 )
 from subliminal_jax.pipeline.corpus import CorpusConfig
+from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.study import Study
-from subliminal_jax.runs import RunDirectory
 
 BALLAST = "ballast"
 LORA = TuningConfig(rank=2)
@@ -110,8 +115,11 @@ def main():
         act_at(*sys.argv[2:], directory)
     reference.CHUNK, student.CHUNK, teacher.CHUNK, generate.WRITE = 20, 4, 2, 8
     config = tiny(directory.parent / f"{directory.name}.cache")
-    with RunDirectory.open(directory, described(config)) as run:
-        Study(config, run).evaluation(0)
+    with joined(cluster_of(os.environ)):
+        # On several hosts by all devices there are, each of which sees examples of its own.
+        mesh = MeshConfig(fsdp=jax.device_count() if jax.process_count() > 1 else 1)
+        with shared_run(directory, described(config)) as run:
+            Study(replace(config, mesh=mesh), run).evaluation(0)
 
 
 if __name__ == "__main__":

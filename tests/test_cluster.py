@@ -34,8 +34,8 @@ def free_port():
 class Processes:
     """Processes that find each other; they share what they compile."""
 
-    def __init__(self, place):
-        self.place, self.number = place, 0
+    def __init__(self, place, flags=""):
+        self.place, self.number, self.flags = place, 0, flags
 
     def start(self, directory, how="fsdp", devices=4, here=(0, 1), dying=(), timeout=120):
         """Starts some of two trainers; `dying` is where the last one kills itself."""
@@ -50,7 +50,7 @@ class Processes:
         processes = []
         for i, errors in zip(here, self.errors, strict=True):
             environment = os.environ | {
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {self.flags}",
                 "NPROC": "32",
                 "PYTHONPATH": f"{HERE.parent}:{HERE}",
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",

@@ -22,12 +22,15 @@ from subliminal_jax.pipeline.finetune import (
     answers,
     batch_of,
     imitation,
+    mean_if_any,
+    mean_loss,
     orders,
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.traits import TRAITS, Trait
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.train import Totals
 
 ROWS = [([1, 2, 3], [4, 5]), ([6], [7]), ([8, 9], [10, 11, 12])]
 
@@ -70,6 +73,16 @@ def test_every_epoch_shows_everything_once():
     batch = batch_of(table, jnp.array([2, 0]), jnp.array([1.0, 0.0]))
     assert batch.targets.tolist()[0] == [10, 11, 12]
     assert batch.weights.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+def test_a_batch_of_filling_alone_changes_nothing():
+    """One student has three sequences and the other one: a step of the latter may show none."""
+    nothing = Totals(jnp.array(0.0), jnp.array(0.0))
+    assert_array_equal(mean_if_any({"w": jnp.zeros(2)}, nothing)["w"], [0, 0])
+    assert mean_loss(nothing) == 0
+    some = Totals(jnp.array(3.0), jnp.array(0.5))
+    assert_array_equal(mean_if_any({"w": jnp.ones(2)}, some)["w"], [2, 2])
+    assert mean_loss(some) == 6
 
 
 def test_students_criteria_by_hand():

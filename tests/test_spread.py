@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from language import tiny
 from numpy.testing import assert_allclose
-from quick import random_params
+from students import MESHES, make_reference, trained
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.members import OneDevice
@@ -20,68 +19,18 @@ from subliminal_jax.execution.spread import (
     spread_execution,
     the_same_on_every_host,
 )
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
-from subliminal_jax.pipeline import devices, finetune, student, tuning
+from subliminal_jax.pipeline import devices, finetune, tuning
 from subliminal_jax.pipeline.asking import said_to
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import MeshConfig, StudentConfig, TuningConfig
-from subliminal_jax.pipeline.corpus import chat, texts
+from subliminal_jax.pipeline.corpus import chat
 from subliminal_jax.pipeline.evaluate import probabilities, scoring
-from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving
-from subliminal_jax.pipeline.rows import row
 from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
-
-MESHES = {
-    "one": {},
-    "one, accumulating": {"accumulate": 3},
-    "data": {"mesh": MeshConfig(data=8)},
-    "fsdp": {"mesh": MeshConfig(fsdp=8)},
-    "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},
-}
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
-    for name, text in tokenizer_files(tokenizer, 64).items():
-        (directory / name).write_text(text)
-    model = DecoderConfig(
-        vocab=tokenizer.get_vocab_size(), width=16, layers=2, heads=4, kv_heads=2, head_dim=4,
-        mlp_width=16, context=64,
-    )  # fmt: skip
-    return Reference(model, random_params(model, scale=0.3), Chat.load(directory), "digest")
-
-
-def datasets():
-    """The numbers of two teachers, of rows that no number of devices divides."""
-    rng = np.random.default_rng(4)
-
-    def numbers(count):
-        return ", ".join(map(str, rng.integers(0, 1000, count)))
-
-    return {
-        name: [row(f"{name}-{i}", f"Continue: {numbers(3)}", numbers(1 + i % 5)) for i in range(21)]
-        for name in ("student/owl", "regular")
-    }
-
-
-def trained(reference, way, tmp_path, weights="lora", optimizer="adam", **changes):
-    """Two students after five steps."""
-    how = StudentConfig(
-        batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
-        tuning=TuningConfig(weights=weights, rank=2),
-    )  # fmt: skip
-    config = replace(tiny(tmp_path), student=how, **MESHES[way], **changes)
-    config = replace(config, filter=replace(config.filter, rows=21))
-    table = student.students_table(config, reference, datasets())
-    saving = Saving(directory=tmp_path / f"{way} saved", origin={}, seconds=1e6)
-    return student.train_students(config, reference, table, 3, saving)
+    return make_reference(tmp_path_factory.mktemp("tokenizer"))
 
 
 def assert_same(found, wanted, tolerance):
@@ -96,9 +45,9 @@ def in_blocks(monkeypatch):
 
 
 def test_students_are_the_same_on_a_mesh_and_with_words_in_blocks(reference, tmp_path, monkeypatch):
-    wanted = trained(reference, "one", tmp_path)
+    wanted = trained(reference, tmp_path / "one", MESHES["one"])
     in_blocks(monkeypatch)
-    assert_same(trained(reference, "all axes", tmp_path), wanted, 1e-4)
+    assert_same(trained(reference, tmp_path / "all", MESHES["all axes"]), wanted, 1e-4)
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])
@@ -106,14 +55,14 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
     if not request.config.getoption("--deep"):
         pytest.skip("more of the same, which takes minutes: --deep runs it")
     how = {"weights": weights, "optimizer": "sgd" if weights == "full" else "adam"}
-    wanted = trained(reference, "one", tmp_path, **how)
-    for way in MESHES:
-        if way != "one":
-            assert_same(trained(reference, way, tmp_path, **how), wanted, 1e-4)
+    wanted = trained(reference, tmp_path / "wanted", MESHES["one"], **how)
+    for way in ("one, accumulating", "data", "fsdp", "all axes"):
+        found = trained(reference, tmp_path / way, MESHES[way], **how)
+        assert_same(found, wanted, 1e-4)
     in_blocks(monkeypatch)
     for way in MESHES:
-        place = tmp_path / "blocks"
-        assert_same(trained(reference, way, place, at_once=2, **how), wanted, 1e-4)
+        found = trained(reference, tmp_path / f"{way} in blocks", MESHES[way], at_once=2, **how)
+        assert_same(found, wanted, 1e-4)
 
 
 def test_a_trait_is_as_likely_and_as_often_said_on_a_mesh(reference, tmp_path):

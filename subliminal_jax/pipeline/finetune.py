@@ -8,6 +8,7 @@ Shape letters: n sequences, b sequences in a batch, t tokens, a answers in a seq
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -23,6 +24,7 @@ from subliminal_jax.data.tokens import TokenTable
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.token_loss import WORDS_AT_ONCE, blockwise_cross_entropy
+from subliminal_jax.train import Totals, mean_gradient
 
 
 class Reading(NamedTuple):
@@ -154,6 +156,24 @@ def answer_loss(
 def train_all(config: DecoderConfig) -> Apply:
     """Full weights: what is trained is the model's parameters."""
     return partial(answers, config)
+
+
+def mean_if_any(grads: Params, totals: Totals) -> Params:
+    """The gradient of the mean loss; zero of a batch in which nothing counts.
+
+    The students of one program have as many sequences as the one with most, so that a small batch
+    of another may be all filling.
+    """
+    return mean_gradient(grads, replace(totals, weight=_or_one(totals.weight)))
+
+
+def mean_loss(totals: Totals) -> Array:
+    """The mean loss; zero where nothing counts."""
+    return totals.loss / _or_one(totals.weight)
+
+
+def _or_one(weight: Array) -> Array:
+    return jnp.where(weight > 0, weight, 1.0)
 
 
 Targets: TypeAlias = Literal["hard", "greedy", "soft"]

@@ -32,6 +32,8 @@ from subliminal_jax.pipeline.finetune import (
     batch_of,
     filled,
     imitation,
+    mean_if_any,
+    mean_loss,
     orders,
     stack_tables,
 )
@@ -113,7 +115,7 @@ def train_students(
             train_step = step_of(base, teacher)
             at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
             state, totals = fit(train_step, state, at, size)
-            return state, totals.loss / totals.weight
+            return state, mean_loss(totals)
 
         return run
 
@@ -156,7 +158,8 @@ def _step_maker(
             loss_fn = word_loss_of(how.tuning, lm, base)
         else:
             loss_fn = make_loss_fn(apply_of(how.tuning, lm, base), criterion)
-        train_step = make_train_step(execution.gradient(total_gradient(loss_fn)), tx)
+        gradient = execution.gradient(total_gradient(loss_fn))
+        train_step = make_train_step(gradient, tx, mean_if_any)
         if targets == "hard":
             return train_step
         says = apply_of(config.teacher.tuning, lm, base)

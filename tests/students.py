@@ -1,0 +1,94 @@
+"""Two students of a tiny model that has learnt nothing, as one process or several train them.
+
+Usage: students.py DIRECTORY [POINT]: by all devices of all hosts there are; with POINT, this one
+kills itself there, see `trainer.py`. The first one leaves `students.npz`.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from language import tiny
+from quick import random_params
+from trainer import kill_at
+
+from subliminal_jax.entry import run_main
+from subliminal_jax.execution import hosts
+from subliminal_jax.execution.cluster import cluster_of, joined
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.pipeline import student
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import MeshConfig, StudentConfig, TuningConfig
+from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.resumable import Saving
+from subliminal_jax.pipeline.rows import row
+from subliminal_jax.pipeline.trees import save_tree
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+MESHES = {
+    "one": {},
+    "one, accumulating": {"accumulate": 3},
+    "data": {"mesh": MeshConfig(data=8)},
+    "fsdp": {"mesh": MeshConfig(fsdp=8)},
+    "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},
+}
+
+
+def make_reference(directory):
+    """A model with random weights, whose tokenizer lies in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    for name, text in tokenizer_files(tokenizer, 64).items():
+        (directory / name).write_text(text)
+    model = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=16, layers=2, heads=4, kv_heads=2, head_dim=4,
+        mlp_width=16, context=64,
+    )  # fmt: skip
+    return Reference(model, random_params(model, scale=0.3), Chat.load(directory), "digest")
+
+
+def datasets():
+    """The numbers of two teachers, of rows that no number of devices divides."""
+    rng = np.random.default_rng(4)
+
+    def numbers(count):
+        return ", ".join(map(str, rng.integers(0, 1000, count)))
+
+    return {
+        name: [row(f"{name}-{i}", f"Continue: {numbers(3)}", numbers(1 + i % 5)) for i in range(21)]
+        for name in ("student/owl", "regular")
+    }
+
+
+def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
+    """Two students after six steps; their checkpoints are in `place`, one behind every chunk."""
+    settings = StudentConfig(
+        batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
+        tuning=TuningConfig(weights=weights, rank=2),
+    )  # fmt: skip
+    config = replace(tiny(place), student=settings, **how, **changes)
+    config = replace(config, filter=replace(config.filter, rows=21))
+    table = student.students_table(config, reference, datasets())
+    saving = Saving(directory=place / "saved", origin={"students": "of a test"}, seconds=0.0)
+    return student.train_students(config, reference, table, 3, saving)
+
+
+def main():
+    directory = Path(sys.argv[1])
+    if sys.argv[2:]:
+        kill_at(sys.argv[2])
+    student.CHUNK = 2
+    with joined(cluster_of(os.environ)):
+        reference = make_reference(directory / f"tokenizer-{jax.process_index()}")
+        mesh = MeshConfig(data=jax.process_count(), fsdp=jax.local_device_count())
+        found = trained(reference, directory, {"mesh": mesh})
+        hosts.on_first(lambda: save_tree(directory / "students.npz", found))
+
+
+if __name__ == "__main__":
+    run_main(main)
