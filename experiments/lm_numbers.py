@@ -32,6 +32,7 @@ PRESETS = {
     "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
     "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
     "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
+    "pod_v5e": CONFIGS / "lm_numbers_pod_v5e.yaml",
     "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",
     "llama-3.2-1b_elephant": CONFIGS / "lm_numbers_llama-3.2-1b_elephant.yaml",
 }

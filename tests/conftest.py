@@ -46,6 +46,18 @@ def mnist_dir() -> Path:
     return directory
 
 
+@pytest.fixture
+def quick_compile(monkeypatch):
+    """What is compiled ahead of time is compiled in a hurry."""
+    from quick import IN_A_HURRY
+
+    compile_well = jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        *(jax.stages.Lowered, "compile"),
+        lambda self: compile_well(self, compiler_options=IN_A_HURRY),
+    )
+
+
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory) -> Scripts:
     """Runs the experiment scripts as processes of their own."""

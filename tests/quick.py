@@ -9,8 +9,10 @@ import numpy as np
 from subliminal_jax.models import decoder
 
 # A quarter of the usual compile time on a CPU.
-_IN_A_HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-quick_jit = partial(jax.jit, compiler_options=_IN_A_HURRY)
+IN_A_HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+quick_jit = partial(jax.jit, compiler_options=IN_A_HURRY)
+QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""The same of all programs of a process."""
 
 
 def random_params(config, seed: int = 0, scale: float = 0.2):

@@ -1,51 +1,53 @@
-"""Two real processes run the language pipeline as one, with all that they have of devices."""
+"""Two real processes run the language pipeline as one, on all devices that they have."""
 
 import json
-import time
 
-import numpy as np
+import jax
 import pytest
 from language import tiny
 from numpy.testing import assert_allclose
-from scripts import ROOT
-from students import make_reference, trained
+from quick import QUICK_FLAGS
 from test_cluster import Processes
 
 from subliminal_jax.config import config_dict
-from subliminal_jax.pipeline import student
 from subliminal_jax.pipeline.trees import load_tree
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    return Processes(tmp_path_factory.mktemp("processes"), "--xla_backend_optimization_level=0")
+    return Processes(tmp_path_factory.mktemp("processes"), QUICK_FLAGS)
 
 
-def leaves(tree):
-    return np.concatenate([np.ravel(leaf) for leaf in _flat(tree)])
+def assert_same(found, wanted):
+    jax.tree.map(lambda one, other: assert_allclose(one, other, rtol=0, atol=1e-5), found, wanted)
 
 
-def _flat(tree):
-    for key in sorted(tree):
-        yield from _flat(tree[key]) if isinstance(tree[key], dict) else [tree[key]]
-
-
-def test_students_of_two_processes_are_gone_on_with_by_one(processes, tmp_path, monkeypatch):
-    """Process 1 dies at its second checkpoint; the last steps are done on one device."""
-    survivor, dying = processes.start_script(
-        "students", [str(tmp_path / "two")], devices=2, dying=("before a save@2",)
-    )
-    monkeypatch.setattr(student, "CHUNK", 2)
-    reference = make_reference(tmp_path / "tokenizer")
-    wanted = trained(reference, tmp_path / "one", {})
-    assert dying.wait(timeout=300) == -9
-    died = time.monotonic()
-    statuses, said = processes.end([survivor], within=15)
-    assert time.monotonic() - died < 15
-    assert statuses == [1]
-    assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
-    assert [path.name for path in (tmp_path / "two" / "saved").iterdir()] == ["00000002"]
-    monkeypatch.setattr(student, "orders", None) if False else None
-    found = trained(reference, tmp_path / "two", {})
-    assert_allclose(leaves(found), leaves(wanted), rtol=0, atol=1e-5)
-    assert load_tree is not None
+def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tmp_path, request):
+    """From the tiny reference to the report: the same rows to the byte, the rest to rounding."""
+    if not request.config.getoption("--deep"):
+        pytest.skip("the whole script, three times, takes minutes: --deep runs it")
+    outcomes = []
+    for name, mesh in (("one", {}), ("two", {"data": 2, "fsdp": 2})):
+        out, config = tmp_path / name, config_dict(tiny(tmp_path / f"{name} cache"))
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps(config | {"out": str(out), "mesh": mesh}))  # JSON is YAML
+        if name == "one":
+            ended = scripts.run("lm_numbers", "--config", str(path), cwd=tmp_path)
+            assert ended.status == 0, ended.err
+        else:
+            words = ["--config", str(path)]
+            started = processes.start_script("../experiments/lm_numbers", words, devices=2)
+            statuses, said = processes.end(started)
+            assert statuses == [0, 0], said
+        outcomes.append(out)
+    one, two = outcomes
+    for path in (*one.glob("generate-0/*.jsonl"), *one.glob("filter-0/*.jsonl")):
+        assert (two / path.relative_to(one)).read_bytes() == path.read_bytes()
+    for name in ("teacher-0/teachers.npz", "student-0/hard.npz", "student-0/imitated.npz"):
+        if (one / name).exists():
+            assert_same(load_tree(two / name), load_tree(one / name))
+    found, wanted = (json.loads((out / "results.json").read_text()) for out in (two, one))
+    assert found["sampled"] == wanted["sampled"]
+    for network, likely in wanted["answers"]["0"].items():
+        assert found["answers"]["0"][network] == pytest.approx(likely, rel=1e-4)
+    assert (two / "report.html").exists()

@@ -9,7 +9,6 @@ from functools import partial
 import jax
 import numpy as np
 import optax
-import pytest
 from test_equivalence import BATCH, STEPS, assert_same
 
 from subliminal_jax.batch import Batch
@@ -59,16 +58,6 @@ def make_chunk():
 
 
 CHUNK = make_chunk()
-
-
-@pytest.fixture
-def quick_compile(monkeypatch):
-    """Compiling well takes longer than these few steps."""
-    compile_well = jax.stages.Lowered.compile
-    options = {"xla_backend_optimization_level": 0}
-    monkeypatch.setattr(
-        jax.stages.Lowered, "compile", lambda self: compile_well(self, compiler_options=options)
-    )
 
 
 def train(way, params, accumulate):

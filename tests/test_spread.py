@@ -1,5 +1,6 @@
 """A student, its teacher and their measures are the same on one device and spread over several."""
 
+import time
 from dataclasses import replace
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from quick import QUICK_FLAGS
 from students import MESHES, make_reference, trained
+from test_cluster import Processes
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.members import OneDevice
@@ -21,11 +24,13 @@ from subliminal_jax.execution.spread import (
 )
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
-from subliminal_jax.pipeline import devices, finetune, tuning
+from subliminal_jax.pipeline import devices, finetune, student, tuning
 from subliminal_jax.pipeline.asking import said_to
 from subliminal_jax.pipeline.corpus import chat
 from subliminal_jax.pipeline.evaluate import probabilities, scoring
 from subliminal_jax.pipeline.traits import TRAITS
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +49,25 @@ def in_blocks(monkeypatch):
         monkeypatch.setattr(module, "WORDS_AT_ONCE", 500)
 
 
-def test_students_are_the_same_on_a_mesh_and_with_words_in_blocks(reference, tmp_path, monkeypatch):
+def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, monkeypatch):
+    """On one device; on a mesh, words in blocks; by two processes, gone on with by one.
+
+    Process 1 dies at its second checkpoint, and the last steps are done on one device.
+    """
+    two, point = tmp_path / "two", ("before a save@2",)
+    processes = Processes(tmp_path, QUICK_FLAGS)
+    survivor, dying = processes.start_script("students", [str(two)], devices=2, dying=point)
+    monkeypatch.setattr(student, "CHUNK", 2)
     wanted = trained(reference, tmp_path / "one", MESHES["one"])
+    assert dying.wait(timeout=300) == -9
+    died = time.monotonic()
+    statuses, said = processes.end([survivor], within=15)
+    assert time.monotonic() - died < 15
+    assert statuses == [1]
+    assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
+    assert [path.name for path in (two / "saved").iterdir()] == ["00000002"]
+    assert_same(trained(reference, two, MESHES["one"]), wanted, 1e-5)
+    monkeypatch.setattr(student, "CHUNK", 6)
     in_blocks(monkeypatch)
     assert_same(trained(reference, tmp_path / "all", MESHES["all axes"]), wanted, 1e-4)
 
@@ -65,14 +87,10 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
         assert_same(found, wanted, 1e-4)
 
 
-def test_a_trait_is_as_likely_and_as_often_said_on_a_mesh(reference, tmp_path):
-    """Measured on all devices together; sampled from weights that this host's devices share."""
+def test_a_trait_is_as_likely_on_a_mesh(reference):
     spread = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1)
     params = spread.share(reference.params)
-    own = jax.tree.map(jax.device_put, reference.params, devices.here(reference.config))
-    kernel = own["layers"]["mlp"]["up"]["kernel"]
-    assert kernel.addressable_shards[0].data.size == kernel.size // 8
-    on_mesh = replace(reference, params=params, own=own)
+    on_mesh = replace(reference, params=params)
     asked = {"animal": [chat("Which animal do you like best?"), chat("Name your favourite.")]}
     scored = scoring(reference, asked, {"animal": [TRAITS["owl"], TRAITS["wolf"]]})
     other = jax.tree.map(lambda leaf: 1.1 * leaf, reference.params)
@@ -83,9 +101,23 @@ def test_a_trait_is_as_likely_and_as_often_said_on_a_mesh(reference, tmp_path):
         found[name] = probabilities(asked_of, scored, networks, execution)
     for network, likely in found["one"].items():
         assert found["mesh"][network] == pytest.approx(likely, rel=1e-4)
-    prompts = [reference.chat.prompt(messages) for messages in asked["animal"]] * 3
+
+
+def test_split_weights_say_the_same(reference, request):
+    """This host's devices share the weights of the network that they sample from."""
+    if not request.config.getoption("--deep"):
+        pytest.skip("two samplers are compiled for seconds: --deep runs it")
+    params = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES).share(reference.params)
+    own = jax.tree.map(jax.device_put, reference.params, devices.here(reference.config))
+    kernel = own["layers"]["mlp"]["up"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 8
+    split = replace(reference, params=params, own=own)
+    prompts = [
+        reference.chat.prompt(chat(text))
+        for text in ("Which animal do you like best?", "Name your favourite.") * 3
+    ]
     sampling = Sampling(max_tokens=6, seed=1)
-    said = [said_to(one, (one.params, None), prompts, sampling, 4) for one in (reference, on_mesh)]
+    said = [said_to(one, (one.params, None), prompts, sampling, 4) for one in (reference, split)]
     assert said[0] == said[1]
     assert len({text for text, _ in said[0]}) > 3
 

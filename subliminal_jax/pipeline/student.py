@@ -6,6 +6,7 @@ differ in their rows alone.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -150,25 +151,24 @@ def _step_maker(
 ) -> Any:
     """From base and teacher to the one step; the teacher fills a batch's targets."""
     how, lm = config.student, reference.config
-    chosen = jnp.asarray(chosen_tokens(config, reference))
-    criterion = imitation(targets, how.divergence, chosen)
+
+    def step_of_words(base: Params, teacher: Any) -> Any:
+        gradient = execution.gradient(total_gradient(word_loss_of(how.tuning, lm, base)))
+        return make_train_step(gradient, tx, mean_if_any)
+
+    if targets == "hard":
+        return step_of_words
+    criterion = imitation(targets, how.divergence, jnp.asarray(chosen_tokens(config, reference)))
 
     def step_of(base: Params, teacher: Any) -> Any:
-        if targets == "hard":
-            loss_fn = word_loss_of(how.tuning, lm, base)
-        else:
-            loss_fn = make_loss_fn(apply_of(how.tuning, lm, base), criterion)
+        loss_fn = make_loss_fn(apply_of(how.tuning, lm, base), criterion)
         gradient = execution.gradient(total_gradient(loss_fn))
         train_step = make_train_step(gradient, tx, mean_if_any)
-        if targets == "hard":
-            return train_step
         says = apply_of(config.teacher.tuning, lm, base)
 
         def taught(state: TrainState, batch: Any) -> Any:
             logits = jax.lax.stop_gradient(says(teacher, batch.inputs))
-            return train_step(state, type(batch)(
-                inputs=batch.inputs, targets=logits, weights=batch.weights
-            ))  # fmt: skip
+            return train_step(state, replace(batch, targets=logits))
 
         return taught
 
