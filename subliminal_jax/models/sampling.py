@@ -24,7 +24,14 @@ from subliminal_jax.models.admission import Request, Shapes, admission, round_up
 from subliminal_jax.models.cache import Cache, init_cache
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.sampling_settings import Sampling
-from subliminal_jax.models.slots import Slots, admit, decode, empty_slots, read_prefix
+from subliminal_jax.models.slots import (
+    Drawing,
+    Slots,
+    admit,
+    decode,
+    empty_slots,
+    read_prefix,
+)
 from subliminal_jax.progress import Progress
 
 STEPS = 64
@@ -111,9 +118,10 @@ class Sampler:
         adapter: Params | None = None,
     ):
         self._config, self._params, self._adapter = config, params, adapter
-        self._sampling, self._batch, self._vocab = sampling, batch, vocab
-        self._compiled_for = replace(sampling, seed=0)  # a seed is no other program
+        self._sampling, self._batch = sampling, batch
         self._stop_ids = tuple(sorted(stop_ids))
+        # A seed is no other program.
+        self._drawing = Drawing(replace(sampling, seed=0), self._stop_ids, vocab)
         self.work = Work()
         if batch < 1:
             raise InputError(f"batch: must be 1 or more, not {batch}")
@@ -201,8 +209,8 @@ class Sampler:
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
-                self._config, self._compiled_for, self._stop_ids, self._vocab, self._params,
-                self._adapter, slots, jnp.int32(STEPS), jnp.int32(least),
+                self._config, self._drawing, self._params, self._adapter, slots,
+                jnp.int32(STEPS), jnp.int32(least),
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
             self.work.slot_steps += steps * shapes.batch

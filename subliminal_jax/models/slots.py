@@ -73,6 +73,20 @@ class Admission(NamedTuple):
     keys: Any
 
 
+class Drawing(NamedTuple):
+    """How tokens are drawn, and which of them end a row.
+
+    Attributes:
+        sampling: temperature, truncation, the most tokens.
+        stop_ids: tokens that end a row.
+        vocab: ids from here on are never drawn; None for none.
+    """
+
+    sampling: Sampling
+    stop_ids: tuple[int, ...]
+    vocab: int | None
+
+
 def empty_slots(config: DecoderConfig, sampling: Sampling, batch: int, length: int) -> Slots:
     """Slots without rows, with room for `length` tokens each."""
     drawn = (batch, sampling.max_tokens)
@@ -130,14 +144,10 @@ def admit(
     )
 
 
-@partial(
-    jax.jit, static_argnames=("config", "sampling", "stop_ids", "vocab"), donate_argnames="slots"
-)
+@partial(jax.jit, static_argnames=("config", "drawing"), donate_argnames="slots")
 def decode(
     config: DecoderConfig,
-    sampling: Sampling,
-    stop_ids: tuple[int, ...],
-    vocab: int | None,
+    drawing: Drawing,
     params: Params,
     adapter: Params | None,
     slots: Slots,
@@ -148,9 +158,7 @@ def decode(
 
     Args:
         config: the model.
-        sampling: how to draw.
-        stop_ids: tokens that end a row.
-        vocab: ids from here on are never drawn; None for none.
+        drawing: how to draw; one program for each.
         params: the model's parameters.
         adapter: low-rank factors beside them, or None.
         slots: where all rows stand.
@@ -160,6 +168,7 @@ def decode(
     Returns:
         Where the rows stand then, and the number of steps taken.
     """
+    most_tokens = drawing.sampling.max_tokens
 
     def unfinished(carry: tuple[Slots, Array]) -> Bool[Array, ""]:
         slots, steps = carry
@@ -172,16 +181,19 @@ def decode(
             config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
         )
         logits = unembed(config, params, hidden[:, 0])
-        tokens, log_probabilities = draw(sampling, logits, slots.keys, counts, vocab)
-        here = (jnp.arange(sampling.max_tokens)[None] == counts[:, None]) & active[:, None]
+        tokens, log_probabilities = draw(
+            drawing.sampling, logits, slots.keys, counts, drawing.vocab
+        )
+        here = (jnp.arange(most_tokens)[None] == counts[:, None]) & active[:, None]
         put = lambda old, new: jnp.where(here, new[:, None], old)  # noqa: E731
-        stopped = jnp.any(tokens[:, None] == jnp.asarray(stop_ids, jnp.int32)[None], axis=1)
+        stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
+        stopped = jnp.any(tokens[:, None] == stop_ids[None], axis=1)
         return Slots(
             cache=cache,
             pending=jnp.where(active, tokens, slots.pending),
             keys=slots.keys,
             counts=counts + active,
-            active=active & ~stopped & (counts + 1 < sampling.max_tokens),
+            active=active & ~stopped & (counts + 1 < most_tokens),
             tokens=put(slots.tokens, tokens),
             log_probabilities=put(slots.log_probabilities, log_probabilities),
         ), steps + 1
