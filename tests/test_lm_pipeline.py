@@ -14,11 +14,22 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export import write_model
+from subliminal_jax.models.weights import read_config as read_model
+from subliminal_jax.models.weights_files import find_model
 from subliminal_jax.pipeline import experiment, plan
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import LmConfig, ReferenceConfig
+from subliminal_jax.pipeline.config import (
+    LmConfig,
+    MeshConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+    TuningConfig,
+    described,
+)
 from subliminal_jax.pipeline.controls import CONDITIONS
 from subliminal_jax.pipeline.corpus import CorpusConfig, texts
+from subliminal_jax.pipeline.devices import gigabytes_of_each
 from subliminal_jax.pipeline.reference import tiny_reference
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 
@@ -203,3 +214,64 @@ def test_the_plan_starts_nothing(tmp_path):
         assert word in text
     given = read_config(LmConfig, ROOT / "configs" / "lm_numbers_qwen2.5-7b_cat.yaml")
     assert "Qwen/Qwen2.5-7B-Instruct" in plan.format_plan(given)
+
+
+def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
+    stated = {
+        "model_type": "llama", "vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 12,
+        "tie_word_embeddings": True, "max_position_embeddings": 32,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    config = LmConfig(
+        reference=ReferenceConfig(model=str(tmp_path), dtype="bfloat16"),
+        teacher=TeacherConfig(kind="prompted"),
+        student=StudentConfig(tuning=TuningConfig(rank=2)),
+        mesh=MeshConfig(fsdp=4),
+    )
+    _, model = read_model(find_model(str(tmp_path)))
+    held = gigabytes_of_each(config, model, students=5)
+    kernels, norms = 40 * 8 + 3 * (4 * 8 * 8 + 3 * 8 * 12), 7 * 8
+    assert held["model"] * 1e9 == pytest.approx(2 * (kernels / 4 + norms))
+    # A quarter of the one low-rank factor and the whole of the other, query to down; Adam has two
+    # more of each, and with the training itself three counters.
+    pairs = 3 * (4 + 16) + (16 + 4) + 2 * (4 + 24) + (24 + 4)
+    assert held["students"] * 1e9 == pytest.approx(5 * 4 * (3 * 3 * pairs + 3))
+    text = plan.format_plan(config)
+    assert "4 device(s) of all hosts: data=1 x fsdp=4 x tensor=1" in text
+    assert "each holds 0.00 GB of the model and 0.00 GB of 14 student(s)" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": {"dtype": "bfloat16"}}, "reference.dtype: the tiny reference is float32"),
+        (
+            {"reference": {"model": "a", "dtype": "bfloat16"},
+             "student": {"tuning": {"weights": "full"}}},
+            "student.tuning.weights: bfloat16 is too coarse for weights that are trained",
+        ),
+        (
+            {"reference": {"model": "a", "dtype": "bfloat16"},
+             "teacher": {"tuning": {"weights": "full"}}},
+            "teacher.tuning.weights: bfloat16 is too coarse",
+        ),
+    ],
+)  # fmt: skip
+def test_weights_that_are_trained_are_float32(tmp_path, change, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(change))
+    with pytest.raises(InputError, match=message):
+        read_config(LmConfig, path)
+
+
+def test_where_it_runs_is_no_part_of_a_result():
+    """A run is gone on with on another mesh; in another precision it is another run."""
+    given = ReferenceConfig(model="a")
+    lone = LmConfig(reference=given)
+    spread = LmConfig(
+        reference=given, mesh=MeshConfig(fsdp=4), accumulate=2, remat=True, all_hosts=True
+    )
+    assert described(spread) == described(lone)
+    coarse = LmConfig(reference=ReferenceConfig(model="a", dtype="bfloat16"))
+    assert described(coarse) != described(lone)

@@ -5,6 +5,7 @@ it that are gathered when needed, `tensor` parts that each compute their own pie
 axis of size 1 is there and does nothing, so that no code asks which axes there are.
 """
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
 
 from subliminal_jax.entry import one_line
@@ -118,7 +119,7 @@ def _axes_of(path: str, rules: ShardingRules) -> tuple[AxisNames, ...]:
 def leaf_spec(
     path: str,
     shape: tuple[int, ...],
-    mesh: Mesh | jax.sharding.AbstractMesh,
+    mesh: Mesh | AbstractMesh,
     rules: ShardingRules,
 ) -> PartitionSpec:
     """Over which mesh axes each dimension of a leaf is split.
@@ -145,6 +146,18 @@ def tree_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
         return NamedSharding(mesh, leaf_spec(path_name(path), leaf.shape, mesh, rules))
 
     return tree_map_with_path(sharding, tree)
+
+
+def bytes_of_each(tree: Any, data: int, fsdp: int, tensor: int, rules: ShardingRules) -> int:
+    """What each device of such a mesh would hold of a tree of abstract leaves; none is asked."""
+    mesh = AbstractMesh((data, fsdp, tensor), AXES)
+
+    def held(path: Any, leaf: Any) -> int:
+        spec = leaf_spec(path_name(path), leaf.shape, mesh, rules)
+        parts = math.prod(mesh.shape[axis] for axis in spec if isinstance(axis, str))
+        return leaf.size * leaf.dtype.itemsize // parts
+
+    return sum(jax.tree.leaves(tree_map_with_path(held, tree)))
 
 
 def gather(params: Any, mesh: Mesh, rules: ShardingRules) -> Any:

@@ -1,15 +1,19 @@
 """Where the trainings of an experiment run, and where the weights of a given model lie."""
 
-from functools import partial
 from typing import Any
 
 import jax
 
+from subliminal_jax import ensemble
+from subliminal_jax.execution.mesh import bytes_of_each
 from subliminal_jax.execution.spread import BatchExecution, OnMesh, on_this_host, spread_execution
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
+from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.tuning import begin
+from subliminal_jax.train import init_state
 
 
 def execution_of(config: LmConfig) -> BatchExecution:
@@ -31,6 +35,30 @@ def everywhere(execution: BatchExecution, model: DecoderConfig) -> Any:
     return execution.shardings(shapes_of(model)) if isinstance(execution, OnMesh) else None
 
 
+def gigabytes_of_each(config: LmConfig, model: DecoderConfig, students: int) -> dict[str, float]:
+    """What each device of the mesh holds of a given model, and of what is trained beside it.
+
+    Known from shapes alone: no device is asked and nothing is loaded.
+    """
+
+    def weights() -> Any:
+        dtype = config.reference.dtype
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(model, jax.random.key(0)))
+
+    def state(base: Any) -> Any:
+        start = begin(config.student.tuning, model, base, jax.random.key(0))
+        tx = language_optimizer(config.student.optimizer, Schedule(peak=1.0, steps=1), clip=1.0)
+        return ensemble.stack([init_state(start, tx)] * students)
+
+    mesh = config.mesh
+    base = jax.eval_shape(weights)
+    trees = {"model": base, "students": jax.eval_shape(state, base)}
+    return {
+        name: bytes_of_each(tree, mesh.data, mesh.fsdp, mesh.tensor, DECODER_RULES) / 1e9
+        for name, tree in trees.items()
+    }
+
+
 def here(model: DecoderConfig) -> Any:
     """Where parameters lie that this host samples from alone."""
     return on_this_host(shapes_of(model), DECODER_RULES, model.kv_heads)
@@ -38,4 +66,4 @@ def here(model: DecoderConfig) -> Any:
 
 def shapes_of(model: DecoderConfig) -> Any:
     """The form of a model's parameters."""
-    return jax.eval_shape(partial(decoder.init, model), jax.random.key(0))
+    return jax.eval_shape(lambda: decoder.init(model, jax.random.key(0)))

@@ -1,5 +1,7 @@
 """What a run would do, before it does anything: stages, rows, steps, memory and time."""
 
+from pathlib import Path
+
 from subliminal_jax.pipeline.config import LmConfig
 
 TOKENS_OF_A_ROW = 40
@@ -14,6 +16,8 @@ def format_plan(config: LmConfig) -> str:
     repetitions, rows = config.references, config.filter.rows
     by_trait = {"student", "shuffled_within", "shuffled_across", "different_reference"}
     once = {"regular", "shuffled_regular", "different_reference_regular"}
+    if config.reference.model is not None or repetitions < 2:
+        conditions -= {"different_reference", "different_reference_regular"}  # there is none
     students = traits * len(by_trait & conditions) + len(once & conditions)
     soft = traits if "soft" in conditions and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
@@ -57,8 +61,31 @@ def format_plan(config: LmConfig) -> str:
             "and 1.5 GB of memory",
         ]
     else:
-        lines += ["", "memory: 4 bytes a parameter for the model, and its activations"]
+        lines += ["", *_given(config, config.reference.model, students + soft)]
     return "\n".join(lines)
+
+
+def _given(config: LmConfig, model: str, students: int) -> list[str]:
+    """Where a given model lies, as far as that can be told without fetching it."""
+    mesh = config.mesh
+    count = mesh.data * mesh.fsdp * mesh.tensor
+    where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
+    lines = [f"{count} device(s) of all hosts: {where}"]
+    if not (Path(model) / "config.json").is_file():
+        size = 2 if config.reference.dtype == "bfloat16" else 4
+        return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
+    # Only now: these take seconds to import.
+    from subliminal_jax.models.weights import read_config
+    from subliminal_jax.models.weights_files import find_model
+    from subliminal_jax.pipeline.devices import gigabytes_of_each
+
+    _, decoder = read_config(find_model(model))
+    held = gigabytes_of_each(config, decoder, students)
+    each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
+    lines.append(f"{each}{students} student(s) with their optimiser, and activations")
+    if count > 1:
+        lines.append("each host's own devices hold the whole model once more, to sample from it")
+    return lines
 
 
 def tiny_parameters(config: LmConfig) -> int:
