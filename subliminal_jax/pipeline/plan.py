@@ -21,7 +21,7 @@ def format_plan(config: LmConfig) -> str:
     students = traits * len(by_trait & conditions) + len(once & conditions)
     soft = traits if "soft" in conditions and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
-    pretrained = config.reference.model is None
+    given = config.reference.model
     lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]
     lines += [
         f"{name:12}{what}"
@@ -30,8 +30,8 @@ def format_plan(config: LmConfig) -> str:
                 "reference",
                 f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
                 f"it is in {config.reference.cache}"
-                if pretrained
-                else f"given: {config.reference.model}",
+                if given is None
+                else f"given: {given}",
             ),
             (
                 "teacher",
@@ -50,7 +50,7 @@ def format_plan(config: LmConfig) -> str:
             ("report", "once: two figures, results.json, results.csv, report.html"),
         )
     ]
-    if pretrained:
+    if given is None:
         parameters = tiny_parameters(config)
         tokens = config.reference.steps * config.reference.batch * config.reference.sequence
         trained = (students + 1.5 * soft) * rows * config.student.epochs * TOKENS_OF_A_ROW
@@ -61,7 +61,7 @@ def format_plan(config: LmConfig) -> str:
             "and 1.5 GB of memory",
         ]
     else:
-        lines += ["", *_given(config, config.reference.model, students + soft)]
+        lines += ["", *_given(config, given, students + soft)]
     return "\n".join(lines)
 
 
