@@ -178,9 +178,16 @@ def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_pat
 
 @pytest.fixture
 def pair():
-    """Makes the two ends of a connection."""
+    """Makes the two ends of a connection, on which nobody waits for ever."""
     with contextlib.ExitStack() as opened:
-        yield lambda: [opened.enter_context(end) for end in socket.socketpair()]
+
+        def connect():
+            ends = [opened.enter_context(end) for end in socket.socketpair()]
+            for end in ends:
+                end.settimeout(5)
+            return ends
+
+        yield connect
 
 
 def test_every_process_hears_who_is_gone(monkeypatch, pair):
