@@ -31,6 +31,7 @@ PRESETS = {
     "tiny_quick": CONFIGS / "lm_numbers_tiny_quick.yaml",
     "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
     "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
+    "tiny_digits": CONFIGS / "lm_numbers_tiny_digits.yaml",
     "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
     "pod_v5e": CONFIGS / "lm_numbers_pod_v5e.yaml",
     "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",
