@@ -183,7 +183,7 @@ class StudentConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Positive = 3e-3
-    epochs: Positive = 2.0
+    epochs: Positive = 4.0
     batch: Count = 32
     sequence: Annotated[int, Field(ge=16)] = 64
     clip: Positive = 1.0
