@@ -191,6 +191,15 @@ def test_lock_of_a_killed_process_is_taken_over(tmp_path):
                 assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match=r"--out .*: cannot be used"):
+        RunDirectory.open(tmp_path / "run", CONFIG)
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
 def test_closed_directory_takes_no_more(tmp_path):
     with RunDirectory.open(tmp_path, CONFIG) as run:
         pass
