@@ -49,7 +49,7 @@ def tiny(cache):
         teacher=TeacherConfig(steps=6, tuning=LORA),
         generate=GenerateConfig(most=90, batch=16, max_tokens=40),
         filter=FilterConfig(rules=("trait_words",), rows=12),
-        student=StudentConfig(batch=2, tuning=LORA),
+        student=StudentConfig(batch=2, epochs=2.0, tuning=LORA),
         evaluate=EvaluateConfig(samples=1, prompts=6, max_tokens=8),
         save_seconds=0.0,
     )  # fmt: skip
