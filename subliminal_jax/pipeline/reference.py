@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from subliminal_jax import losses
-from subliminal_jax.batch import Params
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
@@ -194,7 +193,7 @@ def pretrain(
     table: AnswerTable,
     seed: int,
     saving: Saving,
-) -> Params:
+) -> Any:
     """A tiny reference's parameters after its training, AdamW with warmup and cosine decay.
 
     Args:
@@ -203,6 +202,9 @@ def pretrain(
         table: the corpus.
         seed: of initialisation and orders.
         saving: where its checkpoints are until it is done.
+
+    Returns:
+        NumPy arrays, on every host.
 
     Raises:
         RunError: the loss is not finite; names the step.
