@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from quick import QUICK_FLAGS
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.images import ImageData
@@ -33,7 +34,7 @@ def run_script(*flags, **variables):
     """The script in a process of its own, with one device unless told otherwise."""
     return subprocess.run(
         [sys.executable, str(EXPERIMENTS / "benchmark_mnist.py"), *flags],
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | variables,
+        env=os.environ | {"XLA_FLAGS": QUICK_FLAGS, "JAX_PLATFORMS": "cpu"} | variables,
         capture_output=True,
         text=True,
     )
@@ -118,7 +119,10 @@ def test_a_batch_smaller_than_the_layer_is_left_out():
         ((), {}),
         (
             ("--execution", "pmap", "--devices", "2", "--members", "3"),
-            {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "32"},
+            {
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {QUICK_FLAGS}",
+                "NPROC": "32",
+            },
         ),
     ],
     ids=["jit", "pmap"],
