@@ -34,11 +34,14 @@ def format_table(results: Mapping[str, Any]) -> str:
         f"{row['sum']:>14}{row['elsewhere']:>11}"
         for row in condition_rows(results)
     ]
-    lines += ["", "student minus            mean    95% interval      p   smallest   above .1"]
+    lines += [
+        "",
+        f"{'student minus':28}{'mean':>6}{'95% interval':>16}{'p':>7}{'smallest':>11}   above .1",
+    ]
     for name, gain in results["summary"]["student_minus"].items():
         p = "-" if gain["p"] is None else f"{gain['p']:.3f}"
         lines.append(
-            f"{name:24}{gain['mean']:+.3f}{_bounds(gain['ci95']):>16}{p:>7}"
+            f"{name:28}{gain['mean']:+.3f}{_bounds(gain['ci95']):>16}{p:>7}"
             f"{gain['smallest']:>+11.3f}   {gain['above_0.1']} of {gain['units']}"
         )
     missing = ", ".join(results["summary"]["missing"]) or "none"
