@@ -184,6 +184,18 @@ def test_a_file_is_short_and_finished(name):
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_a_function_fits_on_a_screen(name):
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        taken = node.args
+        names = [each.arg for each in taken.posonlyargs + taken.args + taken.kwonlyargs]
+        assert len([each for each in names if each not in ("self", "cls")]) <= 8, node.name
+        docstring = (ast.get_docstring(node, clean=False) or "").splitlines()
+        assert node.end_lineno - node.lineno + 1 - len(docstring) <= 60, node.name
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_nothing_unsafe_is_called(name):
     """Nothing from a file is ever run, and no check vanishes under `python -O`."""
     for node in ast.walk(TREES[name]):

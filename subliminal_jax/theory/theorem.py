@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from subliminal_jax.batch import ApplyFn, Batch, Params, Scalar
 from subliminal_jax.losses import EXCLUDED, kl_divergence
@@ -210,13 +210,8 @@ def measure(
     which = jnp.concatenate([jnp.arange(epses), jnp.full(steps, -3), jnp.full(2, -2)])
     other_lengths = jnp.array([1.0, 0.0]) * grids.small * size / norm(other_update)
     lengths = jnp.concatenate([jnp.full(epses, alpha), alpha * grids.steps, other_lengths])
-
-    def loss_after(step: tuple[Array, Scalar]) -> Scalar:
-        which, length = step
-        taken = jax.tree.map(lambda leaf: leaf[which], updates)
-        return loss(add(start_at(jnp.zeros(()), 1.0 * (which == -2)), taken, length))
-
-    losses = jax.lax.map(loss_after, (which, lengths))
+    starts = lambda which: start_at(jnp.zeros(()), 1.0 * (which == -2))  # noqa: E731
+    losses = _losses_after(loss, starts, updates, which, lengths)
     change = losses[: epses + steps] - loss(reference)
     taught = add(other_update, untaught, -1.0)
     return Measured(
@@ -232,6 +227,23 @@ def measure(
         other_effect=-cosine(taught, jax.grad(loss)(other)),
         other_change=losses[-2] - losses[-1],
     )
+
+
+def _losses_after(
+    loss: Callable[[Params], Scalar],
+    starts: Callable[[Scalar], Params],
+    updates: Params,
+    which: Int[Array, " s"],
+    lengths: Float[Array, " s"],
+) -> Float[Array, " s"]:
+    """The teacher's loss after steps along some of the updates, each from its student."""
+
+    def after(step: tuple[Array, Scalar]) -> Scalar:
+        which, length = step
+        taken = jax.tree.map(lambda leaf: leaf[which], updates)
+        return loss(add(starts(which), taken, length))
+
+    return jax.lax.map(after, (which, lengths))
 
 
 def add(params: Params, direction: Params, length: Array | float) -> Params:
