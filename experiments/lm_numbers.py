@@ -7,7 +7,7 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --plan                what that is, without doing it
           python experiments/lm_numbers.py --show-batch          what is learnt next, by token
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
-Expected  The student names its teacher's animal far more often than before (.08), than after the
+Expected  The student names its teacher's animal far more often than before (.09), than after the
           reference's own numbers, and than a student of another reference. Values with intervals
           and times: configs/*.yaml and the README.
 """
