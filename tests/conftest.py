@@ -21,6 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 from idx_files import STEMS, idx_bytes
 from scripts import ROOT, Ended, Scripts
 
@@ -29,6 +30,8 @@ from subliminal_jax.data import mnist
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A shell's background job ignores interrupts, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is restored is what was saved, or is refused; nothing in between."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -31,6 +32,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def complaints_stay_here():
+    """What Orbax left behind is collected before another module's test could be blamed for it."""
+    yield
+    gc.collect()
 
 
 def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):

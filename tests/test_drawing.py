@@ -78,7 +78,7 @@ def test_draws_of_a_row_are_independent():
         assert stats.chi2_contingency(table).pvalue > 0.001
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(-8, 8), min_size=12, max_size=12),
     st.sampled_from(

@@ -55,7 +55,7 @@ def test_a_packed_table_by_hand():
     assert (table.length, table.sequences) == (4, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=30), st.integers(11, 40))
 def test_every_row_is_there_once(rows, length):
     packed = pack_rows(rows, length)
