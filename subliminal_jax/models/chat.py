@@ -35,6 +35,7 @@ class Chat:
         options: the template's own switches, such as `{"enable_thinking": False}`.
 
     Attributes:
+        directory: where the tokenizer's files are.
         digest: SHA-256 of the files.
         size: one more than the highest token id.
         stop_ids: what ends the assistant's turn: the template's control token behind the answer,
@@ -46,7 +47,7 @@ class Chat:
     """
 
     def __init__(self, files: ChatFiles, options: Mapping[str, Any] | None = None):
-        self._where = str(files.directory)
+        self.directory = files.directory
         self._template = Template(files.template, files.special, dict(options or {}))
         self._tokenizer = TextTokenizer(files.tokenizer, str(files.directory / TOKENIZER))
         self.digest, self.size = files.digest, self._tokenizer.size
@@ -165,7 +166,7 @@ class Chat:
         """
         if self.size > vocab:
             raise InputError(
-                f"{self._where}: the tokenizer has ids up to {self.size - 1}, the model an "
+                f"{self.directory}: the tokenizer has ids up to {self.size - 1}, the model an "
                 f"embedding of {vocab} rows; they do not belong together"
             )
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -48,6 +49,7 @@ def write_model(
     *,
     base: ModelFiles | None = None,
     lineage: Mapping[str, str],
+    beside: Mapping[str, bytes] = MappingProxyType({}),
     largest_shard: int = LARGEST_SHARD,
 ) -> None:
     """Writes a directory that transformers loads, and any peer that reads its format.
@@ -60,9 +62,9 @@ def write_model(
         config: the model.
         params: its parameters, of one dtype; adapters merged.
         base: the model it came from: its config and tokenizer files are taken over, of a
-            multimodal model those of its language model alone. None: the config is written anew,
-            and there is no tokenizer.
+            multimodal model those of its language model alone. None: the config is written anew.
         lineage: what the model card says of where the model comes from.
+        beside: further files by name, in place of the base's: a tokenizer's, a chat template.
         largest_shard: bytes in one file of weights.
 
     Raises:
@@ -83,6 +85,8 @@ def write_model(
         for name in COPIED:
             if base is not None and (base.path / name).exists():
                 shutil.copyfile(file_inside(base, name), partial / name)
+        for name, content in beside.items():
+            (partial / name).write_bytes(content)
         (partial / "README.md").write_text(_card(base, lineage), encoding="utf-8")
 
     def check(partial: Path) -> None:

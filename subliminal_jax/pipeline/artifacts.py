@@ -29,7 +29,10 @@ MANIFEST, BEGUN = "manifest.json", "begun.json"
 class Place(Protocol):
     """A directory of artifacts."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        ...
 
     def subdirectory(self, name: str) -> Path:
         """Makes a directory in it."""

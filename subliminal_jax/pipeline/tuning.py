@@ -22,14 +22,21 @@ def begin(tuning: TuningConfig, config: DecoderConfig, base: Any, key: RandomKey
     """What is trained, before its first step: with it, the model is the base to the bit."""
     if tuning.weights == "full":
         return base
-    return lora.init(config, _settings(tuning), key)
+    return lora.init(config, lora_settings(tuning), key)
 
 
 def network(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any) -> Network:
     """The network that has been trained."""
     if tuning.weights == "full":
         return trained, None
-    return base, lora.scaled(config, _settings(tuning), trained)
+    return base, lora.scaled(config, lora_settings(tuning), trained)
+
+
+def merged(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any) -> Params:
+    """The network that has been trained, as parameters alone."""
+    if tuning.weights == "full":
+        return trained
+    return lora.merge(config, lora_settings(tuning), base, trained)
 
 
 def apply_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Apply:
@@ -54,5 +61,6 @@ def word_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Loss
     return loss_fn
 
 
-def _settings(tuning: TuningConfig) -> lora.LoraConfig:
+def lora_settings(tuning: TuningConfig) -> lora.LoraConfig:
+    """The adapter's settings, where there is one."""
     return lora.LoraConfig(rank=tuning.rank, alpha=tuning.alpha)

@@ -1,0 +1,199 @@
+"""Networks of a run, taken out: what is written is the network that was measured."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from language import tiny
+from numpy.testing import assert_allclose, assert_array_equal
+from quick import quick_jit
+from students import datasets, make_reference
+
+from subliminal_jax.models import decoder, lora
+from subliminal_jax.models.adapter_files import read_adapter
+from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.weights import load
+from subliminal_jax.pipeline import generate, study
+from subliminal_jax.pipeline.config import TuningConfig, described
+from subliminal_jax.pipeline.shared import shared_run
+from subliminal_jax.pipeline.trees import load_tree
+from subliminal_jax.pipeline.tuning import network
+
+TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, 1000, (2, 5)))
+apply = quick_jit(decoder.apply, static_argnums=0)
+
+
+class FakeDataset:
+    """Rows that nobody sampled."""
+
+    def __init__(self, *args, **options):
+        pass
+
+    def sample_until(self, wanted, prompts):
+        return datasets()["student/owl"]
+
+
+def random_adapters(config, reference, count, seed):
+    rng = np.random.default_rng(seed)
+    settings = lora.LoraConfig(rank=2)
+    shapes = jax.eval_shape(lambda: lora.init(reference.config, settings, jax.random.key(0)))
+    draw = lambda s: jnp.asarray(rng.normal(0, 0.3, (count, *s.shape)), jnp.float32)  # noqa: E731
+    return jax.tree.map(draw, shapes)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """The pipeline with nothing that takes long: a random model, random adapters, given rows."""
+    reference = make_reference(tmp_path_factory.mktemp("reference") / "files")
+
+    def students(config, reference, table, *args, **options):
+        return random_adapters(config, reference, len(table.targets), 1)
+
+    def teachers(config, reference, *args, **options):
+        return random_adapters(config, reference, 1, 2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "tiny_reference", lambda *args: reference)
+        patch.setattr(study, "finetune_teachers", teachers)
+        patch.setattr(study, "train_students", students)
+        patch.setattr(study.Study, "_teacher_rate", lambda *args: 0.9)
+        patch.setattr(generate, "Dataset", FakeDataset)
+        yield reference
+
+
+def finished(path, config):
+    with shared_run(path, described(config)) as directory:
+        study.Study(config, directory).students(0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(untrained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return finished(path, tiny(path.parent / "cache"))
+
+
+@pytest.fixture
+def export(script, untrained, run):
+    def call(*words, of=run):
+        ended = script("export_model", "--run", str(of), *map(str, words))
+        assert ended.status == 0, ended.err
+        return ended
+
+    return call
+
+
+def logits(model):
+    return apply(model.config, model.params, TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "place"),
+    [("student/owl", "student-0/hard", 0), ("regular", "student-0/hard", 1),
+     ("teacher/owl", "teacher-0/teachers", 0)],
+)  # fmt: skip
+def test_a_network_is_written_as_it_was_measured(
+    export, untrained, run, tmp_path, name, file, place
+):
+    out = tmp_path / "out"
+    ended = export("--network", name, "--out", out)
+    assert f"{out}: {name} as a Hugging Face directory" in ended.out
+    trained = jax.tree.map(lambda leaf: leaf[place], load_tree(run / f"{file}.npz"))
+    params, adapter = network(TuningConfig(rank=2), untrained.config, untrained.params, trained)
+    expected = apply(untrained.config, params, TOKENS, adapter=adapter)
+    found = logits(load(str(out)))
+    assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - apply(untrained.config, untrained.params, TOKENS)).max() > 0.1
+
+
+def test_its_tokenizer_and_origin_go_with_it(export, untrained, tmp_path):
+    out = tmp_path / "out"
+    export("--network", "student/owl", "--out", out)
+    assert Chat.load(out).digest == untrained.chat.digest
+    stops = json.loads((out / "generation_config.json").read_text())
+    assert stops == {"eos_token_id": sorted(untrained.chat.stop_ids)}
+    card = (out / "README.md").read_text()
+    assert "| network | student/owl: the reference, trained on its teacher's numbers |" in card
+    assert f"| digest of its reference | {untrained.digest} |" in card
+
+
+def test_an_adapter_is_of_the_exported_reference(export, refused, run, tmp_path):
+    base, out = tmp_path / "base", tmp_path / "out"
+    export("--network", "before", "--out", base)
+    export("--network", "regular", "--adapter", "--base", base, "--out", out)
+    settings, adapter = read_adapter(out, load(str(base)))
+    assert (settings.rank, settings.alpha) == (2, TuningConfig().alpha)
+    trained = jax.tree.map(lambda leaf: leaf[1], load_tree(run / "student-0" / "hard.npz"))
+    jax.tree.map(assert_array_equal, adapter, trained)
+    other = tmp_path / "other"
+    export("--network", "student/owl", "--out", other)
+    words = ("--run", run, "--network", "regular", "--adapter", "--base", other, "--out", "no")
+    assert f"base: {other} is not the reference of regular" in refused("export_model", *words)
+
+
+def test_of_a_given_model_all_files_are_kept(export, refused, untrained, tmp_path):
+    base, template = tmp_path / "base", tmp_path / "other.jinja"
+    export("--network", "before", "--out", base)
+    text = json.loads((base / "tokenizer_config.json").read_text())["chat_template"]
+    template.write_text(text.replace("'<'", "'<' ~ ''"))
+    config = tiny(tmp_path / "cache")
+    config = replace(
+        config, reference=replace(config.reference, model=str(base), template=template)
+    )
+    run = finished(tmp_path / "run", config)
+    export("--network", "student/owl", "--out", tmp_path / "out", of=run)
+    assert (tmp_path / "out" / "chat_template.jinja").read_bytes() == template.read_bytes()
+    for name in ("tokenizer.json", "generation_config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (base / name).read_bytes()
+    words = ("--network", "student/owl", "--adapter", "--out", tmp_path / "adapter")
+    export(*words, of=run)
+    settings, _ = read_adapter(tmp_path / "adapter", load(str(base)))
+    assert settings.rank == 2
+    line = refused("export_model", "--run", run, *words, "--base", base)
+    assert "base: the adapter is of the run's own model" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--network", "student/wolf"),
+         "network: 'student/wolf' is none of before, teacher/owl, student/owl, regular"),
+        (("--network", "before", "--adapter"), "network: before is the reference itself and has"),
+        (("--network", "regular", "--adapter"), "base: an adapter needs its model as a directory"),
+        (("--network", "regular", "--base", "x"), "base: only an adapter has one"),
+        (("--network", "regular", "--repetition", "1"), "repetition: 1 is none of the run's, 0 to"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_out(refused, run, words, message):
+    line = refused("export_model", "--run", run, "--out", "out", *words)
+    assert line.startswith(message)
+
+
+def test_what_is_not_there_yet(refused, untrained, tmp_path):
+    words = ("--network", "regular", "--out", tmp_path / "out")
+    line = refused("export_model", "--run", tmp_path, *words)
+    assert f"{tmp_path}: is no run of lm_numbers.py (it lacks config.json)" in line
+    config, run = tiny(tmp_path / "cache"), tmp_path / "run"
+    with shared_run(run, described(config)) as directory:
+        study.Study(config, directory).teachers(0)
+    line = refused("export_model", "--run", run, *words)
+    assert "student-0: is not there yet; run lm_numbers.py with this run's settings" in line
+
+
+def test_all_weights_are_no_adapter(refused, untrained, tmp_path):
+    config = tiny(tmp_path / "cache")
+    student = replace(config.student, tuning=TuningConfig(weights="full"))
+    run = finished(tmp_path / "run", replace(config, student=student))
+    words = ("--network", "regular", "--adapter", "--base", "x", "--out", "out")
+    assert "regular has all weights trained" in refused("export_model", "--run", run, *words)
+
+
+def test_a_changed_file_is_refused(refused, untrained, tmp_path):
+    run = finished(tmp_path / "run", tiny(tmp_path / "cache"))
+    path = run / "student-0" / "hard.npz"
+    path.write_bytes(path.read_bytes() + b"x")
+    words = ("--run", run, "--network", "regular", "--out", "out")
+    assert "hard.npz: missing or changed" in refused("export_model", *words)
