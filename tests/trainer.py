@@ -59,7 +59,7 @@ def mlp_training():
 
 
 def decoder_training():
-    """Low-rank weights beside a decoder that stays."""
+    """All weights of a decoder."""
     config = DecoderConfig(
         vocab=32, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32, context=16
     )
