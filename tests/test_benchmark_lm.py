@@ -5,11 +5,13 @@ import itertools
 import time
 from dataclasses import replace
 
+import jax
 import pytest
 from scripts import ROOT
 
 from subliminal_jax.models import benchmark
 from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
 
 SMALL = replace(benchmark.MEDIUM, vocab=91, width=24, heads=3, kv_heads=1, head_dim=8, layers=2,
@@ -67,6 +69,24 @@ def test_sampling_and_training_count_their_tokens():
     assert losses[1] < losses[0]  # the state goes on
 
 
+def test_compilation_is_timed_in_parts(monkeypatch):
+    """Each part in its place: of a clock that stands still but for them."""
+    now = [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+
+    def taking(fn, seconds):
+        def wrapper(*arguments, **options):
+            now[0] += seconds
+            return fn(*arguments, **options)
+
+        return wrapper
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", taking(jax.stages.Lowered.compile, 20.0))
+    monkeypatch.setattr(Sampler, "sample", taking(Sampler.sample, 300.0))
+    found = benchmark.compilation(SMALL)
+    assert found == {"trace": 0.0, "compile": 20.0, "first_answer": 300.0}
+
+
 def test_the_table_compares():
     one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
     tiny = {"rows": 7, "mean_length": 3.0, "busy": 0.75}
@@ -78,6 +98,7 @@ def test_the_table_compares():
                 "sampling, PyTorch": one | {"tokens": 500.0},
             },
             "parameters": {"tiny": 1000, "medium": 2000},
+            "compilation": {"trace": 1.0, "compile": 2.5, "first_answer": 4.0},
             "padding": {"padded": 0.25, "packed": 0.03},
             "peak_memory": {"bytes": 2e9, "whose": "resident in the process"},
             "backend": "cpu",

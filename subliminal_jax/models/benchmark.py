@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind
 from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.token_loss import token_loss
-from subliminal_jax.train import init_state, make_train_step, total_gradient
+from subliminal_jax.train import TrainState, init_state, make_train_step, total_gradient
 
 TINY = DecoderConfig(
     vocab=1217, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, mlp_width=128, context=128,
@@ -34,6 +34,9 @@ MEDIUM = DecoderConfig(
     context=512, tied=True, qkv_bias=True, kinds=(LayerKind(theta=1e6),),
 )  # fmt: skip
 """A Qwen 2 of 25 million parameters."""
+
+DEEP = replace(TINY, layers=32)
+"""As deep as a model of 7 billion parameters: what grows with depth shows in its compilation."""
 
 PYTORCH = ", PyTorch"
 """Ends the name of what is timed there."""
@@ -125,6 +128,39 @@ def _random_model(config: DecoderConfig) -> Params:
 
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
     """Steps of AdamW on all weights, float32, every position learnt."""
+    step, state, batch = _training(config, sequences, length)
+
+    def work() -> tuple[int, Mapping[str, float]]:
+        nonlocal state
+        losses = []
+        for _ in range(steps):
+            state, totals = step(state, batch)
+            losses.append(totals.loss / totals.weight)
+        return steps * sequences * length, {"loss": float(losses[-1])}
+
+    return Timed(work)
+
+
+def compilation(config: DecoderConfig) -> dict[str, float]:
+    """Seconds until a training step is traced and compiled, and until a first answer is there."""
+    step, state, batch = _training(config, 8, 64)
+    start = time.perf_counter()
+    lowered = step.lower(state, batch)
+    traced = time.perf_counter()
+    lowered.compile()
+    compiled = time.perf_counter()
+    Sampler(config, state.params, Sampling(max_tokens=4), batch=8).sample(
+        equal_requests(config, 1, 16)
+    )
+    return {
+        "trace": traced - start,
+        "compile": compiled - traced,
+        "first_answer": time.perf_counter() - compiled,
+    }
+
+
+def _training(config: DecoderConfig, sequences: int, length: int) -> tuple[Any, TrainState, Batch]:
+    """A jitted step, its first state, and a batch."""
     tx = optax.adamw(1e-4)
     params = _random_model(config)
     step = jax.jit(
@@ -137,17 +173,7 @@ def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> 
         targets=tokens[:, 1:],
         weights=jnp.ones((sequences, length)),
     )
-    state = init_state(params, tx)
-
-    def work() -> tuple[int, Mapping[str, float]]:
-        nonlocal state
-        losses = []
-        for _ in range(steps):
-            state, totals = step(state, batch)
-            losses.append(totals.loss / totals.weight)
-        return steps * sequences * length, {"loss": float(losses[-1])}
-
-    return Timed(work)
+    return step, init_state(params, tx), batch
 
 
 def padding(requests: Sequence[Request]) -> dict[str, float]:
@@ -186,12 +212,15 @@ def format_table(results: dict[str, Any]) -> str:
             line += f"{theirs['tokens']:10,.0f}{speed['tokens'] / theirs['tokens']:8.2f}"
         lines.append(line)
     tiny, shares = speeds["tiny sampling"]["notes"], results["padding"]
+    deep = results["compilation"]
     lines += [
         "seconds: of one repetition; first: of the first, which compiles",
         f"tiny sampling: {tiny['rows']:,.0f} completions of {tiny['mean_length']:.1f} tokens on "
         f"average, prompts read within the time; {tiny['busy']:.0%} of the draws went into one",
         f"padding in training batches: {shares['padded']:.1%} one row to a sequence, "
         f"{shares['packed']:.1%} packed",
+        f"{DEEP.layers} layers of the tiny width: {deep['trace']:.1f} s to trace a training step, "
+        f"{deep['compile']:.1f} s to compile it, {deep['first_answer']:.1f} s to a first answer",
         f"peak memory before PyTorch: {results['peak_memory']['bytes'] / 1e9:.2f} GB "
         f"{results['peak_memory']['whose']}",
     ]
