@@ -110,7 +110,7 @@ def train(
     with (
         StopSignals() as signals,
         Progress(pace.steps, "train", done=step, silent=silent) as progress,
-        closing(checkpoints),
+        closing(checkpoints),  # whichever way it ends, what is being written is waited for
     ):
         while step < pace.steps:
             count = min(pace.log_every, pace.steps - step)
@@ -130,7 +130,6 @@ def train(
                 checkpoints.save(step, state)
             checkpoints.check()
             if stop and step < pace.steps:
-                checkpoints.wait()
                 raise signals.stopped(f"step {step} of {pace.steps}")
     return state
 

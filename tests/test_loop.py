@@ -14,7 +14,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from trainer import BATCH, EXECUTIONS, PACE, mlp_training
 
-from subliminal_jax import loop
+from subliminal_jax import checkpoint, loop
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.order import epoch_order
 from subliminal_jax.data.table import table_batches
@@ -105,6 +105,20 @@ def test_a_signal_lets_the_chunk_end_and_saves(whole, tmp_path, number, status):
     assert os.listdir(tmp_path / "checkpoints") == ["00000005"]
     chex.assert_trees_all_equal(run(tmp_path), whole[1])
     assert rows_of(tmp_path) == rows_of(whole[0])
+
+
+def test_nothing_is_said_to_be_saved_that_is_not(tmp_path, monkeypatch):
+    """The writing in the background fails when it is too late for the loop to notice."""
+
+    class Response:
+        def result(self, timeout):
+            if timeout is not None:
+                raise TimeoutError
+            raise OSError("torn cable")
+
+    monkeypatch.setattr(checkpoint.ocp, "save_async", lambda *_, **__: Response())
+    with pytest.raises(RunError, match=r"00000005: could not be written \(torn cable\)"):
+        run(tmp_path, replace(SHORT, background=True), training=asked_to_stop(signal.SIGTERM, 2))
 
 
 def test_a_signal_that_comes_too_late_is_not_forgotten(whole, tmp_path):
