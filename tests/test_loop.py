@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import warnings
 from dataclasses import replace
@@ -107,18 +108,27 @@ def test_a_signal_lets_the_chunk_end_and_saves(whole, tmp_path, number, status):
     assert rows_of(tmp_path) == rows_of(whole[0])
 
 
-def test_nothing_is_said_to_be_saved_that_is_not(tmp_path, monkeypatch):
-    """The writing in the background fails when it is too late for the loop to notice."""
+class Failing:
+    """Orbax's answer where writing in the background fails, at once or when it is waited for."""
 
-    class Response:
-        def result(self, timeout):
-            if timeout is not None:
-                raise TimeoutError
-            raise OSError("torn cable")
+    def __init__(self, at_once):
+        self.at_once = at_once
 
-    monkeypatch.setattr(checkpoint.ocp, "save_async", lambda *_, **__: Response())
+    def result(self, timeout):
+        if timeout is not None and not self.at_once:
+            raise TimeoutError
+        raise OSError("torn cable")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_nothing_is_said_to_be_saved_that_is_not(tmp_path, monkeypatch, at_once):
+    """Noticed after the chunk, or at the latest where the run would say that it is saved."""
+    monkeypatch.setattr(checkpoint.ocp, "save_async", lambda *_, **__: Failing(at_once))
+    pace = replace(SHORT, background=True, save_every=5)
+    stopping = None if at_once else asked_to_stop(signal.SIGTERM, at=2)
     with pytest.raises(RunError, match=r"00000005: could not be written \(torn cable\)"):
-        run(tmp_path, replace(SHORT, background=True), training=asked_to_stop(signal.SIGTERM, 2))
+        run(tmp_path, pace, training=stopping)
+    assert [row["step"] for row in rows_of(tmp_path)] == [5]
 
 
 def test_a_signal_that_comes_too_late_is_not_forgotten(whole, tmp_path):
@@ -167,6 +177,15 @@ def test_a_torn_row_is_written_again(whole, tmp_path):
         warnings.simplefilter("ignore")
         run(tmp_path)
     assert rows_of(tmp_path) == rows_of(whole[0])
+
+
+def test_rows_of_steps_that_are_done_again_are_written_once(whole, tmp_path):
+    """As after a kill between the last row and the last checkpoint."""
+    path = tmp_path / "run"
+    shutil.copytree(whole[0], path)
+    shutil.rmtree(path / "checkpoints" / "00000015")
+    chex.assert_trees_all_equal(run(path), whole[1])
+    assert rows_of(path) == rows_of(whole[0])
 
 
 def test_saving_between_chunks_is_refused():
