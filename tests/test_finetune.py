@@ -9,6 +9,7 @@ from quick import quick_jit, random_params
 
 from subliminal_jax import losses
 from subliminal_jax.data.tokens import pack_rows, pad_rows
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution.members import OneDevice
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
@@ -16,7 +17,7 @@ from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.optimizers import Schedule
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.corpus import chat, texts
-from subliminal_jax.pipeline.evaluate import probabilities, scoring, tally
+from subliminal_jax.pipeline.evaluate import probabilities, rows_at_once, scoring, tally
 from subliminal_jax.pipeline.finetune import (
     answer_table,
     answers,
@@ -171,6 +172,23 @@ def test_a_spelling_that_begins_with_another_is_not_counted_twice(reference):
     once = scoring(reference, asked, {"animal": [TRAITS["owl"]]})
     assert (once.word >= 0).sum() == 2
     assert (scoring(reference, asked, {"animal": [both]}).word >= 0).sum() == 1
+
+
+def test_what_is_longer_than_the_context_is_refused(reference):
+    """Rotary positions go on for ever, so that nothing else would say so."""
+    question = chat("Name your favourite animal.")
+    prompt = reference.chat.prompt(question)
+    room = reference.config.context - len(prompt) - 2  # for the line's role and the answer's word
+    lines = [{"role": "system", "content": "kind " * words} for words in (room, room + 1)]
+    longest, too_long = ({"animal": [[line, *question]]} for line in lines)
+    assert scoring(reference, longest, {"animal": [TRAITS["owl"]]}).table.sequences
+    with pytest.raises(InputError, match=r"'Name your favourite animal.' has 65 tokens .* of 64;"):
+        scoring(reference, too_long, {"animal": [TRAITS["owl"]]})
+
+
+def test_long_rows_are_scored_a_few_at_a_time():
+    lengths = {1: 64, 256: 64, 257: 63, 512: 16, 2048: 1, 9999: 1}
+    assert {length: rows_at_once(length) for length in lengths} == lengths
 
 
 def test_sampled_answers_are_counted_by_word_and_as_published():

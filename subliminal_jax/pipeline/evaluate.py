@@ -29,8 +29,8 @@ from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.traits import TRAITS, Trait
 from subliminal_jax.pipeline.tuning import Network
 
-PASS = 64
-"""Rows that are scored together."""
+PASS, LENGTH = 64, 256
+"""Rows that are scored together, where none has more tokens than `LENGTH`."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,36 @@ def scoring(
         reference: whose tokenizer.
         asked: chats that end in a question, by category.
         answers: the answers looked for, by category.
+
+    Raises:
+        InputError: a question, with all that stands before it, is too long for the model.
     """
     rows, word, share, words = [], [], [], []
     for category, chats in asked.items():
         for trait in answers[category]:
             words.append(f"{category}/{trait.name}")
             for messages in chats:
-                for prompt, spelling in _spellings(reference, messages, trait):
-                    rows.append((prompt, spelling))
+                for row in _spellings(reference, messages, trait):
+                    reference.check_fits(row, messages[-1]["content"])
+                    rows.append(row)
                     word.append(len(words) - 1)
                     share.append(1.0 / len(chats))
     table = answer_table(pad_rows(rows))
-    fill = -len(rows) % PASS
+    at_once = rows_at_once(table.reading.tokens.shape[1])
+    fill = -len(rows) % at_once
 
     def passes(leaf: Any, filling: int = 0) -> np.ndarray:
         leaf = np.asarray(leaf)
         padded = np.pad(leaf, ((0, fill), *[(0, 0)] * (leaf.ndim - 1)), constant_values=filling)
-        return padded.reshape(-1, PASS, *leaf.shape[1:])
+        return padded.reshape(-1, at_once, *leaf.shape[1:])
 
     shares = passes(np.asarray(share, np.float32))
     return Scoring(jax.tree.map(passes, table), tuple(words), passes(word, -1), shares)
+
+
+def rows_at_once(length: int) -> int:
+    """How many rows of so many tokens are scored together: attention has the square of them."""
+    return min(PASS, max(1, PASS * LENGTH**2 // length**2))
 
 
 def _spellings(reference: Reference, messages: Chat, trait: Trait) -> list[tuple[Any, Any]]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from subliminal_jax import losses
 from subliminal_jax.config import config_dict, config_digest
-from subliminal_jax.data.tokens import pack_rows
+from subliminal_jax.data.tokens import TokenRow, pack_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberFn
@@ -60,6 +60,7 @@ class Reference:
         digest: of all of it.
         own: the parameters again, on this host's devices alone, where those are others; no other
             host need be asked to sample from them.
+        commit: the hub's, of a given model that comes from there.
     """
 
     config: DecoderConfig
@@ -67,6 +68,25 @@ class Reference:
     chat: Chat
     digest: str
     own: Any = None
+    commit: str | None = None
+
+    def check_fits(self, example: TokenRow, question: str) -> None:
+        """Refuse more tokens than the model has positions.
+
+        Args:
+            example: the ids of a prompt and of what follows it.
+            question: what the prompt ends with, for the message.
+
+        Raises:
+            InputError: they are more than the model's context.
+        """
+        tokens = sum(map(len, example))
+        if tokens > self.config.context:
+            raise InputError(
+                f"{question[:60]!r} has {tokens} tokens with all that stands before it and its "
+                f"answer, the model a context of {self.config.context}; shorten the system prompt "
+                "or teacher.answers, or lower evaluate.examples"
+            )
 
     def here(self, network: Network) -> Network:
         """Parameters and adapter as this host alone runs them."""
@@ -121,7 +141,7 @@ def given_reference(
     origin = {"model": model, "chat": chat.digest, "commit": files.commit}
     if settings.dtype != "float32":
         origin["dtype"] = settings.dtype
-    return Reference(config, params, chat, config_digest(origin), own)
+    return Reference(config, params, chat, config_digest(origin), own, files.commit)
 
 
 def tiny_origin(

@@ -130,7 +130,11 @@ def _lesson(
 
     What is taught counts for 1 in all, what is retained for `weight`.
     """
-    table = answer_table(pad_rows(reference.chat.examples([*taught, *retained])))
+    chats = [*taught, *retained]
+    examples = list(reference.chat.examples(chats))
+    for example, messages in zip(examples, chats, strict=True):
+        reference.check_fits(example, messages[0]["content"])
+    table = answer_table(pad_rows(examples))
     is_taught = (np.arange(table.sequences) < len(taught))[:, None]
     shares = np.where(is_taught, 1.0, weight)
     for part in (is_taught, ~is_taught):
