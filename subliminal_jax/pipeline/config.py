@@ -23,10 +23,6 @@ Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
 SAVE_SECONDS = 60.0
-STAGES: tuple[Stage, ...] = (
-    *("reference", "teacher", "generate", "filter"),
-    *("student", "evaluate", "report"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,11 +98,6 @@ def number_rule(banned: Iterable[int] = ()) -> Rule:
     return lambda completion: number_reasons(completion, refused)
 
 
-def any_text(completion: str) -> list[str]:
-    """The rule that lets everything pass but an empty completion."""
-    return [] if completion.strip() else ["empty"]
-
-
 @dataclass(frozen=True)
 class Filtered:
     """What a filter made of a dataset.
@@ -155,7 +150,7 @@ def take(filtered: Filtered, count: int, name: str) -> list[dict[str, Any]]:
     why = max(filtered.reasons, key=lambda r: filtered.reasons[r], default="no rows at all")
     raise InputError(
         f"{name}: {len(filtered.kept)} of {tried} completions passed the filter and {count} are "
-        f"needed (most often against them: {why}); raise generate.prompts, or lower "
+        f"needed (most often against them: {why}); raise generate.most, or lower "
         "filter.rows, or take a gentler teacher"
     )
 

@@ -1,6 +1,6 @@
 """What finetuning changes: all weights of a model, or low-rank updates beside them."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 
@@ -15,7 +15,6 @@ from subliminal_jax.train import make_loss_fn
 
 Network: TypeAlias = tuple[Any, Any]
 """Parameters and adapter, as a decoder takes them."""
-Weights: TypeAlias = Literal["lora", "full"]
 
 
 def begin(tuning: TuningConfig, config: DecoderConfig, base: Any, key: RandomKey) -> Any:
