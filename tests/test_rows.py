@@ -5,6 +5,7 @@ import json
 import pytest
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline.generate import rows_there
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows, row
 
 
@@ -68,3 +69,20 @@ def test_a_line_that_is_no_json_is_refused(tmp_path):
 def test_a_missing_file_names_the_stage(tmp_path):
     with pytest.raises(InputError, match="there is no such file; run the stage"):
         read_chat_rows(tmp_path / "rows.jsonl")
+
+
+def test_rows_that_a_stopped_run_left_answer_its_prompts(tmp_path):
+    prompts = {0: "p", 1: "q"}
+    rows = [row("a", "q", "1", place=1), row("b", "p", "2", place=0)]
+    assert rows_there(write(tmp_path, *map(json.dumps, rows)), prompts) == rows
+    assert rows_there(tmp_path / "none.jsonl", prompts) == []
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, {"place": 1}, {"place": 7}, {"place": "0"}, {"place": [0]}, {"place": False}]
+)
+def test_rows_of_another_run_are_not_mixed_in(tmp_path, meta):
+    good, bad = row("a", "q", "1", place=1), row("b", "p", "1", **meta)
+    path = write(tmp_path, json.dumps(good), json.dumps(bad))
+    with pytest.raises(InputError, match=r"rows.jsonl: line 2: answers no prompt of this run"):
+        rows_there(path, {0: "p", 1: "q"})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from subliminal_jax import files
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling_settings import Sampling
@@ -21,7 +22,7 @@ from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.corpus import chat
 from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word_rule
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.rows import checked, row
+from subliminal_jax.pipeline.rows import checked, prompt_of, row
 from subliminal_jax.pipeline.tuning import Network
 
 T = TypeVar("T")
@@ -84,8 +85,8 @@ class Dataset:
             enough: answers that are to pass.
             prompts: by place, from 0 without gaps.
         """
-        there = hosts.on_first(lambda: checked(files.read_rows(self._path), str(self._path)))
-        rows = {row["meta"]["place"]: row for row in hosts.from_first(there) or ()}
+        there = hosts.by_first(lambda: rows_there(self._path, prompts))
+        rows = {row["meta"]["place"]: row for row in there}
         rules = rules_of(self._config)
         asked, passed = 0, 0
         while passed < enough and asked < len(prompts):
@@ -129,6 +130,23 @@ class Dataset:
                 )
                 for done in some
             ]
+
+
+def rows_there(path: Path, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
+    """The rows that a run which was stopped has left in a file.
+
+    Raises:
+        InputError: a line is no row, or answers none of these prompts; names it.
+    """
+    rows = checked(files.read_rows(path), str(path))
+    for line, one in enumerate(rows, start=1):
+        place = one.get("meta", {}).get("place")
+        if type(place) is not int or prompts.get(place) != prompt_of(one):
+            raise InputError(
+                f"{path}: line {line}: answers no prompt of this run (meta.place is {place!r}); "
+                "remove the file, and it is sampled anew"
+            )
+    return rows
 
 
 def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[T]]:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from subliminal_jax import files
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import controls, evaluate
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
@@ -113,6 +114,9 @@ def _sampled(
 ) -> dict[str, Any]:
     """What the main networks say when they are sampled, those of an earlier run included."""
     config, rows = study.config, hosts.by_first(lambda: files.read_rows(path))
+    for line, row in enumerate(rows, start=1):
+        if row.keys() != {"of", "counts"}:
+            raise InputError(f"{path}: line {line}: no run writes such a row; remove the file")
     found = {row["of"]: row["counts"] for row in rows}
     if not config.evaluate.samples:
         return found
