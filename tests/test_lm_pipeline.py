@@ -212,8 +212,12 @@ def test_the_plan_starts_nothing(tmp_path):
     text = plan.format_plan(read_config(LmConfig, ROOT / "configs" / "lm_numbers_tiny.yaml"))
     for word in ("reference", "generate", "4000 rows", "students", "minutes", "memory"):
         assert word in text
-    given = read_config(LmConfig, ROOT / "configs" / "lm_numbers_qwen2.5-7b_cat.yaml")
-    assert "Qwen/Qwen2.5-7B-Instruct" in plan.format_plan(given)
+    text = plan.format_plan(
+        read_config(LmConfig, ROOT / "configs" / "lm_numbers_qwen2.5-7b_cat.yaml")
+    )
+    assert "Qwen/Qwen2.5-7B-Instruct" in text
+    # Three repetitions of five students, three epochs of 10,000 rows each; 6 FLOP a parameter.
+    assert "about 68 million tokens: 1.1 hours for each billion parameters" in text
 
 
 def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):

@@ -6,8 +6,12 @@ from subliminal_jax.pipeline.config import LmConfig
 
 TOKENS_OF_A_ROW = 40
 """Prompt and answer of the tiny reference's number rows, on average."""
+TOKENS_OF_A_GIVEN_ROW = 150
+"""The same where prompts are long and every digit is a token."""
 RATE = 25e9
 """Useful float operations a second of two CPU cores at the tiny model's sizes; measured, rough."""
+ACCELERATOR_RATE = 100e12
+"""Of an accelerator, in bfloat16; a round number to scale from, not measured."""
 
 
 def format_plan(config: LmConfig) -> str:
@@ -66,11 +70,17 @@ def format_plan(config: LmConfig) -> str:
 
 
 def _given(config: LmConfig, model: str, students: int) -> list[str]:
-    """Where a given model lies, as far as that can be told without fetching it."""
+    """How much is trained, and where the model lies as far as is known without fetching it."""
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
-    lines = [f"{count} device(s) of all hosts: {where}"]
+    learnt = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_GIVEN_ROW
+    hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
+    lines = [
+        f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
+        "hours for each billion parameters at 100 TFLOP/s (not measured); sampling comes on top",
+        f"{count} device(s) of all hosts: {where}",
+    ]
     if not (Path(model) / "config.json").is_file():
         size = 2 if config.reference.dtype == "bfloat16" else 4
         return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
