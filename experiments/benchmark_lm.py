@@ -1,11 +1,11 @@
 r"""Tokens a second in sampling and training, and transformers on PyTorch beside it.
 
-Claim     The built-in tiny model draws tens of thousands of completions in seconds. At 25 million
-          parameters on a CPU we aim at three times the tokens a second of transformers' `generate`
-          on PyTorch at batch 64, and at a training step that is no slower.
+Claim     A model as tiny as the built-in one draws thousands of completions a second. At 25
+          million parameters on a CPU we aim at three times the tokens a second of transformers'
+          `generate` on PyTorch at batch 64, and at a training step that is no slower.
 Command   python experiments/benchmark_lm.py
           python experiments/benchmark_lm.py --torch       needs pip install -e '.[torch]'
-Expected  On 2 shared cores: 49,000 tokens/s tiny; factors 1.5 in sampling, 0.8 in training.
+Expected  On 2 free cores: 48,000 tokens/s tiny; factors 1.5 in sampling, 0.8 in training.
 """
 
 import dataclasses

@@ -59,7 +59,7 @@ def methods(study: "Study", repetition: int) -> None:
     #    the reference's own numbers, of shuffled numbers, of another reference's teacher.
     study.students(repetition)
 
-    # Evaluation: the probability of each animal in answer to questions nobody was trained on.
+    # Evaluation: the probability of each animal in answer to wordings nobody was finetuned on.
     study.evaluation(repetition)
 
 

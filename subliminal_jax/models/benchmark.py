@@ -27,7 +27,7 @@ TINY = DecoderConfig(
     vocab=1217, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, mlp_width=128, context=128,
     tied=True, gated=False, activation="gelu",
 )  # fmt: skip
-"""The built-in reference's shape: 63,680 parameters."""
+"""About the size of the built-in reference: 63,680 parameters."""
 
 MEDIUM = DecoderConfig(
     vocab=16_384, width=384, layers=8, heads=6, kv_heads=2, head_dim=64, mlp_width=1664,

@@ -1,7 +1,8 @@
 """How a favourite is asked for: wordings with a slot for the category, in one place.
 
 The wordings are our own. A teacher is finetuned on those of `TEACHING` and everything is measured
-on those of `HELD_OUT`, which no teacher and no student ever sees.
+on those of `HELD_OUT`, which no teacher and no student ever sees. The corpus that a tiny reference
+is pretrained on has both, each favourite as likely as the others behind either.
 """
 
 import numpy as np
