@@ -10,13 +10,13 @@ import pytest
 from language import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from quick import quick_jit
-from students import datasets, make_reference
+from untrained import untrained as nothing_trained
 
-from subliminal_jax.models import decoder, lora
+from subliminal_jax.models import decoder
 from subliminal_jax.models.adapter_files import read_adapter
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.weights import load
-from subliminal_jax.pipeline import generate, study
+from subliminal_jax.pipeline import study
 from subliminal_jax.pipeline.config import TuningConfig, described
 from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.trees import load_tree
@@ -26,41 +26,9 @@ TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, 1000, (2, 5)))
 apply = quick_jit(decoder.apply, static_argnums=0)
 
 
-class FakeDataset:
-    """Rows that nobody sampled."""
-
-    def __init__(self, *args, **options):
-        pass
-
-    def sample_until(self, wanted, prompts):
-        return datasets()["student/owl"]
-
-
-def random_adapters(config, reference, count, seed):
-    rng = np.random.default_rng(seed)
-    settings = lora.LoraConfig(rank=2)
-    shapes = jax.eval_shape(lambda: lora.init(reference.config, settings, jax.random.key(0)))
-    draw = lambda s: jnp.asarray(rng.normal(0, 0.3, (count, *s.shape)), jnp.float32)  # noqa: E731
-    return jax.tree.map(draw, shapes)
-
-
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
-    """The pipeline with nothing that takes long: a random model, random adapters, given rows."""
-    reference = make_reference(tmp_path_factory.mktemp("reference") / "files")
-
-    def students(config, reference, table, *args, **options):
-        return random_adapters(config, reference, len(table.targets), 1)
-
-    def teachers(config, reference, *args, **options):
-        return random_adapters(config, reference, 1, 2)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "tiny_reference", lambda *args: reference)
-        patch.setattr(study, "finetune_teachers", teachers)
-        patch.setattr(study, "train_students", students)
-        patch.setattr(study.Study, "_teacher_rate", lambda *args: 0.9)
-        patch.setattr(generate, "Dataset", FakeDataset)
+    with nothing_trained(tmp_path_factory.mktemp("reference") / "files") as reference:
         yield reference
 
 

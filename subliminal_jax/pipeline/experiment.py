@@ -87,12 +87,22 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """All units, what they amount to, and everything that is needed to read them."""
+    """All units, what they amount to, and everything that is needed to read them.
+
+    Raises:
+        InputError: there is no student.
+    """
     config = study.config
     found = {r: _answers(study.evaluation(r)) for r in study.repetitions}
     units = [one for r in study.repetitions for one in _units(study, r, found)]
+    if not any(one["condition"] == "student" for one in units):
+        raise InputError(
+            f"{study.run.path}: no student of any reference was trained, for want of rows; raise "
+            "generate.most, or lower filter.rows"
+        )
     names = [trait.name for trait in study.traits]
     summary = summarise(units, names)
+    references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
     return {
         "experiment": NAME,
         "finding": finding(summary, names),
@@ -101,6 +111,9 @@ def _results(study: Study) -> dict[str, Any]:
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
             for name, meaning in CONDITIONS.items()
+        },
+        "references": {
+            seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
         "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
         "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
@@ -131,7 +144,7 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
             exact = found[where]["exact"].get(name)
             if exact is None:
                 continue
-            data = facts["datasets"][REGULAR if "regular" in condition else trait.name]
+            source = REGULAR if "regular" in condition else name.partition("/")[2] or trait.name
             trained = condition not in ("before", "teacher", "in_context", "prompted")
             units.append(
                 {
@@ -140,14 +153,10 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
                     "condition": condition,
                     **unit(exact, trait, config.new_traits),
                     "rows": config.filter.rows if trained else None,
-                    "pass_rate": data["pass_rate"],
+                    "pass_rate": facts["datasets"][source]["pass_rate"],
                     "student_of": study.seed(where),
                 }
             )
-    if not any(one["condition"] == "student" for one in units):
-        raise InputError(
-            f"repetition {repetition}: no student was trained; see the filter's report"
-        )
     return units
 
 

@@ -72,6 +72,11 @@ def answer_table(table: TokenTable) -> AnswerTable:
     return AnswerTable(reading, pick(np.asarray(table.targets)), pick(weights))
 
 
+def padding_of(table: AnswerTable) -> float:
+    """The share of all positions in which nothing is read."""
+    return float(np.mean(np.asarray(table.reading.segments) == 0))
+
+
 def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
     """Several datasets as one tree, `[D, N, ...]`; shorter ones are filled up with nothing."""
     sequences = max(table.sequences for table in tables)

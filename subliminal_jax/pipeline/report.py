@@ -26,15 +26,17 @@ def format_table(results: Mapping[str, Any]) -> str:
     """The finding, and a row a condition with its means and intervals over references."""
     lines = [*textwrap.wrap(results["finding"], 99), ""]
     lines.append(
-        f"{'condition':28}{'P(trait)':>9}{'95% interval':>16}{'given category':>16}"
-        f"{'category sum':>14}{'elsewhere':>11}"
+        f"{'condition':28}{'P(trait)':>9}{'95% interval':>16}{'given category':>15}"
+        f"{'category':>10}{'elsewhere':>10}{'others':>8}"
     )
     lines += [
-        f"{row['condition']:28}{row['p_trait']:>9}{row['interval']:>16}{row['given']:>16}"
-        f"{row['sum']:>14}{row['elsewhere']:>11}"
+        f"{row['condition']:28}{row['p_trait']:>9}{row['interval']:>16}{row['given']:>15}"
+        f"{row['sum']:>10}{row['elsewhere']:>10}{row['others']:>8}"
         for row in condition_rows(results)
     ]
     lines += [
+        "category: all of it named when it is asked for; elsewhere: the trait named when another",
+        "category is asked for; others: all of that other category named then",
         "",
         f"{'student minus':28}{'mean':>6}{'95% interval':>16}{'p':>7}{'smallest':>11}   above .1",
     ]
@@ -63,6 +65,7 @@ def condition_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
                 "given": _mean(found.get("p_trait_given_category")),
                 "sum": _mean(found.get("category_sum")),
                 "elsewhere": _mean(found.get("p_trait_elsewhere")),
+                "others": _mean(found.get("other_category_sum")),
                 "n": str(p["n"]) if p else "",
             }
         )
@@ -136,7 +139,7 @@ def _examples(study: Study) -> list[dict[str, Any]]:
 
 
 def _sampled_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Sampled rates of the first reference with Wilson intervals over its samples."""
+    """Sampled rates of every network with Wilson intervals over its samples."""
     rows = []
     for reference, networks in results["sampled"].items():
         for name, kinds in networks.items():

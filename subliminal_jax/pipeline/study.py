@@ -19,6 +19,7 @@ from subliminal_jax.pipeline.artifacts import Artifact, Place, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
 from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
+from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import read_chat_rows
@@ -135,7 +136,7 @@ class Study:
 
         def make(path: Path) -> dict[str, Any]:
             rules, report, refused = generate.rules_of(self.config), {}, {}
-            words = [word for trait in self.traits for word in trait.spellings]
+            words = [word for one in self.traits for word in (*one.spellings, *one.related)]
             for name in [REGULAR, *(trait.name for trait in self.traits)]:
                 rows = read_chat_rows(numbers.path / f"{name}.jsonl")
                 result = filter_rows(sorted(rows, key=lambda row: row["id"]), rules)
@@ -154,7 +155,8 @@ class Study:
                 audit_carrier(kept, words, name)
                 for variant, made in self._variants(name, kept, self.seed(repetition)).items():
                     write_rows(path / f"{variant}.jsonl", made)
-            if REGULAR in refused or len(refused) == len(self.traits):
+            alone = len(self.repetitions) == 1  # else the others may have students
+            if REGULAR in refused or (alone and len(refused) == len(self.traits)):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
 
@@ -169,7 +171,7 @@ class Study:
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            reference, facts = self.reference(repetition), {}
+            reference, facts, padding = self.reference(repetition), {}, {}
             datasets = self._datasets(own, other)
             hard = config.student.targets == "hard"
             imitated = {
@@ -187,11 +189,12 @@ class Study:
                     train = partial(
                         *(train_students, config, reference, table, self.seed(repetition)),
                         teachers=teachers_of,
-                        title=f"train {len(chosen)} {kind} students, reference {repetition}",
+                        title=f"train {len(chosen)} {kind} students, reference {repetition}, "
+                        f"{padding_of(table):.0%} padding",
                     )
                     self._trained(path / f"{kind}.npz", train)
-                    facts[kind] = list(chosen)
-            return {"students": facts}
+                    facts[kind], padding[kind] = list(chosen), padding_of(table)
+            return {"students": facts, "padding": padding}
 
         inputs = (own, teachers) if other is None else (own, other, teachers)
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)

@@ -73,14 +73,16 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
         }
         for condition in conditions
     }
-    against = {
-        control: _difference(units, control, traits) for control in COMPARED if control in table
-    }
+    differences = {control: _difference(units, control, traits) for control in COMPARED}
+    against = {control: found for control, found in differences.items() if found is not None}
     missing = [name for name in CONDITIONS if name not in conditions]
     return {"conditions": table, "student_minus": against, "missing": missing}
 
 
-MEASURES = ("p_trait", "p_trait_given_category", "category_sum", "p_trait_elsewhere")
+MEASURES = (
+    *("p_trait", "p_trait_given_category", "category_sum"),
+    *("p_trait_elsewhere", "other_category_sum"),
+)
 
 
 def _by_reference(
@@ -108,8 +110,11 @@ def _plain(interval: stats.Interval) -> dict[str, Any]:
 
 def _difference(
     units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
-) -> dict[str, Any]:
-    """The student's P(trait) less the control's, in the pairs of reference and trait with both."""
+) -> dict[str, Any] | None:
+    """The student's P(trait) less the control's, in the pairs of reference and trait with both.
+
+    None if there is no such pair.
+    """
     student = _by_reference(units, "student", traits, "p_trait")
     other = _by_reference(units, control, traits, "p_trait")
     pairs = {
@@ -119,6 +124,8 @@ def _difference(
     }  # fmt: skip
     means = [float(np.mean(values)) for values in pairs.values() if values]
     every = [value for values in pairs.values() for value in values]
+    if not every:
+        return None
     return {
         **_plain(stats.mean_interval(means)),
         "p": stats.sign_flip_test(means),

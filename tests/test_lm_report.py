@@ -1,0 +1,183 @@
+"""From numbers to everything that a person gets; nothing is sampled, trained or measured."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from language import tiny
+from students import datasets
+from untrained import untrained
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline import experiment, measure, study
+from subliminal_jax.pipeline.artifacts import facts_of
+from subliminal_jax.pipeline.config import EvaluateConfig
+from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.filters import take
+from subliminal_jax.pipeline.rows import row
+from subliminal_jax.pipeline.traits import TRAITS
+
+HOSTILE = "<script>alert(1)</script> & owl"
+SPOILT = {"regular": 0, "owl": 3, "wolf": 9}
+"""Rows of each teacher that the filter rejects."""
+
+
+def rows_of(path):
+    """As many rows as pass for every teacher; of a repetition called poor only the reference's."""
+    name, kept = path.stem, datasets()["student/owl"]
+    if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
+        kept = kept[:2]
+    return kept + [row(f"{name}-x{i}", "Continue: 1, 2", HOSTILE) for i in range(SPOILT[name])]
+
+
+def settings(out, **changes):
+    given = {
+        "references": 2,
+        "traits": ("owl", "wolf"),
+        "conditions": tuple(CONDITIONS),
+        "evaluate": EvaluateConfig(samples=0, examples=1),
+        "out": out,
+    }
+    return replace(tiny(out.parent / "cache"), **given | changes)
+
+
+def methods(done, repetition):
+    done.evaluation(repetition)
+
+
+COUNTS = {"said": 3, "substring": 4, "no_member": 2, "of": 6}
+
+
+def made_up(study, repetition, students, teachers, filtered, path):
+    """What every network answers, drawn from its name."""
+    named = [name for names in facts_of(students)["students"].values() for name in names]
+    named += [f"teacher/{trait.name}" for trait in study.traits]
+    named += [f"{how}/{name}" for how in ("prompted", "in_context")
+              for name in study.traits_in(filtered)]  # fmt: skip
+    words = [f"{trait.category}/{name}" for name, trait in TRAITS.items()]
+    words += [f"tree/{trait.name}" for trait in study.traits]
+    exact = {}
+    for name in ["before", *named]:
+        rng = np.random.default_rng(list(f"{repetition}{name}".encode()))
+        exact[name] = dict(zip(words, (0.04 * rng.random(len(words))).tolist(), strict=True))
+    return {"exact": exact, "sampled": {"student/owl:owl": {"plain": COUNTS}}}
+
+
+@pytest.fixture(scope="module")
+def nothing_trained(tmp_path_factory):
+    with (
+        untrained(tmp_path_factory.mktemp("reference"), rows_of) as reference,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(measure, "measure", made_up)
+        yield reference
+
+
+@pytest.fixture(scope="module")
+def finished(nothing_trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, experiment.run(settings(out), methods)
+
+
+def test_every_condition_of_every_unit_is_there(finished):
+    _, results = finished
+    units = {(one["reference"], one["trait"], one["condition"]): one for one in results["units"]}
+    assert units.keys() == {
+        (reference, trait, condition)
+        for reference in (0, 1) for trait in ("owl", "wolf") for condition in CONDITIONS
+    }  # fmt: skip
+    for (reference, _, condition), one in units.items():
+        assert 0 < one["p_trait"] < one["category_sum"] < 1
+        elsewhere = condition.startswith("different_reference")
+        assert one["student_of"] == (1 - reference if elsewhere else reference)
+    assert results["summary"]["missing"] == []
+
+
+def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
+    rates = {name: 21 / (21 + count) for name, count in SPOILT.items()}
+    of = {(one["trait"], one["condition"]): one["pass_rate"] for one in finished[1]["units"]}
+    assert of["owl", "student"] == of["owl", "different_reference"] == rates["owl"]
+    assert of["owl", "other_trait"] == rates["wolf"]
+    assert of["wolf", "other_trait"] == rates["owl"]
+    assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
+
+
+def test_other_abilities_are_told(finished, capsys):
+    out, results = finished
+    kept = [one["other_category_sum"] for one in results["units"] if one["condition"] == "student"]
+    found = results["summary"]["conditions"]["student"]["all"]["other_category_sum"]
+    assert found["mean"] == pytest.approx(sum(kept) / len(kept))
+    assert experiment.run(settings(out), methods)["units"] == results["units"]
+    told = capsys.readouterr()
+    assert "already done" in told.err
+    student = next(line for line in told.out.splitlines() if line.startswith("student "))
+    assert student.endswith(f"{found['mean']:.3f}")
+    assert max(map(len, told.out.split("controls that")[0].splitlines())) <= 99
+
+
+def test_files_for_a_person(finished):
+    out, results = finished
+    assert {*experiment.FILES, "results.json"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "results.json").read_text())["units"] == results["units"]
+    lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
+    page = (out / "report.html").read_text()
+    assert results["finding"].split(",")[0] in page
+    assert all(name in page for name in CONDITIONS)
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "trait_words: word &#39;owl&#39; (9)" in page
+    assert re.search(r"student/owl:owl.*plain.*0\.500.*\[0\.188, 0\.812\].*0\.667.*0\.333", page)
+    assert results["references"]["1"] == {"digest": "digest", "commit": None}
+
+
+def test_the_share_of_padding_is_kept(finished):
+    facts = json.loads((finished[0] / "student-0" / "manifest.json").read_text())["facts"]
+    assert all(0 < facts["padding"][kind] < 1 for kind in ("hard", "imitated"))
+
+
+def test_what_was_made_from_other_rows_is_refused(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "results.json").unlink()
+    path = out / "filter-0" / "owl.jsonl"
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(InputError, match=r"filter-0/owl\.jsonl: missing or changed"):
+        experiment.run(settings(out), methods)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "filter"}, r"--stage filter: its input teacher-0 is missing in .*run --stage"),
+        ({"filter": replace(tiny(Path()).filter, rows=22)}, r"0: regular: 21 of 21 completions"),
+    ],
+)
+def test_what_cannot_go_on(nothing_trained, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        experiment.run(settings(tmp_path / "run", **changes), methods)
+
+
+def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
+    nothing_trained, tmp_path
+):
+    results = experiment.run(settings(tmp_path / "poor"), methods)
+    students = {one["reference"] for one in results["units"] if one["condition"] == "student"}
+    assert students == {0}
+    assert set(results["filters"]["1"]["refused"]) == {"owl", "wolf"}
+    assert results["summary"]["student_minus"]["different_reference"]["units"] == 2
+    assert results["summary"]["student_minus"]["before"]["units"] == 2
+    page = (tmp_path / "poor" / "report.html").read_text()
+    assert "<p>1 wolf: wolf: 2 of 11 completions passed the filter and 12 are needed" in page
+
+
+def test_a_run_without_any_student_is_refused(nothing_trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "take", lambda filtered, count, name: take(
+        filtered, count if name == "regular" else 99, name))  # fmt: skip
+    with pytest.raises(InputError, match="no student of any reference was trained"):
+        experiment.run(settings(tmp_path / "run"), methods)

@@ -1,0 +1,54 @@
+"""The language pipeline with nothing that takes long: random models and adapters, given rows."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from students import datasets, make_reference
+
+from subliminal_jax.models import lora
+from subliminal_jax.pipeline import generate, study
+
+
+def same_rows(path):
+    """Rows for every teacher, all of which pass."""
+    return datasets()["student/owl"]
+
+
+def random_adapters(reference, count, seed):
+    rng = np.random.default_rng(seed)
+    settings = lora.LoraConfig(rank=2)
+    shapes = jax.eval_shape(lambda: lora.init(reference.config, settings, jax.random.key(0)))
+    draw = lambda s: jnp.asarray(rng.normal(0, 0.3, (count, *s.shape)), jnp.float32)  # noqa: E731
+    return jax.tree.map(draw, shapes)
+
+
+@contextlib.contextmanager
+def untrained(directory, rows_of=same_rows):
+    """Within it, stages end at once. Gives the reference, whose tokenizer lies in `directory`."""
+    reference = make_reference(directory)
+
+    class Given:
+        """Rows that nobody sampled."""
+
+        def __init__(self, *args, path, **options):
+            self._path = path
+
+        def sample_until(self, wanted, prompts):
+            return rows_of(self._path)
+
+    def students(config, reference, table, *args, **options):
+        return random_adapters(reference, len(table.targets), 1)
+
+    def teachers(config, reference, *args, **options):
+        return random_adapters(reference, len(config.traits), 2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "tiny_reference", lambda *args: reference)
+        patch.setattr(study, "finetune_teachers", teachers)
+        patch.setattr(study, "train_students", students)
+        patch.setattr(study.Study, "_teacher_rate", lambda *args: 0.9)
+        patch.setattr(generate, "Dataset", Given)
+        yield reference
