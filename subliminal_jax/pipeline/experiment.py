@@ -141,8 +141,7 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
                 where = others[0]
             prompted = config.teacher.kind == "prompted"
             name = network_of(condition, trait.name, study.traits, prompted)
-            exact = found[where]["exact"].get(name)
-            if exact is None:
+            if name is None or name not in found[where]["exact"]:
                 continue
             source = REGULAR if "regular" in condition else name.partition("/")[2] or trait.name
             trained = condition not in ("before", "teacher", "in_context", "prompted")
@@ -151,7 +150,7 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
                     "reference": study.seed(repetition),
                     "trait": trait.name,
                     "condition": condition,
-                    **unit(exact, trait, config.new_traits),
+                    **unit(found[where]["exact"][name], trait, config.new_traits),
                     "rows": config.filter.rows if trained else None,
                     "pass_rate": facts["datasets"][source]["pass_rate"],
                     "student_of": study.seed(where),
