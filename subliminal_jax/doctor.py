@@ -71,33 +71,52 @@ def versions() -> Iterator[Finding]:
 
 def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]:
     """Platform, processes, devices and their memory; an accelerator that JAX does not see."""
-    platform = jax.default_backend()
-    yield Finding(
-        "devices",
-        f"{platform}: {jax.device_count()} in {jax.process_count()} process(es), "
-        f"{jax.local_device_count()} here: {jax.local_devices()[0].device_kind}",
-    )
+    platform = _platform()
+    if platform is None:
+        yield Finding(
+            "devices",
+            f"JAX finds none (JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r})",
+            "unset JAX_PLATFORMS, or set it to cpu",
+            serious=True,
+        )
+    else:
+        yield Finding(
+            "devices",
+            f"{platform}: {jax.device_count()} in {jax.process_count()} process(es), "
+            f"{jax.local_device_count()} here: {jax.local_devices()[0].device_kind}",
+        )
     for path, extra in DRIVERS.items():
-        if platform == "cpu" and exists(path):
+        if platform in (None, "cpu") and exists(path):
             yield Finding(
                 "devices",
-                f"there is {path}, but JAX runs on the CPU",
+                f"there is {path}, but JAX does not use it",
                 f"pip install -e '.[{extra}]', unset JAX_PLATFORMS, and see that no other process "
                 f"holds the device (fuser {path})",
                 serious=True,
             )
-    for device in jax.local_devices():
+    for device in jax.local_devices() if platform else ():
         memory = device.memory_stats() or {}
         if "bytes_limit" in memory:
             free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
             yield Finding("memory", f"{device}: {free / GIGA:.1f} GB free")
-    if platform == "cpu":
+    if platform in (None, "cpu"):
         pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         yield Finding("memory", f"{pages / GIGA:.1f} GB, shared by all devices")
 
 
+def _platform() -> str | None:
+    """What JAX runs on; None where it finds no device."""
+    try:
+        return jax.default_backend()
+    except (RuntimeError, AssertionError):  # the latter where plugins find no device
+        return None
+
+
 def arithmetic() -> Iterator[Finding]:
     """A product on each device."""
+    if _platform() is None:
+        return
+    well = True
     for device in jax.local_devices():
         try:
             ones = jax.device_put(jnp.ones((8, 8)), device)
@@ -109,17 +128,20 @@ def arithmetic() -> Iterator[Finding]:
                 "another process may hold the device; look with nvidia-smi or fuser /dev/accel0",
                 serious=True,
             )
+            well = False
             continue
         if value != 512:
+            well = False
             yield Finding(
                 "arithmetic", f"{device}: 512 is {value}", "do not use this device", serious=True
             )
-    yield Finding("arithmetic", "every device was asked for a product")
+    if well:
+        yield Finding("arithmetic", "every device gives the right product")
 
 
 def threads(variables: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Virtual CPU devices wait for each other for ever where there are too few threads."""
-    virtual = jax.local_device_count() if jax.default_backend() == "cpu" else 1
+    virtual = jax.local_device_count() if _platform() == "cpu" else 1
     count = variables.get("NPROC", "")
     if virtual > 1 and (not count.isdecimal() or int(count) < 16):
         yield Finding(

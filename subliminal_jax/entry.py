@@ -1,5 +1,6 @@
 """How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -41,6 +42,18 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _no_device(error: BaseException) -> bool:
+    """Whether something broke since JAX finds no device to run on; it asks in many places."""
+    jax = sys.modules.get("jax")  # where that is not even imported, it is not the reason
+    if jax is None or not isinstance(error, RuntimeError | AssertionError):
+        return False
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # the latter where plugins find no device
+        return True
+    return False
+
+
 def _prepare_output() -> None:
     """Lets a path of any bytes be printed on a terminal of any encoding."""
     for stream in (sys.stdout, sys.stderr):
@@ -60,10 +73,11 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main: Takes nothing and returns nothing; reads `sys.argv` itself.
 
     Raises:
-        SystemExit: Always. Status 0: done. 2: refused (`InputError`) or the disk is full. 1: broke
-            on the way (`RunError`, or memory ran out). 75: told to stop by SIGTERM, or `Stopped`.
-            130: interrupted from the keyboard. In these cases stderr gets the one line
-            `error: ...`. 141: nobody reads stdout any more (`| head`), of which nothing is said.
+        SystemExit: Always. Status 0: done. 2: refused (`InputError`), the disk is full, or there
+            is no device. 1: broke on the way (`RunError`, or memory ran out). 75: told to stop by
+            SIGTERM, or `Stopped`. 130: interrupted from the keyboard. In these cases stderr gets
+            the one line `error: ...`. 141: nobody reads stdout any more (`| head`), of which
+            nothing is said.
             A `SystemExit` of `main` itself passes through.
         Exception: Anything else is a bug and keeps its traceback (Python's status 1).
     """
@@ -91,6 +105,12 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     except Exception as error:
         if _is_out_of_memory(error):
             _end("out of memory; take fewer or smaller networks, images or blocks", BROKE)
+        if _no_device(error):
+            asked = os.environ.get("JAX_PLATFORMS", "")
+            _end(
+                f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu",
+                REFUSED,
+            )
         full = _disk_full_cause(error)
         if full is None:
             raise

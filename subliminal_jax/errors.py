@@ -1,4 +1,4 @@
-"""The two ways a run can end early: it was refused, or it broke."""
+"""The ways a run can end early: it was refused, it broke, or it was told to stop."""
 
 
 class InputError(ValueError):

@@ -57,6 +57,8 @@ class ScalingConfig:
     """Plan for the TPU slice of this name, such as v5e:4x4, which need not be here."""
 
     def __post_init__(self) -> None:
+        if not self.executions:
+            raise InputError("executions: give at least one of jit, pmap, mesh")
         if self.topology is not None and not (self.plan and self.executions == ("mesh",)):
             raise InputError(
                 f"topology: {self.topology} is not here to run on; add --plan --executions mesh"

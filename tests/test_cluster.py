@@ -18,9 +18,9 @@ from trainer import BATCH, EXECUTIONS, PACE, mlp_training
 
 from subliminal_jax.checkpoint import Checkpoints
 from subliminal_jax.digest import digests
-from subliminal_jax.errors import InputError
+from subliminal_jax.errors import InputError, Stopped
 from subliminal_jax.execution import cluster as cluster_module
-from subliminal_jax.execution.cluster import Cluster, cluster_of
+from subliminal_jax.execution.cluster import Cluster, cluster_of, joined
 
 HERE = Path(__file__).parent
 CONFIG = {"model": "mlp"}
@@ -212,6 +212,81 @@ def test_every_process_hears_who_is_gone(monkeypatch, pair):
     assert len(said) == 2
 
 
+def test_strangers_are_not_taken_for_peers(pair):
+    said = {b"secret 3\n": 3, b"secret x\n": None, b"guess 3\n": None, b"\xff\xfe\n": None,
+            b"secret 3" + 200 * b"0" + b"\n": None, b"": None}  # fmt: skip
+    for words, number in said.items():
+        ours, theirs = pair()
+        theirs.sendall(words)
+        theirs.close()
+        assert cluster_module._introduced(ours, "secret") == number
+
+
+def test_the_first_host_is_reached_where_the_coordinator_is(monkeypatch):
+    assert cluster_module._own_address("node0:1234") == "node0"
+    monkeypatch.setattr(cluster_module.socket, "gethostbyname", lambda name: "127.0.1.1")
+    for coordinator in (None, "[::1]:1234"):
+        address = cluster_module._own_address(coordinator)
+        assert socket.inet_aton(address)
+
+    def no_way_out(*_):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(cluster_module.socket.socket, "connect", no_way_out)
+    assert cluster_module._own_address(None) == "127.0.1.1"
+
+
+@pytest.fixture
+def link(monkeypatch):
+    """What is done to the connection of a process that does not start any."""
+    done = []
+
+    class Link:
+        def __init__(self, coordinator):
+            done.append(coordinator)
+
+        def goodbye(self):
+            done.append("goodbye")
+
+    monkeypatch.setattr(cluster_module, "_Link", Link)
+    monkeypatch.setattr(cluster_module.jax.distributed, "initialize", lambda *_, **__: None)
+    return done
+
+
+def test_who_stops_with_all_others_says_goodbye_and_who_breaks_does_not(link):
+    with joined(Cluster(coordinator="a:1")):
+        pass
+    assert link == ["a:1", "goodbye"]
+    with pytest.raises(Stopped), joined(Cluster()):
+        raise Stopped("saved", 75)
+    assert link[2:] == [None, "goodbye"]
+    with pytest.raises(ZeroDivisionError), joined(Cluster()):
+        raise ZeroDivisionError
+    assert link[4:] == [None]
+
+
+def test_hosts_that_jax_does_not_find_can_be_named_by_hand(monkeypatch):
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(cluster_module.jax.distributed, "initialize", initialize)
+    by_hand = "be defined; set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID on every"
+    with pytest.raises(InputError, match=by_hand), joined(Cluster()):
+        pass
+    with pytest.raises(InputError, match=r"be defined$"), joined(Cluster(coordinator="a:1")):
+        pass
+
+
+def test_a_first_host_that_is_not_reached_is_named(monkeypatch):
+    monkeypatch.setattr(cluster_module.jax, "process_index", lambda: 1)
+    here = ("127.0.0.1", free_port(), "secret")
+    monkeypatch.setattr(cluster_module, "from_first", lambda _: here)
+    with pytest.raises(
+        InputError, match=rf"process 1 does not reach process 0 at 127.0.0.1:{here[1]}"
+    ):
+        cluster_module._Link(None)
+
+
 EXPLICIT = {
     "JAX_COORDINATOR_ADDRESS": "a:1",
     "JAX_NUM_PROCESSES": "2",
@@ -247,6 +322,9 @@ def test_a_cluster_can_be_asked_for():
     [
         ({"JAX_PROCESS_ID": ""}, "JAX_COORDINATOR_ADDRESS is set and JAX_PROCESS_ID is not"),
         ({"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID: 2, but there are 2 processes, from 0"),
+        ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1"}, "should be host:port, .* not '10.0.0.1'"),
+        ({"JAX_COORDINATOR_ADDRESS": ":1"}, "JAX_COORDINATOR_ADDRESS: should be host:port"),
+        ({"JAX_COORDINATOR_ADDRESS": "a:70000"}, "JAX_COORDINATOR_ADDRESS: should be host:port"),
         ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES: should be a whole number from 1 on"),
         ({"SUBLIMINAL_START_TIMEOUT": "0"}, "TIMEOUT: should be a whole number from 1 on, not '0'"),
     ],

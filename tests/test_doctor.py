@@ -12,10 +12,15 @@ from subliminal_jax.doctor import Finding
 
 
 @pytest.fixture
-def at_home(monkeypatch):
+def offline(monkeypatch):
     """Neither network nor data."""
     monkeypatch.setattr(doctor, "hub", lambda: iter([Finding("hub", "fine")]))
     monkeypatch.setattr(doctor, "data", lambda: iter([Finding("data", "no MNIST", "fetch it")]))
+
+
+@pytest.fixture
+def at_home(offline, monkeypatch):
+    """Nor any device that is of this machine."""
     monkeypatch.setattr(doctor, "devices", lambda: iter([Finding("devices", "eight")]))
 
 
@@ -46,8 +51,28 @@ def test_virtual_devices_need_threads(nproc, count):
 
 
 def test_a_device_that_cannot_count(monkeypatch):
+    (finding,) = doctor.arithmetic()
+    assert not finding.advice
     monkeypatch.setattr(doctor.jnp, "ones", lambda shape: doctor.jnp.zeros(shape))
-    assert next(doctor.arithmetic()).advice == "do not use this device"
+    assert [finding.advice for finding in doctor.arithmetic()] == ["do not use this device"] * 8
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_machine_without_any_device(monkeypatch):
+    def refuse():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(doctor.jax, "default_backend", refuse)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    lines = []
+    assert not doctor.examine(lines.append)
+    at = lines.index("PROBLEM devices    JAX finds none (JAX_PLATFORMS='cuda')")
+    assert lines[at + 1].strip() == "-> unset JAX_PLATFORMS, or set it to cpu"
+    assert any("memory" in line and "GB" in line for line in lines)
+    assert not any("arithmetic" in line or "threads" in line for line in lines)
+    first, driver, *_ = doctor.devices(lambda path: path == "/dev/nvidia0")
+    assert (first.serious, driver.serious) == (True, True)
+    assert "JAX does not use it" in driver.says
 
 
 def test_a_disk_that_is_nearly_full(monkeypatch, tmp_path):

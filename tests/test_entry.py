@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +78,30 @@ def test_own_exit_passes():
 def test_bugs_keep_their_traceback(main):
     with pytest.raises((ZeroDivisionError, OSError, ValueError)):
         run_main(main)
+
+
+def without_device():
+    raise AssertionError
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend")])
+def test_no_device_is_no_bug(capsys, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=without_device))
+    monkeypatch.setenv("JAX_PLATFORMS", "abacus")
+    with pytest.raises(SystemExit) as caught:
+        run_main(raising(error))
+    assert caught.value.code == 2
+    line = "error: JAX finds no device (JAX_PLATFORMS='abacus'); unset it, or set it to cpu\n"
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    ("error", "devices"), [(AssertionError(), list), (KeyError("bug"), without_device)]
+)
+def test_a_bug_is_not_taken_for_a_lack_of_devices(monkeypatch, error, devices):
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=devices))
+    with pytest.raises(type(error)):
+        run_main(raising(error))
 
 
 def run(code: str) -> list[str]:

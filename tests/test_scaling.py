@@ -63,6 +63,11 @@ def test_a_slice_that_is_not_here_runs_nothing():
             ScalingConfig(**{"topology": "v5e:2x2", "plan": True, "executions": ("mesh",)} | wrong)
 
 
+def test_a_way_to_run_it_is_needed():
+    with pytest.raises(InputError, match="executions: give at least one of jit, pmap, mesh"):
+        ScalingConfig(executions=())
+
+
 def test_a_measurement():
     config = ScalingConfig(**TINY, rank=2, steps=2, repetitions=2)
     found = scaling.measure(scaling.job_of(config), scaling.execution_of(config, "pmap"), 2, 2)

@@ -8,6 +8,7 @@ gone, at once. Waiting is always for a limited time, and says for what.
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import sys
@@ -19,7 +20,7 @@ from typing import NoReturn
 import jax
 
 from subliminal_jax.entry import one_line
-from subliminal_jax.errors import InputError
+from subliminal_jax.errors import InputError, Stopped
 from subliminal_jax.execution.hosts import from_first
 
 LOST = 1
@@ -75,8 +76,15 @@ def cluster_of(environment: Mapping[str, str], asked: bool = False) -> Cluster |
             raise InputError(
                 f"JAX_PROCESS_ID: {process}, but there are {processes} processes, from 0"
             )
+        coordinator = environment["JAX_COORDINATOR_ADDRESS"]
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise InputError(
+                f"JAX_COORDINATOR_ADDRESS: should be host:port, such as 10.0.0.1:1234, not "
+                f"{coordinator!r}"
+            )
         return Cluster(
-            coordinator=environment["JAX_COORDINATOR_ADDRESS"],
+            coordinator=coordinator,
             processes=processes,
             process=process,
             start_timeout=timeout,
@@ -126,14 +134,21 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
                 heartbeat_timeout_seconds=cluster.heartbeat_timeout,
             )
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"the processes cannot be joined: {one_line(str(error))}") from error
-        link = _Link()
-    yield
+            by_hand = "" if cluster.coordinator else f"; set {', '.join(_EXPLICIT)} on every host"
+            raise InputError(
+                f"the processes cannot be joined: {one_line(str(error)).rstrip('.')}{by_hand}"
+            ) from error
+        link = _Link(cluster.coordinator)
+    try:
+        yield
+    except Stopped:  # by all of them together
+        link.goodbye()
+        raise
     link.goodbye()
 
 
 @contextlib.contextmanager
-def deadline(seconds: float, message: str) -> Iterator[None]:
+def deadline(seconds: int, message: str) -> Iterator[None]:
     """End the process with a message if the block takes longer: what blocks cannot be woken."""
     timer = threading.Timer(seconds, _end, (message,))
     timer.daemon = True
@@ -150,25 +165,40 @@ def _end(message: str) -> NoReturn:
 
 
 class _Link:
-    """Every process's connection to the first one; made by all of them together."""
+    """Every process's connection to the first one; made by all of them together.
 
-    def __init__(self) -> None:
+    Args:
+        coordinator: `host:port` of the first process, where it was given.
+
+    Raises:
+        InputError: this process does not reach the first one.
+    """
+
+    def __init__(self, coordinator: str | None) -> None:
         self._me, self._count = jax.process_index(), jax.process_count()
         self._connections: dict[int, socket.socket] = {}
         server = socket.create_server(("", 0)) if self._me == 0 else None
-        name = socket.gethostbyname(socket.gethostname()) if server else ""
+        name = _own_address(coordinator) if server else ""
         port = server.getsockname()[1] if server else 0
         name, port, token = from_first((name, port, secrets.token_hex(16)))
         if server is not None:
             with server:
                 while len(self._connections) < self._count - 1:
                     connection, _ = server.accept()
-                    said, _, number = connection.makefile().readline().strip().partition(" ")
-                    if said == token and number.isdecimal():
-                        self._connections[int(number)] = connection
+                    number = _introduced(connection, token)
+                    if number is None:
+                        connection.close()
+                    else:
+                        self._connections[number] = connection
         else:
-            connection = socket.create_connection((name, port))
-            connection.sendall(f"{token} {self._me}\n".encode())
+            try:
+                connection = socket.create_connection((name, port))
+                connection.sendall(f"{token} {self._me}\n".encode())
+            except OSError as error:
+                raise InputError(
+                    f"process {self._me} does not reach process 0 at {name}:{port} "
+                    f"({error.strerror or error}); let all hosts reach each other on all ports"
+                ) from error
             self._connections[0] = connection
         for peer, connection in self._connections.items():
             connection.settimeout(None)
@@ -195,3 +225,30 @@ class _Link:
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
                 connection.sendall(_GOODBYE)
+
+
+def _own_address(coordinator: str | None) -> str:
+    """An address of the first process's host that the others reach.
+
+    The coordinator's, which is the first process; else the one that packets leave from. The host's
+    own name is no good: in its own /etc/hosts it often stands for 127.0.1.1.
+    """
+    host = (coordinator or "").rpartition(":")[0]
+    if host and not host.startswith("["):  # the server speaks IPv4
+        return host
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; nobody has this address (RFC 5737)
+            return probe.getsockname()[0]
+    except OSError:  # no way out of this host
+        return socket.gethostbyname(socket.gethostname())
+
+
+def _introduced(connection: socket.socket, token: str) -> int | None:
+    """The number of a process that knows the token; None for a stranger on the network."""
+    connection.settimeout(10)
+    said = b""
+    with contextlib.suppress(OSError):
+        said = connection.makefile("rb").readline(100)
+    found = re.fullmatch(rf"{token} (\d+)\n".encode(), said)
+    return int(found[1]) if found else None
