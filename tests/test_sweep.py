@@ -44,6 +44,15 @@ def test_cells_are_all_combinations_in_order():
     assert [cell.config.pixel_range for cell in ranges] == [(0, 1), (-1, 1)]
 
 
+def test_values_are_read_as_flags_read_them_and_told_apart_by_their_names():
+    assert [cell.config.aux for cell in cells(config_of("aux=010,1"))] == [10, 1]
+    near = cells(config_of("learning_rate=1e-4,0.00010000001,.5"))
+    names = ["learning_rate=0.0001", "learning_rate=0.00010000001", "learning_rate=0.5"]
+    assert [cell.name for cell in near] == names
+    trained = cells(config_of("train_heads=true,False"))
+    assert [cell.config.train_heads for cell in trained] == [True, False]
+
+
 REFUSED = {
     "no axis": ([], "sweep: give at least one axis"),
     "unknown": (["auxx=1,2"], "sweep: 'auxx' is no setting; did you mean aux?"),
@@ -59,8 +68,10 @@ REFUSED = {
     "twice": (["aux=1", "aux=2"], "sweep: aux is given twice"),
     "a value twice": (["aux=1,1"], "sweep: 'aux=1,1' has a value twice"),
     "fixed": (["members=2,3"], "sweep: members is the same in all cells"),
-    "itself": (["sweep=1"], "sweep: sweep is the same in all cells"),
-    "too many": (["seed=1"], "sweep: seed is the same in all cells"),
+    "no finite number": (
+        ["learning_rate=1e-3,inf"],
+        "cell learning_rate=inf: learning_rate is inf",
+    ),
     "a thousand": (
         [f"width={','.join(map(str, range(1, 40)))}", f"aux={','.join(map(str, range(1, 40)))}"],
         "sweep: more than 1000 cells",
@@ -75,6 +86,13 @@ def test_a_sweep_that_cannot_be_is_refused_before_any_work(script, tmp_path, cas
     words = ["--sweep", *axes, "--data", "digits", "--out", "run"]
     assert expected in script("mnist_sweep", *words).assert_one_line(2)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_the_same_in_all_cells_is_given_once_if_there_is_a_flag_for_it():
+    with pytest.raises(InputError, match=r"data_dir is .* cells; give it once, as --data-dir$"):
+        cells(config_of("data-dir=1"))
+    with pytest.raises(InputError, match=r"sweep: published is the same in all cells$"):
+        cells(config_of("published=1"))
 
 
 def test_cases_that_cannot_be_are_refused():
@@ -245,6 +263,14 @@ def test_the_table_shows_ours_beside_the_published(summary):
     axes = figure.axes[0]
     assert axes.get_xlabel() == "aux"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "3"]
+
+
+def test_one_cell_is_not_between_two():
+    config = config_of("aux=3", members=3)
+    rows = [row for row in ROWS if row["cell"] == "aux=3"]
+    found = sweep_results.summarise(config, cells(config), rows, load_images("digits", None))
+    said = sweep_results.finding(found)
+    assert said == "student_aux reads 60.0% (aux=3) of the test digits."
 
 
 def test_published_values_are_of_mnist_alone():

@@ -69,7 +69,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
-    """Means over steps, the share of steps whose mean is positive, ends, and the curves."""
+    """Means over steps, the share of steps and members that are positive, ends, and the curves."""
     found: dict[str, Any] = {
         "curves": {
             kind: [_plain(step.tolist(), values=False) for step in curve.T]

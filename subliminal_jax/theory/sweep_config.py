@@ -1,5 +1,6 @@
 """What can be set in a sweep of the MNIST experiment: any of its settings as an axis."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tyro
-import yaml
 
 from subliminal_jax.config import config_dict, nearest, with_settings
 from subliminal_jax.errors import InputError
@@ -20,6 +20,7 @@ FIXED = (
     *("members", "seed", "data", "data_dir", "pairs", "execution", "devices", "members_at_once"),
     *("block", "out", "overwrite", "sweep", "cases", "published", "students", "controls"),
 )
+NOT_FLAGS = ("sweep", "cases", "published")
 MAX_CELLS = 1000
 
 
@@ -122,7 +123,8 @@ def _axis(text: str) -> tuple[str, list[Any]]:
         free = [setting for setting in settings if setting not in FIXED]
         raise InputError(f"sweep: {name!r} is no setting; {nearest(name, free)}")
     if name in FIXED:
-        raise InputError(f"sweep: {name} is the same in all cells; give it once, as --{name}")
+        flag = "" if name in NOT_FLAGS else f"; give it once, as --{name.replace('_', '-')}"
+        raise InputError(f"sweep: {name} is the same in all cells{flag}")
     words = [word.strip() for word in listed.split(",")] if equals else []
     if not words or not all(words):
         raise InputError(f"sweep: {text!r} lacks a value; write {name}=VALUE,VALUE,...")
@@ -133,20 +135,24 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 
 
 def _value(word: str) -> Any:
-    """A number, a truth value or text; 0:1 is the pair of 0 and 1."""
+    """A number, a truth value or text, as the flags read it; 0:1 is the pair of 0 and 1."""
     if ":" in word:
         return [_value(part) for part in word.split(":")]
-    try:
-        value = float(word) if "e" in word.lower() else yaml.safe_load(word)
-    except (ValueError, yaml.YAMLError):
-        return word
-    return value if isinstance(value, bool | int | float) else word
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(word)
+    return word
 
 
 def _text(value: Any) -> str:
+    """As short as it can be told apart from any other value."""
     if isinstance(value, list):
         return ":".join(_text(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
 
 
 def _cell(config: SweepConfig, name: str, changes: dict[str, Any]) -> Cell:

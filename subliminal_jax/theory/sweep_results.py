@@ -137,10 +137,10 @@ def finding(found: Mapping[str, Any]) -> str:
         for arm in cell["arms"].values()
         if arm["published"] and arm["published"]["agrees"] is not None
     ]
-    text = (
-        f"{student} reads between {means[low]:.1%} ({low}) and {means[high]:.1%} ({high}) of the "
-        f"test digits"
-    )
+    ends = f"between {means[low]:.1%} ({low}) and {means[high]:.1%} ({high})"
+    if len(means) == 1:
+        ends = f"{means[low]:.1%} ({low})"
+    text = f"{student} reads {ends} of the test digits"
     return (
         f"{text}; {sum(judged)} of {len(judged)} published values agree." if judged else f"{text}."
     )

@@ -76,6 +76,8 @@ def _measure(
             for row in sweep.measure(config, work, done, progress.update):
                 rows[row["cell"], row["member"]] = row
                 directory.append_row(ROWS, row)
+            if pairs:
+                speed.measure()
             speed.ran(work, pairs)
     return rows
 

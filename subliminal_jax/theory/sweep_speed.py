@@ -104,5 +104,5 @@ def table(speed: Mapping[str, Any]) -> Table:
         tuple(rows),
         f"The matrix rate, {rate['flop_per_s'] / benchmark.GIGA:.1f} GFLOP/s, is that of float32 "
         f"products of {rate['product']} under XLA on the same devices, the fastest tried, measured "
-        "between the programs. Only matrix products that the result needs are counted.",
+        "before and after each program. Only matrix products that the result needs are counted.",
     )
