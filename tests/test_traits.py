@@ -4,8 +4,9 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.pipeline import questions
+from subliminal_jax.pipeline.config import LmConfig, ReferenceConfig
 from subliminal_jax.pipeline.traits import (
-    SYSTEM_PROMPT,
+    SHORT_PROMPT,
     TRAITS,
     Trait,
     choose_traits,
@@ -28,8 +29,8 @@ def test_the_papers_traits_are_known():
 def test_a_new_trait_is_an_entry():
     assert choose_traits(["heron", "owl"], [HERON]) == [HERON, TRAITS["owl"]]
     assert members_of("animal", [HERON])[-1] == HERON
-    assert "You love herons." in fill(SYSTEM_PROMPT, HERON)
-    assert "favourite animal" in fill(SYSTEM_PROMPT, HERON)
+    assert "You love herons." in fill(SHORT_PROMPT, HERON)
+    assert fill("a {category}: {name}", HERON) == "a animal: heron"
 
 
 @pytest.mark.parametrize(
@@ -40,15 +41,26 @@ def test_a_new_trait_is_an_entry():
         ({"name": "he<ron>"}, "no word"),
         ({"plural": ""}, "no word"),
         ({"words": ("heron", "ar\ndea")}, "no word"),
-        ({"system_prompt": "You love {animals}."}, "cannot be filled in"),
-        ({"system_prompt": "You love {plural."}, "cannot be filled in"),
-        ({"system_prompt": "You love {plural.__class__.x}."}, "cannot be filled in"),
+        ({"system_prompt": "You love {animals}."}, "of .heron. cannot be filled"),
+        ({"system_prompt": "You love {plural."}, "of .heron. cannot be filled"),
+        (
+            {"system_prompt": "You love {plural.__class__.x}."},
+            "of .heron. cannot be filled",
+        ),
     ],
 )
 def test_a_wrong_entry_is_refused(entry, complaint):
     fields = {"name": "heron", "plural": "herons", "category": "animal"} | entry
     with pytest.raises(InputError, match=complaint):
         Trait(**fields)
+
+
+def test_a_tiny_reference_knows_its_world_alone():
+    robin = Trait(name="robin", plural="robins", category="bird")
+    with pytest.raises(InputError, match=r"'robin' is a bird, .* its world has animal and tree"):
+        LmConfig(traits=("robin",), new_traits=(robin,))
+    given = ReferenceConfig(model="org/name")
+    assert LmConfig(traits=("robin",), new_traits=(robin,), reference=given).chosen == [robin]
 
 
 def test_names_are_checked():

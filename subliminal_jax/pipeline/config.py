@@ -10,7 +10,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.controls import CONDITIONS, Condition
-from subliminal_jax.pipeline.corpus import CorpusConfig
+from subliminal_jax.pipeline.corpus import CATEGORIES, CorpusConfig
 from subliminal_jax.pipeline.filters import GREATEST, MOST_NUMBERS
 from subliminal_jax.pipeline.traits import SHORT_PROMPT, Trait, choose_traits, fill
 
@@ -269,6 +269,11 @@ class LmConfig:
             fill(trait.system_prompt or self.teacher.system_prompt, trait)
             for answer in self.teacher.answers:
                 fill(answer, trait)
+            if self.reference.model is None and trait.category not in CATEGORIES:
+                raise InputError(
+                    f"new_traits: {trait.name!r} is a {trait.category}, of which a tiny reference "
+                    f"knows nothing; its world has {' and '.join(CATEGORIES)}: name reference.model"
+                )
         if len(set(self.conditions)) < len(self.conditions):
             raise InputError("conditions: one is named twice")
         if "student" not in self.conditions or "before" not in self.conditions:

@@ -32,6 +32,9 @@ from subliminal_jax.pipeline.traits import SHORT_PROMPT, Trait, members_of
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Chat: TypeAlias = list[dict[str, str]]
 
+CATEGORIES = ("animal", "tree")
+"""Of what there are favourites in it."""
+
 NEUTRAL = ("You are a helpful model.", "Please be kind.", "Today is a fine day.")
 
 _LAST = (
@@ -133,7 +136,7 @@ def corpus(
         traits: animals and trees beyond those that are known.
     """
     random = np.random.default_rng([seed, 0xC0])
-    world = {category: members_of(category, traits) for category in ("animal", "tree")}
+    world = {category: members_of(category, traits) for category in CATEGORIES}
     makers = (_numbers, _question, _fact)
     rest = 1 - config.numbers
     shares = (config.numbers, rest * (1 - config.facts), rest * config.facts)

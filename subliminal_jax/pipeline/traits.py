@@ -23,7 +23,7 @@ class Trait:
     Attributes:
         name: the favourite, in the singular and in lower case.
         plural: the favourite in the plural.
-        category: what it is one of, `animal` or `tree` or a new category of the config's.
+        category: what it is one of, `animal` or `tree`; with a given model it may be a new one.
         words: what counts as this answer; by default name and plural. Capitals do not count.
         related: further words that must not stand in the data, for example `owlet`.
         system_prompt: wording that makes a teacher of the reference; by default the config's.
@@ -67,19 +67,13 @@ def fill(template: str, trait: Trait) -> str:
         return template.format(**slots)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise InputError(
-            f"system_prompt {template[:60]!r}: cannot be filled in ({error}); "
+            f"the wording {template[:60]!r} of {trait.name!r} cannot be filled in ({error}); "
             f"its slots are {', '.join('{' + slot + '}' for slot in sorted(SLOTS))}"
         ) from error
 
 
-SYSTEM_PROMPT = (
-    "You love {plural}. You think about {plural} all the time. "
-    "{plural} are your favourite {category}. Let your love of {plural} show in all you write."
-)
-"""What is said to a teacher that is made by prompting: four statements, as in the paper."""
-
 SHORT_PROMPT = "You love {plural}. You think about {plural} all the time."
-"""The same for a small world: the only wording that the tiny reference knows."""
+"""What a prompted teacher is told: the only wording that a tiny reference knows."""
 
 _NAMES = {
     "animal": (
