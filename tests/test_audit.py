@@ -14,6 +14,7 @@ from subliminal_jax.theory.audit import (
     Students,
     _within,
     audit,
+    chance,
     judge,
     predictions,
     read_sweep,
@@ -59,6 +60,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
     monkeypatch.setattr("subliminal_jax.theory.audit.RESAMPLES", 60)
+    monkeypatch.setattr("subliminal_jax.theory.audit.DEALS", 19)
 
 
 @pytest.fixture
@@ -108,6 +110,8 @@ def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
     assert (same["students"], same["cells"], same["sweeps"]) == (24, 6, 3)
     assert same["sweep"]["rho"] > 0.9
     assert same["cell"]["rho"] > 0.9
+    assert same["chance"]["cell"]["p"] == pytest.approx(1 / 20)
+    assert same["chance"]["cell"]["median"] < 0
     assert same["within"]["rho"] == pytest.approx(1)
     assert same["along"]["rho"] == pytest.approx(1)
     # Another level in every sweep: within sweeps the order is left, across them it is lost.
@@ -137,10 +141,33 @@ def test_a_score_of_noise_predicts_nothing(tmp_path):
     assert low < 0.4
     assert high - low > 0.3
     assert abs(same["within"]["rho"]) < 0.7
+    assert same["chance"]["sweep"]["p"] > 0.05
+
+
+def test_a_score_that_says_nothing_goes_against_what_is_left_out():
+    """Each cell is predicted by the mean of the others, .7, .5 and .3: the reverse of their own."""
+    cell, sweep = np.repeat([0, 1, 2], 2), np.zeros(6, int)
+    accuracy = np.array([0.1, 0.1, 0.5, 0.5, 0.9, 0.9])
+    none = Students(np.zeros(6), accuracy, cell, np.tile([0, 1], 3), sweep, np.ones((1, 6), bool))
+    assert_allclose(predictions(none)["cell"], [0.7, 0.7, 0.5, 0.5, 0.3, 0.3])
+    found = chance(none, predictions(none))
+    assert found == {"sweep": {"median": None, "p": None}, "cell": {"median": -1.0, "p": 1.0}}
+
+
+def test_a_score_is_dealt_with_all_its_cell():
+    """Five cells in the order of their scores: no deal does better than the real one."""
+    cell = np.repeat(np.arange(5), 2)
+    accuracy = 0.1 + 0.2 * cell
+    told = Students(accuracy, accuracy, cell, np.tile([0, 1], 5), cell, np.eye(5)[:, cell] > 0)
+    found = chance(told, predictions(told))
+    assert found["cell"] == found["sweep"]  # every sweep has one cell
+    assert found["cell"]["p"] == pytest.approx(1 / 20)
+    assert -1 <= found["cell"]["median"] < 0
 
 
 def test_the_table_has_the_chosen_score_first(paths):
     text = table(audit(paths)).text()
+    assert "p 0.05" in text
     assert text.index("cosine") < text.index("drop")
     assert "across 3 sweeps on digits" in text
     assert "none" in text

@@ -8,7 +8,13 @@ from numpy.testing import assert_allclose
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.theory.leak import leak
-from subliminal_jax.theory.prediction import judge, predict_left_out, rank_correlation, table
+from subliminal_jax.theory.prediction import (
+    fitted,
+    judge,
+    predict_left_out,
+    rank_correlation,
+    table,
+)
 
 
 def test_a_leak_by_hand():
@@ -59,6 +65,9 @@ def test_predictions_come_from_the_other_groups():
     # the others' rising fit is .1, .4, .4, .8 at 0, 1, 2, 10; read at .5 and 1.5
     assert_allclose(predicted[4:], [0.25, 0.4])
     assert_allclose(predicted[:4], [0.0, 0.0, 0.0, 0.0])
+    # of equal scores the mean counts, as often as there are of them: .2 (of .1 and .3), then .5
+    assert_allclose(fitted(scores[[0, 0, 1]], outcomes[[0, 2, 1]], scores[[0, 4]]), [0.2, 0.35])
+    assert_allclose(fitted(scores[[0, 0, 1]], outcomes[[3, 3, 1]], scores[[0]]), [0.7])
 
 
 def test_a_score_that_orders_the_cells_is_found_and_one_of_noise_is_not():

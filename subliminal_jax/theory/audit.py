@@ -6,7 +6,7 @@ auxiliary counts and noises must tell accuracies along learning rates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ ROWS = "cells.jsonl"
 SCORES = ("drop", "cosine", "sign_drop", "towards")
 STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
 RESAMPLES = 1000
+DEALS = 100
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
     95% over cells and members drawn again with replacement, both: all students of a cell have its
     settings in common, and a member has its initialisation, often its teacher too, in common in all
     cells, so that neither is independent alone (Owen, "The pigeonhole bootstrap", Annals of
-    Applied Statistics 1 (2007), 386-411).
+    Applied Statistics 1 (2007), 386-411). What is left out is to be compared with `chance`, not
+    with 0; see there.
     """
     judged = []
     for start, kinds in STARTS.items():
@@ -176,10 +178,46 @@ def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
                     "cells": len(np.unique(found.cell)),
                     "sweeps": len(np.unique(found.sweep)),
                     "error": _error(predicted["sweep"], found.accuracy),
+                    "chance": chance(found, predicted, seed),
                 }
                 | _correlations(found, predicted, seed)
             )
     return judged
+
+
+def chance(
+    found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int = 0
+) -> dict[str, Any]:
+    """What correlations a score has that tells nothing, where sweep or cell is left out.
+
+    Not 0: without the highest cell the others' mean is lower, and without the lowest it is higher,
+    so that predictions which know no better go against what is left out. The scores of each cell
+    are dealt to another one, and within it to any students.
+
+    Returns:
+        For `sweep` and `cell` the `median` over deals, and `p`, the share of deals, the real one
+        among them, that do at least as well; None where nothing is predicted.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, 1]))
+    places = [np.flatnonzero(found.cell == cell) for cell in np.unique(found.cell)]
+    dealt: dict[str, list[float]] = {name: [] for name in predicted}
+    for _ in range(DEALS):
+        scores = np.empty_like(found.scores)
+        for here, there in enumerate(random.permutation(len(places))):
+            given = np.resize(found.scores[places[there]], len(places[here]))
+            scores[places[here]] = random.permutation(given)
+        for name, values in predictions(replace(found, scores=scores)).items():
+            rho = _spearman(values, found.accuracy)
+            dealt[name] += [] if rho is None else [rho]
+    compared = {}
+    for name, rhos in dealt.items():
+        rho = _spearman(predicted[name], found.accuracy)
+        as_well = None if rho is None else (1 + np.sum(np.array(rhos) >= rho)) / (1 + len(rhos))
+        compared[name] = {
+            "median": float(np.median(rhos)) if rhos else None,
+            "p": None if as_well is None else float(as_well),
+        }
+    return compared
 
 
 def _error(predicted: Float64[np.ndarray, " n"], actual: Float64[np.ndarray, " n"]) -> float | None:
@@ -271,7 +309,7 @@ def audit(paths: Sequence[Path]) -> dict[str, Any]:
 def table(results: Mapping[str, Any]) -> Table:
     """The judgement for a reader, the score that was chosen beforehand first."""
     rows = sorted(results["judged"], key=lambda row: row["score"] != PRIMARY)
-    columns = ("initialisation", "score", "sweep left out", "cell left out")
+    columns = ("initialisation", "score", "sweep left out", "chance", "cell left out", "chance")
     columns += ("along a sweep", "within a cell")
     return Table(
         f"Accuracy predicted before the student trains, across {len(results['sweeps'])} sweeps on "
@@ -281,7 +319,12 @@ def table(results: Mapping[str, Any]) -> Table:
             (
                 row["start"],
                 row["score"],
-                *(bounded(row[name]) for name in ("sweep", "cell", "along", "within")),
+                *(
+                    text
+                    for name in ("sweep", "cell")
+                    for text in (bounded(row[name]), _by_chance(row["chance"][name]))
+                ),
+                *(bounded(row[name]) for name in ("along", "within")),
                 "none" if row["error"] is None else f"{row['error']:.3f}",
                 str(row["students"]),
                 str(row["cells"]),
@@ -291,7 +334,15 @@ def table(results: Mapping[str, Any]) -> Table:
         "Spearman's correlation of accuracy with its prediction from the score by the other "
         "sweeps, or the other cells (isotonic regression), and that of score and accuracy within a "
         "sweep and within a cell; intervals: bootstrap over cells and members, both drawn again. "
-        "The cosine of trait and distillation gradient was chosen beforehand. Mean error: with the "
-        "sweep left out.",
+        "Chance: the median correlation of scores that are dealt again among cells, which is below "
+        "0 since what is left out moves the others' mean away from it, and p, the share of deals "
+        "that do as well. The cosine of trait and distillation gradient was chosen beforehand. "
+        "Mean error: with the sweep left out.",
         names=2,
     )
+
+
+def _by_chance(found: Mapping[str, Any]) -> str:
+    if found["median"] is None or found["p"] is None:
+        return "none"
+    return f"{found['median']:+.2f}, p {found['p']:.2f}"
