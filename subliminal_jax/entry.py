@@ -61,9 +61,30 @@ def _prepare_output() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _end(message: str, status: int) -> NoReturn:
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    raise SystemExit(status)
+def outcome(error: BaseException) -> tuple[str, int] | None:
+    """What to say and the status to exit with, of an error that ends a script; None of a bug."""
+    if isinstance(error, InputError):
+        return str(error), REFUSED
+    if isinstance(error, RunError):
+        return str(error), BROKE
+    if isinstance(error, Stopped):
+        return str(error), error.status
+    if isinstance(error, Terminated):
+        line = "stopped by SIGTERM; run the same command again to go on"
+        return line, STATUS[signal.SIGTERM]
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again to go on", INTERRUPTED
+    if _is_out_of_memory(error):
+        return "out of memory; take fewer or smaller networks, images or blocks", BROKE
+    if _no_device(error):
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        line = f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu"
+        return line, REFUSED
+    full = _disk_full_cause(error)
+    if full is None:
+        return None
+    path = Path(full.filename) if isinstance(full.filename, str) else None
+    return str(disk_full_error(path)), REFUSED
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
@@ -89,31 +110,13 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # Here, where a full disk or a closed pipe still has an answer.
-    except InputError as error:
-        _end(str(error), REFUSED)
-    except RunError as error:
-        _end(str(error), BROKE)
-    except Stopped as stop:
-        _end(str(stop), stop.status)
-    except Terminated:
-        line = "stopped by SIGTERM; run the same command again to go on"
-        _end(line, STATUS[signal.SIGTERM])
-    except KeyboardInterrupt:
-        _end("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:
         raise SystemExit(UNREAD) from None
-    except Exception as error:
-        if _is_out_of_memory(error):
-            _end("out of memory; take fewer or smaller networks, images or blocks", BROKE)
-        if _no_device(error):
-            asked = os.environ.get("JAX_PLATFORMS", "")
-            _end(
-                f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu",
-                REFUSED,
-            )
-        full = _disk_full_cause(error)
-        if full is None:
+    except (Exception, KeyboardInterrupt) as error:
+        known = outcome(error)
+        if known is None:
             raise
-        path = Path(full.filename) if isinstance(full.filename, str) else None
-        _end(str(disk_full_error(path)), REFUSED)
+        line, status = known
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        raise SystemExit(status) from error
     raise SystemExit(OK)

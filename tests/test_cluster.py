@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from trainer import BATCH, EXECUTIONS, PACE, mlp_training
 
 from subliminal_jax.checkpoint import Checkpoints
 from subliminal_jax.digest import digests
-from subliminal_jax.errors import InputError, Stopped
+from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution import cluster as cluster_module
 from subliminal_jax.execution.cluster import Cluster, cluster_of, joined
+from subliminal_jax.interrupt import Terminated
 
 HERE = Path(__file__).parent
 CONFIG = {"model": "mlp"}
@@ -122,6 +124,27 @@ def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tm
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_one_that_breaks_ends_all(processes, tmp_path):
+    """It is alive, and JAX would have it wait for the others before it exits."""
+    started = processes.start(tmp_path / "run", dying=("broken before a save@1",))
+    began = time.monotonic()
+    statuses, said = processes.end(started, within=120)
+    assert time.monotonic() - began < 100
+    assert statuses == [1, 2]
+    assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
+    assert said[1] == "error: of process 1 alone"
+
+
+def test_one_that_is_asked_to_stop_stops_all(processes, whole, tmp_path):
+    """Process 1 hears of it as it saves step 20; both save what they have five steps later."""
+    started = processes.start(tmp_path / "run", dying=("asked before a save@2",))
+    statuses, said = processes.end(started, within=120)
+    assert statuses == [75, 75]
+    assert all("SIGTERM after step 25 of 40, which is saved" in line for line in said)
+    assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == ["00000020", "00000025"]
+    assert rows_of(tmp_path / "run") == rows_of(whole)[:5]
+
+
 def test_two_processes_see_each_example_once(whole):
     """The weights that they report are those of the batches, which no two examples share."""
     batches = mlp_training().batches(np.arange(PACE.steps), np.arange(BATCH))
@@ -207,7 +230,7 @@ def test_every_process_hears_who_is_gone(monkeypatch, pair):
         f"process 2 of 3 is gone, so this one, process {me}," for me in (0, 1)
     ]
     ours, theirs = pair()
-    link(1, {0: theirs}).goodbye()
+    link(1, {0: theirs}).say(b"goodbye\n")
     link(0, {1: ours})._watch(1, ours)
     assert len(said) == 2
 
@@ -245,24 +268,39 @@ def link(monkeypatch):
         def __init__(self, coordinator):
             done.append(coordinator)
 
-        def goodbye(self):
-            done.append("goodbye")
+        def say(self, word):
+            done.append(word)
 
+    def after(seconds, act, *arguments):
+        if act is cluster_module._exit:
+            done.append(arguments)
+        return threading.Timer(seconds, act, arguments)  # which nobody starts
+
+    monkeypatch.setattr(cluster_module, "_after", after)
     monkeypatch.setattr(cluster_module, "_Link", Link)
     monkeypatch.setattr(cluster_module.jax.distributed, "initialize", lambda *_, **__: None)
     return done
 
 
-def test_who_stops_with_all_others_says_goodbye_and_who_breaks_does_not(link):
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ZeroDivisionError(), 1), (InputError("no"), 2), (RunError("no"), 1), (Terminated(), 75)],
+    ids=["bug", "refused", "broke", "told"],
+)
+def test_who_breaks_says_so_and_exits_with_its_own_status(link, monkeypatch, error, status):
+    with pytest.raises(type(error)), joined(Cluster()):
+        raise error
+    assert link == [None, b"broken\n", (status,)]
+
+
+def test_who_stops_with_all_others_says_goodbye(link):
     with joined(Cluster(coordinator="a:1")):
         pass
-    assert link == ["a:1", "goodbye"]
-    with pytest.raises(Stopped), joined(Cluster()):
-        raise Stopped("saved", 75)
-    assert link[2:] == [None, "goodbye"]
-    with pytest.raises(ZeroDivisionError), joined(Cluster()):
-        raise ZeroDivisionError
-    assert link[4:] == [None]
+    assert link == ["a:1", b"goodbye\n"]
+    for error in (Stopped("saved", 75), SystemExit(0)):
+        with pytest.raises(type(error)), joined(Cluster()):
+            raise error
+        assert link[-2:] == [None, b"goodbye\n"]
 
 
 def test_hosts_that_jax_does_not_find_can_be_named_by_hand(monkeypatch):

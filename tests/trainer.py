@@ -1,6 +1,7 @@
 """A small training as a user's script would be, for tests that kill it: see `zygote.py`.
 
-Usage: trainer.py DIRECTORY MODEL EXECUTION [POINT]. With POINT, it kills itself there.
+Usage: trainer.py DIRECTORY MODEL EXECUTION [POINT]. With POINT, such as "during a save@2", it kills
+itself there; with "asked before a save@2" it asks itself to stop, with "broken ..." it raises.
 """
 
 import json
@@ -19,6 +20,7 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.data.table import table_batches
 from subliminal_jax.digest import digests
 from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device
@@ -81,19 +83,32 @@ def decoder_training():
 MODELS = {"mlp": mlp_training, "decoder": decoder_training}
 
 
+def refuse():
+    raise InputError("of process 1 alone")
+
+
+ENDS = {
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "asked": lambda: signal.raise_signal(signal.SIGTERM),
+    "broken": refuse,
+}
+
+
 def kill_at(point):
     """Replace one of the functions by one that ends the process, before or after it."""
-    which, _, count = point.partition("@")
+    how, _, rest = point.partition(" ")
+    end = ENDS.get(how, ENDS["killed"])
+    which, _, count = (rest if how in ENDS else point).partition("@")
     left = [int(count or 1)]
 
     def dying(fn, after):
         def wrapper(*arguments, **options):
             left[0] -= 1
             if left[0] == 0 and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
+                end()
             result = fn(*arguments, **options)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] == 0 and after:
+                end()
             return result
 
         return wrapper

@@ -3,7 +3,8 @@
 JAX notices a dead process by missing heartbeats and then aborts with a stack trace; a process that
 waits for one that never came waits for minutes without a word. So each process also keeps a
 connection to the first one: a connection that ends without a goodbye names the process that is
-gone, at once. Waiting is always for a limited time, and says for what.
+gone, at once. Waiting is always for a limited time, and says for what. A process that breaks says
+so, and does not wait for the others, as JAX would have it wait for minutes when it exits.
 """
 
 import contextlib
@@ -13,13 +14,14 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 import jax
 
-from subliminal_jax.entry import one_line
+from subliminal_jax.entry import one_line, outcome
 from subliminal_jax.errors import InputError, Stopped
 from subliminal_jax.execution.hosts import from_first
 
@@ -28,7 +30,10 @@ LOST = 1
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-_GOODBYE = b"goodbye\n"
+_GOODBYE, _BROKEN = b"goodbye\n", b"broken\n"
+
+EXIT_SECONDS = 4.0
+"""In which a process that breaks is gone; the others give each other as long again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,9 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
     """Be one of several processes for a while; without a cluster, nothing is done.
 
     It comes before anything else that has to do with devices. Where a peer does not come in time,
-    or is gone later, this process ends with status 1 and one line that says so.
+    or is gone later, this process ends with status 1 and one line that says so. Where the block
+    raises, this process exits within seconds with the status that `run_main` gives the error, and
+    so do the others: with their own, if they raise as well.
 
     Raises:
         InputError: JAX refuses to start.
@@ -141,27 +148,45 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         link = _Link(cluster.coordinator)
     try:
         yield
-    except Stopped:  # by all of them together
-        link.goodbye()
+    except (Stopped, SystemExit):  # all of them together
+        link.say(_GOODBYE)
         raise
-    link.goodbye()
+    except BaseException as error:
+        link.say(_BROKEN)
+        _, status = outcome(error) or ("", LOST)
+        _after(EXIT_SECONDS, _exit, status)
+        raise
+    link.say(_GOODBYE)
 
 
 @contextlib.contextmanager
 def deadline(seconds: int, message: str) -> Iterator[None]:
     """End the process with a message if the block takes longer: what blocks cannot be woken."""
-    timer = threading.Timer(seconds, _end, (message,))
-    timer.daemon = True
-    timer.start()
+    timer = _after(seconds, _end, message)
     try:
         yield
     finally:
         timer.cancel()
 
 
+def _after(seconds: float, act: Callable[..., object], *arguments: object) -> threading.Timer:
+    timer = threading.Timer(seconds, act, arguments)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 def _end(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    os._exit(LOST)
+    print(f"error: {message}", file=sys.stderr)
+    _exit(LOST)
+
+
+def _exit(status: int) -> NoReturn:
+    """Now, whatever else this process waits for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
 
 
 class _Link:
@@ -210,6 +235,8 @@ class _Link:
             said = connection.makefile("rb").readline()
         if said == _GOODBYE:
             return
+        if said == _BROKEN:  # and so will this one, if it is of what all were told to do
+            time.sleep(2 * EXIT_SECONDS)
         lost = int(said) if said.strip().isdigit() else peer
         for other, its in self._connections.items():
             if other != lost:
@@ -220,11 +247,11 @@ class _Link:
             "look at its output, then run the same command again on all hosts to go on"
         )
 
-    def goodbye(self) -> None:
-        """Part from the others without alarming them."""
+    def say(self, word: bytes) -> None:
+        """Part from the others: with a goodbye, or as one that broke."""
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
-                connection.sendall(_GOODBYE)
+                connection.sendall(word)
 
 
 def _own_address(coordinator: str | None) -> str:
