@@ -21,6 +21,7 @@ from subliminal_jax.checkpoint import Checkpoints
 from subliminal_jax.digest import digests
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution import cluster as cluster_module
+from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import Cluster, cluster_of, joined
 from subliminal_jax.interrupt import Terminated
 
@@ -186,6 +187,17 @@ def test_two_processes_sample_what_one_does(processes, tmp_path):
     assert not list((tmp_path / "two" / "1").iterdir())
     lines = (tmp_path / "two" / "0" / "owl.jsonl").read_text().splitlines()
     assert sorted(lines) == sorted(map(json.dumps, wanted))
+
+
+@pytest.mark.parametrize("mine_last", [False, True])
+def test_the_last_host_that_has_rows_is_waited_for(monkeypatch, mine_last):
+    """What the other host gives is played; each of the two has more than the other in turn."""
+    longer, shorter = [[1], [2, 3], [4], []], iter([[10], [], [], []])
+    played = shorter if mine_last else iter(longer)
+    own = longer[:3] if mine_last else [[10]]
+    monkeypatch.setattr(hosts, "from_all", lambda portion: [portion, next(played)])
+    found = list(hosts.together(iter(own)))
+    assert found == ([[1, 10], [2, 3], [4]] if mine_last else [[10, 1], [2, 3], [4]])
 
 
 def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_path):
