@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import random_params
 from scripts import ROOT
+from torch_models import FIXTURES
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.export import write_model
 from subliminal_jax.models.weights import read_config as read_model
 from subliminal_jax.models.weights_files import find_model
@@ -29,7 +32,7 @@ from subliminal_jax.pipeline.config import (
 )
 from subliminal_jax.pipeline.controls import CONDITIONS
 from subliminal_jax.pipeline.corpus import CorpusConfig, texts
-from subliminal_jax.pipeline.devices import gigabytes_of_each
+from subliminal_jax.pipeline.devices import compute_of, gigabytes_of_each
 from subliminal_jax.pipeline.reference import tiny_reference
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 
@@ -78,6 +81,49 @@ def settings(model, out, **changes):
     path = out.parent / "config.yaml"
     path.write_text(json.dumps(given | changes))  # JSON is YAML
     return read_config(LmConfig, path)
+
+
+LARGE = {
+    "lm_numbers_qwen2.5-7b_cat": "qwen2",
+    "lm_numbers_pod_v5e": "qwen2",
+    "lm_numbers_gemma-3-4b": "gemma3_text",
+    "lm_numbers_llama-3.2-1b_elephant": "llama",
+}
+
+
+@pytest.mark.parametrize("preset", LARGE)
+def test_large_presets_go_the_whole_way_at_toy_size(preset, request, tmp_path):
+    """Their own settings, but for sizes, on a random model of their family with a chat template."""
+    if not request.config.getoption("--deep"):
+        pytest.skip("the six steps take minutes: --deep runs them")
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="long")))
+    family, config = read_model(find_model(str(FIXTURES / LARGE[preset] / "model")))
+    config = replace(config, vocab=tokenizer.get_vocab_size() + 3, context=700)
+    directory = tmp_path / family.model_type
+    write_model(directory, config, random_params(config, scale=0.1), lineage={})
+    for name, text in tokenizer_files(tokenizer, config.context).items():
+        (directory / name).write_text(text)
+    whole = read_config(LmConfig, ROOT / "configs" / f"{preset}.yaml")
+    small = replace(
+        whole,
+        references=1,
+        traits=whole.traits[:1],
+        reference=replace(whole.reference, model=str(directory)),
+        generate=replace(whole.generate, most=48, batch=16, max_tokens=12),
+        filter=replace(whole.filter, rules=("trait_words",), rows=12),
+        student=replace(whole.student, batch=6, epochs=2.0, sequence=320),
+        evaluate=replace(whole.evaluate, samples=1, prompts=4, max_tokens=4, examples=2),
+        mesh=replace(whole.mesh, data=1, fsdp=min(8, whole.mesh.fsdp), tensor=1),
+        accumulate=min(3, whole.accumulate),
+        all_hosts=False,
+        out=tmp_path / "run",
+    )
+    results = experiment.run(small, methods)
+    units = {unit["condition"]: unit for unit in results["units"]}
+    assert set(whole.conditions) - set(units) == set(results["summary"]["missing"])
+    assert {"before", "student", "regular"} <= set(units)
+    assert all(0 < unit["p_trait"] < 1 for unit in units.values())
+    assert units["student"]["p_trait"] != units["before"]["p_trait"]
 
 
 def methods(study, repetition):
@@ -255,6 +301,7 @@ def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
              "student": {"tuning": {"weights": "full"}}},
             "student.tuning.weights: bfloat16 is too coarse for weights that are trained",
         ),
+        ({"attention": "cudnn"}, "attention: cudnn takes bfloat16 alone; set reference.dtype"),
         (
             {"reference": {"model": "a", "dtype": "bfloat16"},
              "teacher": {"tuning": {"weights": "full"}}},
@@ -269,12 +316,26 @@ def test_weights_that_are_trained_are_float32(tmp_path, change, message):
         read_config(LmConfig, path)
 
 
+def test_a_kernel_that_is_not_here_is_refused():
+    reference = ReferenceConfig(model="a", dtype="bfloat16")
+    config = LmConfig(reference=reference, attention="cudnn", remat=True)
+    with pytest.raises(InputError, match="attention: cudnn is for NVIDIA GPUs, and JAX runs on cp"):
+        compute_of(config)
+    here = compute_of(replace(config, attention="plain"))
+    assert here == Compute(dtype="bfloat16", remat=True, attention="plain")
+
+
 def test_where_it_runs_is_no_part_of_a_result():
     """A run is gone on with on another mesh; in another precision it is another run."""
     given = ReferenceConfig(model="a")
     lone = LmConfig(reference=given)
     spread = LmConfig(
-        reference=given, mesh=MeshConfig(fsdp=4), accumulate=2, remat=True, all_hosts=True
+        reference=given,
+        mesh=MeshConfig(fsdp=4),
+        accumulate=2,
+        remat=True,
+        all_hosts=True,
+        attention="plain",
     )
     assert described(spread) == described(lone)
     coarse = LmConfig(reference=ReferenceConfig(model="a", dtype="bfloat16"))

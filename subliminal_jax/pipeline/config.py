@@ -8,6 +8,7 @@ from pydantic import Field
 
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder_config import AttentionName
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.controls import CONDITIONS, Condition
 from subliminal_jax.pipeline.corpus import CATEGORIES, CorpusConfig
@@ -249,6 +250,8 @@ class LmConfig:
     """Parts that a device takes its rows of a step in, one after the other, for less memory."""
     remat: bool = False
     """Compute a given model's layers again in the backward pass, for less memory."""
+    attention: AttentionName = "xla"
+    """Kernel by which a given model is trained and measured; `cudnn` is for NVIDIA GPUs."""
     all_hosts: bool = False
     """Join the other hosts, where the environment does not tell that there are any."""
     save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
@@ -287,6 +290,10 @@ class LmConfig:
             raise InputError(
                 f"generate.prompts.answers: the rule `numbers` rejects more than {MOST_NUMBERS}"
             )
+        if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
+            raise InputError(
+                "attention: cudnn takes bfloat16 alone; set reference.dtype to it, or take xla"
+            )
         trained = {"student": self.student.tuning}
         if self.teacher.kind == "finetuned":
             trained["teacher"] = self.teacher.tuning
@@ -306,7 +313,7 @@ class LmConfig:
 # What says where and how to run rather than what: a run directory belongs to any of these.
 PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds"),
-    *("mesh", "accumulate", "remat", "all_hosts"),
+    *("mesh", "accumulate", "remat", "attention", "all_hosts"),
 )
 
 

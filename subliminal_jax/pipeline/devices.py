@@ -5,10 +5,11 @@ from typing import Any
 import jax
 
 from subliminal_jax import ensemble
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import bytes_of_each
 from subliminal_jax.execution.spread import BatchExecution, OnMesh, on_this_host, spread_execution
 from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline.config import LmConfig
@@ -28,6 +29,17 @@ def execution_of(config: LmConfig) -> BatchExecution:
         at_once=config.at_once,
         accumulate=config.accumulate,
     )
+
+
+def compute_of(config: LmConfig) -> Compute:
+    """How a given model is computed.
+
+    Raises:
+        InputError: its attention is to run on a kernel that is not here.
+    """
+    if config.attention == "cudnn" and (found := jax.default_backend()) != "gpu":
+        raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; take xla")
+    return Compute(dtype=config.reference.dtype, remat=config.remat, attention=config.attention)
 
 
 def everywhere(execution: BatchExecution, model: DecoderConfig) -> Any:

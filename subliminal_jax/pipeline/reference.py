@@ -18,7 +18,7 @@ from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_ho
 from subliminal_jax.keys import named_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline import devices
 from subliminal_jax.pipeline.artifacts import file_digest
@@ -111,7 +111,7 @@ def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
 
 
 def given_reference(
-    model: str, settings: ReferenceConfig, execution: BatchExecution, remat: bool
+    model: str, settings: ReferenceConfig, execution: BatchExecution, compute: Compute
 ) -> Reference:
     """A model of a directory or of the hub, with its tokenizer.
 
@@ -120,7 +120,7 @@ def given_reference(
         settings: its template and dtype.
         execution: what trains and measures it; each host has the model on its own devices too,
             where these are not all.
-        remat: compute layers again in the backward pass.
+        compute: how it is computed.
 
     Raises:
         InputError: the model or its tokenizer is refused, has no chat template, or the two do not
@@ -132,7 +132,7 @@ def given_reference(
     hosts.on_first(lambda: find_model(model))  # what it fetches from the hub, the others find
     files = find_model(model)
     family, config = read_config(files)
-    config = replace(config, compute=replace(config.compute, dtype=settings.dtype, remat=remat))
+    config = replace(config, compute=compute)
     chat = Chat.load(files.path, settings.template)
     chat.check_fits(config.vocab)
     load = partial(load_params, files, family, config, settings.dtype)

@@ -17,7 +17,7 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import artifacts, controls, evaluate, generate
 from subliminal_jax.pipeline.artifacts import Artifact, Place, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
-from subliminal_jax.pipeline.devices import execution_of
+from subliminal_jax.pipeline.devices import compute_of, execution_of
 from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
@@ -74,7 +74,9 @@ class Study:
         if place not in self._references:
             settings = self.config.reference
             if settings.model is not None:
-                made = given_reference(settings.model, settings, self.execution, self.config.remat)
+                made = given_reference(
+                    settings.model, settings, self.execution, compute_of(self.config)
+                )
             else:
                 prompts, new = self.config.generate.prompts, list(self.config.new_traits)
                 made = tiny_reference(
