@@ -15,11 +15,12 @@ from typing import Any
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
+from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 
-CONFIG, RESULTS = "config.json", "results.json"
+CONFIG, RESULTS, ENVIRONMENT = "config.json", "results.json", "environment.json"
 LOCK, WRITTEN = "run.lock", "run.files.jsonl"
-_RESERVED = {CONFIG, RESULTS, LOCK, WRITTEN}
+_RESERVED = {CONFIG, RESULTS, ENVIRONMENT, LOCK, WRITTEN}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 
@@ -144,6 +145,7 @@ class RunDirectory:
         except FileNotFoundError:
             if self._written:
                 raise self._refusal("holds files of a run but no config.json") from None
+            self._write(ENVIRONMENT, environment())
             self._write(CONFIG, self.config)
             return
         except ValueError as error:
@@ -159,7 +161,7 @@ class RunDirectory:
     def _remove_written(self) -> None:
         # In this order a removal that is cut short leaves neither a run that looks done, nor one
         # that looks as if it could go on.
-        for name in (RESULTS, CONFIG, *sorted(self._written), WRITTEN):
+        for name in (RESULTS, CONFIG, ENVIRONMENT, *sorted(self._written), WRITTEN):
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -281,14 +283,15 @@ class RunDirectory:
     ) -> None:
         if error is not None and not (self._lock is None or self._written or self.finished):
             # Nothing is lost, so the next try may have another config.
-            (self.path / CONFIG).unlink(missing_ok=True)
+            for name in (CONFIG, ENVIRONMENT):
+                (self.path / name).unlink(missing_ok=True)
         self.close()
 
 
 def _refuse_foreign(path: Path) -> None:
     """Refuses a directory with things in it that are no run of ours; nothing is written there."""
     names = {name for name in os.listdir(path) if not name.endswith(files.PARTIAL)}
-    if names <= {LOCK} or (LOCK in names and names & {CONFIG, WRITTEN}):
+    if names <= {LOCK, ENVIRONMENT} or (LOCK in names and names & {CONFIG, WRITTEN}):
         return
     raise InputError(
         f"--out {path}: holds files but no run of ours; choose a new or an empty directory"

@@ -14,7 +14,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.mnist import experiment
 from subliminal_jax.stats import mean_interval
 
-FILES = {"config.json", "run.lock", "run.files.jsonl", "members.jsonl"} | {
+FILES = {"config.json", "environment.json", "run.lock", "run.files.jsonl", "members.jsonl"} | {
     *("figure.png", "figure.pdf", "report.html", "results.csv", "results.json"),
 }
 INIT_ARMS = [

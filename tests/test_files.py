@@ -25,7 +25,7 @@ CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
     "name",
     [
         *("../x", "/x", "a/b", "", ".", "..", ".hidden", "a\n", "a\0", "x" * 201, "-rf", "é"),
-        *("config.json", "results.json", "run.lock", "run.files.jsonl"),
+        *("config.json", "results.json", "environment.json", "run.lock", "run.files.jsonl"),
     ],
 )
 def test_odd_names_are_refused(tmp_path, name):
@@ -68,7 +68,7 @@ def test_rest_of_a_killed_write_is_removed(tmp_path):
     (tmp_path / f".a.txt{files.PARTIAL}").write_text("half")
     (tmp_path / ".profile").write_text("mine")
     with RunDirectory.open(tmp_path, CONFIG) as run:
-        assert names(tmp_path) == {"config.json", "run.lock", ".profile"}
+        assert names(tmp_path) == {"config.json", "environment.json", "run.lock", ".profile"}
         (tmp_path / f".a.txt{files.PARTIAL}").symlink_to(tmp_path / ".profile")
         run.write_text("a.txt", "whole")
     assert (tmp_path / ".profile").read_text() == "mine"

@@ -11,10 +11,12 @@ from children import HOLD, RACE, child
 from disks import names
 
 from subliminal_jax import files
+from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs import RunDirectory
 
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
+BEGUN = {"config.json", "environment.json", "run.lock"}
 
 
 # Opening
@@ -28,6 +30,29 @@ def test_new_directory_says_what_it_holds(tmp_path, monkeypatch):
         assert run.config == CONFIG | {"hidden": [4, 4]}
         lock = json.loads((run.path / "run.lock").read_text())
         assert lock["pid"] == os.getpid()
+        assert json.loads((run.path / "environment.json").read_text()) == environment()
+
+
+def test_a_run_killed_before_its_config_is_begun_anew(tmp_path, monkeypatch):
+    """It says where it runs, then what it is; and it remembers where it was begun."""
+    write_whole = files.write_whole
+
+    def killed(path, data):
+        if path.name == "config.json":
+            raise KeyboardInterrupt
+        write_whole(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_whole", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RunDirectory.open(tmp_path, CONFIG)
+    assert names(tmp_path) == {"environment.json", "run.lock"}
+    (tmp_path / "environment.json").write_text("{}")
+    RunDirectory.open(tmp_path, CONFIG).close()
+    assert json.loads((tmp_path / "environment.json").read_text()) == environment()
+    (tmp_path / "environment.json").write_text("{}")
+    RunDirectory.open(tmp_path, CONFIG).close()
+    assert (tmp_path / "environment.json").read_text() == "{}"
 
 
 def test_same_config_goes_on(tmp_path):
@@ -73,7 +98,7 @@ def test_overwrite_removes_what_the_run_wrote_and_nothing_else(tmp_path):
     (tmp_path / "notes.md").write_text("mine")
     (tmp_path / "kept").mkdir()
     with RunDirectory.open(tmp_path, {"members": 6}, overwrite=True) as run:
-        assert names(tmp_path) == {"notes.md", "kept", "config.json", "run.lock"}
+        assert names(tmp_path) == {"notes.md", "kept", *BEGUN}
         assert not run.finished
         assert run.read_rows("metrics.jsonl") == []
         assert json.loads((tmp_path / "config.json").read_text()) == {"members": 6}
@@ -95,7 +120,7 @@ def test_overwrite_does_not_follow_a_tampered_list(tmp_path):
     RunDirectory.open(tmp_path / "run", CONFIG, overwrite=True).close()
     assert (tmp_path / "victim").read_text() == "mine"
     assert (tmp_path / "victims").is_dir()
-    assert names(tmp_path / "run") == {"config.json", "run.lock"}
+    assert names(tmp_path / "run") == BEGUN
 
 
 def test_half_removed_run_is_not_gone_on_with(tmp_path):
