@@ -3,15 +3,15 @@ r"""How a decoder's training step scales over devices, and what memory it needs 
 Claim     The one pure step runs on one device, data-parallel and on meshes; what it costs to run it
           on more devices is what they tell each other, as the compiled program has it.
 Command   XLA_FLAGS=--xla_force_host_platform_device_count=8 NPROC=32 \
-              python experiments/benchmark_scaling.py
+              python experiments/benchmark_scaling.py --devices 1 2 4 8
           XLA_FLAGS=--xla_force_host_platform_device_count=16 NPROC=32 JAX_PLATFORMS=cpu \
               python experiments/benchmark_scaling.py --preset pod_v5e --plan
           JAX_PLATFORMS=cpu python experiments/benchmark_scaling.py --preset pod_v5e --plan \
               --topology v5e:4x4                with libtpu, by the TPU's own compiler, anywhere
           python experiments/benchmark_scaling.py --preset pod_v5e      on every host of the pod
-Expected  A line per execution: seconds of a step, MB between devices, their share of all bytes
-          written, and on an accelerator the share of its peak. Virtual devices share the same
-          cores, so their times say nothing of scaling.
+Expected  A line per execution and device count: seconds of a step, MB between devices, their share
+          of all bytes written, and on an accelerator the share of its peak. Virtual devices share
+          the same cores, so their times say nothing of scaling.
 """
 
 import os
@@ -36,19 +36,23 @@ def main() -> None:
         presets=PRESETS,
         default_preset="quick",
     )
+    import jax
+
     from subliminal_jax import scaling
     from subliminal_jax.execution import hosts
     from subliminal_jax.execution.cluster import cluster_of, joined
 
     with joined(cluster_of(os.environ, asked=config.all_hosts)):
         job = scaling.job_of(config)
-        executions = {name: scaling.execution_of(config, name) for name in config.executions}
-        for name, execution in executions.items():
+        peak = config.peak_tflops
+        if peak is None and config.dtype == "bfloat16":
+            peak = scaling.peak_tflops(jax.devices()[0].device_kind)
+        for name, execution in list(scaling.executions_of(config)):
             if config.plan:
                 lines = scaling.plan_lines(scaling.plan(job, execution), config.memory_gb)
             else:
                 found = scaling.measure(job, execution, config.steps, config.repetitions)
-                lines = [scaling.line(found, execution.mesh.size, config.peak_tflops)]
+                lines = [scaling.line(found, execution.mesh.size, peak)]
             if hosts.is_first():
                 print(f"{name} on {dict(execution.mesh.shape)}", *lines, sep="\n  ", flush=True)
 

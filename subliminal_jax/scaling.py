@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import optax
 
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs
+from subliminal_jax.errors import InputError
 from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
 from subliminal_jax.execution.mesh import (
     described_devices,
@@ -30,6 +32,11 @@ from subliminal_jax.scaling_config import ScalingConfig
 from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
 
 SHOWN = 12  # leaves in a plan
+PEAKS = {
+    **{"TPU v6 lite": 918.0, "TPU v5 lite": 197.0, "TPU v5": 459.0, "TPU v4": 275.0},
+    **{"B200": 2250.0, "H200": 989.0, "H100": 989.0, "A100": 312.0},
+}
+"""TFLOP/s of a device, bfloat16 without sparsity, from the makers' data sheets."""
 State: TypeAlias = dict[str, Any]
 """`trained`, a `TrainState`; beside low-rank weights also `base`, which stays as it is."""
 WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -127,17 +134,39 @@ def job_of(config: ScalingConfig) -> Job:
     return Job(config=model, rank=config.rank, sequence=config.sequence)
 
 
-def execution_of(config: ScalingConfig, name: str) -> Sharded:
-    """One way to run it."""
+def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Sharded]]:
+    """Every way to run it by its name, on every device count that is asked for; jit has one device.
+
+    Raises:
+        InputError: there are fewer devices, they do not fit the mesh or the batch, or some are
+            asked for where several hosts take part.
+    """
+    if config.devices and jax.process_count() > 1:
+        raise InputError("devices: several hosts take part with all they have; leave it out")
+    for name in config.executions:
+        for count in config.devices if name != "jit" and config.devices else (None,):
+            yield name, execution_of(config, name, count)
+
+
+def execution_of(config: ScalingConfig, name: str, count: int | None = None) -> Sharded:
+    """One way to run it, by the first `count` devices or by all."""
     if name == "jit":
         return Sharded(mesh=one_device(), batch=config.batch, accumulate=config.accumulate)
     if name == "pmap":
         return DataParallel(
-            mesh=line_of_devices(), batch=config.batch, accumulate=config.accumulate
+            mesh=line_of_devices(count), batch=config.batch, accumulate=config.accumulate
         )
-    devices = None if config.topology is None else described_devices(config.topology)
+    if config.topology is not None:
+        devices = described_devices(config.topology)
+    else:
+        devices = list(line_of_devices(count).devices.flat)
     mesh = make_mesh(config.data, config.fsdp, config.tensor, devices=devices)
     return Sharded(mesh=mesh, batch=config.batch, accumulate=config.accumulate, rules=DECODER_RULES)
+
+
+def peak_tflops(kind: str) -> float | None:
+    """A device's published bfloat16 peak, by the name it gives itself; None of an unknown one."""
+    return next((peak for name, peak in PEAKS.items() if name in kind), None)
 
 
 def plan(job: Job, execution: Sharded) -> dict[str, Any]:

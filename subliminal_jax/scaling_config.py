@@ -35,6 +35,8 @@ class ScalingConfig:
     """Parts that a device takes its sequences in."""
     executions: tuple[Literal["jit", "pmap", "mesh"], ...] = ("jit", "pmap", "mesh")
     """Ways to run the step."""
+    devices: tuple[Count, ...] = ()
+    """Device counts for pmap and the mesh, such as 1 2 4 8 (default: all there are)."""
     data: Count | None = None
     """Mesh: copies of the state (default: what the devices allow)."""
     fsdp: Count = 1
@@ -46,7 +48,7 @@ class ScalingConfig:
     repetitions: Count = 3
     """How often it is timed."""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
-    """A device's peak, for the share of it that is used (v5e: 197, H100 and H200: 989)."""
+    """A device's peak, for the share of it that is used (default: as published, in bfloat16)."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """A device's memory, for what a plan leaves of it."""
     all_hosts: bool = False
@@ -59,6 +61,8 @@ class ScalingConfig:
     def __post_init__(self) -> None:
         if not self.executions:
             raise InputError("executions: give at least one of jit, pmap, mesh")
+        if self.topology is not None and self.devices:
+            raise InputError("devices: a topology has its own number of them; give one of the two")
         if self.topology is not None and not (self.plan and self.executions == ("mesh",)):
             raise InputError(
                 f"topology: {self.topology} is not here to run on; add --plan --executions mesh"

@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from scripts import ROOT
@@ -66,6 +67,32 @@ def test_a_slice_that_is_not_here_runs_nothing():
 def test_a_way_to_run_it_is_needed():
     with pytest.raises(InputError, match="executions: give at least one of jit, pmap, mesh"):
         ScalingConfig(executions=())
+
+
+def test_every_way_runs_on_every_device_count(monkeypatch):
+    config = ScalingConfig(**TINY, devices=(2, 8), fsdp=2)
+    ways = [(name, dict(one.mesh.shape)) for name, one in scaling.executions_of(config)]
+    mesh = lambda data: {"data": data, "fsdp": 2, "tensor": 1}  # noqa: E731
+    assert ways == [
+        *(("jit", {"data": 1, "fsdp": 1, "tensor": 1}), ("pmap", {"data": 2})),
+        *(("pmap", {"data": 8}), ("mesh", mesh(1)), ("mesh", mesh(4))),
+    ]
+    assert [one.mesh.size for _, one in scaling.executions_of(ScalingConfig(**TINY))] == [1, 8, 8]
+    with pytest.raises(InputError, match="devices=9: there are 8 cpu"):
+        list(scaling.executions_of(replace(config, devices=(9,))))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="devices: several hosts take part with all they have"):
+        list(scaling.executions_of(config))
+    with pytest.raises(InputError, match="devices: a topology has its own number"):
+        ScalingConfig(devices=(2,), topology="v5e:2x2", plan=True, executions=("mesh",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [("TPU v5 lite", 197), ("TPU v5p", 459), ("NVIDIA H200", 989), ("cpu", None)],
+)
+def test_peaks_are_known_by_a_devices_name(kind, peak):
+    assert scaling.peak_tflops(kind) == peak
 
 
 def test_a_measurement():
