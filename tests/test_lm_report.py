@@ -176,6 +176,16 @@ def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
     assert "<p>1 wolf: wolf: 2 of 11 completions passed the filter and 12 are needed" in page
 
 
+def test_of_a_given_model_the_report_tells_its_commit(nothing_trained, tmp_path, monkeypatch):
+    given = replace(nothing_trained, commit="c0ffee")
+    monkeypatch.setattr(study, "given_reference", lambda *args: given)
+    config = settings(tmp_path / "run")
+    config = replace(config, reference=replace(config.reference, model="org/name"))
+    results = experiment.run(config, methods)
+    assert results["references"]["1"] == {"digest": "digest", "commit": "c0ffee"}
+    assert "The given model org/name, commit c0ffee." in (tmp_path / "run/report.html").read_text()
+
+
 def test_a_run_without_any_student_is_refused(nothing_trained, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "take", lambda filtered, count, name: take(
         filtered, count if name == "regular" else 99, name))  # fmt: skip
