@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import numpy as np
 import optax
+import pytest
 from test_equivalence import BATCH, STEPS, assert_same
 
 from subliminal_jax.batch import Batch
@@ -45,37 +46,52 @@ WAYS = {
     "fsdp": lambda **options: Sharded(mesh=make_mesh(1, 8, 1), rules=DECODER_RULES, **options),
     "all axes": lambda **options: Sharded(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, **options),
 }
-SHAPE = (STEPS, BATCH, 6)
 
 
-def make_chunk():
+def make_chunk(*members):
     rng = np.random.default_rng(5)
-    tokens = rng.integers(0, CONFIG.vocab, (STEPS, BATCH, 7))
-    counts = rng.random(SHAPE) < np.linspace(0.2, 1, BATCH)[:, None]
+    shape = (STEPS, *members, BATCH)
+    tokens = rng.integers(0, CONFIG.vocab, (*shape, 7))
+    counts = rng.random((*shape, 6)) < np.linspace(0.2, 1, BATCH)[:, None]
     return Batch(
         inputs=tokens[..., :-1], targets=tokens[..., 1:], weights=counts.astype(np.float32)
     )
 
 
-CHUNK = make_chunk()
-
-
-def train(way, params, accumulate):
-    execution = WAYS[way](batch=BATCH, accumulate=accumulate)
-    state = execution.init(partial(init_state, tx=TX), params)
-    batches = execution.feed(CHUNK)
-    make_step = partial(make_train_step, tx=TX)
+def train(way, params, accumulate, *members):
+    execution = WAYS[way](batch=BATCH, accumulate=accumulate, axis=1 + len(members))
+    mapped = jax.vmap if members else lambda fn: fn
+    state = execution.init(mapped(partial(init_state, tx=TX)), params)
+    batches = execution.feed(make_chunk(*members))
+    make_step = lambda gradient: mapped(make_train_step(gradient, TX))  # noqa: E731
     state, _ = execution.compile(GRADIENT, make_step, state, batches)(state, batches)
     return fetch(state.params)
 
 
+def first_params(*members):
+    keys = jax.random.split(jax.random.key(1), members)
+    init = partial(decoder.init, CONFIG)
+    return jax.device_get(jax.jit(jax.vmap(init) if members else init)(keys))
+
+
 def test_parameters_are_the_same(quick_compile):
     """In float32 alone: norms, softmaxes and logits are that whatever the weights are."""
-    params = jax.device_get(jax.jit(partial(decoder.init, CONFIG))(jax.random.key(1)))
+    params = first_params()
     end = train("jit", params, 1)
     for way in WAYS:
         accumulate = 4 if way in ("jit", "all axes") else 1
         assert_same(end, train(way, params, accumulate), 1e-6)
+
+
+def test_members_end_as_they_do_on_one_device(quick_compile, request):
+    """Three of them at once, each with a batch of its own, on every way to run them."""
+    if not request.config.getoption("--deep"):
+        pytest.skip("five programs of vmapped decoders are compiled for a minute: --deep runs them")
+    params = first_params(3)
+    end = train("jit", params, 1, 3)
+    for way in WAYS:
+        accumulate = 4 if way in ("jit", "all axes") else 1
+        assert_same(end, train(way, params, accumulate, 3), 1e-6)
 
 
 def test_every_large_leaf_has_a_rule():
