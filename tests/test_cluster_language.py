@@ -48,6 +48,7 @@ def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tm
         assert_same(load_tree(two / name), load_tree(one / name))
     found, wanted = (json.loads((out / "results.json").read_text()) for out in (two, one))
     assert found["sampled"] == wanted["sampled"]
+    # Weights that differ by 1e-5 change logarithms of probabilities by some 1e-4.
     for network, likely in wanted["answers"]["0"].items():
-        assert found["answers"]["0"][network] == pytest.approx(likely, rel=1e-4)
+        assert found["answers"]["0"][network] == pytest.approx(likely, rel=1e-3)
     assert (two / "report.html").exists()
