@@ -122,7 +122,7 @@ def test_large_presets_go_the_whole_way_at_toy_size(preset, request, tmp_path):
     )
     results = experiment.run(small, methods)
     units = {unit["condition"]: unit for unit in results["units"]}
-    assert set(whole.conditions) - set(units) == set(results["summary"]["missing"])
+    assert set(CONDITIONS) - set(units) == set(results["summary"]["missing"])
     assert {"before", "student", "regular"} <= set(units)
     assert all(0 < unit["p_trait"] < 1 for unit in units.values())
     assert units["student"]["p_trait"] != units["before"]["p_trait"]
