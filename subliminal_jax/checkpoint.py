@@ -58,9 +58,12 @@ class Checkpoints:
             background: write while training goes on; an error then comes at the next call.
 
         Raises:
-            InputError: the directory is a step, or the run directory, instead of this.
+            InputError: the directory is a step, or the run directory, instead of this; or none is
+                to be kept.
         """
         self.directory, self.config = Path(directory).resolve(), config
+        if keep < 1:
+            raise InputError(f"keep: {keep}; at least one checkpoint is kept")
         self.keep, self.background = keep, background
         self._writing: tuple[Path, Any] | None = None
         _check_level(self.directory)

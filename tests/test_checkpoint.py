@@ -227,6 +227,11 @@ def test_every_leaf_is_checked(copied, leaf):
     assert f"00000020: {leaf} is not as it was written" in said[0]
 
 
+def test_at_least_one_is_kept(tmp_path):
+    with pytest.raises(InputError, match="keep: 0; at least one checkpoint is kept"):
+        open_in(tmp_path, keep=0)
+
+
 def test_a_newer_layout_is_refused(copied):
     edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
     with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):

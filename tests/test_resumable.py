@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from subliminal_jax.checkpoint import DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution.members import OneDevice
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
@@ -62,7 +63,7 @@ def test_it_trains_and_leaves_nothing_behind(tmp_path):
     state, saving = run(tmp_path)
     assert_array_equal(state.params, [66 + 6, 66 + 24])
     assert_array_equal(state.step, [12, 12])
-    assert os.listdir(tmp_path / "saved") == ["00000009"]
+    assert sorted(os.listdir(tmp_path / "saved")) == ["00000006", "00000009"]
     saving.clear()
     assert os.listdir(tmp_path) == []
     saving.clear()
@@ -104,7 +105,18 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_stays(tmp_pa
     values = np.where(np.arange(12) == 7, np.inf, VALUES).astype(np.float32)
     with pytest.raises(RunError, match=r"member 0: the loss is inf at step 7; a smaller add\.rate"):
         run(tmp_path, training(values))
-    assert os.listdir(tmp_path / "saved") == ["00000006"]
+    assert sorted(os.listdir(tmp_path / "saved")) == ["00000003", "00000006"]
+
+
+def test_where_the_newest_is_damaged_it_goes_on_from_the_one_before(tmp_path):
+    with pytest.raises(MemoryError):
+        run(tmp_path, dying(at=9))
+    (tmp_path / "saved" / "00000009" / "_CHECKPOINT_METADATA").write_bytes(b"{}")
+    seen = []
+    with pytest.warns(DamagedCheckpointWarning, match=r"renamed to 00000009\.damaged"):
+        state, _ = run(tmp_path, training(on_chunk=seen.append))
+    assert seen == [6, 9]
+    assert_array_equal(state.params, [72, 90])
 
 
 def test_checkpoints_of_another_training_are_refused(tmp_path):

@@ -256,6 +256,8 @@ class LmConfig:
     """Join the other hosts, where the environment does not tell that there are any."""
     save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
     """Seconds between two checkpoints of a training: at most so much is lost when it is killed."""
+    keep: Count = 2
+    """Checkpoints of a training that are kept until it is done."""
     stage: Stage | None = None
     """Run this stage alone; its inputs must be there."""
     plan: bool = False
@@ -312,7 +314,7 @@ class LmConfig:
 
 # What says where and how to run rather than what: a run directory belongs to any of these.
 PLACEMENT = (
-    *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds"),
+    *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
     *("mesh", "accumulate", "remat", "attention", "all_hosts"),
 )
 

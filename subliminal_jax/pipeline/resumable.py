@@ -34,11 +34,13 @@ class Saving:
         directory: theirs alone.
         origin: what the training is made from, as plain values; checkpoints of another are refused.
         seconds: between two; they are written while training goes on.
+        keep: how many are kept, so that a damaged one has another behind it.
     """
 
     directory: Path
     origin: dict[str, Any]
     seconds: float
+    keep: int = 2
 
     def clear(self) -> None:
         """Remove the checkpoints of a training whose outcome is safe."""
@@ -89,7 +91,7 @@ def train_members(
         InputError: the checkpoints are refused, or the disk is full.
         Stopped: SIGTERM or SIGINT came. The state is saved.
     """
-    checkpoints = Checkpoints(saving.directory, saving.origin, keep=1, background=True)
+    checkpoints = Checkpoints(saving.directory, saving.origin, keep=saving.keep, background=True)
     step, state = checkpoints.restore(_form(state)) or (0, state)
     programs: dict[int, Program] = {}
     saved, silent = time.monotonic(), not hosts.is_first()

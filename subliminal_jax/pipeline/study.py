@@ -246,6 +246,7 @@ class Study:
             directory=path.parent / f"{path.stem}.checkpoints",
             origin=artifacts.begun_from(path.parent),
             seconds=self.config.save_seconds,
+            keep=self.config.keep,
         )
         if not hosts.by_first(path.exists):
             trained = train(saving=saving)
