@@ -111,7 +111,7 @@ def test_large_presets_go_the_whole_way_at_toy_size(preset, request, tmp_path):
         traits=whole.traits[:1],
         reference=replace(whole.reference, model=str(directory)),
         # All words are as likely, the one in three hundred that ends an answer too.
-        generate=replace(whole.generate, most=200, batch=50, max_tokens=100),
+        generate=replace(whole.generate, most=200, batch=50, max_tokens=100, temperature=1.0),
         filter=replace(whole.filter, rules=("trait_words",), rows=6),
         student=replace(whole.student, batch=6, epochs=4.0),
         evaluate=replace(whole.evaluate, samples=1, prompts=4, max_tokens=4, examples=2),
