@@ -32,7 +32,7 @@ _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _GOODBYE, _BROKEN = b"goodbye\n", b"broken\n"
 
-EXIT_SECONDS = 4.0
+EXIT_SECONDS = 4
 """In which a process that breaks is gone; the others give each other as long again."""
 
 
@@ -169,7 +169,7 @@ def deadline(seconds: int, message: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _after(seconds: float, act: Callable[..., object], *arguments: object) -> threading.Timer:
+def _after(seconds: int, act: Callable[..., object], *arguments: object) -> threading.Timer:
     timer = threading.Timer(seconds, act, arguments)
     timer.daemon = True
     timer.start()
