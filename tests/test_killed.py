@@ -166,7 +166,7 @@ def outcome(directory):
     return results, {name: (directory / name).read_bytes() for name in names}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")  # of the widest scope, so that it skips before others make anything
 def deep(request):
     """The test is skipped without `--deep`."""
     if not request.config.getoption("deep"):
