@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import shutil
 import stat
 import warnings
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.os_errors import disk_full_line, is_disk_full
 
 PARTIAL = ".run-partial"
 """Ends the name of a file that is being written; such a file is never whole."""
@@ -22,23 +22,11 @@ class TornRowWarning(UserWarning):
     """The last row of a JSON Lines file was cut short, as by a kill; it is left out."""
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, or the user's share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def disk_full_error(path: Path | None = None, needed: int | None = None) -> InputError:
-    """The refusal for a full disk: what could not be written, where, and what to do."""
-    what = "write" if needed is None else f"write {needed:,} bytes"
-    where = ""
-    if path is not None:
-        where = f" to {path}"
-        with contextlib.suppress(OSError):
-            where += f" ({shutil.disk_usage(path.parent).free:,} bytes free)"
-    return InputError(
-        f"disk full: cannot {what}{where}; free some space, or choose another --out, "
-        "and run the same command again"
-    )
+def disk_full_error(
+    path: Path | None = None, needed: int | None = None, error: OSError | None = None
+) -> InputError:
+    """The refusal for a full disk; arguments as of `os_errors.disk_full_line`."""
+    return InputError(disk_full_line(path, needed, error))
 
 
 def _check_json(value: Any, path: str) -> None:
@@ -129,8 +117,8 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if is_disk_full(error):
-            raise disk_full_error(path, len(data)) from error
+        if isinstance(error, OSError):
+            raise _with_path(error, path, len(data)) from error
         raise
     sync_directory(path.parent)
 
@@ -151,6 +139,13 @@ def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
         return descriptor
     os.close(descriptor)
     raise InputError(f"{path}: is not a file; move it away, or give the path of a file")
+
+
+def _with_path(error: OSError, path: Path, size: int) -> Exception:
+    """What to raise where a file could not be written: whatever failed, it names the file."""
+    if is_disk_full(error):
+        return disk_full_error(path, size, error)
+    return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def _torn_tail(data: bytes) -> bytes:
@@ -231,9 +226,7 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if is_disk_full(error):
-            raise disk_full_error(path, len(data)) from error
-        raise
+        raise _with_path(error, path, len(data)) from error
     if size == 0:
         sync_directory(path.parent)
 

@@ -246,7 +246,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content, why):
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_rows_are_read_from_files_alone(tmp_path, make):
     make(tmp_path / "rows.jsonl")
-    with pytest.raises(InputError, match="rows.jsonl: is not a file"):
+    with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
         files.read_rows(tmp_path / "rows.jsonl")
     with pytest.raises((InputError, IsADirectoryError)):
         files.append_row(tmp_path / "rows.jsonl", {})
