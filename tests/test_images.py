@@ -59,6 +59,37 @@ def test_a_directory_of_files(tmp_path, small_mnist, data, zipped, dotted):
     assert images.source == f"IDX files in {directory}"
 
 
+@pytest.mark.parametrize("given", ["", "MNIST"])
+def test_torchvisions_directory_is_named(tmp_path, small_mnist, given):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    write_mnist(raw, small_mnist)
+    with pytest.raises(InputError) as refused:
+        load_images("mnist", tmp_path / "data" / given)
+    assert str(refused.value).endswith(f", but {raw} has them: give that one")
+    assert_is(load_images("mnist", raw), small_mnist)
+
+
+@pytest.mark.parametrize("given", ["mnist", "mnist/3.0.1"])
+def test_the_directory_of_tensorflow_datasets_is_named(tmp_path, monkeypatch, given):
+    prepared = tmp_path / "mnist" / "3.0.1"
+    prepared.mkdir(parents=True)
+    (prepared / "dataset_info.json").touch()
+    monkeypatch.chdir(prepared.parent)
+    for directory in (tmp_path / given, prepared.relative_to(prepared.parent)):
+        with pytest.raises(InputError) as refused:
+            load_images("mnist", directory)
+        assert str(refused.value).endswith(f", but {tmp_path} has them: give that one")
+
+
+def test_what_is_beside_a_directory_of_another_name_is_not_meant(tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").touch()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="lacks train-images"):
+        load_images("mnist", tmp_path / "other")
+
+
 def test_the_environment_names_a_directory_and_the_argument_comes_first(
     tmp_path, small_mnist, monkeypatch
 ):
