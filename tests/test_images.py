@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +59,20 @@ def test_a_directory_of_files(tmp_path, small_mnist, data, zipped, dotted):
     assert_is(images, small_mnist)
     assert (images.name, images.white) == ("mnist", 255)
     assert images.source == f"IDX files in {directory}"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
+def test_a_directory_that_is_none(tmp_path, make):
+    make(tmp_path / "data")
+    with pytest.raises(InputError, match="data is no directory: correct the path"):
+        load_images("mnist", tmp_path / "data")
+
+
+def test_parts_that_are_no_files_are_not_opened(tmp_path):
+    for stem in STEMS.values():
+        os.mkfifo(tmp_path / stem)
+    with pytest.raises(InputError, match="lacks train-images"):
+        load_images("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("given", ["", "MNIST"])

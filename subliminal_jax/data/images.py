@@ -117,7 +117,8 @@ def _mnist_from(directory: Path) -> ImageData:
     """MNIST from a directory that was given, which is refused if it is not there."""
     try:
         if not directory.is_dir():
-            raise InputError(f"the data directory {directory} does not exist: correct the path")
+            what = "is no directory" if directory.exists() else "does not exist"
+            raise InputError(f"the data directory {directory} {what}: correct the path")
         prepared = find_prepared(directory)
         files = find_files(directory)
         beside = None if prepared or files else _where_others_keep_it(directory)
@@ -126,9 +127,7 @@ def _mnist_from(directory: Path) -> ImageData:
             f"{directory} cannot be read ({error.strerror or error}): check its rights"
         ) from error
     if beside is not None:
-        raise InputError(
-            f"{directory} holds no MNIST files, but {beside} does: give that directory"
-        )
+        raise InputError(f"{directory} lacks MNIST's files, but {beside} has them: give that one")
     reason = "MNIST is in the data directory given"
     if prepared is not None and not files:
         return _mnist(read_prepared(prepared), f"tensorflow-datasets in {directory}", reason)
