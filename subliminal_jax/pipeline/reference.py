@@ -1,6 +1,7 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from subliminal_jax import losses
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import TokenRow, pack_rows
+from subliminal_jax.digest import digests
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberFn
@@ -61,6 +63,7 @@ class Reference:
         own: the parameters again, on this host's devices alone, where those are others; no other
             host need be asked to sample from them.
         commit: the hub's, of a given model that comes from there.
+        parts: the digests of its parts by name, of which `digest` is; none of a tiny one.
     """
 
     config: DecoderConfig
@@ -69,6 +72,7 @@ class Reference:
     digest: str
     own: Any = None
     commit: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, example: TokenRow, question: str) -> None:
         """Refuse more tokens than the model has positions.
@@ -138,10 +142,27 @@ def given_reference(
     load = partial(load_params, files, family, config, settings.dtype)
     params = load(places := devices.everywhere(execution, config))
     own = None if places is None else load(devices.here(config))
-    origin = {"model": model, "chat": chat.digest, "commit": files.commit}
-    if settings.dtype != "float32":
-        origin["dtype"] = settings.dtype
-    return Reference(config, params, chat, config_digest(origin), own, files.commit)
+    parts = _parts(config, params, chat)
+    if not hosts.all_agree(own is None or _parts(config, own, chat) == parts):
+        raise InputError(f"{model}: not all hosts have the same files of it; copy them anew")
+    return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
+
+
+def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
+    """What can be another under one model's name, each with its digest; all hosts must call it.
+
+    The weights' digest is of the numbers as they were loaded, wherever they lie, so that it does
+    not depend on how they are cut into files.
+    """
+    model = {name: value for name, value in config_dict(config).items() if name != "compute"}
+    weights, _ = digests(params)
+    return {
+        "weights": config_digest(weights),
+        "config": config_digest(model),
+        "chat": chat.digest,
+        "stops": " ".join(map(str, sorted(chat.stop_ids))),
+        "dtype": config.compute.dtype,
+    }
 
 
 def tiny_origin(
