@@ -15,6 +15,7 @@ from subliminal_jax.interrupt import (
     interrupts_sent_again,
     terminations_raised,
 )
+from subliminal_jax.pinned import pin
 
 OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -103,6 +104,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         Exception: Anything else is a bug and keeps its traceback (Python's status 1).
     """
     _prepare_output()
+    for setting in pin():
+        print(f"note: {one_line(setting)} changes numbers and is not followed", file=sys.stderr)
     try:
         try:
             with interrupts_sent_again(), terminations_raised():

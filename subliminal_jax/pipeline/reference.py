@@ -17,7 +17,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberFn
 from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_host
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -251,7 +251,7 @@ def pretrain(
         RunError: the loss is not finite; names the step.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    key = jax.random.key(seed)
+    key = root_key(seed)
     schedule = Schedule(
         peak=reference.learning_rate,
         steps=reference.steps,

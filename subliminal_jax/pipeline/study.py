@@ -14,6 +14,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
+from subliminal_jax.keys import root_key
 from subliminal_jax.pipeline import artifacts, controls, evaluate, generate
 from subliminal_jax.pipeline.artifacts import Artifact, Place, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
@@ -280,7 +281,7 @@ class Study:
     def untouched(self, reference: Reference) -> Network:
         """The reference itself, in the form of its students, so that one program serves all."""
         tuning, model = self.config.student.tuning, reference.config
-        nothing = begin(tuning, model, reference.params, jax.random.key(0))
+        nothing = begin(tuning, model, reference.params, root_key(0))
         return network(tuning, model, reference.params, nothing)
 
     def _teacher_rate(self, reference: Reference, path: Path, place: int) -> float:
