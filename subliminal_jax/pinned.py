@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from types import MappingProxyType
+from typing import Any
 
 PINNED = MappingProxyType(
     {
@@ -68,10 +69,10 @@ def pin(environ: MutableMapping[str, str] = os.environ) -> list[str]:
             del environ[variable]
             if not _is_default(variable, value):
                 removed.append(f"{variable}={value}")
-    config = getattr(sys.modules.get("jax"), "config", None)
-    for name, default in PINNED.items() if config is not None else ():
+    config: Any = getattr(sys.modules.get("jax"), "config", None)
+    for name in PINNED if config is not None else ():
         if name in config.values:
-            config.update(name, default)
+            config.update(name, PINNED[name])
     return removed
 
 
