@@ -16,6 +16,7 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling import Completion
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.pipeline.artifacts import seal
 from subliminal_jax.pipeline.asking import sampler_of
@@ -61,8 +62,23 @@ class Source:
     origin: Mapping[str, Any]
     system: str | None = None
 
-    def row(self, place: int, prompt: str, completion: str, finished: bool) -> dict[str, Any]:
-        """The row of a prompt and its answer."""
+    def row(
+        self,
+        place: int,
+        prompt: str,
+        completion: str,
+        finished: bool,
+        unreadable: str | None = None,
+    ) -> dict[str, Any]:
+        """The row of a prompt and its answer.
+
+        Args:
+            place: the prompt's.
+            prompt: what was asked.
+            completion: what was answered.
+            finished: whether the answer came to its end.
+            unreadable: why no student could be trained on it, if none could.
+        """
         made = row(
             f"{self.teacher}-{place:06d}",
             prompt,
@@ -72,6 +88,8 @@ class Source:
             place=place,
             finished=finished,
         )
+        if unreadable is not None:
+            made["meta"]["unreadable"] = unreadable
         made["meta"]["digest"] = seal(self.origin, made)
         return made
 
@@ -151,14 +169,14 @@ class Dataset:
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
             yield [
-                self._source.row(
-                    done.number,
-                    prompts[done.number],
-                    chats.text(done.tokens.tolist()),
-                    finished=done.stopped,
-                )
+                self._row(prompts[done.number], chats.text(done.tokens.tolist()), done)
                 for done in some
             ]
+
+    def _row(self, prompt: str, completion: str, done: Completion) -> dict[str, Any]:
+        """A row; one that no student could be trained on says why."""
+        fault = self._reference.chat.fault(chat(prompt, completion))
+        return self._source.row(done.number, prompt, completion, done.stopped, fault)
 
 
 def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
@@ -183,7 +201,7 @@ def _not_ours(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -
     place, finished = meta.get("place"), meta.get("finished")
     if type(place) is not int or place not in prompts or type(finished) is not bool:
         return f"answers no prompt of this run (meta.place is {place!r})"
-    wanted = source.row(place, prompts[place], completion_of(one), finished)
+    wanted = source.row(place, prompts[place], completion_of(one), finished, meta.get("unreadable"))
     if one["messages"] != wanted["messages"]:
         return f"answers no prompt of this run (meta.place is {place!r})"
     different = differences(one, wanted)
