@@ -50,6 +50,12 @@ def read_chat_rows(path: Path) -> list[dict[str, Any]]:
     return checked(files.read_rows(path), str(path))
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes a JSON Lines file, whole or not at all."""
+    text = "".join(f"{files.strict_json(row)}\n" for row in rows)
+    files.write_whole(path, text.encode())
+
+
 def checked(rows: Iterable[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """The rows, if each is an exchange with an id of its own; `where` begins the complaint."""
     seen: set[str] = set()

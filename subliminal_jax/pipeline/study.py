@@ -23,7 +23,7 @@ from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
-from subliminal_jax.pipeline.rows import read_chat_rows
+from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
 from subliminal_jax.pipeline.student import students_table, train_students
 from subliminal_jax.pipeline.teacher import check_teachers, finetune_teachers, system_line
 from subliminal_jax.pipeline.traits import Trait
@@ -339,12 +339,6 @@ class Study:
         names = [trait.name for trait in self.traits]
         places = np.array([names.index(name.split("/")[1]) for name in students])
         return jax.tree.map(lambda leaf: leaf[places], load_tree(teachers.path / "teachers.npz"))
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes a JSON Lines file, whole or not at all."""
-    text = "".join(f"{files.strict_json(row)}\n" for row in rows)
-    files.write_whole(path, text.encode())
 
 
 def say(line: str) -> None:
