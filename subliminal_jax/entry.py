@@ -18,6 +18,7 @@ from subliminal_jax.interrupt import (
     interrupts_sent_again,
     terminations_raised,
 )
+from subliminal_jax.pinned import pin
 
 OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
 
@@ -124,6 +125,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         Exception: Anything else is a bug and keeps its traceback (Python's status 1).
     """
     output.prepare()
+    for setting in pin():
+        print(f"note: {one_line(setting)} changes numbers and is not followed", file=sys.stderr)
     try:
         try:
             with interrupts_sent_again(), terminations_raised(), _Held():

@@ -217,7 +217,7 @@ def test_what_was_made_from_other_rows_is_refused(finished, model, tmp_path):
     path.write_text(text)
     manifest = out / "filter-0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(InputError, match=r"filter-0: does not belong .*settings.seed 1 -> 0"):
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: is not as it was written"):
         experiment.run(settings(model, out), methods)
 
 

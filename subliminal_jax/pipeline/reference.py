@@ -1,6 +1,7 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberFn
 from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_host
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -61,6 +62,7 @@ class Reference:
         own: the parameters again, on this host's devices alone, where those are others; no other
             host need be asked to sample from them.
         commit: the hub's, of a given model that comes from there.
+        parts: the digests of its parts by name, of which `digest` is; none of a tiny one.
     """
 
     config: DecoderConfig
@@ -69,6 +71,7 @@ class Reference:
     digest: str
     own: Any = None
     commit: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, example: TokenRow, question: str) -> None:
         """Refuse more tokens than the model has positions.
@@ -138,10 +141,29 @@ def given_reference(
     load = partial(load_params, files, family, config, settings.dtype)
     params = load(places := devices.everywhere(execution, config))
     own = None if places is None else load(devices.here(config))
-    origin = {"model": model, "chat": chat.digest, "commit": files.commit}
-    if settings.dtype != "float32":
-        origin["dtype"] = settings.dtype
-    return Reference(config, params, chat, config_digest(origin), own, files.commit)
+    parts = _parts(config, params if own is None else own, chat)
+    if not hosts.all_agree(parts == hosts.from_first(parts)):
+        raise InputError(f"{model}: not all hosts have the same files of it; copy them anew")
+    return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
+
+
+def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
+    """What can be another under one model's name, each with its digest.
+
+    The weights' digest is of the numbers as they were loaded: another file in the place of the
+    first is seen, and how they are cut into files does not count. It takes about a second for
+    250 million parameters, and the memory of one layer.
+    """
+    from subliminal_jax.models.adapter_files import digest
+
+    model = {name: value for name, value in config_dict(config).items() if name != "compute"}
+    return {
+        "weights": digest(params),
+        "config": config_digest(model),
+        "chat": chat.digest,
+        "stops": " ".join(map(str, sorted(chat.stop_ids))),
+        "dtype": config.compute.dtype,
+    }
 
 
 def tiny_origin(
@@ -230,7 +252,7 @@ def pretrain(
         RunError: the loss is not finite; names the step.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    key = jax.random.key(seed)
+    key = root_key(seed)
     schedule = Schedule(
         peak=reference.learning_rate,
         steps=reference.steps,
