@@ -1,5 +1,7 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.runs import BOOKKEEPING
 from subliminal_jax.train import (
     TrainState,
     fit,
@@ -40,12 +43,14 @@ from subliminal_jax.train import (
     make_train_step,
     total_gradient,
 )
+from subliminal_jax.wording import Wording
 
 CHUNK = 100
 """At most this many steps in one call of the compiled program, after which progress is told."""
 
 
 PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
+CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
 PLACES = ("model", "template", "dtype", "cache")  # of a reference's settings, none of the tiny's
 
 
@@ -165,38 +170,54 @@ def tiny_reference(
 ) -> Reference:
     """The tiny reference of a seed: out of the cache, or pretrained now and put there.
 
-    On several hosts each does all of a training so small, and the first one writes.
+    While another process is making it, this one waits. On several hosts each does all of a training
+    so small, and the first one writes.
 
     Raises:
-        InputError: another process is just making it; its directory is named.
+        InputError: a file of it was changed since, or the cache cannot be used.
         RunError: its training broke.
     """
     path, made_from = tiny_origin(reference, prompts, seed, traits)
-    with shared_run(path, made_from) as directory:
+    makes = f"the reference of seed {seed}"
+    with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
         if not directory.finished:
-            for name, text in tokenizer_files(tokenizer, reference.context).items():
+            written = tokenizer_files(tokenizer, reference.context)
+            for name, text in written.items():
                 directory.write(name, text)
-        chat = Chat.load(directory.path)
-        saving = Saving(
-            directory=directory.path / CHECKPOINTS, origin=made_from, seconds=save_seconds
-        )
-        if not directory.finished:
+            chat = Chat.load(directory.path)
             table = pretraining_table(reference, prompts, seed, traits, chat)
-            directory.subdirectory(CHECKPOINTS)
+            checkpoints = directory.subdirectory(CHECKPOINTS)
+            saving = Saving(directory=checkpoints, origin=made_from, seconds=save_seconds)
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
-            made = hosts.by_first(lambda: file_digest(directory.path / PARAMS))
-            directory.finish({"params": made})
-        hosts.on_first(saving.clear)
-        results = directory.results() or {}
-        if hosts.by_first(lambda: file_digest(directory.path / PARAMS)) != results.get("params"):
-            raise InputError(
-                f"{directory.path / PARAMS}: changed since it was written; remove {directory.path}"
-            )
-        digest = config_digest({"params": results["params"], "chat": chat.digest})
+            made = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
+            directory.finish({"files": made})
+        directory.discard(CHECKPOINTS)
+        files = (directory.results() or {})["files"]
+        hosts.on_first(lambda: _check_files(directory.path, files))
+        chat = Chat.load(directory.path)
+        digest = config_digest({"params": files[PARAMS], "chat": chat.digest})
         return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
+
+
+def _file_digests(path: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: file_digest(path / name) for name in names}
+
+
+def _check_files(path: Path, digests: Mapping[str, str]) -> None:
+    """Refuses a cached reference with a file changed, gone, or added that might be read with it."""
+    for name, digest in digests.items():
+        if not (path / name).is_file() or file_digest(path / name) != digest:
+            raise InputError(
+                f"{path / name}: missing or changed since it was written; remove {path}, and the "
+                "reference is made anew"
+            )
+    known = {*digests, *BOOKKEEPING, CHECKPOINTS}
+    for name in sorted(set(os.listdir(path)) - known):
+        if not name.startswith("."):
+            raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")
 
 
 def pretraining_table(
