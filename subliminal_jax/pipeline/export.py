@@ -115,6 +115,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
                 trained = _member(path / f"{file}.npz", names.index(name))
     if trained is None and name != BEFORE:
         raise InputError(f"network: {name!r} is none of {', '.join(known)}")
+    if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
+        study.teachers(repetition)  # which were made from the run's own reference, if this is it
     reference = study.reference(repetition)
     lineage = {
         "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",

@@ -182,7 +182,8 @@ def tiny_reference(
     with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
-        if not directory.finished:
+        results = directory.results()
+        if results is None:
             written = tokenizer_files(tokenizer, reference.context)
             for name, text in written.items():
                 directory.write(name, text)
@@ -193,9 +194,9 @@ def tiny_reference(
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
             made = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
-            directory.finish({"files": made})
+            directory.finish(results := {"files": made})
         directory.discard(CHECKPOINTS)
-        files = (directory.results() or {})["files"]
+        files = results["files"]
         hosts.on_first(lambda: _check_files(directory.path, files))
         chat = Chat.load(directory.path)
         digest = config_digest({"params": files[PARAMS], "chat": chat.digest})
