@@ -1,7 +1,5 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-import os
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +48,6 @@ CHUNK = 100
 
 
 PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
-CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
 PLACES = ("model", "template", "dtype", "cache")  # of a reference's settings, none of the tiny's
 
 
@@ -149,6 +146,10 @@ def given_reference(
     return Reference(config, params, chat, config_digest(origin), own, files.commit)
 
 
+CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
+"""How refusals speak of a tiny reference's directory."""
+
+
 def tiny_origin(
     reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
 ) -> tuple[Path, dict[str, Any]]:
@@ -203,11 +204,11 @@ def tiny_reference(
         return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
 
 
-def _file_digests(path: Path, names: Iterable[str]) -> dict[str, str]:
+def _file_digests(path: Path, names: tuple[str, ...]) -> dict[str, str]:
     return {name: file_digest(path / name) for name in names}
 
 
-def _check_files(path: Path, digests: Mapping[str, str]) -> None:
+def _check_files(path: Path, digests: dict[str, str]) -> None:
     """Refuses a cached reference with a file changed, gone, or added that might be read with it."""
     for name, digest in digests.items():
         if not (path / name).is_file() or file_digest(path / name) != digest:
@@ -216,7 +217,7 @@ def _check_files(path: Path, digests: Mapping[str, str]) -> None:
                 "reference is made anew"
             )
     known = {*digests, *BOOKKEEPING, CHECKPOINTS}
-    for name in sorted(set(os.listdir(path)) - known):
+    for name in sorted({file.name for file in path.iterdir()} - known):
         if not name.startswith("."):
             raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")
 
