@@ -113,6 +113,7 @@ class RunDirectory:
         self._lock = locks.take(self.path / LOCK, self._wording.option)
         try:
             self._settle(overwrite)
+            self.results()  # which are refused if they were changed
         except BaseException:
             self._release()
             raise
@@ -285,12 +286,11 @@ class RunDirectory:
     def discard(self, name: str) -> None:
         """Removes what is no longer needed, if it is there; what cannot be written keeps it."""
         path = self._checked(name)
-        if os.path.lexists(path):
-            try:
+        # Another process may be at it, or the disk be read-only.
+        with contextlib.suppress(InputError, OSError):
+            if os.path.lexists(path):
                 self._begin_writing()
-            except InputError:
-                return  # another process is at it, or the disk is read-only
-            _remove(path)
+                _remove(path)
 
     def results(self) -> dict[str, Any] | None:
         """What `finish` was given, or None if this run is not done.
