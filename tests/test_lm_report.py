@@ -142,6 +142,7 @@ def test_numbers_that_were_changed_are_not_shown(finished, tmp_path):
 def test_files_for_a_person(finished):
     out, results = finished
     assert {*experiment.FILES, "results.json"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "places.json").read_text())["cache"] == str(out.parent / "cache")
     assert json.loads((out / "results.json").read_text())["units"] == results["units"]
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]

@@ -26,15 +26,15 @@ def find_cache(run: Path) -> Path:
     Raises:
         InputError: it is not noted, or not there any more.
     """
+    if not (run / PLACES).is_file():
+        raise InputError(
+            f"{run}: does not say where its references are (it lacks {PLACES}); give --cache DIR"
+        )
     try:
         noted = files.parse_json((run / PLACES).read_bytes())
         places = [Path(noted["cache"]), run / noted["cache_from_here"]]
-    except FileNotFoundError:
-        raise InputError(
-            f"{run}: does not say where its references are (it lacks {PLACES}); give --cache DIR"
-        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run / PLACES}: damaged; remove it, and give --cache DIR") from error
+        raise InputError(f"{run / PLACES}: is damaged; give --cache DIR") from error
     for place in places:
         if place.is_dir():
             return place
