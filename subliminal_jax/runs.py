@@ -19,25 +19,14 @@ from subliminal_jax.config import config_digest
 from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
-from subliminal_jax.sealed import sealed, unsealed
+from subliminal_jax.sealed import own_row, sealed, sealed_row, unsealed
 from subliminal_jax.wording import OUT, Wording
 
 CONFIG, RESULTS, ENVIRONMENT = "config.json", "results.json", "environment.json"
 LOCK, WRITTEN = "run.lock", "run.files.jsonl"
 BOOKKEEPING = frozenset({CONFIG, RESULTS, ENVIRONMENT, LOCK, WRITTEN})
-ROW_DIGEST, RESULTS_DIGEST, CONFIG_DIGEST = "digest", "results_digest", "config_digest"
+RESULTS_DIGEST, CONFIG_DIGEST = "results_digest", "config_digest"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
-
-
-def own_row(row: Any, config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """A row of a run's file without its digest; None if no run of this config wrote it there.
-
-    Args:
-        row: as it was read.
-        config: the run's, as plain values.
-        name: of the file.
-    """
-    return unsealed(row, ROW_DIGEST, config_digest(config), name)
 
 
 class RunDirectory:
@@ -248,16 +237,13 @@ class RunDirectory:
 
     def append_row(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row, with its digest, to a JSON Lines file; see `files.append_row`."""
-        row = self._sealed_row(name, row)
+        row = sealed_row(row, self._digest, name)
         files.append_row(self._list(name), row)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
         """Writes or replaces a JSON Lines file; as `append_row` and `write_bytes`."""
-        lines = [files.strict_json(self._sealed_row(name, row)) + "\n" for row in rows]
+        lines = [files.strict_json(sealed_row(row, self._digest, name)) + "\n" for row in rows]
         return self.write_text(name, "".join(lines))
-
-    def _sealed_row(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
-        return sealed(row, ROW_DIGEST, self._digest, name)
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """Reads the rows of a JSON Lines file, without their digests; see `files.read_rows`.
@@ -267,7 +253,7 @@ class RunDirectory:
         """
         path, rows = self._checked(name), []
         for line, row in enumerate(files.read_rows(path), start=1):
-            own = unsealed(row, ROW_DIGEST, self._digest, name)
+            own = own_row(row, self._digest, name)
             if own is None:
                 raise InputError(
                     f"{path}: line {line} is not as this run wrote it (changed since, another "

@@ -12,6 +12,8 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import RunError
 
+ROW_DIGEST = "digest"
+
 
 def sealed(value: Mapping[str, Any], key: str, *origin: str) -> dict[str, Any]:
     """The value with its digest under `key`.
@@ -40,6 +42,22 @@ def unsealed(value: Any, key: str, *origin: str) -> dict[str, Any] | None:
         return bare if value.get(key) == _digest(bare, origin) else None
     except (RunError, RecursionError):  # infinite numbers and endless nesting are never sealed
         return None
+
+
+def sealed_row(row: Mapping[str, Any], run: str, file: str) -> dict[str, Any]:
+    """A row with its digest; errors as of `sealed`.
+
+    Args:
+        row: as `value` of `sealed`.
+        run: the digest of the config of the run that it belongs to.
+        file: the name of its file.
+    """
+    return sealed(row, ROW_DIGEST, run, file)
+
+
+def own_row(row: Any, run: str, file: str) -> dict[str, Any] | None:
+    """A row without its digest; None if it is not what this run wrote into this file."""
+    return unsealed(row, ROW_DIGEST, run, file)
 
 
 def _digest(value: Mapping[str, Any], origin: tuple[str, ...]) -> str:
