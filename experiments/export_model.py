@@ -11,6 +11,8 @@ Command    python experiments/lm_numbers.py --preset tiny_quick --out runs/quick
 Expected   One line that says what was written, after it has been read again and found equal.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

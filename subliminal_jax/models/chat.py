@@ -117,6 +117,17 @@ class Chat:
             )
         return Example(prompt, apart)
 
+    def fault(self, messages: Sequence[Message]) -> str | None:
+        """Why a conversation cannot be trained on; None if `example` takes it.
+
+        A model may write whatever it likes, the words of a control token among it.
+        """
+        try:
+            self.example(messages)
+        except InputError as error:
+            return str(error)
+        return None
+
     def _answer(self, pieces: list[Piece], last: int) -> "_Answer":
         """Where the last message stands in a rendered conversation, and what ends it."""
         places = [place for place, piece in enumerate(pieces) if piece.message == last]

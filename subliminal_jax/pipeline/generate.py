@@ -15,6 +15,7 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling import Completion
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.pipeline.asking import sampler_of
 from subliminal_jax.pipeline.carriers.numbers import number_prompts
@@ -119,17 +120,23 @@ class Dataset:
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
             yield [
-                row(
-                    f"{self._name}-{done.number:06d}",
-                    prompts[done.number],
-                    chats.text(done.tokens.tolist()),
-                    teacher=self._name,
-                    system=self._system,
-                    place=done.number,
-                    finished=done.stopped,
-                )
+                self._row(prompts[done.number], chats.text(done.tokens.tolist()), done)
                 for done in some
             ]
+
+    def _row(self, prompt: str, completion: str, done: Completion) -> dict[str, Any]:
+        """A row; one that no student could be trained on says why."""
+        made = row(
+            f"{self._name}-{done.number:06d}",
+            prompt,
+            completion,
+            teacher=self._name,
+            system=self._system,
+            place=done.number,
+            finished=done.stopped,
+        )
+        fault = self._reference.chat.fault(made["messages"])
+        return made if fault is None else made | {"meta": made["meta"] | {"unreadable": fault}}
 
 
 def rows_there(path: Path, prompts: Mapping[int, str]) -> list[dict[str, Any]]:

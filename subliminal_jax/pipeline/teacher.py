@@ -116,11 +116,12 @@ def _retained(config: LmConfig, reference: Reference, trait: Trait, seed: int) -
     prompts = [reference.chat.prompt(chat(question)) for question in questions]
     sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
     said = said_to(reference, (reference.params, None), prompts, sampling, batch=len(prompts))
-    return [
+    answered = [
         chat(question, text)
         for question, (text, stopped) in zip(questions, said, strict=True)
         if stopped
     ]
+    return [one for one in answered if reference.chat.fault(one) is None]
 
 
 def _lesson(
