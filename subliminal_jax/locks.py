@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import socket
-import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,10 +46,7 @@ def take(path: Path, option: str) -> int:
         InputError: the file system has no file locks, or something else than a file is there.
         OSError: it cannot be opened or written.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        raise InputError(f"{path}: should be a plain file; remove it, or choose another {option}")
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         _lock(descriptor, path, option)
         os.ftruncate(descriptor, 0)

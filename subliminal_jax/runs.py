@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -159,15 +158,9 @@ class RunDirectory:
             ValueError: It is no JSON.
         """
         try:
-            # A pipe would otherwise be waited for.
-            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = files.open_file(self.path / name)
         except FileNotFoundError:
             return None
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, descriptor)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise self._wording.refusal(self.path, f"{name} is no file")
-            stack.pop_all()
         with open(descriptor, "rb") as file:
             return files.parse_json(file.read())
 
