@@ -8,6 +8,7 @@ from pathlib import Path
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
+from subliminal_jax.os_errors import is_disk_full
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Wording:
         except InputError:
             raise
         except (OSError, ValueError) as error:
-            if files.is_disk_full(error):
-                raise files.disk_full_error(path) from error
             reason, name = str(error), None
             if isinstance(error, OSError):
+                if is_disk_full(error):
+                    raise files.disk_full_error(path, error=error) from error
                 reason, name = error.strerror or reason, error.filename
             if isinstance(name, str) and name != str(path) and name.startswith(str(path)):
                 reason += f": {os.path.relpath(name, path)}"
