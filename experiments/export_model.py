@@ -45,7 +45,7 @@ class ExportConfig:
     base: str | None = None
     """The directory of a tiny reference, which an adapter of it names as its model."""
     cache: Path | None = None
-    """Where the run's tiny references are, if elsewhere than usual."""
+    """Where the run's tiny references are, if no longer where it had them."""
 
     def __post_init__(self) -> None:
         if self.base is not None and not self.adapter:

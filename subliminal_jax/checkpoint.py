@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from subliminal_jax.differences import differences
 from subliminal_jax.digest import describe, digests
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.files import disk_full_error, parse_json, strict_json
-from subliminal_jax.runs import differences
 
 LAYOUT = 1
 """The form of what is written here; a reader refuses what is newer."""

@@ -17,6 +17,7 @@ from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.relations import Same
+from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory import alignment_results
 from subliminal_jax.theory.alignment import SteeredStudents, component, without
 from subliminal_jax.theory.alignment_config import COURSES, Course
@@ -293,8 +294,13 @@ def test_the_script_from_flags_to_files(script, tmp_path):
 
     (run / "results.json").unlink()
     row = json.loads(lines[0])
-    row["curves"]["cosine"]["same"] = []
+    row["accuracy"]["same"] += 0.1
     (run / "members.jsonl").write_text(json.dumps(row) + "\n")
+    assert "line 1 is not as this run wrote it" in script("mnist_alignment", *words.split()).err
+    row["curves"]["cosine"]["same"] = []
+    del row["digest"]
+    with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
+        directory.write_rows("members.jsonl", [row])
     assert "line 1 is not a row of this run" in script("mnist_alignment", *words.split()).err
 
 

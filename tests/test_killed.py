@@ -161,7 +161,7 @@ MNIST = flags(members=6, teacher_epochs=1, student_epochs=1, noise_images=1280)
 def outcome(directory):
     """What was found, without the times that it took."""
     results = json.loads((directory / "results.json").read_text())
-    del results["timing"]
+    del results["timing"], results["results_digest"]
     names = ("members.jsonl", "results.csv", "figure.png", "config.json", "run.files.jsonl")
     return results, {name: (directory / name).read_bytes() for name in names}
 

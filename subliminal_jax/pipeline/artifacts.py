@@ -18,10 +18,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
+from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.runs import differences
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 SEAL = "sha256"

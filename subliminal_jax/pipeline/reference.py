@@ -33,6 +33,7 @@ from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.runs import BOOKKEEPING
 from subliminal_jax.train import (
     TrainState,
     fit,
@@ -41,6 +42,7 @@ from subliminal_jax.train import (
     make_train_step,
     total_gradient,
 )
+from subliminal_jax.wording import Wording
 
 CHUNK = 100
 """At most this many steps in one call of the compiled program, after which progress is told."""
@@ -166,6 +168,10 @@ def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
     }
 
 
+CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
+"""How refusals speak of a tiny reference's directory."""
+
+
 def tiny_origin(
     reference: ReferenceConfig, prompts: NumberPrompts, seed: int, traits: list[Trait]
 ) -> tuple[Path, dict[str, Any]]:
@@ -187,38 +193,55 @@ def tiny_reference(
 ) -> Reference:
     """The tiny reference of a seed: out of the cache, or pretrained now and put there.
 
-    On several hosts each does all of a training so small, and the first one writes.
+    While another process is making it, this one waits. On several hosts each does all of a training
+    so small, and the first one writes.
 
     Raises:
-        InputError: another process is just making it; its directory is named.
+        InputError: a file of it was changed since, or the cache cannot be used.
         RunError: its training broke.
     """
     path, made_from = tiny_origin(reference, prompts, seed, traits)
-    with shared_run(path, made_from) as directory:
+    makes = f"the reference of seed {seed}"
+    with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
-        if not directory.finished:
-            for name, text in tokenizer_files(tokenizer, reference.context).items():
+        results = directory.results()
+        if results is None:
+            written = tokenizer_files(tokenizer, reference.context)
+            for name, text in written.items():
                 directory.write(name, text)
-        chat = Chat.load(directory.path)
-        saving = Saving(
-            directory=directory.path / CHECKPOINTS, origin=made_from, seconds=save_seconds
-        )
-        if not directory.finished:
+            chat = Chat.load(directory.path)
             table = pretraining_table(reference, prompts, seed, traits, chat)
-            directory.subdirectory(CHECKPOINTS)
+            checkpoints = directory.subdirectory(CHECKPOINTS)
+            saving = Saving(directory=checkpoints, origin=made_from, seconds=save_seconds)
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
-            made = hosts.by_first(lambda: file_digest(directory.path / PARAMS))
-            directory.finish({"params": made})
-        hosts.on_first(saving.clear)
-        results = directory.results() or {}
-        if hosts.by_first(lambda: file_digest(directory.path / PARAMS)) != results.get("params"):
-            raise InputError(
-                f"{directory.path / PARAMS}: changed since it was written; remove {directory.path}"
-            )
-        digest = config_digest({"params": results["params"], "chat": chat.digest})
+            made = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
+            directory.finish(results := {"files": made})
+        directory.discard(CHECKPOINTS)
+        files = results["files"]
+        hosts.on_first(lambda: _check_files(directory.path, files))
+        chat = Chat.load(directory.path)
+        digest = config_digest({"params": files[PARAMS], "chat": chat.digest})
         return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
+
+
+def _file_digests(path: Path, names: tuple[str, ...]) -> dict[str, str]:
+    return {name: file_digest(path / name) for name in names}
+
+
+def _check_files(path: Path, digests: dict[str, str]) -> None:
+    """Refuses a cached reference with a file changed, gone, or added that might be read with it."""
+    for name, digest in digests.items():
+        if not (path / name).is_file() or file_digest(path / name) != digest:
+            raise InputError(
+                f"{path / name}: missing or changed since it was written; remove {path}, and the "
+                "reference is made anew"
+            )
+    known = {*digests, *BOOKKEEPING, CHECKPOINTS}
+    for name in sorted({file.name for file in path.iterdir()} - known):
+        if not name.startswith("."):
+            raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")
 
 
 def pretraining_table(

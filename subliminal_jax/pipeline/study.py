@@ -1,6 +1,5 @@
 """The six steps of every repetition, each an artifact made from the ones before it."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 
 from subliminal_jax import files
 from subliminal_jax.config import config_dict
-from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.keys import root_key
@@ -24,6 +22,7 @@ from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
+from subliminal_jax.pipeline.shared import say
 from subliminal_jax.pipeline.student import students_table, train_students
 from subliminal_jax.pipeline.teacher import check_teachers, finetune_teachers, system_line
 from subliminal_jax.pipeline.traits import Trait
@@ -339,9 +338,3 @@ class Study:
         names = [trait.name for trait in self.traits]
         places = np.array([names.index(name.split("/")[1]) for name in students])
         return jax.tree.map(lambda leaf: leaf[places], load_tree(teachers.path / "teachers.npz"))
-
-
-def say(line: str) -> None:
-    """Tells the person at the terminal, once for all hosts."""
-    if hosts.is_first():
-        print(one_line(line), file=sys.stderr, flush=True)
