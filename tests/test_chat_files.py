@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import tiny_tokenizers as tiny
@@ -116,4 +117,58 @@ def test_too_many_added_tokens_are_refused(tmp_path):
     definition["added_tokens"] = [token | {"id": i, "content": f"<{i}>"} for i in range(100_001)]
     (directory / "tokenizer.json").write_text(json.dumps(definition))
     with pytest.raises(InputError, match="no list of at most 100,000"):
+        Chat.load(directory)
+
+
+NAMES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+         "generation_config.json", "config.json", "chat_template.jinja"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_regular_and_inside(tmp_path, name):
+    directory = with_template(tmp_path / "model", tiny.CHATML)
+    path = directory / name
+    content = path.read_bytes() if path.exists() else b"{}"
+    damaged(name, None)(directory)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=rf"{name}: is not a regular file"):
+        Chat.load(directory)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=rf"{name}: is not a regular file"):
+        Chat.load(directory)
+    path.rmdir()
+    (tmp_path / "outside").write_bytes(content)
+    path.symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match=rf"{name}: leads out of the model's directory"):
+        Chat.load(directory)
+    (tmp_path / "outside").unlink()
+    with pytest.raises(InputError, match=rf"{name}: a link to nothing"):
+        Chat.load(directory)
+    path.unlink()
+    (directory / "kept").write_bytes(content)
+    path.symlink_to(directory / "kept")
+    assert Chat.load(directory)
+
+
+def test_a_snapshot_of_the_hub_is_links_to_blobs(tmp_path):
+    model = with_template(tmp_path / "model", tiny.CHATML)
+    snapshot = tmp_path / "models--org--name" / "snapshots" / ("0" * 40)
+    blobs = tmp_path / "models--org--name" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in model.iterdir():
+        path.rename(blobs / path.name)
+        (snapshot / path.name).symlink_to(blobs / path.name)
+    assert Chat.load(snapshot).example([QUESTION, ANSWER])
+
+
+def test_a_file_that_is_not_readable_is_one_line(tmp_path, monkeypatch):
+    directory = with_template(tmp_path, tiny.CHATML)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputError, match=r"tokenizer\.json: cannot be read \(Permission denied\)"):
         Chat.load(directory)

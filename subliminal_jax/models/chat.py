@@ -16,7 +16,7 @@ from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.chat_files import ChatFiles, find_chat_files
-from subliminal_jax.models.chat_helper import ask
+from subliminal_jax.models.chat_helper import ask, load_seconds
 from subliminal_jax.models.chat_messages import Example, Message, Option
 
 _ROWS, _TOKENS = 64, 4096  # asked for together
@@ -47,6 +47,7 @@ class Chat:
         self._opened = {
             "directory": str(files.directory),
             "digests": dict(files.digests),
+            "seconds": load_seconds(files.size),
             "template": files.template,
             "options": dict(options or {}),
         }

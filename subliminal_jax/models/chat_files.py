@@ -42,11 +42,13 @@ class ChatFiles:
     Attributes:
         directory: where they are, from the root on.
         digests: SHA-256, in hex, of each file that there is, by name.
+        size: bytes, of all of them.
         template: a chat template to use in place of the directory's own.
     """
 
     directory: Path
     digests: Mapping[str, str]
+    size: int
     template: str | None = None
 
 
@@ -64,16 +66,17 @@ def find_chat_files(directory: Path, template_file: Path | None = None) -> ChatF
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give one that holds {TOKENIZER}")
     template = None if template_file is None else _template(template_file)
-    digests = {
-        name: hashlib.sha256(_bytes(path, limit)).hexdigest()
-        for name, path, limit in _files(directory)
-    }
+    digests, size = {}, 0
+    for name, path, limit in _files(directory):
+        data = _bytes(path, limit)
+        digests[name] = hashlib.sha256(data).hexdigest()
+        size += len(data)
     if not any(name in digests for name in MAKERS):
         raise InputError(
             f"{directory}: holds no tokenizer; save {TOKENIZER} there with transformers' "
             "save_pretrained"
         )
-    return ChatFiles(directory.resolve(), digests, template)
+    return ChatFiles(directory.resolve(), digests, size, template)
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path, int]]:

@@ -21,10 +21,13 @@ from typing import Any, BinaryIO, cast
 import subliminal_jax
 from subliminal_jax.errors import InputError, RunError
 
-LOAD_SECONDS = 8.0
-"""Processor time to load a tokenizer; Gemma 3's, the largest in use, takes 4 s."""
+LOAD_SECONDS, LOAD_MORE, LOAD_MOST = 4.0, 0.2, 10.0
+"""Processor time to load a tokenizer: at least, for each of its megabytes, and at most.
 
-SECONDS = 5.0
+One of 20 MB, as of Gemma 2, takes 4 s.
+"""
+
+SECONDS = 4.0
 """Processor time for one conversation; a usual one takes less than a millisecond."""
 
 WAIT, START = 60.0, 300.0
@@ -112,6 +115,8 @@ class _Process:
                     raise _Died(None)
                 parts.append(os.read(descriptor, 1 << 20))
                 if not parts[-1]:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(5)  # by itself, which tells what ended it
                     raise _Died(self.end())
         return json.loads(b"".join(parts))
 
@@ -124,6 +129,11 @@ class _Process:
             with contextlib.suppress(OSError):
                 pipe.close()
         return status
+
+
+def load_seconds(size: int) -> float:
+    """Processor time in which files of so many bytes must be understood."""
+    return min(LOAD_SECONDS + LOAD_MORE * size / 1e6, LOAD_MOST)
 
 
 _lock = threading.Lock()
@@ -142,19 +152,17 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
         InputError: it is refused, takes too long or too much memory.
         RunError: the process cannot be started.
     """
-    question = {
-        **{"opened": opened, "what": what, "about": about},
-        **{"load_seconds": LOAD_SECONDS, "seconds": SECONDS},
-    }
+    question = {"opened": opened, "what": what, "about": about, "seconds": SECONDS}
     where = opened["directory"]
     with _lock:
         try:
             reply = _process().ask(question)
         except _Died as death:
             if death.status in (None, -signal.SIGPROF):
-                spent = f"{max(LOAD_SECONDS, SECONDS):.0f} s"
                 raise InputError(
-                    f"{where}: its tokenizer or chat template took longer than {spent}; refused"
+                    f"{where}: its tokenizer or chat template takes longer than "
+                    f"{opened['seconds']:.0f} s to load, or {SECONDS:.0f} s for a conversation; "
+                    "refused"
                 ) from None
             raise InputError(
                 f"{where}: its tokenizer or chat template takes too much memory, or breaks what "

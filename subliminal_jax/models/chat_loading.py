@@ -14,9 +14,18 @@ from tokenizers import Tokenizer
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import parse_json
-from subliminal_jax.models.chat_files import CONFIG, GENERATION, SETTINGS, TEMPLATE, TOKENIZER
+from subliminal_jax.models.chat_files import (
+    CONFIG,
+    GENERATION,
+    MAKERS,
+    SETTINGS,
+    TEMPLATE,
+    TOKENIZER,
+)
 
-MOST_ADDED_TOKENS = 100_000
+MOST_WORDS, MOST_ADDED_TOKENS = 1_000_000, 100_000
+"""The largest in use have 262,144 and 6,242."""
+
 _INPUTS = ("special_tokens_map.json", "added_tokens.json", "vocab.json")
 
 
@@ -57,7 +66,7 @@ def load(directory: Path, digests: Mapping[str, str], template: str | None) -> L
         if name in digests
     }
     settings = objects.get(SETTINGS, {})
-    _check_added(directory / TOKENIZER, objects.pop(TOKENIZER, {}))
+    _check_sizes(directory / TOKENIZER, objects.pop(TOKENIZER, {}))
     _check_settings(directory / SETTINGS, settings)
     _check_text(directory, digests)
     stated = GENERATION if GENERATION in objects else CONFIG
@@ -89,7 +98,11 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _check_added(path: Path, tokenizer: dict[str, Any]) -> None:
+def _check_sizes(path: Path, tokenizer: dict[str, Any]) -> None:
+    model = tokenizer.get("model")
+    words = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(words, dict | list) and len(words) > MOST_WORDS:
+        raise InputError(f"{path}: {len(words):,} words; no tokenizer has more than {MOST_WORDS:,}")
     added = tokenizer.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > MOST_ADDED_TOKENS:
         raise InputError(f"{path}: added_tokens is no list of at most {MOST_ADDED_TOKENS:,}")
@@ -124,7 +137,7 @@ def _ends(path: Path, stated: dict[str, Any]) -> set[int]:
     if value is None and isinstance(stated.get("text_config"), dict):
         value = stated["text_config"].get("eos_token_id")
     found = value if isinstance(value, list) else [] if value is None else [value]
-    if any(isinstance(token, bool) or not isinstance(token, int) or token < 0 for token in found):
+    if any(type(token) is not int or not 0 <= token < 2**31 for token in found):
         raise InputError(f"{path}: eos_token_id is neither a token's id nor a list of them")
     return set(found)
 
@@ -168,7 +181,11 @@ def _reason(error: BaseException, digests: Mapping[str, str]) -> str:
             f"auto_map out of {SETTINGS}"
         )
     if TOKENIZER not in digests:
-        what = f"{what[:200]}; there is no {TOKENIZER}: write one with save_pretrained elsewhere"
+        made_from = " and ".join(name for name in MAKERS if name in digests)
+        return (
+            f"there is no {TOKENIZER}, and {made_from} does not suffice here; write one with "
+            f"AutoTokenizer and save_pretrained, where sentencepiece and tiktoken are: {what[:100]}"
+        )
     return what[:300]
 
 

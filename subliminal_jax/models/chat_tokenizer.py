@@ -34,8 +34,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer):
         self._full = tokenizer
-        definition = json.loads(tokenizer.to_str())
-        self.digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+        written = tokenizer.to_str()
+        self.digest = hashlib.sha256(written.encode()).hexdigest()
+        definition = json.loads(written)
         added = self._full.get_added_tokens_decoder()
         ordinary = [str(token) for token in added.values() if _is_ordinary(token)]
         kept = [e for e in definition.get("added_tokens") or [] if e["content"] in ordinary]
