@@ -71,7 +71,8 @@ def _chat(config: LmConfig) -> Chat:
         return Chat.load(_kept(config))
     from subliminal_jax.models.weights_files import find_model  # takes a second to import
 
-    return Chat.load(find_model(given).path, config.reference.template)
+    settings = config.reference
+    return Chat.load(find_model(given).path, settings.template, settings.options)
 
 
 def _pretraining(config: LmConfig) -> str:

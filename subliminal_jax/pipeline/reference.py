@@ -49,7 +49,8 @@ CHUNK = 100
 
 
 PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
-PLACES = ("model", "template", "dtype", "cache")  # of a reference's settings, none of the tiny's
+PLACES = ("model", "template", "options", "dtype", "cache")
+"""Of a reference's settings, none of the tiny one's."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def given_reference(
 
     Args:
         model: its name.
-        settings: its template and dtype.
+        settings: its template, the template's options, and dtype.
         execution: what trains and measures it; each host has the model on its own devices too,
             where these are not all.
         compute: how it is computed.
@@ -138,7 +139,7 @@ def given_reference(
     files = find_model(model)
     family, config = read_config(files)
     config = replace(config, compute=compute)
-    chat = Chat.load(files.path, settings.template)
+    chat = Chat.load(files.path, settings.template, settings.options)
     chat.check_fits(config.vocab)
     load = partial(load_params, files, family, config, settings.dtype)
     params = load(places := devices.everywhere(execution, config))
