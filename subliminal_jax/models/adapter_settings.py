@@ -158,7 +158,8 @@ def _included(
     stated: Mapping[str, Any], names: Sequence[str], linear: Sequence[str], count: int
 ) -> list[str]:
     """The names that `target_modules` picks, in the layers that are to be transformed."""
-    targets, layers = stated.get("target_modules"), stated.get("layers_to_transform")
+    targets: Any = stated.get("target_modules")
+    layers: Any = stated.get("layers_to_transform")
     if isinstance(targets, str):
         if layers not in (None, []) or stated.get("layers_pattern"):
             raise InputError("layers_to_transform has no effect on a target_modules that is text")
