@@ -181,8 +181,10 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
 def _process() -> _Process:
     if _running and _running[0].owner != os.getpid():
         _running.clear()  # after a fork it is the parent's
-    if not _running or _running[0].ended:
-        _running[:] = [_Process()]
+    if _running and _running[0].ended:
+        _running.pop().end()
+    if not _running:
+        _running.append(_Process())
     return _running[0]
 
 
