@@ -96,6 +96,17 @@ class Chat:
             raise InputError(refusal)
         return found[0]
 
+    def fault(self, messages: Sequence[Message]) -> str | None:
+        """Why a conversation cannot be trained on; None if `example` takes it.
+
+        A model may write whatever it likes, the words of a control token among it.
+        """
+        try:
+            self.example(messages)
+        except InputError as error:
+            return str(error)
+        return None
+
     def examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example]:
         """`example` of each conversation; a refusal names the row, counted from 0."""
         rows, done = iter(conversations), 0

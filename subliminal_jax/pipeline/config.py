@@ -25,6 +25,8 @@ Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
 SAVE_SECONDS = 60.0
+RESERVED = frozenset({*CONDITIONS, "all"})
+"""What results and files call something else than a trait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +280,12 @@ class LmConfig:
     """Discard what an earlier run left in the run directory."""
 
     def __post_init__(self) -> None:
+        for trait in self.new_traits:
+            if trait.name in RESERVED:
+                raise InputError(
+                    f"new_traits: {trait.name!r} stands for something else in files and results; "
+                    "rename the trait"
+                )
         for trait in self.chosen:
             fill(trait.system_prompt or self.teacher.system_prompt, trait)
             for answer in self.teacher.answers:
