@@ -220,7 +220,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         inside = arguments[0].removeprefix(_reading["directory"] + "/")
         if inside != arguments[0] and inside not in _reading["allowed"]:
             raise InputError(
-                f"{arguments[0]}: was not there when the directory was read, or is none of the files "
+                f"{arguments[0]}: was not there when the directory was read, or is no file "
                 "that a tokenizer is read from; run it again, or take it away"
             )
 
