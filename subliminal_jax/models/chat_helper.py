@@ -157,6 +157,8 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     with _lock:
         try:
             reply = _process().ask(question)
+            if reply.get("too_large"):
+                _running.pop().end()  # the next one begins with all of its memory
         except _Died as death:
             if death.status in (None, -signal.SIGPROF):
                 raise InputError(
