@@ -169,11 +169,11 @@ def test_options_come_from_files_and_flags(tmp_path):
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("value", ["null", "[1]", "{b: 1}", ".nan"])
+@pytest.mark.parametrize("value", ["null", "[1]", "{b: 1}"])
 def test_an_option_of_another_kind_is_refused(tmp_path, value):
     file = tmp_path / "mine.yaml"
     file.write_text(f"reference: {{model: x, options: {{a: {value}}}}}")
-    with pytest.raises(InputError, match=r"options\.a|nan"):
+    with pytest.raises(InputError, match=r"options\.a"):
         settings([], file)
 
 
