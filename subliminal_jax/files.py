@@ -123,18 +123,26 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
+def read_file(path: Path) -> bytes:
+    """Reads a regular file, also through a symbolic link; arguments and errors as `open_file`."""
+    with open(open_file(path, follow=True), "rb") as file:
+        return file.read()
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
     """Opens a regular file and gives its descriptor; never waits for the other end of a pipe.
 
     Args:
-        path: of the file; a symbolic link is not followed.
+        path: of the file.
         flags: as of `os.open`.
+        follow: a symbolic link, which is an error otherwise.
 
     Raises:
         InputError: If something else than a file is there: a directory, a pipe, a device.
         OSError: If it cannot be opened.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, 0o666)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)

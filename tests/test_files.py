@@ -248,8 +248,18 @@ def test_rows_are_read_from_files_alone(tmp_path, make):
     make(tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
         files.read_rows(tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
+        files.read_file(tmp_path / "rows.jsonl")
     with pytest.raises((InputError, IsADirectoryError)):
         files.append_row(tmp_path / "rows.jsonl", {})
+
+
+def test_a_file_is_read_through_a_link(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        files.read_file(tmp_path / "link")
+    (tmp_path / "file").write_bytes(b"x")
+    assert files.read_file(tmp_path / "link") == b"x"
 
 
 @pytest.mark.parametrize(
