@@ -1,5 +1,7 @@
 """Where a run's references are: found again from anywhere, or asked for."""
 
+import shutil
+
 import pytest
 
 from subliminal_jax.errors import InputError
@@ -20,7 +22,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_it_is_found_from_another_working_directory(run, tmp_path):
-    assert find_cache(run) == tmp_path / "start" / "cache"
+    assert find_cache(run).samefile(tmp_path / "start" / "cache")
 
 
 def test_it_is_found_where_run_and_cache_were_moved_together(run, tmp_path):
@@ -50,3 +52,15 @@ def test_it_is_asked_for(run, content, message):
         (run / PLACES).write_bytes(content)
     with pytest.raises(InputError, match=message):
         find_cache(run)
+
+
+def test_what_is_known_is_not_written_again(run, tmp_path):
+    """Not even in a copy, where it lies elsewhere."""
+    shutil.copytree(tmp_path / "start", tmp_path / "copy")
+    path = tmp_path / "copy" / "run" / PLACES
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with shared_run(tmp_path / "copy" / "run", {}) as again:
+        note_cache(again, tmp_path / "copy" / "cache")
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+        note_cache(again, tmp_path / "other")
+    assert str(tmp_path / "other") in path.read_text()
