@@ -61,6 +61,10 @@ def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
 
 
 def _kind(rope: Mapping[str, Any], window: int | None = None) -> LayerKind:
+    if "rope_theta" not in rope:
+        raise InputError(
+            "config.json: rope_parameters has no rope_theta; this family has one for all layers"
+        )
     return LayerKind(window=window, theta=float(rope["rope_theta"]), scaling=_scaling(rope))
 
 

@@ -210,7 +210,8 @@ def _is_finite(piece: np.ndarray, dtype: str) -> bool:
         blocks = (bits[start : start + rows] for start in range(0, len(bits), rows))
         return not any(bool(np.any((block & exponent) == exponent)) for block in blocks)
     most = float(jnp.finfo(dtype).max)
-    return bool(-most <= float(piece.min()) and float(piece.max()) <= most)  # false for NaN
+    with np.errstate(invalid="ignore"):
+        return bool(-most <= float(piece.min()) and float(piece.max()) <= most)  # false for NaN
 
 
 def _same(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
