@@ -123,22 +123,49 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
+def read_file(path: Path) -> bytes:
+    """Reads a regular file, also through a symbolic link; arguments and errors as `open_file`."""
+    with open(open_file(path, follow=True), "rb") as file:
+        return file.read()
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
     """Opens a regular file and gives its descriptor; never waits for the other end of a pipe.
 
     Args:
-        path: of the file; a symbolic link is not followed.
+        path: of the file.
         flags: as of `os.open`.
+        follow: a symbolic link, which is an error otherwise.
 
     Raises:
         InputError: If something else than a file is there: a directory, a pipe, a device.
         OSError: If it cannot be opened.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, 0o666)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
     raise InputError(f"{path}: is not a file; move it away, or give the path of a file")
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no file.
+
+    Raises:
+        InputError: If something else than a file is there.
+        ValueError: If it is not JSON, or no object.
+        OSError: If it cannot be read.
+    """
+    try:
+        descriptor = open_file(path)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        value = parse_json(file.read())
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__}, not an object")
+    return value
 
 
 def _with_path(error: OSError, path: Path, size: int) -> Exception:

@@ -248,8 +248,18 @@ def test_rows_are_read_from_files_alone(tmp_path, make):
     make(tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
         files.read_rows(tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
+        files.read_file(tmp_path / "rows.jsonl")
     with pytest.raises((InputError, IsADirectoryError)):
         files.append_row(tmp_path / "rows.jsonl", {})
+
+
+def test_a_file_is_read_through_a_link(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        files.read_file(tmp_path / "link")
+    (tmp_path / "file").write_bytes(b"x")
+    assert files.read_file(tmp_path / "link") == b"x"
 
 
 @pytest.mark.parametrize(
@@ -286,6 +296,21 @@ def test_rows_do_not_follow_links(tmp_path):
 
 
 # JSON
+
+
+def test_an_object_is_read_from_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    assert files.read_object(path) is None
+    path.write_bytes(b'{"a": [1, null]}')
+    assert files.read_object(path) == {"a": [1, None]}
+    for content in (b"null", b"[]", b"1", b"", b'{"a": NaN}', b"\xff", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError):  # noqa: PT011
+            files.read_object(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.json: is not a file"):
+        files.read_object(path)
 
 
 @pytest.mark.parametrize(
