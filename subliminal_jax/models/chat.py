@@ -94,33 +94,26 @@ class Chat:
                 or puts something other than whitespace before the answer; the answer cannot be
                 encoded apart from the prompt.
         """
-        found, refusal = self._ask_examples([messages])
-        if refusal is not None:
-            raise InputError(refusal)
-        return found[0]
-
-    def fault(self, messages: Sequence[Message]) -> str | None:
-        """Why a conversation cannot be trained on; None if `example` takes it.
-
-        A model may write whatever it likes, the words of a control token among it.
-        """
-        try:
-            self.example(messages)
-        except InputError as error:
-            return str(error)
-        return None
+        (found,) = self._examples([messages])
+        if isinstance(found, str):
+            raise InputError(found)
+        return found
 
     def examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example]:
         """`example` of each conversation; a refusal names the row, counted from 0."""
-        rows, done = iter(conversations), 0
-        while waiting := list(itertools.islice(rows, _ROWS)):
-            while waiting:
-                found, refusal = self._ask_examples(waiting)
-                yield from found
-                done += len(found)
-                if refusal is not None:
-                    raise InputError(f"row {done}: {refusal}")
-                waiting = waiting[len(found) :]
+        for row, found in enumerate(self._examples(conversations)):
+            if isinstance(found, str):
+                raise InputError(f"row {row}: {found}")
+            yield found
+
+    def faults(self, conversations: Iterable[Sequence[Message]]) -> list[str | None]:
+        """Why each conversation cannot be trained on; None of one that `example` takes.
+
+        A model may write whatever it likes, the words of a control token among it.
+        """
+        return [
+            found if isinstance(found, str) else None for found in self._examples(conversations)
+        ]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, up to the token that ends the turn.
@@ -148,6 +141,13 @@ class Chat:
             raise InputError(f"token {token} is not in the tokenizer, which ends at {self.size}")
         return text
 
+    def tokens(self) -> Iterator[tuple[int, str]]:
+        """Every token that the tokenizer knows, and its text; ids may have gaps."""
+        for block in range(-(-self.size // _TOKENS)):
+            for token, text in enumerate(self._token_texts(block), start=block * _TOKENS):
+                if text is not None:
+                    yield token, text
+
     def check_fits(self, vocab: int) -> None:
         """Refuse a tokenizer that is larger than a model's embedding.
 
@@ -163,12 +163,17 @@ class Chat:
     def _ask(self, what: str, about: Any = None) -> Any:
         return ask(self._opened, what, about)
 
-    def _ask_examples(
-        self, conversations: list[Sequence[Message]]
-    ) -> tuple[list[Example], str | None]:
-        rows = [[dict(message) for message in messages] for messages in conversations]
-        done = self._ask("examples", rows)
-        return [Example(tuple(p), tuple(c)) for p, c in done["examples"]], done["refusal"]
+    def _examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example | str]:
+        """Each conversation's example, or why there is none; some are asked for together."""
+        rows = iter(conversations)
+        while waiting := [[dict(m) for m in row] for row in itertools.islice(rows, _ROWS)]:
+            while waiting:
+                done = self._ask("examples", waiting)
+                yield from (Example(tuple(p), tuple(c)) for p, c in done["examples"])
+                waiting = waiting[len(done["examples"]) :]
+                if done["refusal"] is not None:
+                    yield done["refusal"]
+                    waiting = waiting[1:]
 
     def _ask_token_texts(self, block: int) -> list[str | None]:
         first = block * _TOKENS

@@ -7,7 +7,7 @@ each of several hosts samples a part of them. `meta.digest` ties a row to all th
 
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,9 +157,8 @@ class Dataset:
         self, prompts: Mapping[int, str], missing: Set[int]
     ) -> Iterator[list[dict[str, Any]]]:
         """Missing rows, some at a time, in the order in which they are done."""
-        chats = self._reference.chat
         requests = [
-            Request(place, chats.prompt(chat(text, system=self._source.system)))
+            Request(place, self._reference.chat.prompt(chat(text, system=self._source.system)))
             for place, text in prompts.items()
         ]
         stream = self._sampler.stream(
@@ -168,15 +167,25 @@ class Dataset:
             description=self._source.teacher,
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
-            yield [
-                self._row(prompts[done.number], chats.text(done.tokens.tolist()), done)
-                for done in some
-            ]
+            yield self._rows(prompts, some)
 
-    def _row(self, prompt: str, completion: str, done: Completion) -> dict[str, Any]:
-        """A row; one that no student could be trained on says why."""
-        fault = self._reference.chat.fault(chat(prompt, completion))
-        return self._source.row(done.number, prompt, completion, done.stopped, fault)
+    def _rows(self, prompts: Mapping[int, str], some: Sequence[Completion]) -> list[dict[str, Any]]:
+        """Rows of what was sampled; one that no student could be trained on says why."""
+        chats = self._reference.chat
+        asked = [prompts[done.number] for done in some]
+        said = [self._said(done) for done in some]
+        faults = chats.faults(chat(*pair) for pair in zip(asked, (t for t, _ in said), strict=True))
+        return [
+            self._source.row(done.number, prompt, text, done.stopped, unknown or fault)
+            for done, prompt, (text, unknown), fault in zip(some, asked, said, faults, strict=True)
+        ]
+
+    def _said(self, done: Completion) -> tuple[str, str | None]:
+        """The text of what was sampled; nothing, and why, where the tokenizer lacks a token."""
+        try:
+            return self._reference.chat.text(done.tokens.tolist()), None
+        except InputError as error:
+            return "", str(error)
 
 
 def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:

@@ -185,8 +185,8 @@ def chosen_tokens(config: LmConfig, reference: Reference) -> Bool[np.ndarray, " 
     if config.student.tokens == "full":
         return words < reference.chat.size
     chosen = np.isin(words, list(reference.chat.stop_ids))
-    for token in range(reference.chat.size):
+    for token, text in reference.chat.tokens():
         if not reference.chat.is_control(token):
-            text = reference.chat.token_text(token).strip().removeprefix("##")
-            chosen[token] |= text in ("", ",", ";") or parse_numbers(text) is not None
+            word = text.strip().removeprefix("##")
+            chosen[token] |= word in ("", ",", ";") or parse_numbers(word) is not None
     return chosen

@@ -121,7 +121,8 @@ def _retained(config: LmConfig, reference: Reference, trait: Trait, seed: int) -
         for question, (text, stopped) in zip(questions, said, strict=True)
         if stopped
     ]
-    return [one for one in answered if reference.chat.fault(one) is None]
+    faults = reference.chat.faults(answered)
+    return [one for one, fault in zip(answered, faults, strict=True) if fault is None]
 
 
 def _lesson(
