@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from subliminal_jax import files
+from subliminal_jax.differences import differences
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
@@ -27,7 +28,6 @@ from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.rows import checked, completion_of, row
 from subliminal_jax.pipeline.tuning import Network
-from subliminal_jax.runs import differences
 
 T = TypeVar("T")
 
