@@ -46,7 +46,9 @@ ROPE = {
     "theta-text": {"rope_type": "default", "rope_theta": "many"},
     "theta-nan": {"rope_type": "default", "rope_theta": math.nan},
     "theta-infinite": {"rope_type": "default", "rope_theta": math.inf},
-    "partial": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    "partial": {
+        "rope_type": "linear", "rope_theta": 1e4, "factor": 2.0, "partial_rotary_factor": 0.5
+    },
     "list": [1, 2],
     "text": "default",
     "llama3-backwards": {
@@ -90,7 +92,7 @@ UNKNOWN = {
     "activation-null": {"hidden_act": None},
     "dropout-of-attention-as-text": {"attention_dropout": "much"},
     "quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-    "compressed": {"compression_config": {"format": "pack-quantized", "config_groups": {}}},
+    "quantised-empty": {"quantization_config": {}},
     "layer-types": {"model_type": "qwen2", "layer_types": ["full_attention"]},
     "cross-attention": {"model_type": "gpt2", "add_cross_attention": True},
     "sliding-window-text": {"model_type": "mistral", "sliding_window": "wide"},
@@ -189,6 +191,10 @@ ATTACKS = [
     of_family("gpt2-inner-negative", "gpt2", n_inner=-22),
     of_family("gpt2-scaled-by-layer", "gpt2", scale_attn_by_inverse_layer_idx=True),
     of_family("gpt2-unscaled", "gpt2", scale_attn_weights=False),
+    # transformers' Llama looks at it only where positions are scaled.
+    values("rope-partial-default", {"rope_parameters": {
+        "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        wanted="either", check=same_as_base("model")),
     attack("whole-command", set_up=edited("config.json", hidden_size=32), main="lm_numbers",
            words=LM, quick=True),
     attack("whole-command-huge", set_up=edited("config.json", num_hidden_layers=10**6),

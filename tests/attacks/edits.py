@@ -19,8 +19,10 @@ ABSENT = object()
 
 
 def base(here: Path, shared: Shared) -> Path:
-    """A copy of the sound model directory, as `model`."""
-    return shutil.copytree(shared.base, here / "model")
+    """A copy of the sound model directory, as `model`; what is there already is kept."""
+    if not (here / "model").exists():
+        shutil.copytree(shared.base, here / "model")
+    return here / "model"
 
 
 def fixture(family: str) -> Callable[[Path, Shared], Path]:

@@ -14,7 +14,7 @@ from attacks.forks import Forks
 from attacks.shared import Shared
 from attacks.trees import changed, snapshot
 
-AREAS = ("configs",)
+AREAS = ("configs", "weights", "tokens", "templates", "stops", "rows", "adapters")
 """Modules of this package, each with a list `ATTACKS`."""
 
 class Suite:

@@ -16,6 +16,10 @@ from typing import Any
 from attacks.forks import ROOT
 
 
+TOKENS = (3, 14, 15, 92, 65, 35)
+"""What models are compared on."""
+
+
 def script(name: str) -> Callable[[], None]:
     """An experiment script, as the command line runs it."""
     return lambda: runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
@@ -49,12 +53,21 @@ def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}"
 
 
 def adapter(base: str, directory: str) -> dict[str, Any]:
-    """An adapter's settings, and the digest of its factors."""
-    from subliminal_jax.models.adapter_files import digest, read_adapter
+    """An adapter's settings, and what the adapted model says behind `TOKENS`."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from subliminal_jax.models import decoder, lora
+    from subliminal_jax.models.adapter_files import read_adapter
     from subliminal_jax.models.weights import load
 
-    settings, factors = read_adapter(Path(directory), load(base))
-    return {"settings": repr(settings), "factors": digest(factors)}
+    loaded = load(base)
+    settings, factors = read_adapter(Path(directory), loaded)
+    merged = lora.merge(loaded.config, loaded.params, settings, factors)
+    apply = jax.jit(decoder.apply, static_argnums=0)
+    logits = apply(loaded.config, merged, jnp.asarray([TOKENS]))
+    return {"settings": repr(settings), "logits": np.asarray(logits)[0, -1].tolist()}
 
 
 def rows(file: str) -> list[Any]:
