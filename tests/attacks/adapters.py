@@ -5,17 +5,19 @@ What is taken must say what PEFT itself makes of the directory.
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from attacks.attack import Attack, Ended
 from attacks.edits import KINDS, base, edit, other_kind, put
 from attacks.mains import TOKENS
-from attacks.shared import LLAMA, Shared, llama_tensors
+from attacks.shared import Shared, llama_tensors
 
 attack = partial(Attack, "adapters", main="adapter", words=("{here}/model", "{here}/adapter"))
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -225,7 +227,7 @@ TENSORS = {
 FILES = {
     "empty": b"", "not-json": b"{", "list": b"[]", "deep": b"[" * 200_000,
     "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
-    "missing": None, "large": b'{"x": "' + b"x" * (40 << 20) + b'"}',
+    "missing": None, "large": lambda: b'{"x": "' + b"x" * (40 << 20) + b'"}',
 }  # fmt: skip
 
 
@@ -233,8 +235,6 @@ def own(change: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
     """Our own exported adapter, with its base, changed."""
 
     def set_up(here: Path, shared: Shared) -> None:
-        import shutil
-
         shutil.copytree(shared.exported / "before", here / "model")
         shutil.copytree(shared.exported / "owl", here / "adapter")
         change(here / "adapter")
@@ -246,8 +246,6 @@ def own_tensors(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[
     """A change of its tensors, under the same metadata."""
 
     def in_place(directory: Path) -> None:
-        from safetensors import safe_open
-
         with safe_open(directory / FILE, "numpy") as file:
             metadata = file.metadata()
         tensors = load_file(directory / FILE)
@@ -268,7 +266,8 @@ OWN = {
     "rslora": lambda d: edit(d / CONFIG, {"use_rslora": True}),
     "b-zero": own_tensors(lambda t: [v.fill(0) for n, v in t.items() if "lora_B" in n]),
     "b-zero-of-one": own_tensors(
-        lambda t: [v.fill(0) for n, v in t.items() if "lora_B" in n and "q_proj" in n]),
+        lambda t: [v.fill(0) for n, v in t.items() if "lora_B" in n and "q_proj" in n]
+    ),
     "scaled": own_tensors(lambda t: [v.__imul__(2) for v in t.values()]),
     "negated": own_tensors(lambda t: [v.__imul__(-1) for n, v in t.items() if "lora_A" in n]),
     "nan": own_tensors(lambda t: [v.fill(np.nan) for v in t.values()]),
@@ -308,4 +307,3 @@ ATTACKS = [
     attack("own-sound", set_up=own(lambda d: None), wanted="right", check=like_peft),
     *(attack(f"own-{name}", set_up=own(change)) for name, change in OWN.items()),
 ]  # fmt: skip
-assert LLAMA["num_hidden_layers"] == 2

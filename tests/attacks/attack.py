@@ -92,19 +92,22 @@ def classify(attack: Attack, ended: Ended, baseline: int) -> tuple[str, str]:
     """One of `OUTCOMES`, and what tells it."""
     refused = ended.status in attack.statuses and ended.status != 0
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    if ended.killed:
+    over = ended.peak > baseline + attack.memory
+    if ended.killed and not over:
         return "hang", f"killed; {ended.cpu:.1f} s of CPU time; {ended.last}"
     if "Traceback (most recent call last)" in ended.err or "Fatal Python error" in ended.err:
         return "traceback", ended.last
     if ended.harm:
         return "harmed", f"{', '.join(ended.harm[:3])}; {ended.last}"
-    if ended.cpu > attack.seconds or ended.peak > baseline + attack.memory:
+    if ended.cpu > attack.seconds or over:
         return "over the limits", f"{ended.cpu:.1f} s, {ended.peak / 2**20:.0f} MiB; {ended.last}"
     if ended.status == 0:
         if attack.wanted == "refused":
             return "silent", f"taken; {ended.out.strip()[-150:]!r}"
         wrong = _checked(attack, ended)
         return ("silent", wrong) if wrong else ("right", "")
+    if refused and ended.status < 0 and not ended.err.strip():
+        return "refused", "ended by a signal before anything was begun"
     if refused and len(lines) == 1 and ended.last == lines[0]:
         kind = "wrongly refused" if attack.wanted == "right" else "refused"
         return kind, ended.last

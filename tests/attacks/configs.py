@@ -113,9 +113,9 @@ FILES = {
     "nul": b'{"model_type": "lla\0ma"}',
     "half-a-character": b'{"model_type": "\xff"}',
     "surrogate": b'{"model_type": "\\ud800"}',
-    "large": b'{"model_type": "llama", "x": "' + b"x" * (40 << 20) + b'"}',
+    "large": lambda: b'{"model_type": "llama", "x": "' + b"x" * (40 << 20) + b'"}',
     "long-number": b'{"model_type": "llama", "vocab_size": ' + b"9" * 100_000 + b"}",
-    "many-keys": b'{"model_type": "llama"'
+    "many-keys": lambda: b'{"model_type": "llama"'
     + b"".join(b', "k%d": 1' % i for i in range(300_000)) + b"}",
     "missing": None,
 }  # fmt: skip

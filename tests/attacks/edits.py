@@ -14,6 +14,7 @@ from attacks.attack import Ended
 from attacks.shared import FIXTURES, Shared
 
 SetUp = Callable[[Path, Shared], object]
+Bytes = bytes | Callable[[], bytes]
 ABSENT = object()
 """As a value of `edited`: take the key away."""
 
@@ -54,9 +55,7 @@ def edited(file: str, source: Callable[[Path, Shared], Path] = base, **changes: 
     return set_up
 
 
-def replaced(
-    file: str, data: bytes | None, source: Callable[[Path, Shared], Path] = base
-) -> SetUp:
+def replaced(file: str, data: Bytes | None, source: Callable[[Path, Shared], Path] = base) -> SetUp:
     """A model directory with other bytes in one of its files; None removes it."""
 
     def set_up(here: Path, shared: Shared) -> None:
@@ -65,16 +64,16 @@ def replaced(
     return set_up
 
 
-def put(path: Path, data: bytes | None) -> None:
-    """Writes a file anew, or removes what is there."""
+def put(path: Path, data: Bytes | None) -> None:
+    """Writes a file anew, or removes what is there; many bytes are only made here."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
     if data is not None:
-        path.write_bytes(data)
+        path.write_bytes(data() if callable(data) else data)
 
 
-KINDS = ("fifo", "directory", "dangling link", "loop", "link out", "socket", "device", "empty")
+KINDS = ("fifo", "directory", "dangling link", "loop", "link out", "socket", "device")
 """What can stand where a file should, see `other_kind`."""
 
 

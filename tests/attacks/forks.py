@@ -5,6 +5,7 @@ no thread, so that a child is what a fresh process would be. It reads an order a
 answers with how the process ended.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -22,6 +23,8 @@ PATHS = (ROOT, ROOT / "experiments", HERE.parent)
 PAUSE = 0.01
 GIVEN_UP = 3.0
 """A process is killed after this many times its limit: other work on the machine slows it down."""
+MOST = 3 << 30
+"""Bytes at which a process is killed, so that nobody else's is."""
 
 
 class Forks:
@@ -44,8 +47,7 @@ class Forks:
             [sys.executable, "-m", "attacks.forks"],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.baseline = json.loads(self._process.stdout.readline())
-        """Bytes that a process holds before it does anything."""
+        self._process.stdout.readline()  # it has imported everything
 
     def run(self, **order: Any) -> dict[str, Any]:
         """How a process ended: `status`, `cpu` and `wall` seconds, `peak` bytes, `killed`.
@@ -69,6 +71,15 @@ class Forks:
         self._process.stdout.close()
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
     """Waits for a process, sends it what it is to be sent, and kills its group in the end."""
     begun, killed = time.monotonic(), False
@@ -78,17 +89,16 @@ def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
         wall = time.monotonic() - begun
         if found:
             break
-        if wall > GIVEN_UP * order["seconds"] and not killed:
+        late = wall > GIVEN_UP * order["seconds"]
+        if not killed and (late or resident(pid) > MOST):
             killed = True
             os.killpg(pid, signal.SIGKILL)
         elif signals and wall > signals[0][0]:
             os.kill(pid, signals.pop(0)[1])
         else:
             time.sleep(PAUSE)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it left running
-    except ProcessLookupError:
-        pass
     return {
         "status": os.waitstatus_to_exitcode(status),
         "cpu": usage.ru_utime + usage.ru_stime,
@@ -144,8 +154,7 @@ def serve() -> None:
 
     mains.import_all()
     warnings.filterwarnings("ignore", "os.fork")
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    print(pages * os.sysconf("SC_PAGE_SIZE"), flush=True)
+    print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"

@@ -14,8 +14,13 @@ from attacks.forks import Forks
 from attacks.shared import Shared
 from attacks.trees import changed, snapshot
 
-AREAS = ("configs", "weights", "tokens", "templates", "stops", "rows", "adapters")
+AREAS = (
+    *("configs", "weights", "tokens", "templates", "stops", "adapters", "rows", "runs"),
+    *("checkpoints", "environments", "flags", "yamls", "images", "moments"),
+    "sharing",
+)
 """Modules of this package, each with a list `ATTACKS`."""
+
 
 class Suite:
     """Runs attacks one after the other; a context manager.
@@ -81,9 +86,7 @@ class Suite:
 def all_attacks(areas: Iterable[str] = AREAS) -> list[Attack]:
     """The attacks of some areas; of each name there is one."""
     attacks = [
-        attack
-        for area in areas
-        for attack in importlib.import_module(f"attacks.{area}").ATTACKS
+        attack for area in areas for attack in importlib.import_module(f"attacks.{area}").ATTACKS
     ]
     twice = [name for name, n in Counter((a.area, a.name) for a in attacks).items() if n > 1]
     assert not twice, twice

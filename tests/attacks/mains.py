@@ -15,7 +15,6 @@ from typing import Any
 
 from attacks.forks import ROOT
 
-
 TOKENS = (3, 14, 15, 92, 65, 35)
 """What models are compared on."""
 
@@ -79,9 +78,9 @@ def rows(file: str) -> list[Any]:
 
 def trainer() -> None:
     """The small training of `tests/trainer.py`."""
-    from subliminal_jax.entry import run_main
-
     import trainer as training
+
+    from subliminal_jax.entry import run_main
 
     run_main(training.main)
 
@@ -129,8 +128,8 @@ def import_all() -> None:
     import jinja2.sandbox  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import tokenizers  # noqa: F401
-    import transformers
     import trainer  # noqa: F401
+    import transformers
     import transformers.utils.chat_template_utils
 
     import subliminal_jax.mnist.experiment

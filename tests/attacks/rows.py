@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from attacks.attack import Attack, Ended
-from attacks.edits import other_kind
+from attacks.edits import Bytes, other_kind, put
 from attacks.shared import Shared
 
 attack = partial(Attack, "rows", main="rows", words=("{here}/rows.jsonl",))
@@ -23,9 +23,9 @@ LINES = [json.dumps(row) for row in GOOD]
 BOTH = [["3, 41", "5"], ["9", "8, 7"]]
 
 
-def bytes_of(data: bytes) -> Callable[[Path, Shared], object]:
+def bytes_of(data: Bytes) -> Callable[[Path, Shared], object]:
     """A file of these bytes."""
-    return lambda here, shared: (here / "rows.jsonl").write_bytes(data)
+    return lambda here, shared: put(here / "rows.jsonl", data)
 
 
 def lines(*rows: object, end: str = "\n") -> Callable[[Path, Shared], object]:
@@ -89,7 +89,7 @@ REFUSED = {
     "utf-16": bytes_of("\n".join(LINES).encode("utf-16")),
     "gzip": bytes_of(b"\x1f\x8b\x08\0\0\0\0\0"),
     "deep": bytes_of(b"[" * 200_000 + b"\n"),
-    "huge-line": bytes_of(b'{"id": "' + b"x" * (100 << 20)),
+    "huge-line": bytes_of(lambda: b'{"id": "' + b"x" * (100 << 20)),
     "two-in-a-line": bytes_of((LINES[0] + LINES[1] + "\n").encode()),
     "nan": bytes_of(LINES[0].encode() + b'\n{"id": NaN}\n'),
     "key-twice": bytes_of((LINES[0] + "\n" + LINES[1].replace(

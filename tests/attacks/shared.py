@@ -151,6 +151,11 @@ class Shared:
         self._run("trainer", *words, cwd=home, status=75)
         return home
 
+    @functools.cached_property
+    def unbroken(self) -> Any:
+        """The digests of that training's end, where nobody stops it."""
+        return self.expected("trainer", "unbroken", "mlp", "jit")
+
     def expected(self, main: str, *words: str) -> Any:
         """What a small command says of something sound, as parsed JSON."""
         key = (main, *words)

@@ -1,4 +1,4 @@
-"""What ends an answer: the union of the template's, the tokenizer's and `generation_config.json`'s."""
+"""What ends an answer: what template, tokenizer or `generation_config.json` say, all of it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ VALUES = {
 FILES = {
     "empty": b"", "list": b"[]", "not-json": b"{", "deep": b"[" * 200_000, "utf-16": b"\xff\xfe{",
     "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
-    "large": b'{"x": "' + b"x" * (64 << 20) + b'"}',
+    "large": lambda: b'{"x": "' + b"x" * (64 << 20) + b'"}',
 }  # fmt: skip
 
 ATTACKS = [

@@ -48,7 +48,7 @@ ENDLESS = {
     "recursive-macro": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     "two-recursions": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}"
     "{{ m(60) }}",
-    "large-power": "{{ 9**9**9 }}",
+    "large-power": "{{ 9**(9**9) }}",
     "large-power-twice": "{% set a = 10**100000 %}{% for i in range(9999) %}{% set b = a**9 %}"
     "{% endfor %}",
     "sorting": "{% for i in range(9999) %}{{ (range(99999)|list|sort|length) }}{% endfor %}",
@@ -177,8 +177,7 @@ ATTACKS = [
     *(attack(f"file-{name}", set_up=template(data),
              wanted="either" if name in ("nul", "a-million-tags") else "refused")
       for name, data in FILES.items()),
-    *(attack(f"file-{kind.replace(' ', '-')}", set_up=in_place_of(kind)) for kind in KINDS
-      if kind != "empty"),
+    *(attack(f"file-{kind.replace(' ', '-')}", set_up=in_place_of(kind)) for kind in KINDS),
     *(attack(f"settings-{name}", set_up=inline(value)) for name, value in SETTINGS_VALUES.items()),
     attack("settings-text", set_up=inline(CHATML), wanted="right", check=SAME),
     attack("settings-large", set_up=inline(LARGE["string-times"] + CHATML)),

@@ -123,7 +123,7 @@ def undeclared(beside: Callable[[Path], object]) -> Callable[[Path, Shared], obj
 
 
 def gpt2_like(here: Path, shared: Shared) -> None:
-    """GPT-2's manner: no added token in `tokenizer.json`'s settings, an end token that is a word."""
+    """GPT-2's manner: settings that name no added token, and one token for all ends."""
     model = base(here, shared)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -152,6 +152,13 @@ def adapter_beside(here: Path, shared: Shared) -> None:
     (base(here, shared) / "adapter_config.json").write_text(json.dumps(config))
 
 
+def many_tensors() -> bytes:
+    """A file of very many empty tensors."""
+    nothing = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    text = json.dumps({f"w{i}": nothing for i in range(400_000)}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
 PREFIXES = {
     "none": lambda name: name.removeprefix("model."),
     "compiled": lambda name: f"_orig_mod.{name}",
@@ -206,11 +213,9 @@ ATTACKS = [
         lambda where: {f"w{i}": f"model-{i}.safetensors" for i in range(300_000)})),
     *(attack(f"index-place-{name}", set_up=all_to(place), quick=name == "up")
       for name, place in PLACES.items()),
-    *(attack(f"prefix-{name}", set_up=renamed(rename), wanted="right",
-             check=same_as_base("model"), quick=name == "compiled")
-      for name, rename in PREFIXES.items() if name != "twice"),
-    attack("prefix-twice", set_up=renamed(PREFIXES["twice"]), wanted="either",
-           check=same_as_base("model")),
+    *(attack(f"prefix-{name}", set_up=renamed(rename), check=same_as_base("model"),
+             wanted="either" if name in ("twice", "fsdp") else "right", quick=name == "compiled")
+      for name, rename in PREFIXES.items()),
     attack("prefix-of-one-alone", set_up=renamed(
         lambda name: f"_orig_mod.{name}" if name == QUERY else name), wanted="either",
         check=same_as_base("model")),
@@ -252,21 +257,18 @@ ATTACKS = [
         (path := base(here, shared) / SINGLE), path.read_bytes() + b"x")),
     attack("header-length-huge", set_up=replaced(SINGLE, b"\xff" * 8 + b"{}")),
     attack("header-length-gigabyte", set_up=replaced(SINGLE, struct.pack("<Q", 10**9) + b"{}")),
-    attack("header-of-many", set_up=replaced(SINGLE, (lambda text: struct.pack(
-        "<Q", len(text)) + text)(json.dumps({
-            f"w{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-            for i in range(400_000)}).encode()))),
+    attack("header-of-many", set_up=replaced(SINGLE, many_tensors)),
     *(attack(f"header-{name}", set_up=header(change)) for name, change in HEADERS.items()),
     attack("pickle-under-the-name", set_up=replaced(SINGLE, b"\x80\x04cos\nsystem\n.")),
     attack("pickle-alone", set_up=both(replaced(SINGLE, None), lambda here, shared: put(
         here / "model/pytorch_model.bin", b"\x80\x04cos\nsystem\n."))),
     attack("missing", set_up=replaced(SINGLE, None)),
     *(attack(f"file-{kind.replace(' ', '-')}", set_up=in_place_of(SINGLE, kind),
-             quick=kind == "fifo") for kind in KINDS),
+             quick=kind == "fifo") for kind in (*KINDS, "empty")),
     *(attack(f"shard-{kind.replace(' ', '-')}", set_up=in_shards(
-        lambda m, kind=kind: other_kind(m / SHARDS[1], kind))) for kind in KINDS),
+        lambda m, kind=kind: other_kind(m / SHARDS[1], kind))) for kind in (*KINDS, "empty")),
     *(attack(f"index-{kind.replace(' ', '-')}", set_up=in_shards(
-        lambda m, kind=kind: other_kind(m / INDEX, kind))) for kind in KINDS),
+        lambda m, kind=kind: other_kind(m / INDEX, kind))) for kind in (*KINDS, "empty")),
     attack("adapter-beside", set_up=adapter_beside, quick=True),
     attack("directory-missing", words=("{here}/nowhere",)),
     attack("directory-is-file", set_up=lambda here, shared: put(here / "model", b"x")),
