@@ -21,8 +21,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PATHS = (ROOT, ROOT / "experiments", HERE.parent)
 PAUSE = 0.01
-GIVEN_UP = 3.0
-"""A process is killed after this many times its limit: other work on the machine slows it down."""
+ENOUGH, GIVEN_UP = 1.2, 3.0
+"""A process is killed after so many times its limit of CPU time, or of time by the clock: other
+work on the machine slows it down."""
 MOST = 3 << 30
 """Bytes at which a process is killed, so that nobody else's is."""
 
@@ -71,13 +72,14 @@ class Forks:
         self._process.stdout.close()
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+def used(pid: int) -> tuple[float, int]:
+    """Seconds of CPU time that a process has used, and bytes that it holds."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0, 0
+    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
@@ -89,8 +91,9 @@ def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
         wall = time.monotonic() - begun
         if found:
             break
-        late = wall > GIVEN_UP * order["seconds"]
-        if not killed and (late or resident(pid) > MOST):
+        cpu, held = used(pid)
+        over = cpu > ENOUGH * order["seconds"] or held > MOST
+        if not killed and (over or wall > GIVEN_UP * order["seconds"]):
             killed = True
             os.killpg(pid, signal.SIGKILL)
         elif signals and wall > signals[0][0]:

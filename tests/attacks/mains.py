@@ -63,7 +63,7 @@ def adapter(base: str, directory: str) -> dict[str, Any]:
 
     loaded = load(base)
     settings, factors = read_adapter(Path(directory), loaded)
-    merged = lora.merge(loaded.config, loaded.params, settings, factors)
+    merged = lora.merge(loaded.config, settings, loaded.params, factors)
     apply = jax.jit(decoder.apply, static_argnums=0)
     logits = apply(loaded.config, merged, jnp.asarray([TOKENS]))
     return {"settings": repr(settings), "logits": np.asarray(logits)[0, -1].tolist()}
