@@ -5,6 +5,7 @@ a refusal (one line, status 2, nobody's file changed) or an answer that is check
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ OUTCOMES = (
     *("wrongly refused", "other"),
 )
 MEMORY = 2**30
+_TRACEBACK = re.compile(
+    r"^[\s+|]*(Exception Group )?Traceback \(most recent|^Fatal Python error|^Exception ignored",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def classify(attack: Attack, ended: Ended, baseline: int) -> tuple[str, str]:
     over = ended.peak > baseline + attack.memory
     if ended.killed and not over:
         return "hang", f"killed; {ended.cpu:.1f} s of CPU time; {ended.last}"
-    if "Traceback (most recent call last)" in ended.err or "Fatal Python error" in ended.err:
+    if _TRACEBACK.search(ended.err):
         return "traceback", ended.last
     if ended.harm:
         return "harmed", f"{', '.join(ended.harm[:3])}; {ended.last}"

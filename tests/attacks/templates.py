@@ -66,7 +66,7 @@ LARGE = {
     "{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}",
     "replace": "{{ ('x' * 60000)|replace('x', 'y' * 60000)|length }}",
     "centre": "{{ 'x'|center(3000000000)|length }}",
-    "indent": "{{ ('\\n' * 60000)|indent(60000)|length }}",
+    "indent": "{{ ('\\n' * 60000)|indent(60000, true, true)|length }}",
     "format": "{{ '%3000000000d' % 1 }}",
     "format-method": "{{ '{:>3000000000}'.format(1)|length }}",
     "ljust": "{{ 'x'.ljust(3000000000)|length }}",
@@ -100,6 +100,8 @@ TRICKS = {
     "deep-ifs": "{% if 1 %}" * 3_000 + "{% endif %}" * 3_000,
     "long-sum": "{{ " + "1+" * 60_000 + "1 }}",
 }
+HARMLESS = ("deep-ifs", "deep-brackets", "long-sum", "undefined-call", "globals", "attr-filter")
+"""Refused, or rendered as nothing by the sandbox."""
 HIDING = {
     "empty": "",
     "constant": "<|im_start|>assistant\n0<|im_end|>",
@@ -162,16 +164,18 @@ def thinking(value: bool) -> tuple[str, ...]:
 
 
 ATTACKS = [
-    *(attack(f"endless-{name}", set_up=template(text + CHATML), quick=name == "recursive-macro")
+    *(attack(f"endless-{name}", set_up=template(text + CHATML), quick=name == "recursive-macro",
+             wanted="either" if name == "regular-expression" else "refused")
       for name, text in ENDLESS.items()),
     *(attack(f"large-{name}", set_up=template(text + CHATML), quick=name == "string-times")
       for name, text in LARGE.items()),
     *(attack(f"trick-{name}", set_up=template(text + CHATML), quick=name == "cycler",
-             wanted="either" if name in ("deep-ifs", "long-sum", "undefined-call", "format-map",
-                                         "deep-brackets") else "refused")
+             wanted="either" if name in HARMLESS else "refused",
+             check=SAME if name in HARMLESS else lambda ended: "")
       for name, text in TRICKS.items()),
     *(attack(f"hiding-{name}", set_up=template(text),
              wanted="either" if name in NOT_REFUSED else "refused",
+             words=("{here}/model", "Continue: 3, 41, 592, 6, 53, 58, 979"),
              quick=name == "truncating")
       for name, text in HIDING.items()),
     *(attack(f"file-{name}", set_up=template(data),
