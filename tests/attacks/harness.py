@@ -17,7 +17,7 @@ from attacks.trees import changed, snapshot
 AREAS = (
     *("configs", "weights", "tokens", "templates", "stops", "adapters", "rows", "runs"),
     *("checkpoints", "environments", "flags", "yamls", "images", "moments"),
-    "sharing",
+    *("sharing", "volumes"),
 )
 """Modules of this package, each with a list `ATTACKS`."""
 

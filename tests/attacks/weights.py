@@ -152,6 +152,18 @@ def adapter_beside(here: Path, shared: Shared) -> None:
     (base(here, shared) / "adapter_config.json").write_text(json.dumps(config))
 
 
+def snapshot(here: Path, shared: Shared) -> None:
+    """The hub's cache: a commit's files are links to blobs beside it."""
+    home = here / "models--somebody--model"
+    blobs, commit = home / "blobs", home / "snapshots" / ("0" * 40)
+    blobs.mkdir(parents=True)
+    commit.mkdir(parents=True)
+    for number, path in enumerate(sorted(shared.base.iterdir())):
+        shutil.copy(path, blobs / f"{number:064x}")
+        (commit / path.name).symlink_to(f"../../blobs/{number:064x}")
+    (here / "model").symlink_to(commit)
+
+
 def many_tensors() -> bytes:
     """A file of very many empty tensors."""
     nothing = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
@@ -276,6 +288,12 @@ ATTACKS = [
     attack("name-nul-like", words=("a\\0b/../c",)),
     attack("name-long", words=("m" * 5000,)),
     attack("name-up", words=("../../etc",)),
+    attack("hub-snapshot", set_up=snapshot, wanted="right", check=same_as_base("model"),
+           quick=True),
+    attack("hub-snapshot-chat", set_up=snapshot, main="chat", wanted="right",
+           check=same_as_base("chat"), quick=True),
+    attack("hub-snapshot-whole-command", set_up=snapshot, main="lm_numbers", words=LM,
+           wanted="right"),
     attack("hub-offline", words=("somebody/some-model",)),
     attack("hub-bad-revision", words=("somebody/some-model@../x",)),
     attack("gpt2-transposed", set_up=both(fixture("gpt2"), lambda here, shared: save_file(
