@@ -290,7 +290,7 @@ ATTACKS = [
              wanted="refused" if name == "unknown-key" else "either", check=like_peft)
       for name, changes in ODD.items()),
     *(attack(f"tensors-{name}", set_up=holding(change),
-             wanted="either" if name in ("no-prefix", "adapter-name-inside") else "refused",
+             wanted="either" if name in ("no-prefix", "adapter-name-inside", "whole-numbers") else "refused",
              check=like_peft, quick=name == "nan") for name, change in TENSORS.items()),
     attack("tensors-half", wanted="right", set_up=holding(
         lambda t: {n: v.astype(np.float16) for n, v in t.items()})),
