@@ -91,7 +91,7 @@ ATTACKS = [
     set_to("backend-nonsense", MPLBACKEND="crayon"),
     set_to("backend-tk", MPLBACKEND="TkAgg"),
     set_to("matplotlib-nowhere", MPLCONFIGDIR="/dev/null/x"),
-    set_to("columns-1", COLUMNS="1", quick=True),
+    set_to("columns-1", COLUMNS="1"),
     set_to("columns-0", COLUMNS="0"),
     set_to("columns-negative", COLUMNS="-5"),
     set_to("columns-text", COLUMNS="wide"),

@@ -24,6 +24,8 @@ PAUSE = 0.01
 ENOUGH, GIVEN_UP = 1.2, 3.0
 """A process is killed after so many times its limit of CPU time, or of time by the clock: other
 work on the machine slows it down."""
+IDLE = 10.0
+"""Seconds without any work after which a process of one command waits for ever."""
 MOST = 3 << 30
 """Bytes at which a process is killed, so that nobody else's is."""
 
@@ -85,6 +87,7 @@ def used(pid: int) -> tuple[float, int]:
 def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
     """Waits for a process, sends it what it is to be sent, and kills its group in the end."""
     begun, killed = time.monotonic(), False
+    worked, before = begun, 0.0
     signals = sorted(order.get("signals") or [])
     while True:
         found, status, usage = os.wait4(pid, os.WNOHANG)
@@ -92,8 +95,11 @@ def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
         if found:
             break
         cpu, held = used(pid)
+        if cpu > before or "command" in order:
+            worked, before = time.monotonic(), cpu
         over = cpu > ENOUGH * order["seconds"] or held > MOST
-        if not killed and (over or wall > GIVEN_UP * order["seconds"]):
+        late = wall > GIVEN_UP * order["seconds"] or time.monotonic() - worked > IDLE
+        if not killed and (over or late):
             killed = True
             os.killpg(pid, signal.SIGKILL)
         elif signals and wall > signals[0][0]:
