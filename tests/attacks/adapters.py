@@ -291,7 +291,8 @@ ATTACKS = [
              wanted="refused" if name == "unknown-key" else "either", check=like_peft)
       for name, changes in ODD.items()),
     *(attack(f"tensors-{name}", set_up=holding(change),
-             wanted="either" if name in OTHERWISE_NAMED else "refused", quick=name == "nan") for name, change in TENSORS.items()),
+             wanted="either" if name in OTHERWISE_NAMED else "refused", check=like_peft,
+             quick=name == "nan") for name, change in TENSORS.items()),
     attack("tensors-half", wanted="right", set_up=holding(
         lambda t: {n: v.astype(np.float16) for n, v in t.items()})),
     attack("claims-another-base", set_up=holding(
