@@ -205,7 +205,12 @@ VOCABULARY = {
     "no-version": lambda d: d.pop("version") and None,
     "future-version": lambda d: d.update(version="9.0"),
 }  # fmt: skip
-EITHER = ("no-version", "merge-of-unknown", "future-version", "added-id-gap", "added-empty")
+EITHER = (
+    *("no-version", "merge-of-unknown", "future-version", "added-id-gap", "added-empty"),
+    *("ids-twice", "id-huge", "id-beyond", "empty", "added-id-of-another", "control-moved"),
+    *("backtracking", "nested-10000", "eats-controls", "swallows-all"),
+)
+"""Refused, or understood as transformers understands it."""
 FILES = {
     "empty": b"", "not-json": b"{", "list": b"[]", "null": b"null", "deep": b"[" * 200_000,
     "sentencepiece": b"\x0a\x05\x0a\x03<s>", "utf-16": "{}".encode("utf-16"),
@@ -226,23 +231,22 @@ ATTACKS = [
     attack("settings-missing", set_up=replaced(SETTINGS, None), wanted="either"),
     *(attack(f"file-{kind.replace(' ', '-')}", set_up=in_place_of(FILE, kind),
              quick=kind in ("fifo", "link out")) for kind in KINDS),
-    *(attack(f"settings-{kind.replace(' ', '-')}", set_up=in_place_of(SETTINGS, kind))
+    *(attack(f"settings-{kind.replace(' ', '-')}", set_up=in_place_of(SETTINGS, kind),
+             wanted="either" if kind in ("dangling link", "loop") else "refused", check=AUTO)
       for kind in KINDS),
     attack("file-of-a-terabyte", set_up=sparse(FILE, 2**40), quick=True),
     attack("settings-of-a-terabyte", set_up=sparse(SETTINGS, 2**40)),
     *(attack(f"normaliser-{name}", set_up=normalised(*parts), quick=name == "forty-doublings",
-             wanted="either" if name in ("nested-10000", "backtracking") else "refused",
-             check=SAME if name == "nested-10000" else lambda ended: "")
+             wanted="either" if name in EITHER else "refused", check=AUTO)
       for name, parts in NORMALISERS.items()),
     attack("normaliser-backtracking-asked", set_up=normalised(*NORMALISERS["backtracking"]),
            words=("{here}/model", "x" * 40), wanted="either"),
     *(attack(f"vocabulary-{name}", set_up=of(change),
-             wanted="either" if name in EITHER else "refused",
-             check=SAME if name in EITHER else lambda ended: "")
+             wanted="either" if name in EITHER else "refused", check=AUTO)
       for name, change in VOCABULARY.items()),
     attack("three-million-words", set_up=words(3_000_000)),
-    attack("half-a-million-words", set_up=words(500_000), wanted="either", check=SAME),
-    attack("one-word-of-megabytes", set_up=words(1, 50_000_000), wanted="either", check=SAME),
+    attack("half-a-million-words", set_up=words(500_000), wanted="either", check=AUTO),
+    attack("one-word-of-megabytes", set_up=words(1, 50_000_000), wanted="either", check=AUTO),
     attack("hundred-thousand-added", set_up=of(added(100_000))),
     attack("ninety-thousand-added", set_up=of(added(90_000)), wanted="either", check=SAME),
     attack("ten-thousand-added-normalised", set_up=of(added(10_000, normalized=True)),
@@ -298,7 +302,8 @@ ATTACKS = [
         {"type": "Lowercase"})),
     attack("whole-command-pointer", set_up=replaced(FILE, FILES["pointer"]), main="lm_numbers",
            words=LM),
-    attack("whole-command-doublings", set_up=normalised(*DOUBLING), main="lm_numbers", words=LM),
+    attack("whole-command-doublings", set_up=normalised(*DOUBLING), main="lm_numbers", words=LM,
+           wanted="either"),
     attack("show-batch-doublings", set_up=normalised(*DOUBLING), main="lm_numbers",
            words=("--reference.model", "model", "--show-batch", "--out", "run")),
 ]  # fmt: skip
