@@ -54,10 +54,6 @@ LM = {
     "model-empty": ("--reference.model", "", "--stage", "reference", "--out", "run"),
     "model-control": ("--reference.model", "a\x07b", "--stage", "reference", "--out", "run"),
     "model-newline": ("--reference.model", "a\nerror: b", "--stage", "reference", "--out", "run"),
-    "out-empty": ("--out", "", "--stage", "student"),
-    "out-newline-stage": ("--out", "a\nb", "--stage", "student"),
-    "out-long": ("--out", "o" * 5000, "--stage", "student"),
-    "out-component-long": ("--out", "o" * 300 + "/x", "--stage", "student"),
     "bfloat16-of-tiny": ("--reference.dtype", "bfloat16", "--plan"),
     "heads-indivisible": ("--reference.heads", "3", "--plan"),
     "cudnn": ("--attention", "cudnn", "--plan"),
@@ -74,10 +70,15 @@ ATTACKS = [
       if name != "underscore"),
     *(attack(f"rate-{name}", words=("--student.learning-rate", value, "--plan"))
       for name, value in NUMBERS.items() if name not in ("fraction", "exponent", "huge")),
-    *(attack(f"lm-{name}", words=words, quick=name in ("model-newline", "out-long"))
+    *(attack(f"lm-{name}", words=words, quick=name == "model-newline")
       for name, words in LM.items()),
     *(attack(f"mnist-{name}", main="mnist_aux", words=("--data", "digits", "--out", "run", *words),
              statuses=(1, 2)) for name, words in MNIST.items() if name not in ENDLESS),
+    *(attack(f"out-{name}", main="mnist_aux", words=(*DIGITS, "--out", out), wanted=wanted,
+             quick=name == "long")
+      for name, out, wanted in (
+          ("empty", "", "either"), ("newline", "a\nb", "either"), ("long", "o" * 5000, "refused"),
+          ("part-long", "o" * 300 + "/x", "refused"), ("control", "a\x1b[31m", "either"))),
     attack("export-nothing", main="export_model"),
     attack("export-of-nothing", main="export_model", words=(
         "--run", "nowhere", "--network", "before", "--out", "out")),
