@@ -131,7 +131,7 @@ ATTACKS = [
     attack("renamed-beyond", set_up=trained(renamed("99999999"))),
     attack("renamed-oddly", set_up=trained(renamed("1e1"))),
     attack("copied-as-later", set_up=trained(newest(
-        lambda step: shutil.copytree(step, step.with_name("00000030"))))),
+        lambda step: shutil.copytree(step, step.with_name("00000035"))))),
     attack("steps-exchanged", set_up=trained(lambda steps: exchange(steps[0], steps[-1]))),
     attack("numbers-exchanged", set_up=trained(lambda steps: exchange_below(steps))),
     attack("one-bit", set_up=trained(newest(spoil))),

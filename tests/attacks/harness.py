@@ -128,7 +128,10 @@ def main() -> None:
         where.mkdir(parents=True, exist_ok=True)
         with Suite(where.resolve(), keep=asked.keep is not None) as suite:
             for attack in attacks:
-                kind, why = suite.outcome(attack)
+                try:
+                    kind, why = suite.outcome(attack)
+                except Exception as error:  # of the attack itself: the others are still tried
+                    kind, why = "other", f"cannot be tried: {type(error).__name__}: {error}"
                 found.append((attack, kind, why))
                 print(f"{kind:16}{attack.area}/{attack.name}: {why[:300]}", flush=True)
     print("\n" + table(found))
