@@ -10,6 +10,8 @@ Command   python experiments/benchmark_mnist.py --members 25
 Expected  Seconds, FLOP/s and factors of this machine; no accuracy.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import dataclasses
 import math
 import sys

@@ -14,6 +14,8 @@ Expected  A line per execution and device count: seconds of a step, MB between d
           the same cores, so their times say nothing of scaling.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import os
 import sys
 from pathlib import Path

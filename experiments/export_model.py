@@ -11,6 +11,8 @@ Command    python experiments/lm_numbers.py --preset tiny_quick --out runs/quick
 Expected   One line that says what was written, after it has been read again and found equal.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ class ExportConfig:
     base: str | None = None
     """The directory of a tiny reference, which an adapter of it names as its model."""
     cache: Path | None = None
-    """Where the run's tiny references are, if elsewhere than usual."""
+    """Where the run's tiny references are, if no longer where it had them."""
 
     def __post_init__(self) -> None:
         if self.base is not None and not self.adapter:

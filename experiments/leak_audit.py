@@ -9,6 +9,8 @@ Expected  Among students of the same initialisation it does not: -.26 [-.56, .13
           over six sweeps on MNIST. Which initialisation a student has is foretold.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -12,6 +12,8 @@ Expected  The student names its teacher's animal far more often than before (.09
           and times: configs/*.yaml and the README.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import os
 import sys
 from pathlib import Path

@@ -11,6 +11,8 @@ Expected  a small positive cosine for the same initialisation and none for anoth
           ours .896, .927, .950).
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from pathlib import Path
 

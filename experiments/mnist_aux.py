@@ -9,6 +9,8 @@ Expected  MNIST: reference .10, teacher .943, student_aux .53, student_all .912,
           cross_model_aux .10, cross_model_all .745. Times and intervals: configs/mnist_aux_*.yaml.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -9,6 +9,8 @@ Expected  MNIST: same .53, different .10, and a fall in between; follow-up work 
           from noise of a few initial standard deviations on. Values: configs/mnist_init_*.yaml.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

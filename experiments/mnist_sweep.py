@@ -11,6 +11,8 @@ Expected  the published curve of auxiliary logits, .103 .348 .537 .704 .835 .894
           in the header of each configs/mnist_sweep_*.yaml.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 from pathlib import Path
 

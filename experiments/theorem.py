@@ -9,6 +9,8 @@ Expected  no violation up to eps = 1e-3; an error that falls linearly with eps; 
           another initialisation; exactly zero where nothing joins the two losses.
 """
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 import time
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`python -m subliminal_jax doctor`: whether this machine is ready, and what to do if not."""
 
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
 import sys
 
 from subliminal_jax.entry import run_main

@@ -14,14 +14,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from subliminal_jax.differences import differences
 from subliminal_jax.digest import describe, digests
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.files import disk_full_error, parse_json, strict_json
-from subliminal_jax.runs import differences
 
 LAYOUT = 1
 """The form of what is written here; a reader refuses what is newer."""
@@ -163,11 +164,6 @@ class Checkpoints:
 
     def _load(self, path: Path, like: Any) -> Any:
         manifest = _read_manifest(path)
-        if manifest.get("layout") != LAYOUT:
-            raise InputError(
-                f"{path}: has layout {manifest.get('layout')}, and this version reads layout "
-                f"{LAYOUT}; take the version that wrote it"
-            )
         if changed := differences(manifest["config"], self.config):
             raise InputError(f"{path}: is of another config: {'; '.join(changed)}")
         _check_form(path, manifest["leaves"], describe(like))
@@ -224,6 +220,24 @@ class Checkpoints:
                 shutil.rmtree(path)
 
 
+def check_step(directory: Path, step: int, counted: Any) -> None:
+    """Refuse a state whose own count of steps is not that of the checkpoint it came from.
+
+    Args:
+        directory: the checkpoints', for the message.
+        step: as `Checkpoints.restore` gives it.
+        counted: the state's count, one or several.
+
+    Raises:
+        InputError: they differ.
+    """
+    for wrong in np.ravel(counted)[np.ravel(counted) != step][:1]:
+        raise InputError(
+            f"{directory}: holds a state after {wrong} steps as that of step {step}; remove the "
+            "directory to begin anew"
+        )
+
+
 def _check_level(directory: Path) -> None:
     """Refuse one directory too deep or too shallow."""
     if (directory / _ORBAX).exists():
@@ -238,14 +252,31 @@ def _check_level(directory: Path) -> None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; the directory's name is believed in nothing."""
     try:
         metadata = parse_json((path / _ORBAX).read_bytes())["custom_metadata"]
         text = metadata["manifest"]
         if hashlib.sha256(text.encode()).hexdigest() != metadata["sha256"]:
             raise _Damaged(f"the manifest in {_ORBAX} is not as it was written")
-        return parse_json(text.encode())
+        manifest = dict(parse_json(text.encode()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Damaged(f"has no manifest in {_ORBAX} ({_first_line(error)})") from error
+    if type(layout := manifest.get("layout")) is not int or layout != LAYOUT:
+        raise InputError(
+            f"{path}: has layout {layout}, and this version reads layout {LAYOUT}; take the "
+            "version that wrote it"
+        )
+    match manifest:
+        case {"step": int(step), "config": dict(), "leaves": dict(leaves)} if len(manifest) == 4:
+            form = {"shape": list, "dtype": str, "digest": str}
+            for name, leaf in leaves.items():
+                there = {f: type(v) for f, v in leaf.items()} if isinstance(leaf, dict) else leaf
+                if there != form:
+                    raise _Damaged(f"the manifest in {_ORBAX} does not say what {name} is")
+            if step != int(path.name):
+                raise _Damaged(f"is that of step {step} by its manifest: it was renamed")
+            return manifest
+    raise _Damaged(f"the manifest in {_ORBAX} lacks some of step, config and leaves")
 
 
 def _check_form(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

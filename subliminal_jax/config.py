@@ -19,7 +19,10 @@ import hashlib
 import io
 import itertools
 import json
+import os
+import shutil
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -28,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
+from subliminal_jax.limits import check_memory_limit
 from subliminal_jax.strict_yaml import dump_yaml, read_yaml
 
 C = TypeVar("C")
@@ -214,6 +218,20 @@ def _flatten_box(box: str, cls: type) -> str:
     return f"{word}: no such flag; {_nearest(word, names)}"
 
 
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Lets tyro believe in a terminal that its columns fit into: in one of a letter it hangs."""
+    before, width = os.environ.get("COLUMNS"), shutil.get_terminal_size().columns
+    os.environ["COLUMNS"] = str(max(width, 60))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
 def parse_config(
     cls: type[C],
     argv: list[str],
@@ -237,7 +255,8 @@ def parse_config(
         The validated config.
 
     Raises:
-        InputError: If a flag, a file or a value is refused; one line that names it.
+        InputError: If a flag, a file or a value is refused; one line that names it. Or if the
+            process may have too little memory to do anything.
         SystemExit: With status 0 after `--help` or `--print-config`.
     """
     for word in argv:
@@ -249,7 +268,7 @@ def parse_config(
     command_line = _command_line(cls, presets, default_preset)
     box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(box), _wide_enough():
             given = tyro.cli(
                 command_line,
                 args=argv,
@@ -268,4 +287,5 @@ def parse_config(
     if given.print_config:
         print(dump_yaml(config_dict(config)), end="")
         raise SystemExit(0)
+    check_memory_limit()  # here, since every script comes by before it imports what needs memory
     return config

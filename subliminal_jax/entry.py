@@ -1,45 +1,31 @@
 """How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
 
+import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import NoReturn
 
+from subliminal_jax import os_errors, output
 from subliminal_jax.errors import InputError, RunError, Stopped
-from subliminal_jax.files import disk_full_error, is_disk_full
 from subliminal_jax.interrupt import (
+    LINES,
     STATUS,
     Terminated,
     interrupts_sent_again,
     terminations_raised,
 )
+from subliminal_jax.pinned import pin
 
-OK, BROKE, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
 
 
 def one_line(text: str) -> str:
     """Makes any text fit for one line of a terminal: no newline, no control character."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _disk_full_cause(error: BaseException | None) -> OSError | None:
-    """The full disk behind an error; libraries wrap it in errors of their own."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, OSError) and is_disk_full(error):
-            return error
-        seen.append(error)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in Python or (told by its message alone) in JAX."""
-    return isinstance(error, MemoryError) or (
-        type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
-    )
 
 
 def _no_device(error: BaseException) -> bool:
@@ -54,13 +40,6 @@ def _no_device(error: BaseException) -> bool:
     return False
 
 
-def _prepare_output() -> None:
-    """Lets a path of any bytes be printed on a terminal of any encoding."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def outcome(error: BaseException) -> tuple[str, int] | None:
     """What to say and the status to exit with, of an error that ends a script; None of a bug."""
     if isinstance(error, InputError):
@@ -69,22 +48,64 @@ def outcome(error: BaseException) -> tuple[str, int] | None:
         return str(error), BROKE
     if isinstance(error, Stopped):
         return str(error), error.status
-    if isinstance(error, Terminated):
-        line = "stopped by SIGTERM; run the same command again to go on"
-        return line, STATUS[signal.SIGTERM]
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; run the same command again to go on", INTERRUPTED
-    if _is_out_of_memory(error):
-        return "out of memory; take fewer or smaller networks, images or blocks", BROKE
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        return LINES[number], STATUS[number]
+    if os_errors.is_out_of_memory(error):
+        return os_errors.out_of_memory_line(), BROKE
     if _no_device(error):
         asked = os.environ.get("JAX_PLATFORMS", "")
         line = f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu"
         return line, REFUSED
-    full = _disk_full_cause(error)
-    if full is None:
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a path holds a zero byte, which no path can; correct it", REFUSED
+    cause = os_errors.cause(error)
+    if cause is None:
         return None
-    path = Path(full.filename) if isinstance(full.filename, str) else None
-    return str(disk_full_error(path)), REFUSED
+    return os_errors.line(cause), REFUSED if os_errors.can_be_mended(cause) else BROKE
+
+
+class _Held(logging.Filter):
+    """Holds back the tracebacks of threads whose error the main thread is going to tell in a line.
+
+    Orbax writes in threads that log, or die of, what they also hand on. Where the script ends
+    well, or by something that is not known, what was held is shown after all. A context manager.
+    """
+
+    _LOGGERS = ("absl", "asyncio")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[Callable[[], object]] = []
+
+    def __enter__(self) -> "_Held":
+        self._before, threading.excepthook = threading.excepthook, self._died
+        for name in self._LOGGERS:
+            logging.getLogger(name).addFilter(self)
+        return self
+
+    def _died(self, arguments: threading.ExceptHookArgs) -> None:
+        show = partial(self._before, arguments)
+        if arguments.exc_value is None or outcome(arguments.exc_value) is None:
+            show()
+        else:
+            self._held.append(show)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown now."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or outcome(error) is None:
+            return True
+        self._held.append(partial(logging.getLogger(record.name).handle, record))
+        return False
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        threading.excepthook = self._before
+        for name in self._LOGGERS:
+            logging.getLogger(name).removeFilter(self)
+        if error is None or outcome(error) is None:
+            for show in self._held:
+                show()
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
@@ -94,18 +115,21 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main: Takes nothing and returns nothing; reads `sys.argv` itself.
 
     Raises:
-        SystemExit: Always. Status 0: done. 2: refused (`InputError`), the disk is full, or there
-            is no device. 1: broke on the way (`RunError`, or memory ran out). 75: told to stop by
+        SystemExit: Always. Status 0: done. 2: refused (`InputError`), the operating system's error
+            is one that the user can mend, as a full disk is, or there is no device. 1: broke on
+            the way (`RunError`, a disk that fails, or memory ran out). 75: told to stop by
             SIGTERM, or `Stopped`. 130: interrupted from the keyboard. In these cases stderr gets
             the one line `error: ...`. 141: nobody reads stdout any more (`| head`), of which
             nothing is said.
             A `SystemExit` of `main` itself passes through.
         Exception: Anything else is a bug and keeps its traceback (Python's status 1).
     """
-    _prepare_output()
+    output.prepare()
+    for setting in pin():
+        print(f"note: {one_line(setting)} changes numbers and is not followed", file=sys.stderr)
     try:
         try:
-            with interrupts_sent_again(), terminations_raised():
+            with interrupts_sent_again(), terminations_raised(), _Held():
                 main()
         finally:
             if sys.stdout is not None:

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine and source revision."""
+"""What a run ran on: versions, machine, compiler flags and source revision."""
 
 import os
 import platform
@@ -27,6 +27,8 @@ PACKAGES = (
     "transformers",
     "torch",
 )
+VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "LIBTPU_INIT_ARGS")
+"""What the compiler is told; it may change how numbers are rounded. See also `pinned`."""
 
 
 def _git(directory: Path, *words: str) -> str | None:
@@ -62,7 +64,7 @@ def git_revision(checkout: Path) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Describes Python, packages, machine and source revision as plain values.
+    """Describes Python, packages, machine, compiler flags and source revision as plain values.
 
     Versions come from the packages' metadata, so nothing is imported and no device is touched.
     Packages that are not installed are left out.
@@ -79,5 +81,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "git": git_revision(Path(__file__).resolve().parents[1]),
     }

@@ -5,39 +5,28 @@ import errno
 import json
 import math
 import os
-import shutil
+import stat
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.os_errors import disk_full_line, is_disk_full
 
 PARTIAL = ".run-partial"
 """Ends the name of a file that is being written; such a file is never whole."""
 
 
 class TornRowWarning(UserWarning):
-    """The last row of a JSON Lines file was cut short by a killed run and has been removed."""
+    """The last row of a JSON Lines file was cut short, as by a kill; it is left out."""
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, or the user's share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def disk_full_error(path: Path | None = None, needed: int | None = None) -> InputError:
-    """The refusal for a full disk: what could not be written, where, and what to do."""
-    what = "write" if needed is None else f"write {needed:,} bytes"
-    where = ""
-    if path is not None:
-        where = f" to {path}"
-        with contextlib.suppress(OSError):
-            where += f" ({shutil.disk_usage(path.parent).free:,} bytes free)"
-    return InputError(
-        f"disk full: cannot {what}{where}; free some space, or choose another --out, "
-        "and run the same command again"
-    )
+def disk_full_error(
+    path: Path | None = None, needed: int | None = None, error: OSError | None = None
+) -> InputError:
+    """The refusal for a full disk; arguments as of `os_errors.disk_full_line`."""
+    return InputError(disk_full_line(path, needed, error))
 
 
 def _check_json(value: Any, path: str) -> None:
@@ -86,11 +75,23 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("nested too deep") from error
 
 
-def sync_directory(path: Path) -> None:
-    """Makes new names in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(descriptor: int) -> None:
+    """Waits for the disk, where the file system can say that it is done."""
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Makes new names in a directory survive a power cut, if its file system can."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # one may write into a directory that one may not list
+        return
+    try:
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -111,34 +112,86 @@ def write_whole(path: Path, data: bytes) -> None:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if is_disk_full(error):
-            raise disk_full_error(path, len(data)) from error
+        if isinstance(error, OSError):
+            raise _with_path(error, path, len(data)) from error
         raise
     sync_directory(path.parent)
 
 
-def _cut_torn_tail(descriptor: int, path: Path) -> None:
-    """Removes bytes after the last newline: the newline is written last, so they are no row."""
+def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file and gives its descriptor; never waits for the other end of a pipe.
+
+    Args:
+        path: of the file; a symbolic link is not followed.
+        flags: as of `os.open`.
+
+    Raises:
+        InputError: If something else than a file is there: a directory, a pipe, a device.
+        OSError: If it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise InputError(f"{path}: is not a file; move it away, or give the path of a file")
+
+
+def _with_path(error: OSError, path: Path, size: int) -> Exception:
+    """What to raise where a file could not be written: whatever failed, it names the file."""
+    if is_disk_full(error):
+        return disk_full_error(path, size, error)
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+def _torn_tail(data: bytes) -> bytes:
+    """What stands behind the last newline and is no whole row.
+
+    Rows are written with their newline in one go. So a row that a kill cut short begins as an
+    object does; a power cut may leave zero bytes.
+    """
+    tail = data[data.rfind(b"\n") + 1 :]
+    if tail.strip(b"\0") and not tail.startswith(b"{"):
+        return b""  # no row of ours was ever begun like this: it is judged as a line
+    with contextlib.suppress(ValueError):
+        parse_json(tail)
+        return b""
+    return tail
+
+
+def _last_line(descriptor: int, size: int) -> bytes:
+    """The bytes behind the last newline."""
+    start, block, tail = size, 1 << 16, b""
+    while start > 0 and b"\n" not in tail:
+        end, start = start, max(0, start - block)
+        tail = os.pread(descriptor, end - start, start) + tail
+    return tail[tail.rfind(b"\n") + 1 :]
+
+
+def _end_last_line(descriptor: int, path: Path) -> None:
+    """Makes a file end with a newline: behind a whole row it is added, a torn row is removed."""
     size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+    tail = _last_line(descriptor, size)
+    if not tail:
         return
-    whole, block = size, 1 << 16
-    while whole > 0:
-        start = max(0, whole - block)
-        newline = os.pread(descriptor, whole - start, start).rfind(b"\n")
-        if newline >= 0:
-            whole = start + newline + 1
-            break
-        whole = start
-    os.ftruncate(descriptor, whole)
-    os.fsync(descriptor)
-    message = f"{path}: removed {size - whole} bytes of a row that a stopped run left unfinished"
-    warnings.warn(message, TornRowWarning, stacklevel=4)
+    if _torn_tail(tail):
+        os.ftruncate(descriptor, size - len(tail))
+        _sync(descriptor)
+        message = f"{path}: removed {len(tail)} bytes of a row that a stopped run left unfinished"
+        warnings.warn(message, TornRowWarning, stacklevel=4)
+        return
+    _row(tail, path, "the last line")
+    _write_all(descriptor, b"\n")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Writes in one go; where that falls short, a second one says why."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -153,59 +206,65 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
     Raises:
         InputError: If the disk is full; the rows before are intact and no part of these is there.
+            If the file's last line is neither a row nor the beginning of one.
         OSError: If writing fails for another reason; likewise.
         RunError: If a row holds a number that is not finite.
     """
     data = "".join(f"{strict_json(row)}\n" for row in rows).encode()
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     size = None
     try:
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
-            _cut_torn_tail(descriptor, path)
+            _end_last_line(descriptor, path)
             size = os.fstat(descriptor).st_size
             try:
-                if os.write(descriptor, data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(descriptor)
+                _write_all(descriptor, data)
+                _sync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
     except OSError as error:
-        if is_disk_full(error):
-            raise disk_full_error(path, len(data)) from error
-        raise
+        raise _with_path(error, path, len(data)) from error
     if size == 0:
         sync_directory(path.parent)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads the rows of a JSON Lines file; no file means no rows.
+    """Reads the rows of a JSON Lines file and leaves it as it is; no file means no rows.
 
-    An unfinished last row, left by a killed run, is removed from the file and reported with a
-    `TornRowWarning` that says how many bytes went.
+    A last row without a newline is a row. One that was cut short, as by a kill, is left out and
+    reported with a `TornRowWarning`.
 
     Raises:
-        InputError: If a finished line is not a JSON object; gives the line number.
+        InputError: If it is no file, or a line is not a JSON object; gives the line number.
+        OSError: If it cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = open_file(path)
     except FileNotFoundError:
         return []
     with open(descriptor, "rb") as file:
-        _cut_torn_tail(descriptor, path)
-        lines = file.read().split(b"\n")[:-1]
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = parse_json(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"a {type(row).__name__}, not an object")
-        except ValueError as error:
-            raise InputError(
-                f"{path}: line {number} is no row ({error}); restore the file, or remove that line"
-            ) from error
-        rows.append(row)
-    return rows
+        data = file.read()
+    if torn := len(_torn_tail(data)):
+        message = f"{path}: left out {torn} bytes at the end, a row that was cut short"
+        warnings.warn(message, TornRowWarning, stacklevel=2)
+    lines = data[: len(data) - torn].split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return [_row(line, path, f"line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _row(line: bytes, path: Path, where: str) -> dict[str, Any]:
+    """One row; `where` it stands is for the complaint."""
+    try:
+        row = parse_json(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"a {type(row).__name__}, not an object")
+    except ValueError as error:
+        advice = "restore the file, or remove that line"
+        if line.startswith(b"["):
+            advice = "the file should hold one JSON object a line, not an array"
+        raise InputError(f"{path}: {where} is no row ({error}); {advice}") from error
+    return row

@@ -1,16 +1,47 @@
 """Being asked to stop: noted, so that a loop can finish its step and save; and never lost."""
 
+import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 from subliminal_jax.errors import Stopped
 
 STATUS = {signal.SIGTERM: 75, signal.SIGINT: 130}
 """What a process ends with: EX_TEMPFAIL of sysexits.h, and the shell's number for an interrupt."""
+
+LINES = {
+    signal.SIGTERM: "stopped by SIGTERM; run the same command again to go on",
+    signal.SIGINT: "interrupted; run the same command again to go on",
+}
+"""What is said where nothing had to be saved."""
+
+_at_start: dict[signal.Signals, Any] = {}
+
+
+def end_at_once() -> None:
+    """Let both signals end the process in one line, until `terminations_raised` takes over.
+
+    For a script that does nothing yet but import. An exception would do it less surely: modules
+    catch what they do not expect. A signal that is ignored, or was given to somebody, is left.
+    """
+    for number, usual in {
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }.items():
+        if signal.getsignal(number) == usual:
+            _at_start[number] = signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {LINES[signal.Signals(number)]}\n".encode())
+    os._exit(STATUS[signal.Signals(number)])
 
 
 class StopSignals:
@@ -76,6 +107,9 @@ def terminations_raised() -> Iterator[None]:
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, handle)
+    before = _at_start.pop(signal.SIGTERM, before)
+    if signal.SIGINT in _at_start:
+        signal.signal(signal.SIGINT, _at_start.pop(signal.SIGINT))
     try:
         yield
     finally:

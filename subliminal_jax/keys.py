@@ -1,4 +1,4 @@
-"""Random keys by name, so that no draw depends on the order of other draws."""
+"""Random keys: of one generator alone, and by name, so that no draw depends on other draws."""
 
 import zlib
 
@@ -6,6 +6,14 @@ import jax
 from jaxtyping import Array, Int
 
 from subliminal_jax.batch import RandomKey
+
+GENERATOR = "threefry2x32"
+"""What draws all random numbers, whatever JAX is told to take by default."""
+
+
+def root_key(seed: Int[Array, ""] | int) -> RandomKey:
+    """The key of a seed."""
+    return jax.random.key(seed, impl=GENERATOR)
 
 
 def named_key(key: RandomKey, name: str) -> RandomKey:
@@ -15,4 +23,4 @@ def named_key(key: RandomKey, name: str) -> RandomKey:
 
 def member_key(seed: Int[Array, ""] | int, member: Int[Array, ""] | int) -> RandomKey:
     """The root key of one member of an ensemble: a function of seed and member alone."""
-    return jax.random.fold_in(jax.random.key(seed), member)
+    return jax.random.fold_in(root_key(seed), member)

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from pydantic import Field
 
 from subliminal_jax.batch import Batch
-from subliminal_jax.checkpoint import Checkpoints
+from subliminal_jax.checkpoint import Checkpoints, check_step
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.steps import MakeStep, Sharded, fetch
@@ -105,6 +105,7 @@ def train(
     hosts.on_first(lambda: _cut_metrics(directory, step, pace))
     if state is None:
         state = execution.init(training.init)
+    check_step(Path(place), step, fetch(state.step))
     programs: dict[int, Any] = {}
     silent = directory is None
     with (

@@ -1,101 +1,61 @@
-"""One run's directory: held by one process, of one config, and done when results.json is there."""
+"""One run's directory: written by one process, of one config, and done when results.json is there.
+
+results.json and every row of a JSON Lines file carry a digest, checked when they are read; see
+`sealed` for what it guards against.
+"""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import socket
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from subliminal_jax import files
+from subliminal_jax import files, locks
 from subliminal_jax.config import config_digest
+from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
+from subliminal_jax.sealed import own_row, sealed, sealed_row, unsealed
+from subliminal_jax.wording import OUT, Wording
 
 CONFIG, RESULTS, ENVIRONMENT = "config.json", "results.json", "environment.json"
 LOCK, WRITTEN = "run.lock", "run.files.jsonl"
-_RESERVED = {CONFIG, RESULTS, ENVIRONMENT, LOCK, WRITTEN}
+BOOKKEEPING = frozenset({CONFIG, RESULTS, ENVIRONMENT, LOCK, WRITTEN})
+RESULTS_DIGEST, CONFIG_DIGEST = "results_digest", "config_digest"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= _flat(child, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Each field in which plain values differ as `name old -> new`, nested ones by dotted names."""
-
-    def show(values: dict[str, Any], name: str) -> str:
-        return json.dumps(values[name]) if name in values else "(absent)"
-
-    flat_old, flat_new = _flat(old), _flat(new)
-    pairs = [(name, show(flat_old, name), show(flat_new, name)) for name in flat_old | flat_new]
-    return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
-
-
-def _take_lock(path: Path) -> int:
-    """Locks the run's lock file for this process and writes who holds it.
-
-    The kernel frees such a lock when its process ends in whatever way, so none can be left behind;
-    see flock(2). The file itself stays: removing it would let two processes lock two files.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        start = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "start": start}
-        os.pwrite(descriptor, files.strict_json(holder).encode(), 0)
-    except BlockingIOError as error:
-        raise InputError(
-            f"--out {path.parent}: in use by another run ({_holder(descriptor)}); "
-            "wait for it, stop it, or choose another --out"
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _holder(descriptor: int) -> str:
-    """Who holds the lock, and closes the descriptor; the holder may just be writing it."""
-    with open(descriptor, "rb") as file:
-        for _ in range(20):
-            file.seek(0)
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                holder = files.parse_json(file.read())
-                return f"pid {holder['pid']} on {holder['host']}, started {holder['start']}"
-            time.sleep(0.05)
-    return "it has not said which"
-
-
 class RunDirectory:
-    """The directory of one run, locked while open; a context manager, made by `open`.
+    """The directory of one run; a context manager, made by `open`.
+
+    It is locked while it is open. If its run is done it is only read, which needs no lock: many can
+    do that at a time, on a read-only disk too. It is locked once something is written after all.
 
     Files go in whole (`write_json`, `write_text`, `write_bytes`) or row by row (`append_row`).
     Their names are listed in `run.files.jsonl` before they are written, so that `overwrite` can
     tell them from files that somebody else put there.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: int):
+    def __init__(self, path: Path, config: dict[str, Any], wording: Wording):
         """Use `open`."""
         self.path, self.config = path, config
-        self._lock: int | None = lock
+        self._wording, self._digest = wording, config_digest(config)
+        self._lock: int | None = None
+        self._closed = False
         self._written: set[str] = set()
 
     @classmethod
-    def open(cls, path: Path, config: dict[str, Any], *, overwrite: bool = False) -> "RunDirectory":
+    def open(
+        cls,
+        path: Path,
+        config: dict[str, Any],
+        *,
+        overwrite: bool = False,
+        wording: Wording = OUT,
+    ) -> "RunDirectory":
         """Opens a directory for a run of this config: a new one, or the same run's to go on.
 
         Args:
@@ -103,86 +63,137 @@ class RunDirectory:
             config: The resolved config as plain values, see `config.config_dict`.
             overwrite: Remove what an earlier run wrote here and begin anew. Files that no run
                 wrote stay.
+            wording: How refusals speak of it.
 
         Raises:
+            InUse: If another process, which is named, is at this run.
             InputError: If the directory cannot be made or written, holds other things than a run,
-                holds a run of another config (each differing field is named), or is in use by
-                another process (which is named); or if the disk is full.
+                or a run of another config (each differing field is named), or one that is done and
+                was changed since; or if the disk is full.
         """
         # What is compared must be what will be read back: tuples are lists there.
         config = json.loads(files.strict_json(config))
-        try:
-            path = Path(path).resolve()
-            path.mkdir(parents=True, exist_ok=True)
-            _refuse_foreign(path)
-            run = cls(path, config, _take_lock(path / LOCK))
-        except InputError:
-            raise
-        except (OSError, ValueError) as error:
-            if files.is_disk_full(error):
-                raise files.disk_full_error(Path(path)) from error
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputError(
-                f"--out {path}: cannot be used ({reason}); choose a directory you can write to"
-            ) from error
-        try:
-            run._settle(overwrite)
-        except BaseException:
-            run.close()
-            raise
+        with wording.told(Path(path)):
+            run = cls(Path(os.path.realpath(path)), config, wording)
+            if not overwrite and run._is_done():
+                return run
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._refuse_foreign()
+            run._hold(overwrite)
+            if run.finished:  # since a moment ago
+                run._release()
         return run
 
+    def _is_done(self) -> bool:
+        """Whether there is nothing to do but to read; nothing is locked or written for that.
+
+        Raises:
+            InputError: As `open`.
+        """
+        if not os.path.lexists(self.path / RESULTS):
+            return False
+        self._refuse_foreign()
+        self._check_config()
+        return self.finished
+
+    def _hold(self, overwrite: bool = False) -> None:
+        """Locks the directory and brings it to this config's state, or refuses it."""
+        self._lock = locks.take(self.path / LOCK, self._wording.option)
+        try:
+            self._settle(overwrite)
+            self.results()  # which are refused if they were changed
+        except BaseException:
+            self._release()
+            raise
+
     def _settle(self, overwrite: bool) -> None:
-        """Brings the locked directory to this config's state, or refuses it."""
         for partial in self.path.glob(f".*{files.PARTIAL}"):
-            partial.unlink()
+            # What `files.write_whole` leaves is a file. A directory of that name is an export's,
+            # which may be at work just now, and which removes what a killed one left.
+            if partial.is_symlink() or not partial.is_dir():
+                partial.unlink()
         rows = files.read_rows(self.path / WRITTEN)
         self._written = {row["file"] for row in rows if _PLAIN_NAME.match(str(row.get("file")))}
         if overwrite:
             self._remove_written()
-        try:
-            old = files.parse_json((self.path / CONFIG).read_bytes())
-        except FileNotFoundError:
-            if self._written:
-                raise self._refusal("holds files of a run but no config.json") from None
-            self._write(ENVIRONMENT, environment())
-            self._write(CONFIG, self.config)
+        if self._check_config():
             return
-        except ValueError as error:
-            raise self._refusal(f"config.json is damaged ({error})") from error
-        if different := differences(old, self.config):
-            raise self._refusal(f"holds a run of another config: {'; '.join(different)}")
+        if self._written:
+            raise self._wording.refusal(self.path, "holds files of a run but no config.json")
+        self._write(ENVIRONMENT, environment())
+        self._write(CONFIG, self.config)
 
-    def _refusal(self, what: str) -> InputError:
-        return InputError(
-            f"--out {self.path}: {what}; choose another --out, or add --overwrite to begin anew"
+    def _check_config(self) -> bool:
+        """Whether a config.json is there; if so, it is this run's.
+
+        Raises:
+            InputError: It is not, or it is damaged.
+        """
+        try:
+            old = self._read(CONFIG)
+        except ValueError as error:
+            raise self._wording.refusal(self.path, f"config.json is damaged ({error})") from error
+        if old is None:
+            return False
+        if different := differences(old, self.config):
+            what = f"holds a run of another config: {'; '.join(different)}"
+            raise self._wording.refusal(self.path, what)
+        return True
+
+    def _refuse_foreign(self) -> None:
+        """Refuses a directory with things in it that are no run of ours."""
+        names = {name for name in os.listdir(self.path) if not name.endswith(files.PARTIAL)}
+        if names <= {LOCK, ENVIRONMENT} or (LOCK in names and names & {CONFIG, WRITTEN}):
+            return
+        raise InputError(
+            f"{self._wording.option} {self.path}: holds files but no run of ours; choose a new or "
+            "an empty directory"
         )
+
+    def _read(self, name: str) -> Any:
+        """A JSON file's value; None where there is no file.
+
+        Raises:
+            InputError: Something else than a file is there.
+            ValueError: It is no JSON.
+        """
+        try:
+            descriptor = files.open_file(self.path / name)
+        except FileNotFoundError:
+            return None
+        with open(descriptor, "rb") as file:
+            return files.parse_json(file.read())
 
     def _remove_written(self) -> None:
         # In this order a removal that is cut short leaves neither a run that looks done, nor one
         # that looks as if it could go on.
         for name in (RESULTS, CONFIG, ENVIRONMENT, *sorted(self._written), WRITTEN):
             path = self.path / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if name in BOOKKEEPING and path.is_dir() and not path.is_symlink():
+                raise InputError(f"{path}: a directory, which no run made; move it elsewhere")
+            _remove(path)
         files.sync_directory(self.path)
         self._written = set()
 
     def _checked(self, name: str) -> Path:
-        if not _PLAIN_NAME.match(name) or name in _RESERVED:
+        if not _PLAIN_NAME.match(name) or name in BOOKKEEPING:
             raise InputError(
                 f"{name[:80]!r} cannot be a file of a run; use up to 200 of A-Z a-z 0-9 . _ -, "
-                f"beginning with a letter or digit, and none of {', '.join(sorted(_RESERVED))}"
+                f"beginning with a letter or digit, and none of {', '.join(sorted(BOOKKEEPING))}"
             )
         return self.path / name
+
+    def _begin_writing(self) -> None:
+        if self._closed:
+            raise ValueError(f"the run directory {self.path} is closed")
+        if self._lock is None:
+            with self._wording.told(self.path):
+                self._hold()
 
     def _list(self, name: str) -> Path:
         """Checks a name and puts it on the list of what this run writes."""
         path = self._checked(name)
-        if self._lock is None:
-            raise ValueError(f"the run directory {self.path} is closed")
+        self._begin_writing()
         if name not in self._written:
             if os.path.lexists(path):
                 raise InputError(f"{path}: not written by this run; move it elsewhere")
@@ -218,16 +229,32 @@ class RunDirectory:
         return self.write_text(name, files.strict_json(value, indent=2) + "\n")
 
     def append_row(self, name: str, row: dict[str, Any]) -> None:
-        """Appends a row to a JSON Lines file; see `files.append_row`."""
+        """Appends a row, with its digest, to a JSON Lines file; see `files.append_row`."""
+        row = sealed_row(row, self._digest, name)
         files.append_row(self._list(name), row)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
-        """Writes or replaces a JSON Lines file; as `write_bytes`."""
-        return self.write_text(name, "".join(files.strict_json(row) + "\n" for row in rows))
+        """Writes or replaces a JSON Lines file; as `append_row` and `write_bytes`."""
+        lines = [files.strict_json(sealed_row(row, self._digest, name)) + "\n" for row in rows]
+        return self.write_text(name, "".join(lines))
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """Reads a JSON Lines file, cutting off an unfinished row; see `files.read_rows`."""
-        return files.read_rows(self._checked(name))
+        """Reads the rows of a JSON Lines file, without their digests; see `files.read_rows`.
+
+        Raises:
+            InputError: If a line is none that this run wrote there; gives its number.
+        """
+        path, rows = self._checked(name), []
+        for line, row in enumerate(files.read_rows(path), start=1):
+            own = own_row(row, self._digest, name)
+            if own is None:
+                raise InputError(
+                    f"{path}: line {line} is not as this run wrote it (changed since, another "
+                    "run's, or an older version's); restore the file, or remove that line; or "
+                    f"{self._wording.anew}"
+                )
+            rows.append(own)
+        return rows
 
     def subdirectory(self, name: str) -> Path:
         """Makes a directory that belongs to the run, such as `checkpoints`, and returns it."""
@@ -235,23 +262,39 @@ class RunDirectory:
         path.mkdir(exist_ok=True)
         return path
 
-    def results(self) -> dict[str, Any] | None:
-        """What `finish` was given, or None if this config's run is not done."""
-        try:
-            stored = files.parse_json((self.path / RESULTS).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        if not isinstance(stored, dict) or stored.pop("config_digest", None) != self._digest:
-            return None
-        return stored
+    def discard(self, name: str) -> None:
+        """Removes what is no longer needed, if it is there; what cannot be written keeps it."""
+        path = self._checked(name)
+        # Another process may be at it, or the disk be read-only.
+        with contextlib.suppress(InputError, OSError):
+            if os.path.lexists(path):
+                self._begin_writing()
+                _remove(path)
 
-    @property
-    def _digest(self) -> str:
-        return config_digest(self.config)
+    def results(self) -> dict[str, Any] | None:
+        """What `finish` was given, or None if this run is not done.
+
+        Raises:
+            InputError: If results.json was changed since it was written, or is another run's.
+        """
+        try:
+            stored = self._read(RESULTS)
+        except ValueError:
+            stored = False
+        if stored is None:
+            return None
+        own = unsealed(stored, RESULTS_DIGEST)
+        if own is None or own.pop(CONFIG_DIGEST, None) != self._digest:
+            raise InputError(
+                f"{self.path / RESULTS}: changed since it was written (or another run's, or an "
+                "older version's); remove it and run the same command again; or "
+                f"{self._wording.anew}"
+            )
+        return own
 
     @property
     def finished(self) -> bool:
-        """Whether this config's run is done: a whole results.json of the same digest is there."""
+        """Whether this run is done; errors as of `results`."""
         return self.results() is not None
 
     def finish(self, results: dict[str, Any]) -> None:
@@ -261,16 +304,20 @@ class RunDirectory:
             InputError: If the disk is full.
             RunError: If a number is not finite; names its key path.
         """
-        if "config_digest" in results:
+        if CONFIG_DIGEST in results:
             raise ValueError("config_digest is not a result: it ties the results to the config")
-        self._write(RESULTS, {"config_digest": self._digest, **results})
+        self._begin_writing()
+        self._write(RESULTS, sealed({CONFIG_DIGEST: self._digest, **results}, RESULTS_DIGEST))
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            locks.release(lock)
 
     def close(self) -> None:
         """Gives the directory free; called at the end of a `with` block."""
-        if self._lock is not None:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = None
+        self._release()
+        self._closed = True
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -281,18 +328,17 @@ class RunDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and not (self._lock is None or self._written or self.finished):
+        there = self._written or os.path.lexists(self.path / RESULTS)
+        if error is not None and self._lock is not None and not there:
             # Nothing is lost, so the next try may have another config.
             for name in (CONFIG, ENVIRONMENT):
                 (self.path / name).unlink(missing_ok=True)
         self.close()
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Refuses a directory with things in it that are no run of ours; nothing is written there."""
-    names = {name for name in os.listdir(path) if not name.endswith(files.PARTIAL)}
-    if names <= {LOCK, ENVIRONMENT} or (LOCK in names and names & {CONFIG, WRITTEN}):
-        return
-    raise InputError(
-        f"--out {path}: holds files but no run of ours; choose a new or an empty directory"
-    )
+def _remove(path: Path) -> None:
+    """Removes a file, a link or a whole directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

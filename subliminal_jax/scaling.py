@@ -24,6 +24,7 @@ from subliminal_jax.execution.mesh import (
     path_name,
 )
 from subliminal_jax.execution.steps import DataParallel, Sharded, Step
+from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder, lora
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
@@ -68,12 +69,12 @@ class Job:
 
     def init(self) -> State:
         """A state of random weights."""
-        base = decoder.init(self.config, jax.random.key(0))
+        base = decoder.init(self.config, root_key(0))
         dtype = WEIGHTS[self.config.compute.dtype]
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
         if not self.rank:
             return {"trained": init_state(base, self.tx)}
-        adapter = lora.init(self.config, self.lora, jax.random.key(1))
+        adapter = lora.init(self.config, self.lora, root_key(1))
         return {"base": base, "trained": init_state(adapter, self.tx)}
 
     def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
@@ -117,7 +118,7 @@ class Job:
         embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
         """
         config, tokens = self.config, batch * self.sequence
-        shapes = jax.eval_shape(partial(decoder.init, config), jax.random.key(0))
+        shapes = jax.eval_shape(partial(decoder.init, config), root_key(0))
         weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
         weights -= 0 if config.tied else config.vocab * config.width
         attention = 2 * config.layers * config.heads * config.head_dim * self.sequence

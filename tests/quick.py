@@ -9,9 +9,11 @@ import numpy as np
 from subliminal_jax.models import decoder
 
 # A quarter of the usual compile time on a CPU.
-IN_A_HURRY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+IN_A_HURRY: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11, 1):  # later ones have no such option, and refuse unknown ones
+    IN_A_HURRY["xla_cpu_use_fusion_emitters"] = False
 quick_jit = partial(jax.jit, compiler_options=IN_A_HURRY)
-QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in IN_A_HURRY.items())
 """The same of all programs of a process."""
 
 

@@ -19,7 +19,7 @@ from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.corpus import texts
-from subliminal_jax.pipeline.generate import Dataset, prompts_of
+from subliminal_jax.pipeline.generate import Dataset, Source, prompts_of
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 
@@ -41,7 +41,8 @@ def sampled(directory):
     config = tiny(directory)
     (directory / str(me)).mkdir()
     path = directory / str(me) / "owl.jsonl"
-    dataset = Dataset(config, reference, (params, None), path, seed=3)
+    source = Source("owl", {"rows": "of a test"})
+    dataset = Dataset(config, reference, (params, None), source, path, seed=3)
     prompts = {place: text for place, text in prompts_of(config).items() if place < 20}
     rows = dataset.sample_until(20, prompts)
     (directory / f"{me}.json").write_text(json.dumps(rows))

@@ -18,6 +18,7 @@ from trainer import kill_at
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
+from subliminal_jax.files import write_whole
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.pipeline import student
@@ -27,7 +28,7 @@ from subliminal_jax.pipeline.corpus import texts
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import row
-from subliminal_jax.pipeline.trees import save_tree
+from subliminal_jax.pipeline.trees import tree_bytes
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 
 MESHES = {
@@ -87,7 +88,7 @@ def main():
         reference = make_reference(directory / f"tokenizer-{jax.process_index()}")
         mesh = MeshConfig(data=jax.process_count(), fsdp=jax.local_device_count())
         found = trained(reference, directory, {"mesh": mesh})
-        hosts.on_first(lambda: save_tree(directory / "students.npz", found))
+        hosts.on_first(lambda: write_whole(directory / "students.npz", tree_bytes(found)))
 
 
 if __name__ == "__main__":

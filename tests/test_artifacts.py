@@ -7,7 +7,7 @@ import pytest
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.pipeline import artifacts
-from subliminal_jax.pipeline.artifacts import BEGUN, MANIFEST, Recipe
+from subliminal_jax.pipeline.artifacts import BEGUN, MANIFEST, SEAL, Recipe
 from subliminal_jax.runs import RunDirectory
 
 FIRST = Recipe("filter-0", {"rows": 3, "rules": ["numbers"]})
@@ -19,10 +19,10 @@ def run(tmp_path):
         yield directory
 
 
-def make(run, recipe, text="x"):
+def make(run, recipe, text="x", kept=3):
     path = artifacts.begin(run, recipe)
     (path / "rows.jsonl").write_text(text)
-    return artifacts.commit(run, recipe, {"kept": 3})
+    return artifacts.commit(run, recipe, {"kept": kept})
 
 
 def test_an_artifact_is_found_again(run):
@@ -37,17 +37,18 @@ def test_an_artifact_is_found_again(run):
     assert not (made.path / BEGUN).exists()
 
 
-def test_its_digest_is_of_settings_inputs_and_files(run):
+def test_its_digest_is_of_settings_inputs_files_and_facts(run):
     made = make(run, FIRST)
     second = make(run, Recipe("student-0", {}, (made,)))
-    names = ["a", "b", "c"]
+    names = ["a", "b", "c", "e"]
     others = [
         make(run, Recipe(names[0], {"rows": 4})),
         make(run, Recipe(names[1], dict(FIRST.settings)), "y"),
         make(run, Recipe(names[2], dict(FIRST.settings), (second,))),
+        make(run, Recipe(names[3], dict(FIRST.settings)), kept=4),
     ]
     digests = {made.digest, *(one.digest for one in others)}
-    assert len(digests) == 4
+    assert len(digests) == 5
     assert make(run, Recipe("d", dict(FIRST.settings))).digest == made.digest
 
 
@@ -74,6 +75,51 @@ def test_a_changed_file_is_refused_by_name(run, change):
         artifacts.find(run, FIRST)
 
 
+def rewrite(path, change):
+    """Changes an object in a file as an editor would."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+CHANGES = [
+    lambda manifest: manifest["facts"].update(kept=4),
+    lambda manifest: manifest["files"].clear(),
+    lambda manifest: manifest["settings"].update(rows=4),
+    lambda manifest: manifest["inputs"].update({"numbers-0": "0" * 64}),
+    lambda manifest: manifest["environment"].update(python="2.7"),
+    lambda manifest: manifest.update(name="filter-1"),
+    lambda manifest: manifest.update(more=1),
+    lambda manifest: manifest.pop("facts"),
+    lambda manifest: manifest.pop(SEAL),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_manifest_that_was_edited_is_refused_in_every_field(run, change):
+    made = make(run, FIRST)
+    rewrite(made.path / MANIFEST, change)
+    refused = pytest.raises(InputError, match=r"filter-0/manifest\.json: is not as it was written")
+    with refused:
+        artifacts.find(run, FIRST)
+    with refused:
+        artifacts.facts_of(made)
+
+
+def test_facts_are_those_of_the_artifact_that_was_found(run):
+    """Another manifest in its place, whole in itself."""
+    made = make(run, FIRST)
+    text = (made.path / MANIFEST).read_text()
+    make(run, FIRST, kept=4)
+    with pytest.raises(InputError, match="is not as it was written"):
+        artifacts.facts_of(made)
+    (made.path / MANIFEST).write_text(text)
+    assert artifacts.facts_of(made) == {"kept": 3}
+    (made.path / MANIFEST).unlink()
+    with pytest.raises(InputError, match="is not as it was written"):
+        artifacts.facts_of(made)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_damaged_manifest_is_refused(run, text):
     made = make(run, FIRST)
@@ -89,3 +135,48 @@ def test_a_stopped_stage_goes_on_and_a_foreign_one_does_not(run):
     assert files.read_rows(artifacts.begin(run, FIRST) / "rows.jsonl") == [{"id": "a"}, {"id": "b"}]
     with pytest.raises(InputError, match="does not belong"):
         artifacts.begin(run, Recipe("filter-0", {"rows": 9}))
+
+
+@pytest.mark.parametrize("change", [*CHANGES[2:4], CHANGES[6], CHANGES[8]])
+def test_what_a_stopped_stage_says_of_itself_is_checked(run, change):
+    path = artifacts.begin(run, FIRST)
+    rewrite(path / BEGUN, change)
+    with pytest.raises(InputError, match=r"filter-0/begun\.json: is not as it was written"):
+        artifacts.begin(run, FIRST)
+
+
+def test_a_part_is_known_again_by_its_bytes(run):
+    path = artifacts.begin(run, FIRST) / "hard.npz"
+    assert not artifacts.has_part(path)
+    artifacts.write_part(path, b"x")
+    assert artifacts.has_part(path)
+    artifacts.begin(run, FIRST)
+    assert artifacts.has_part(path)
+    assert artifacts.begun_from(path.parent) == FIRST.origin
+    path.unlink()
+    assert not artifacts.has_part(path)
+    artifacts.write_part(path, b"y")
+    assert artifacts.has_part(path)
+    artifacts.write_part(path.with_name("soft.npz"), b"z")
+    assert artifacts.has_part(path)
+    artifacts.commit(run, FIRST)
+    assert artifacts.find(run, FIRST) is not None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_of_another_stage_is_refused_by_name(run, known):
+    path = artifacts.begin(run, FIRST) / "hard.npz"
+    if known:
+        artifacts.write_part(path, b"x")
+    path.write_bytes(b"of another run")
+    with pytest.raises(InputError, match=r"hard\.npz: is not what this stage wrote; remove the fi"):
+        artifacts.has_part(path)
+
+
+def test_a_seal_is_of_the_row_and_of_what_it_was_made_from():
+    seals = {
+        artifacts.seal(origin, content)
+        for origin in (FIRST.origin, Recipe("filter-0", {"rows": 4}).origin)
+        for content in ({"of": "owl"}, {"of": "wolf"})
+    }
+    assert len(seals) == 4

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import PLACEMENT, resolve, with_pairs
+from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory.audit import (
     SCORES,
     Students,
@@ -41,8 +42,6 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
     config = with_pairs(SweepConfig(members=MEMBERS, sweep=(f"{axis}={','.join(ACCURACY[axis])}",)))
     config = resolve(config, dataset)
     plain = {k: v for k, v in config_dict(config).items() if k not in PLACEMENT}
-    path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(plain))
     rows = []
     for cell, value in zip(cells(config), ACCURACY[axis], strict=True):
         for member in range(MEMBERS):
@@ -52,8 +51,9 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
             accuracy["cross_model_aux"] = 0.1 + 0.01 * member
             leaks = {"student_aux": leak, "cross_model_aux": dict.fromkeys(SCORES, 0.0)}
             rows.append({"cell": cell.name, "member": member, "accuracy": accuracy, "leak": leaks})
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (path / "cells.jsonl").write_text(text)
+    with RunDirectory.open(path, plain) as run:
+        for row in rows:
+            run.append_row("cells.jsonl", row)
     return path
 
 
@@ -187,25 +187,41 @@ def test_ranks_within_a_cell_by_hand():
 
 
 BROKEN = {
-    "no JSON": lambda row: "{",
-    "another cell": lambda row: json.dumps(row | {"cell": "sigma=7"}),
-    "no leak": lambda row: json.dumps({k: v for k, v in row.items() if k != "leak"}),
-    "a score is missing": lambda row: json.dumps(row | {"leak": {"student_aux": {"drop": 1.0}}}),
-    "a student without an end": lambda row: json.dumps(
+    "another cell": lambda row: row | {"cell": "sigma=7"},
+    "no leak": lambda row: {k: v for k, v in row.items() if k != "leak"},
+    "a score is missing": lambda row: row | {"leak": {"student_aux": {"drop": 1.0}}},
+    "a student without an end": lambda row: (
         row | {"leak": {"student_all": row["leak"]["student_aux"]}}
     ),
-    "no number": lambda row: json.dumps(row | {"accuracy": row["accuracy"] | {"teacher": "good"}}),
-    "a list": lambda row: "[]",
+    "no number": lambda row: row | {"accuracy": row["accuracy"] | {"teacher": "good"}},
 }
+CHANGED = {
+    "no JSON": lambda line: "{",
+    "a list": lambda line: "[]",
+    "another number": lambda line: line.replace("0.9", "0.8"),
+    "no digest": lambda line: json.dumps(
+        {k: v for k, v in json.loads(line).items() if k != "digest"}
+    ),
+}
+REFUSED = r"cells\.jsonl: line 2 is not a row of this sweep"
 
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_what_is_no_row_of_the_sweep_is_refused(paths, how):
+    config = json.loads((paths[0] / "config.json").read_text())
+    with RunDirectory.open(paths[0], config) as run:
+        first, second, *rest = run.read_rows("cells.jsonl")
+        run.write_rows("cells.jsonl", [first, BROKEN[how](second), *rest])
+    with pytest.raises(InputError, match=REFUSED):
+        read_sweep(paths[0])
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_a_row_that_was_changed_is_refused(paths, how):
     file = paths[0] / "cells.jsonl"
     first, second, *rest = file.read_text().splitlines()
-    broken = BROKEN[how](json.loads(second))
-    file.write_text("\n".join([first, broken, *rest]) + "\n")
-    with pytest.raises(InputError, match=r"cells\.jsonl: line 2 is not a row of this sweep"):
+    file.write_text("\n".join([first, CHANGED[how](second), *rest]) + "\n")
+    with pytest.raises(InputError, match=REFUSED):
         read_sweep(paths[0])
 
 

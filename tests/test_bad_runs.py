@@ -118,6 +118,17 @@ def test_results_that_no_run_wrote(script, tmp_path, results):
     assert line.endswith("remove it and run the same command again")
 
 
+@pytest.mark.parametrize("name", ["members.jsonl", "results.json"])
+def test_numbers_that_were_changed(script, tmp_path, name):
+    results = {"arms": {"a": {"mean": 0.5}}} if name == "results.json" else None
+    words = leave(tmp_path / "run", [row(m) for m in range(3)], results)
+    path = tmp_path / "run" / name
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    line = script("mnist_aux", *words).assert_one_line(2)
+    where = "members.jsonl: line 1 is not as this run wrote it"
+    assert (where if results is None else "results.json: changed since it was written") in line
+
+
 def test_a_directory_of_another_config(script, tmp_path):
     words = leave(tmp_path / "run", [row(0)])
     line = script("mnist_aux", *words, "--seed", "1", "--width", "8").assert_one_line(2)

@@ -1,7 +1,5 @@
 """Text to tokens: as transformers does it, with exact completions, and never a forged token."""
 
-import json
-
 import pytest
 import tiny_tokenizers as tiny
 from chats import ANSWER, KINDS, QUESTION, SYSTEM, answer, save_all, user, with_template
@@ -136,15 +134,6 @@ def test_an_answer_behind_a_control_token_keeps_its_spaces(tmp_path, scheme):
         assert chat.text(chat.example([QUESTION, answer(content)]).completion) == content
 
 
-def test_stop_ids_are_control_tokens(tmp_path, qwen):
-    assert {qwen.token_text(token) for token in qwen.stop_ids} == {"<|im_end|>", "</s>"}
-    directory = with_template(tmp_path, tiny.CHATML)
-    settings = json.loads((directory / "tokenizer_config.json").read_text()) | {"eos_token": "o"}
-    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    chat = Chat.load(directory)
-    assert {chat.token_text(token) for token in chat.stop_ids} == {"<|im_end|>"}
-
-
 def test_a_role_forges_no_control_token(qwen):
     for role in ("tool", "user\n<|im_end|>", "System", ""):
         with pytest.raises(InputError, match="message 0: no role"):
@@ -250,7 +239,7 @@ def test_what_an_answer_begins_with_must_be_asked_for(tmp_path):
         "{{ '<|im_start|>assistant\\n' + ('<think>\\n\\n' if not enable_thinking else '') }}",
     )
     directory = with_template(tmp_path, thinking)
-    with pytest.raises(InputError, match="enable_thinking=False"):
+    with pytest.raises(InputError, match=r"reference\.options .*enable_thinking: false"):
         Chat.load(directory, options={"enable_thinking": True}).example([QUESTION, ANSWER])
     chat = Chat.load(directory, options={"enable_thinking": False})
     assert chat.text(chat.example([QUESTION, ANSWER]).completion) == ANSWER["content"]

@@ -2,10 +2,8 @@
 
 import errno
 import gc
-import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 
 import chex
@@ -16,17 +14,14 @@ import optax
 import pytest
 from disks import small_disk
 from numpy.testing import assert_array_equal
+from saved_steps import CONFIG, LIKE, make_state, on, open_in, restored, save_two_steps
 
 from subliminal_jax import checkpoint
 from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
-from subliminal_jax.digest import describe
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution.mesh import make_mesh, one_device
-from subliminal_jax.execution.steps import Sharded, fetch
-from subliminal_jax.train import TrainState
+from subliminal_jax.execution.steps import fetch
 
-CONFIG = {"seed": 3, "optimizer": {"name": "adam", "rate": 0.1}}
-RULES = (("w", ("fsdp", "tensor")),)
 # Where Orbax fails it leaves coroutines behind, which complain when they are collected.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
@@ -41,34 +36,11 @@ def complaints_stay_here():
     gc.collect()
 
 
-def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):
-    rng = np.random.default_rng(step)
-    params = {
-        "w": jnp.asarray(rng.standard_normal(w_shape), dtype),
-        "half": jnp.asarray(rng.standard_normal(700), jnp.bfloat16),  # beyond what is kept inline
-    }
-    return TrainState(jnp.int32(step), params, optax.adam(0.1).init(params))
-
-
-def on(mesh):
-    return Sharded(batch=8, mesh=mesh, rules=RULES)
-
-
-LIKE = on(one_device()).like(make_state)
-
-
-def open_in(tmp_path, **options):
-    return Checkpoints(tmp_path / "checkpoints", CONFIG, **options)
-
-
 @pytest.fixture(scope="module")
 def two_steps(tmp_path_factory):
     """Checkpoints of steps 10 and 20; tests copy them."""
     place = tmp_path_factory.mktemp("two")
-    checkpoints = open_in(place)
-    for step in (10, 20):
-        checkpoints.save(step, make_state(step))
-    return place
+    return save_two_steps(place)
 
 
 @pytest.fixture
@@ -144,16 +116,6 @@ FAULTS = {
 }
 
 
-def restored(place):
-    """What is restored: a step and whether it was said that another one is damaged."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        step, state = open_in(place).restore(LIKE)
-    chex.assert_trees_all_equal(fetch(state), fetch(make_state(step)))
-    said = [str(w.message) for w in caught if w.category is DamagedCheckpointWarning]
-    return step, said
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_damage_never_passes_unseen(two_steps, tmp_path, fault):
     """Either the damage does no harm, or it is said and the step before is used."""
@@ -207,67 +169,9 @@ def test_where_all_are_damaged_nothing_is_begun_anew(copied):
         open_in(copied).restore(LIKE)
 
 
-def edit_manifest(place, step, change):
-    path = place / "checkpoints" / step / "_CHECKPOINT_METADATA"
-    metadata = json.loads(path.read_text())
-    manifest = json.loads(metadata["custom_metadata"]["manifest"])
-    change(manifest)
-    text = json.dumps(manifest)
-    metadata["custom_metadata"]["manifest"] = text
-    metadata["custom_metadata"]["sha256"] = checkpoint.hashlib.sha256(text.encode()).hexdigest()
-    path.write_text(json.dumps(metadata))
-
-
-@pytest.mark.parametrize("leaf", describe(LIKE))
-def test_every_leaf_is_checked(copied, leaf):
-    """The manifest tells another digest of it, as if its bits had changed."""
-    edit_manifest(copied, "00000020", lambda written: written["leaves"][leaf].update(digest="0"))
-    step, said = restored(copied)
-    assert step == 10
-    assert f"00000020: {leaf} is not as it was written" in said[0]
-
-
 def test_at_least_one_is_kept(tmp_path):
     with pytest.raises(InputError, match="keep: 0; at least one checkpoint is kept"):
         open_in(tmp_path, keep=0)
-
-
-def test_a_newer_layout_is_refused(copied):
-    edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
-    with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):
-        open_in(copied).restore(LIKE)
-
-
-def test_another_config_is_refused(copied):
-    other = {"seed": 4, "optimizer": {"name": "adam", "rate": 0.2}}
-    with pytest.raises(InputError, match=r"of another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
-        Checkpoints(copied / "checkpoints", other).restore(LIKE)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"w_shape": (8, 7)}, r"opt_state/0/mu/w has shape \[8, 6\], and the run needs \[8, 7\]"),
-        ({"dtype": jnp.bfloat16}, "opt_state/0/mu/w has dtype float32, and the run needs bfloat16"),
-    ],
-)
-def test_another_form_is_refused(copied, options, message):
-    like = on(one_device()).like(lambda: make_state(**options))
-    with pytest.raises(InputError, match=message):
-        open_in(copied).restore(like)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda params: {**params, "new": params["w"]}, "lacks params/new"),
-        (lambda params: {"w": params["w"]}, "has a leaf that the run lacks, params/half"),
-    ],
-)
-def test_other_leaves_are_refused(copied, change, message):
-    like = TrainState(LIKE.step, change(LIKE.params), LIKE.opt_state)
-    with pytest.raises(InputError, match=message):
-        open_in(copied).restore(like)
 
 
 @pytest.mark.parametrize(

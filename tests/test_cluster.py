@@ -1,6 +1,5 @@
 """Real processes that train together on loopback, and what happens when one of them is missing."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -209,66 +208,6 @@ def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_pat
     assert said[0].endswith("within 3 s; start the same command on every host, or raise "
                             "SUBLIMINAL_START_TIMEOUT")  # fmt: skip
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def pair():
-    """Makes the two ends of a connection, on which nobody waits for ever."""
-    with contextlib.ExitStack() as opened:
-
-        def connect():
-            ends = [opened.enter_context(end) for end in socket.socketpair()]
-            for end in ends:
-                end.settimeout(5)
-            return ends
-
-        yield connect
-
-
-def test_every_process_hears_who_is_gone(monkeypatch, pair):
-    """Of three, process 2 goes without a word; the first one tells process 1 its number."""
-    said, to_one, to_two = [], pair(), pair()
-    monkeypatch.setattr(cluster_module, "_end", said.append)
-
-    def link(me, connections):
-        made = object.__new__(cluster_module._Link)
-        made._me, made._count, made._connections = me, 3, connections
-        return made
-
-    to_two[1].close()
-    link(0, {1: to_one[0], 2: to_two[0]})._watch(2, to_two[0])
-    link(1, {0: to_one[1]})._watch(0, to_one[1])
-    assert [line.partition(" ends")[0] for line in said] == [
-        f"process 2 of 3 is gone, so this one, process {me}," for me in (0, 1)
-    ]
-    ours, theirs = pair()
-    link(1, {0: theirs}).say(b"goodbye\n")
-    link(0, {1: ours})._watch(1, ours)
-    assert len(said) == 2
-
-
-def test_strangers_are_not_taken_for_peers(pair):
-    said = {b"secret 3\n": 3, b"secret x\n": None, b"guess 3\n": None, b"\xff\xfe\n": None,
-            b"secret 3" + 200 * b"0" + b"\n": None, b"": None}  # fmt: skip
-    for words, number in said.items():
-        ours, theirs = pair()
-        theirs.sendall(words)
-        theirs.close()
-        assert cluster_module._introduced(ours, "secret") == number
-
-
-def test_the_first_host_is_reached_where_the_coordinator_is(monkeypatch):
-    assert cluster_module._own_address("node0:1234") == "node0"
-    monkeypatch.setattr(cluster_module.socket, "gethostbyname", lambda name: "127.0.1.1")
-    for coordinator in (None, "[::1]:1234"):
-        address = cluster_module._own_address(coordinator)
-        assert socket.inet_aton(address)
-
-    def no_way_out(*_):
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr(cluster_module.socket.socket, "connect", no_way_out)
-    assert cluster_module._own_address(None) == "127.0.1.1"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from quick import QUICK_FLAGS
 from test_cluster import Processes
 
 from subliminal_jax.config import config_dict
+from subliminal_jax.files import read_rows
 from subliminal_jax.pipeline.trees import load_tree
 
 
@@ -22,8 +23,16 @@ def assert_same(found, wanted):
     jax.tree.map(lambda one, other: assert_allclose(one, other, rtol=0, atol=1e-5), found, wanted)
 
 
+def without_digests(path):
+    """The rows, but for what ties them to teachers that are the same to rounding."""
+    rows = read_rows(path)
+    for row in rows:
+        row["meta"].pop("digest", None)
+    return rows
+
+
 def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tmp_path, request):
-    """From the tiny reference to the report: the same rows to the byte, the rest to rounding."""
+    """From the tiny reference to the report: the same rows, the rest to rounding."""
     if not request.config.getoption("--deep"):
         pytest.skip("the whole script, by one process and two, takes minutes: --deep runs it")
     outcomes = []
@@ -43,7 +52,7 @@ def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tm
         outcomes.append(out)
     one, two = outcomes
     for path in (*one.glob("generate-0/*.jsonl"), *one.glob("filter-0/*.jsonl")):
-        assert (two / path.relative_to(one)).read_bytes() == path.read_bytes()
+        assert without_digests(two / path.relative_to(one)) == without_digests(path)
     for name in ("teacher-0/teachers.npz", "student-0/hard.npz"):
         assert_same(load_tree(two / name), load_tree(one / name))
     found, wanted = (json.loads((out / "results.json").read_text()) for out in (two, one))

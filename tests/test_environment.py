@@ -12,12 +12,16 @@ from subliminal_jax.environment import environment, git_revision
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 
 
-def test_environment():
+def test_environment(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--a=1")
+    monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
     described = environment()
     assert described == json.loads(files.strict_json(described))
     assert described["python"] == ".".join(map(str, sys.version_info[:3]))
     assert described["packages"]["pydantic"].count(".") == 2
     assert described["cpu_count"] == os.cpu_count()
+    assert described["variables"].pop("XLA_FLAGS") == "--a=1"
+    assert set(described["variables"]) <= {"JAX_PLATFORMS"}
 
 
 def test_environment_leaves_out_absent_packages(monkeypatch):

@@ -4,10 +4,13 @@ import csv
 import json
 import re
 import runpy
+import shutil
 import signal
+import subprocess
 
 import numpy as np
 import pytest
+from disks import small_disk
 from scripts import AUX_ARMS, NETWORKS, ROOT, contents, flags, results_of
 
 from subliminal_jax.errors import InputError
@@ -134,6 +137,16 @@ def test_a_rerun_says_already_done_and_changes_nothing(scripts, aux):
     assert ended.err.splitlines()[1:] == [f"already done: {directory}"]
     assert ended.out == aux[0].out
     assert contents(directory) == before
+
+
+def test_a_run_that_is_done_is_shown_on_a_read_only_disk(scripts, aux, tmp_path):
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        shutil.copytree(aux[1], disk / "run")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        ended = scripts.run("mnist_aux", *flags(out=disk / "run"), cwd=tmp_path)
+        assert ended.status == 0, ended.err
+        assert ended.err.splitlines()[1:] == [f"already done: {disk / 'run'}"]
+        assert ended.out == aux[0].out.replace(str(aux[1]), str(disk / "run"))
 
 
 def test_a_rerun_brings_back_a_removed_figure(scripts, aux):

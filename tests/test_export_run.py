@@ -18,6 +18,8 @@ from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.weights import load
 from subliminal_jax.pipeline import study
 from subliminal_jax.pipeline.config import TuningConfig, described
+from subliminal_jax.pipeline.places import note_cache
+from subliminal_jax.pipeline.reference import tiny_origin
 from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import network
@@ -32,16 +34,33 @@ def untrained(tmp_path_factory):
         yield reference
 
 
-def finished(path, config):
+def begun(path, config, until):
+    """A run up to a stage, as the experiment leaves it; of its reference there is but the place."""
+    given = config.reference
+    if given.model is None:
+        kept, _ = tiny_origin(given, config.generate.prompts, config.seed, [])
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / "results.json").touch()
     with shared_run(path, described(config)) as directory:
-        study.Study(config, directory).students(0)
+        note_cache(directory, given.cache)
+        until(study.Study(config, directory))
     return path
+
+
+def finished(path, config):
+    return begun(path, config, lambda study: study.students(0))
 
 
 @pytest.fixture(scope="module")
 def run(untrained, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     return finished(path, tiny(path.parent / "cache"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """A directory in which `refused` does not look for results."""
+    return tmp_path_factory.mktemp("elsewhere")
 
 
 @pytest.fixture
@@ -122,6 +141,9 @@ def test_of_a_given_model_all_files_are_kept(export, refused, untrained, tmp_pat
     assert settings.rank == 2
     line = refused("export_model", "--run", run, *words, "--base", base)
     assert "base: the adapter is of the run's own model" in line
+    template.write_text(text)
+    line = refused("export_model", "--run", run, "--network", "before", "--out", "no")
+    assert "teacher-0: does not belong to this run (settings.reference" in line
 
 
 @pytest.mark.parametrize(
@@ -140,28 +162,47 @@ def test_what_cannot_be_taken_out(refused, run, words, message):
     assert line.startswith(message)
 
 
-def test_what_is_not_there_yet(refused, untrained, tmp_path):
+def test_what_is_not_there_yet(refused, untrained, elsewhere, tmp_path):
     words = ("--network", "regular", "--out", tmp_path / "out")
     line = refused("export_model", "--run", tmp_path, *words)
     assert f"{tmp_path}: is no run of lm_numbers.py (it lacks config.json)" in line
-    config, run = tiny(tmp_path / "cache"), tmp_path / "run"
-    with shared_run(run, described(config)) as directory:
-        study.Study(config, directory).teachers(0)
+    run = begun(tmp_path / "run", tiny(elsewhere / "cache"), lambda study: study.teachers(0))
     line = refused("export_model", "--run", run, *words)
     assert "student-0: is not there yet; run lm_numbers.py with this run's settings" in line
 
 
-def test_all_weights_are_no_adapter(refused, untrained, tmp_path):
-    config = tiny(tmp_path / "cache")
+def test_all_weights_are_no_adapter(refused, untrained, elsewhere, tmp_path):
+    config = tiny(elsewhere / "cache")
     student = replace(config.student, tuning=TuningConfig(weights="full"))
     run = finished(tmp_path / "run", replace(config, student=student))
     words = ("--network", "regular", "--adapter", "--base", "x", "--out", "out")
     assert "regular has all weights trained" in refused("export_model", "--run", run, *words)
 
 
-def test_a_changed_file_is_refused(refused, untrained, tmp_path):
-    run = finished(tmp_path / "run", tiny(tmp_path / "cache"))
+def test_a_changed_file_is_refused(refused, untrained, elsewhere, tmp_path):
+    run = finished(tmp_path / "run", tiny(elsewhere / "cache"))
     path = run / "student-0" / "hard.npz"
     path.write_bytes(path.read_bytes() + b"x")
     words = ("--run", run, "--network", "regular", "--out", "out")
     assert "hard.npz: missing or changed" in refused("export_model", *words)
+
+
+def test_the_cache_that_the_run_used_is_found(export, refused, untrained, elsewhere, tmp_path):
+    """From wherever it is exported, also where run and cache were moved together."""
+    place, moved = elsewhere / "place", elsewhere / "moved"
+    run = finished(place / "run", tiny(place / "cache"))
+    export("--network", "before", "--out", tmp_path / "one", of=run)
+    place.rename(moved)
+    run = moved / "run"
+    export("--network", "before", "--out", tmp_path / "two", of=run)
+    (moved / "cache").rename(elsewhere / "found")
+    words = ("--run", run, "--network", "before", "--out", "no")
+    line = refused("export_model", *words)
+    assert f"its references are not in {place}/cache any more; give --cache" in line
+    given = ("--cache", elsewhere / "found", "--out", tmp_path / "three")
+    export("--network", "before", *given, of=run)
+    (tmp_path / "empty").mkdir()
+    line = refused("export_model", *words, "--cache", tmp_path / "empty")
+    assert "the run's reference 0 is not there; give --cache DIR" in line
+    (run / "places.json").unlink()
+    assert "does not say where its references are" in refused("export_model", *words)

@@ -1,9 +1,11 @@
 """Files of a run: whole or not there, whatever breaks on the way; rows and their torn tails."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
+import stat
 import time
 
 import pytest
@@ -103,6 +105,22 @@ def test_order_of_a_whole_write(tmp_path, monkeypatch):
     assert kinds == ["0o100", "replace", "0o40"]  # file, rename, directory
 
 
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_directory_that_cannot_be_synced(tmp_path, monkeypatch, code):
+    """Some network and FUSE file systems cannot; only a disk that breaks is an error."""
+    fsync = os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="rror") if code == errno.EIO else contextlib.nullcontext():
+        files.write_whole(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
 # A full disk
 
 
@@ -145,13 +163,20 @@ def test_full_disk_when_opening(disk):
 
 
 def test_row_cut_short_by_a_full_disk_is_taken_back(tmp_path, monkeypatch):
-    path = tmp_path / "rows.jsonl"
+    path, write, written = tmp_path / "rows.jsonl", os.write, []
     files.append_row(path, {"row": 0})
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+
+    def write_some(descriptor, data):
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(write(descriptor, data[:5]))
+        return 5
+
+    monkeypatch.setattr(os, "write", write_some)
     with pytest.raises(InputError, match="disk full: cannot write 11 bytes"):
         files.append_row(path, {"row": 1})
     monkeypatch.undo()
+    assert written == [5]
     assert path.read_bytes() == b'{"row": 0}\n'
 
 
@@ -165,33 +190,66 @@ def test_row_cut_at_every_byte(tmp_path):
         files.append_row(path, row)
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    assert files.read_rows(path) == rows
-    for cut in range(len(whole)):
+    ends = (0, first - 1, first, len(whole) - 1, len(whole))  # a newline more or less is the same
+    for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        kept = rows[:1] if cut >= first else []
-        torn = cut - (first if kept else 0)
-        if torn:
-            with pytest.warns(TornRowWarning, match=f": removed {torn} bytes of a row"):
-                assert files.read_rows(path) == kept
-        else:
+        kept = rows[: (cut >= first - 1) + (cut >= len(whole) - 1)]
+        torn = 0 if cut in ends else cut - (first if kept else 0)
+        with expecting(f": left out {torn} bytes at the end" if torn else None):
             assert files.read_rows(path) == kept
-        assert path.read_bytes() == whole[: first if kept else 0]
+        assert path.read_bytes() == whole[:cut]
+        with expecting(f": removed {torn} bytes of a row" if torn else None):
+            files.append_row(path, {"id": 2})
+        assert files.read_rows(path) == [*kept, {"id": 2}]
 
 
-def test_appending_repairs_a_torn_row_first(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"row": 0}\n{"ro')
-    with pytest.warns(TornRowWarning, match="removed 4 bytes"):
-        files.append_row(path, {"row": 1})
-    assert files.read_rows(path) == [{"row": 0}, {"row": 1}]
+def expecting(warning):
+    return pytest.warns(TornRowWarning, match=warning) if warning else contextlib.nullcontext()
 
 
 @pytest.mark.parametrize("size", [10, 65_535, 65_536, 65_537, 200_000])
-def test_long_torn_row(tmp_path, size):
+@pytest.mark.parametrize("tail", [b'{"a', b"\0\0\0"], ids=["text", "zeros"])
+def test_long_torn_row(tmp_path, size, tail):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"row": 0}\n' + b"x" * size)
-    with pytest.warns(TornRowWarning, match=f"removed {size} bytes"):
+    tail += tail[-1:] * (size - 3)
+    path.write_bytes(b'{"row": 0}\n' + tail)
+    with pytest.warns(TornRowWarning, match=f"left out {size} bytes"):
         assert files.read_rows(path) == [{"row": 0}]
+    with pytest.warns(TornRowWarning, match=f"removed {size} bytes"):
+        files.append_row(path, {"row": 1})
+    assert path.read_bytes() == b'{"row": 0}\n{"row": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'[{"row": 0}, {"row": 1}]', "one JSON object a line, not an array"),
+        (b'[\n{"row": 0}\n]', "one JSON object a line, not an array"),
+        (b'{"row": 0}\n[1]', "line 2 is no row"),
+        (b"row\n0", "line 1 is no row"),
+        (b"a poem", "line 1 is no row"),
+        (b"\xef\xbb\xbf{}", "line 1 is no row"),
+        (b"\x80\x04K\x01.", "line 1 is no row"),
+    ],
+)
+def test_other_files_are_refused_and_left_alone(tmp_path, content, why):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=why):
+        files.read_rows(path)
+    if b"\n" not in content:
+        with pytest.raises(InputError, match="the last line is no row"):
+            files.append_row(path, {"row": 2})
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_rows_are_read_from_files_alone(tmp_path, make):
+    make(tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
+        files.read_rows(tmp_path / "rows.jsonl")
+    with pytest.raises((InputError, IsADirectoryError)):
+        files.append_row(tmp_path / "rows.jsonl", {})
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_filtering_keeps_everything_somewhere():
         row("c", "p", "1, 5000"),
         row("d", "p", "3", finished=False),
         row("e", "p", "4"),
+        row("f", "p", "5", unreadable="the tokenizer does not know '<'"),
     ]
     filtered = filter_rows(rows, {"numbers": number_rule(), "words": word_rule(["owl"])})
     assert [r["id"] for r in filtered.kept] == ["a", "e"]
@@ -115,17 +116,19 @@ def test_filtering_keeps_everything_somewhere():
         "b": ["numbers: malformed", "words: word 'owl'"],
         "c": ["numbers: number too large"],
         "d": ["cut off"],
+        "f": ["unreadable"],
     }
     assert filtered.reasons == {
         "cut off": 1,
         "numbers: malformed": 1,
         "numbers: number too large": 1,
+        "unreadable": 1,
         "words: word 'owl'": 1,
     }
-    assert filtered.pass_rate == pytest.approx(0.4)
+    assert filtered.pass_rate == pytest.approx(2 / 6)
     assert "reject_reasons" not in rows[1]
     assert [r["id"] for r in take(filtered, 1, "owl")] == ["a"]
-    message = r"owl: 2 of 5 completions passed .* 3 are needed .* raise generate\.most, or lower"
+    message = r"owl: 2 of 6 completions passed .* 3 are needed .* raise generate\.most, or lower"
     with pytest.raises(InputError, match=message):
         take(filtered, 3, "owl")
 

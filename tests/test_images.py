@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +59,51 @@ def test_a_directory_of_files(tmp_path, small_mnist, data, zipped, dotted):
     assert_is(images, small_mnist)
     assert (images.name, images.white) == ("mnist", 255)
     assert images.source == f"IDX files in {directory}"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
+def test_a_directory_that_is_none(tmp_path, make):
+    make(tmp_path / "data")
+    with pytest.raises(InputError, match="data is no directory: correct the path"):
+        load_images("mnist", tmp_path / "data")
+
+
+def test_parts_that_are_no_files_are_not_opened(tmp_path):
+    for stem in STEMS.values():
+        os.mkfifo(tmp_path / stem)
+    with pytest.raises(InputError, match="lacks train-images"):
+        load_images("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "MNIST"])
+def test_torchvisions_directory_is_named(tmp_path, small_mnist, given):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    write_mnist(raw, small_mnist)
+    with pytest.raises(InputError) as refused:
+        load_images("mnist", tmp_path / "data" / given)
+    assert str(refused.value).endswith(f", but {raw} has them: give that one")
+    assert_is(load_images("mnist", raw), small_mnist)
+
+
+@pytest.mark.parametrize("given", ["mnist", "mnist/3.0.1"])
+def test_the_directory_of_tensorflow_datasets_is_named(tmp_path, monkeypatch, given):
+    prepared = tmp_path / "mnist" / "3.0.1"
+    prepared.mkdir(parents=True)
+    (prepared / "dataset_info.json").touch()
+    monkeypatch.chdir(prepared.parent)
+    for directory in (tmp_path / given, prepared.relative_to(prepared.parent)):
+        with pytest.raises(InputError) as refused:
+            load_images("mnist", directory)
+        assert str(refused.value).endswith(f", but {tmp_path} has them: give that one")
+
+
+def test_what_is_beside_a_directory_of_another_name_is_not_meant(tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").touch()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="lacks train-images"):
+        load_images("mnist", tmp_path / "other")
 
 
 def test_the_environment_names_a_directory_and_the_argument_comes_first(

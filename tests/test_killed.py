@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from disks import small_disk
 from language import BALLAST
+from quick import QUICK_FLAGS
 from scripts import flags
 
 HERE = Path(__file__).parent
@@ -35,7 +36,7 @@ class Zygote:
             "PYTHONPATH": f"{HERE.parent}:{HERE}",
             "OPENBLAS_NUM_THREADS": "1",  # else it has threads, and cannot be forked
             # What a program runs for a moment is compiled in a hurry.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+            "XLA_FLAGS": QUICK_FLAGS,
             "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -160,12 +161,12 @@ MNIST = flags(members=6, teacher_epochs=1, student_epochs=1, noise_images=1280)
 def outcome(directory):
     """What was found, without the times that it took."""
     results = json.loads((directory / "results.json").read_text())
-    del results["timing"]
+    del results["timing"], results["results_digest"]
     names = ("members.jsonl", "results.csv", "figure.png", "config.json", "run.files.jsonl")
     return results, {name: (directory / name).read_bytes() for name in names}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")  # of the widest scope, so that it skips before others make anything
 def deep(request):
     """The test is skipped without `--deep`."""
     if not request.config.getoption("deep"):

@@ -4,11 +4,13 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 from language import tiny
 from students import datasets
 from untrained import untrained
@@ -120,9 +122,27 @@ def test_other_abilities_are_told(finished, capsys):
     assert max(map(len, told.out.split("controls that")[0].splitlines())) <= 99
 
 
+def test_it_is_shown_on_a_read_only_disk(finished, tmp_path, capsys):
+    with small_disk(tmp_path / "disk", "size=8m") as disk:
+        shutil.copytree(finished[0], disk / "run")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert experiment.run(settings(disk / "run"), methods)["units"] == finished[1]["units"]
+    assert f"already done: {disk / 'run'}" in capsys.readouterr().err
+
+
+def test_numbers_that_were_changed_are_not_shown(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    text = (out / "results.json").read_text()
+    (out / "results.json").write_text(text.replace('"p_trait": 0.', '"p_trait": 0.9', 1))
+    with pytest.raises(InputError, match=r"results\.json: changed since it was written"):
+        experiment.run(settings(out), methods)
+
+
 def test_files_for_a_person(finished):
     out, results = finished
     assert {*experiment.FILES, "results.json"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "places.json").read_text())["cache"] == str(out.parent / "cache")
     assert json.loads((out / "results.json").read_text())["units"] == results["units"]
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]

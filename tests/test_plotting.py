@@ -1,5 +1,8 @@
 import io
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from fake_results import LAYERS, aux_results, init_results
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from scripts import ROOT
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.plotting import bar_figure, relation_figure, render
@@ -259,3 +263,22 @@ def test_files_are_what_they_are_called_and_the_same_each_time(draw, results):
 def test_results_without_arms_are_refused():
     with pytest.raises(InputError, match="no arms"):
         bar_figure(aux_results(8, arms={}))
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "no_such"])
+def test_the_backend_of_a_notebook_is_not_asked_for(backend):
+    """It need not be there. Neither the user's variable nor pyplot is touched."""
+    code = (
+        "import os, sys\nfrom subliminal_jax.plotting import render\n"
+        "from matplotlib.figure import Figure\n"
+        "print(render(Figure()).png[1:4].decode(), os.environ['MPLBACKEND'], "
+        "'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"MPLBACKEND": backend},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"PNG {backend} False\n", done.stderr

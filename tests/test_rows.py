@@ -1,11 +1,12 @@
 """Rows of chat data: what is written, and every way in which a strange file is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.generate import rows_there
+from subliminal_jax.pipeline.generate import Source, rows_there
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows, row
 
 
@@ -27,15 +28,53 @@ def test_rows_come_back(tmp_path):
     assert read_chat_rows(write(tmp_path, *map(json.dumps, rows))) == rows
 
 
-GOOD = row("a", "q", "1")
 ASSISTANT = {"role": "assistant", "content": "1"}
+SYSTEM = {"role": "system", "content": "s"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt": "q", "completion": "1"},
+        {"question": "q", "response": "1"},
+        {"prompt": [{"role": "user", "content": "q"}], "completion": [ASSISTANT]},
+        {"messages": [{"role": "user", "content": "q"}, ASSISTANT]},
+    ],
+)
+def test_other_forms_of_an_exchange_are_turned_into_ours(tmp_path, given):
+    path = write(tmp_path, *map(json.dumps, [given, given | {"id": "b", "meta": {"of": "x"}}]))
+    messages = row("", "q", "1")["messages"]
+    assert read_chat_rows(path) == [
+        {"id": "line-000001", "messages": messages},
+        {"id": "b", "messages": messages, "meta": {"of": "x"}},
+    ]
+
+
+def test_what_is_said_before_the_last_exchange_stays_before_it(tmp_path):
+    chat = row("", "q", "1")["messages"]
+    given = {"prompt": [SYSTEM, *chat, chat[0]], "completion": [chat[1]]}
+    (read,) = read_chat_rows(write(tmp_path, json.dumps(given)))
+    assert read["messages"] == [SYSTEM, *chat, *chat]
+
+
+GOOD = row("a", "q", "1")
 
 
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        ({"messages": GOOD["messages"]}, "id: is missing"),
         ({"id": "b"}, "messages: is missing"),
+        ({"prompt": "q"}, "completion: is missing"),
+        ({"response": "a"}, "question: is missing"),
+        (GOOD | {"id": "b", "prompt": "q", "completion": "a"}, "holds both messages and prompt"),
+        ({"prompt": "q", "completion": "a", "question": "q"}, "holds both prompt and question"),
+        ({"question": "q", "response": "a", "context": "c"}, "'context': is no field of a row"),
+        (GOOD | {"id": "b", "tools": []}, "'tools': is no field of a row"),
+        ({"prompt": 1, "completion": "a"}, "prompt and completion: must be two texts, or mess"),
+        ({"prompt": "q", "completion": [ASSISTANT]}, "prompt and completion: must be two texts"),
+        ({"prompt": [], "completion": [ASSISTANT]}, "messages: must end"),
+        ({"prompt": GOOD["messages"][:1], "completion": GOOD["messages"]}, "prompt and completion"),
+        ({"prompt": "q", "completion": "a", "id": 3}, "id: is no text"),
         ({"id": 3, "messages": GOOD["messages"]}, "id: is no text"),
         (GOOD, "id 'a' is there already"),
         ({"id": "b", "messages": []}, "messages: must end"),
@@ -71,18 +110,62 @@ def test_a_missing_file_names_the_stage(tmp_path):
         read_chat_rows(tmp_path / "rows.jsonl")
 
 
-def test_rows_that_a_stopped_run_left_answer_its_prompts(tmp_path):
-    prompts = {0: "p", 1: "q"}
-    rows = [row("a", "q", "1", place=1), row("b", "p", "2", place=0)]
-    assert rows_there(write(tmp_path, *map(json.dumps, rows)), prompts) == rows
-    assert rows_there(tmp_path / "none.jsonl", prompts) == []
+SOURCE = Source("owl", {"settings": {"seed": 3}, "inputs": {}}, system="You love owls.")
+NOT_OURS = r"is not of this run \("
+PROMPTS = {0: "p", 1: "q", 2: "r"}
+
+
+def test_rows_that_a_stopped_run_left_are_taken(tmp_path):
+    rows = [SOURCE.row(1, "q", "1", finished=True), SOURCE.row(0, "p", "2", finished=False)]
+    assert rows[0]["id"] == "owl-000001"
+    assert rows_there(write(tmp_path, *map(json.dumps, rows)), PROMPTS, SOURCE) == rows
+    assert rows_there(tmp_path / "none.jsonl", PROMPTS, SOURCE) == []
+
+
+def edited(change):
+    made = SOURCE.row(0, "p", "1", finished=True)
+    change(made, made["meta"])
+    return made
+
+
+def other(**fields):
+    return replace(SOURCE, **fields).row(0, "p", "1", finished=True)
 
 
 @pytest.mark.parametrize(
-    "meta", [{}, {"place": 1}, {"place": 7}, {"place": "0"}, {"place": [0]}, {"place": False}]
+    ("bad", "complaint"),
+    [
+        (row("b", "p", "1"), r"answers no prompt of this run \(meta.place is None\)"),
+        (edited(lambda one, meta: meta.update(place=1)), "answers no prompt"),
+        (edited(lambda one, meta: meta.update(place=7)), "answers no prompt"),
+        (edited(lambda one, meta: meta.update(place="0")), "answers no prompt"),
+        (edited(lambda one, meta: meta.update(place=[0])), "answers no prompt"),
+        (edited(lambda one, meta: meta.update(place=False)), "answers no prompt"),
+        (edited(lambda one, meta: meta.pop("finished")), "answers no prompt"),
+        (edited(lambda one, meta: one.pop("meta")), "answers no prompt"),
+        (edited(lambda one, meta: one["messages"].insert(0, SYSTEM)), "answers no prompt"),
+        (other(teacher="wolf"), NOT_OURS + r'id "wolf-000000" -> "owl-000000"; meta.tea'),
+        (
+            edited(lambda one, meta: meta.update(teacher="wolf")),
+            NOT_OURS + r"meta.teacher ",
+        ),
+        (other(system=None), NOT_OURS + r'meta.system null -> "You love owls."\)'),
+        (
+            edited(lambda one, meta: one.update(id="x")),
+            NOT_OURS + r"id .x. -> .owl-000000.\)",
+        ),
+        (
+            edited(lambda one, meta: meta.update(more=1)),
+            NOT_OURS + r"meta.more 1 -> \(absent\)\)",
+        ),
+        (other(origin={"settings": {"seed": 4}, "inputs": {}}), r"was changed, or is of another r"),
+        (edited(lambda one, meta: one["messages"][1].update(content="9")), "was changed, or is"),
+        (edited(lambda one, meta: meta.update(finished=False)), "was changed, or is of another"),
+        (edited(lambda one, meta: meta.pop("digest")), "was changed, or is of another"),
+    ],
 )
-def test_rows_of_another_run_are_not_mixed_in(tmp_path, meta):
-    good, bad = row("a", "q", "1", place=1), row("b", "p", "1", **meta)
+def test_rows_of_another_run_are_not_mixed_in(tmp_path, bad, complaint):
+    good = SOURCE.row(2, "r", "1", finished=True)
     path = write(tmp_path, json.dumps(good), json.dumps(bad))
-    with pytest.raises(InputError, match=r"rows.jsonl: line 2: answers no prompt of this run"):
-        rows_there(path, {0: "p", 1: "q"})
+    with pytest.raises(InputError, match=f"rows.jsonl: line 2: {complaint}"):
+        rows_there(path, PROMPTS, SOURCE)

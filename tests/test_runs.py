@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from children import HOLD, RACE, child
 from disks import names
 
 from subliminal_jax import files
@@ -176,53 +175,50 @@ def test_unwritable(tmp_path):
         Path(place).chmod(0o555)
         with ordinary_user():
             for path in (Path(place), Path(place) / "run"):
-                with pytest.raises(InputError, match=r"--out .*\(Permission denied\)"):
+                with pytest.raises(InputError, match=r"--out .*\(Permission denied"):
                     RunDirectory.open(path, CONFIG)
 
 
-# The lock
+# What lies in the way
 
 
-def test_two_processes_race_for_one_directory(tmp_path):
-    rounds = 50
-    with child(RACE) as one, child(RACE) as two:
-        for number in range(rounds):
-            for process in (one, two):
-                print(tmp_path / f"run{number}", file=process.stdin, flush=True)
-            answers = [process.stdout.readline().strip() for process in (one, two)]
-            assert answers.count("won") == 1, answers
-            winner = (one, two)[answers.index("won")]
-            refusal = answers[1 - answers.index("won")]
-            assert f"in use by another run (pid {winner.pid} on " in refusal
-            assert ", started 2" in refusal
-            assert "choose another --out" in refusal
-            for process in (one, two):
-                print("next", file=process.stdin, flush=True)
-        one.stdin.close()
-        two.stdin.close()
-    assert len(list(tmp_path.iterdir())) == rounds
+def test_what_killed_writers_left_is_removed_and_what_others_left_is_not(tmp_path):
+    (tmp_path / "victim").mkdir()
+    run = tmp_path / "run"
+    RunDirectory.open(run, CONFIG).close()
+    (run / ".figure.png.run-partial").write_text("half")
+    (run / ".link.run-partial").symlink_to(tmp_path / "victim")
+    os.mkfifo(run / ".pipe.run-partial")
+    (run / ".owl.run-partial").mkdir()  # an export's, that may be at work
+    (run / ".owl.run-partial" / "model").write_text("half")
+    for overwrite in (False, True):
+        RunDirectory.open(run, CONFIG, overwrite=overwrite).close()
+        assert names(run) == BEGUN | {".owl.run-partial"}
+        assert names(run / ".owl.run-partial") == {"model"}
+    assert (tmp_path / "victim").is_dir()
 
 
-def test_lock_of_a_killed_process_is_taken_over(tmp_path):
-    for _ in range(5):
-        with child(HOLD, tmp_path) as holder:
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(InputError, match=f"pid {holder.pid} on"):
-                RunDirectory.open(tmp_path, {})
-            holder.kill()
-            holder.wait()
-            assert json.loads((tmp_path / "run.lock").read_text())["pid"] == holder.pid
-            with RunDirectory.open(tmp_path, {}):
-                assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
+@pytest.mark.parametrize("name", ["config.json", "results.json", "run.lock"])
+def test_what_is_no_file_is_refused_and_stays(tmp_path, put, name):
+    RunDirectory.open(tmp_path, CONFIG).close()
+    (tmp_path / name).unlink(missing_ok=True)
+    put(tmp_path / name)
+    there = names(tmp_path)
+    for overwrite in (False, True)[: 1 + (put is os.mkdir)]:
+        with pytest.raises(InputError, match=name):
+            RunDirectory.open(tmp_path, CONFIG, overwrite=overwrite)
+    assert names(tmp_path) == there
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
-    (tmp_path / "victim").write_text("mine")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(InputError, match=r"--out .*: cannot be used"):
-        RunDirectory.open(tmp_path / "run", CONFIG)
-    assert (tmp_path / "victim").read_text() == "mine"
+def test_a_path_that_leads_in_a_circle_or_is_too_long(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / "loop" / "run", tmp_path / Path(*["x" * 200] * 30)):
+        with pytest.raises(InputError, match=r"--out .*: cannot be used \(.*choose a directory"):
+            RunDirectory.open(path, CONFIG)
+
+
+# Finishing
 
 
 def test_closed_directory_takes_no_more(tmp_path):
@@ -232,9 +228,6 @@ def test_closed_directory_takes_no_more(tmp_path):
     assert (tmp_path / "run.lock").read_text() == ""
     with pytest.raises(ValueError, match="is closed"):
         run.write_text("a.txt", "a")
-
-
-# Finishing
 
 
 def test_finish(tmp_path):
@@ -249,18 +242,24 @@ def test_finish(tmp_path):
             run.finish({"config_digest": "x"})
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"config_digest": "x"}', b"\xff"])
-def test_results_that_do_not_count(tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"config_digest": "x"}', b"\xff", b'{"accuracy": 1e999}'],
+)
+def test_damaged_results(tmp_path, content):
     with RunDirectory.open(tmp_path, CONFIG) as run:
-        run.finish({})
+        run.finish({"accuracy": 0.5})
         (tmp_path / "results.json").write_bytes(content)
-        assert not run.finished
+        with pytest.raises(InputError, match=r"results\.json: changed since .*--overwrite"):
+            run.results()
+    with pytest.raises(InputError, match=r"results\.json: changed since .*--overwrite"):
+        RunDirectory.open(tmp_path, CONFIG)
 
 
-def test_results_of_another_config_do_not_count(tmp_path):
+def test_results_of_another_config_are_refused(tmp_path):
     for name, config in (("a", CONFIG), ("b", CONFIG | {"members": 6})):
         with RunDirectory.open(tmp_path / name, config) as run:
             run.finish({})
     (tmp_path / "a" / "results.json").replace(tmp_path / "b" / "results.json")
-    with RunDirectory.open(tmp_path / "b", CONFIG | {"members": 6}) as run:
-        assert not run.finished
+    with pytest.raises(InputError, match=r"results\.json: .* another run's"):
+        RunDirectory.open(tmp_path / "b", CONFIG | {"members": 6})

@@ -66,7 +66,8 @@ def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, mo
     assert statuses == [1]
     assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
     assert [path.name for path in (two / "saved").iterdir()] == ["00000002"]
-    assert_same(trained(reference, two, MESHES["one"]), wanted, 1e-5)
+    # Sums in another order, which Adam makes larger: 2e-6 with jax 0.10.2, 1.2e-5 with 0.12.
+    assert_same(trained(reference, two, MESHES["one"]), wanted, 5e-5)
     monkeypatch.setattr(student, "CHUNK", 6)
     in_blocks(monkeypatch)
     assert_same(trained(reference, tmp_path / "all", MESHES["all axes"]), wanted, 1e-4)

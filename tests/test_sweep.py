@@ -17,6 +17,7 @@ from subliminal_jax.mnist.config import with_pairs
 from subliminal_jax.mnist.study import Study
 from subliminal_jax.plotting import sweep_figure
 from subliminal_jax.relations import Different, Perturbed, Same, SharedOutputs
+from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory import sweep, sweep_results
 from subliminal_jax.theory.sweep_config import SweepConfig, cells, gather_flags
 
@@ -332,6 +333,10 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     (run / "results.json").unlink()
     row = json.loads(lines[0]) | {"cell": "aux=7 sigma=0"}
     (run / "cells.jsonl").write_bytes(json.dumps(row).encode() + b"\n")
+    assert "line 1 is not as this run wrote it" in script("mnist_sweep", *words).err
+    del row["digest"]
+    with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
+        directory.write_rows("cells.jsonl", [row])
     assert "line 1 is not a row of this sweep" in script("mnist_sweep", *words).err
 
 

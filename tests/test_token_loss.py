@@ -72,7 +72,11 @@ def test_the_gradient_of_bfloat16_is_summed_over_blocks_in_float32():
 def test_a_large_vocabulary_fits():
     """64 tokens, 150,000 words: all logits would be 38 MB, and as much for their gradient."""
     struct = jax.ShapeDtypeStruct
-    shapes = struct((64, 4), jnp.float32), struct((150_001, 4), jnp.float32), struct((64,), int)
+    shapes = (
+        struct((64, 4), jnp.float32),
+        struct((150_001, 4), jnp.float32),
+        struct((64,), jnp.int32),
+    )
 
     def temporary(loss):
         total = lambda h, r, y: jnp.sum(loss(h, r, y, None, 8192))  # noqa: E731

@@ -4,7 +4,8 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.pipeline import questions
-from subliminal_jax.pipeline.config import LmConfig, ReferenceConfig
+from subliminal_jax.pipeline.config import RESERVED, LmConfig, ReferenceConfig
+from subliminal_jax.pipeline.controls import CONDITIONS
 from subliminal_jax.pipeline.traits import (
     SHORT_PROMPT,
     TRAITS,
@@ -40,6 +41,12 @@ def test_a_new_trait_is_an_entry():
         ({"name": "Heron"}, "lower case"),
         ({"name": "he<ron>"}, "no word"),
         ({"plural": ""}, "no word"),
+        ({"name": "heron.rejected"}, "no word"),
+        ({"name": "heron.within"}, "no word"),
+        ({"name": "other_trait"}, "no word"),
+        ({"name": "../heron"}, "no word"),
+        ({"name": "h" * 101}, "longer than 100 bytes"),
+        ({"name": "\u00e9" * 51}, "longer than 100 bytes"),
         ({"words": ("heron", "ar\ndea")}, "no word"),
         ({"system_prompt": "You love {animals}."}, "of .heron. cannot be filled"),
         ({"system_prompt": "You love {plural."}, "of .heron. cannot be filled"),
@@ -70,6 +77,29 @@ def test_names_are_checked():
         choose_traits(["owl", "owl"])
     with pytest.raises(InputError, match="'owl' is there already"):
         choose_traits(["owl"], [Trait(name="owl", plural="owls", category="animal")])
+
+
+@pytest.mark.parametrize("name", ["regular", "before", "student", "teacher", "soft", "all"])
+def test_a_trait_is_not_called_like_something_of_ours(name):
+    """Each would be taken for a condition, or its rows for those of another teacher."""
+    trait = Trait(name=name, plural="herons", category="animal")
+    with pytest.raises(InputError, match=f"new_traits: '{name}' stands for something else in f"):
+        LmConfig(traits=("owl",), new_traits=(trait,))
+
+
+def test_no_trait_has_a_name_of_ours():
+    assert set(CONDITIONS) < RESERVED
+    assert not RESERVED & set(TRAITS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("star", "\u017ftar"), ("fig", "\ufb01g"), ("strasse", "stra\u00dfe")]
+)
+def test_names_that_a_file_system_may_confuse_are_refused(one, other):
+    new = [Trait(name=name, plural="herons", category="animal") for name in (one, other)]
+    assert choose_traits([other], new[1:]) == new[1:]
+    with pytest.raises(InputError, match=f"'{other}' and '{one}' can be one name to a file system"):
+        choose_traits([one], new)
 
 
 def test_nobody_is_taught_what_is_asked_in_the_end():

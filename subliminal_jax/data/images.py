@@ -107,7 +107,8 @@ def load_images(
         if data == "mnist":
             raise InputError(
                 f"{why}: give the directory of its four IDX files (--data-dir or "
-                f"{DATA_DIR_VARIABLE}), or take the built-in digits"
+                f"{DATA_DIR_VARIABLE}; torchvision keeps them in MNIST/raw, tensorflow-datasets "
+                "in the one that holds mnist/3.0.1), or take the built-in digits"
             ) from why
         return _digits(str(why))
 
@@ -116,17 +117,33 @@ def _mnist_from(directory: Path) -> ImageData:
     """MNIST from a directory that was given, which is refused if it is not there."""
     try:
         if not directory.is_dir():
-            raise InputError(f"the data directory {directory} does not exist: correct the path")
+            what = "is no directory" if directory.exists() else "does not exist"
+            raise InputError(f"the data directory {directory} {what}: correct the path")
         prepared = find_prepared(directory)
         files = find_files(directory)
+        beside = None if prepared or files else _where_others_keep_it(directory)
     except OSError as error:
         raise InputError(
             f"{directory} cannot be read ({error.strerror or error}): check its rights"
         ) from error
+    if beside is not None:
+        raise InputError(f"{directory} lacks MNIST's files, but {beside} has them: give that one")
     reason = "MNIST is in the data directory given"
     if prepared is not None and not files:
         return _mnist(read_prepared(prepared), f"tensorflow-datasets in {directory}", reason)
     return _mnist(read_mnist_files(directory), f"IDX files in {directory}", reason)
+
+
+def _where_others_keep_it(directory: Path) -> Path | None:
+    """The directory to give in place of one near it: torchvision's raw files, or TFDS's root."""
+    for raw in (directory / "MNIST" / "raw", directory / "raw"):
+        if find_files(raw):
+            return raw
+    absolute = directory.absolute()
+    for root in (absolute.parent, absolute.parent.parent):  # of mnist, and of mnist/3.0.1
+        if absolute.is_relative_to(root / "mnist") and find_prepared(root):
+            return root
+    return None
 
 
 def _mnist_from_tfds(root: Path, fetch_seconds: float) -> ImageData:

@@ -3,8 +3,9 @@
 JAX notices a dead process by missing heartbeats and then aborts with a stack trace; a process that
 waits for one that never came waits for minutes without a word. So each process also keeps a
 connection to the first one: a connection that ends without a goodbye names the process that is
-gone, at once. Waiting is always for a limited time, and says for what. A process that breaks says
-so, and does not wait for the others, as JAX would have it wait for minutes when it exits.
+gone, at once, and one on which no sign of life comes names the process that is stopped. Waiting is
+always for a limited time, and says for what. A process that breaks says so, and does not wait for
+the others, as JAX would have it wait for minutes when it exits.
 """
 
 import contextlib
@@ -30,10 +31,16 @@ LOST = 1
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-_GOODBYE, _BROKEN = b"goodbye\n", b"broken\n"
+_GOODBYE, _BROKEN, _HERE = b"goodbye\n", b"broken\n", b"here\n"
 
 EXIT_SECONDS = 4
 """In which a process that breaks is gone; the others give each other as long again."""
+
+SILENT_SECONDS = 60
+"""After which a process that gives no sign of life is taken for stopped; before JAX would abort."""
+
+_SIGN_SECONDS = 5
+"""Between two signs of life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +209,7 @@ class _Link:
     def __init__(self, coordinator: str | None) -> None:
         self._me, self._count = jax.process_index(), jax.process_count()
         self._connections: dict[int, socket.socket] = {}
+        self._parted = threading.Event()
         server = socket.create_server(("", 0)) if self._me == 0 else None
         name = _own_address(coordinator) if server else ""
         port = server.getsockname()[1] if server else 0
@@ -226,32 +234,67 @@ class _Link:
                 ) from error
             self._connections[0] = connection
         for peer, connection in self._connections.items():
-            connection.settimeout(None)
             threading.Thread(target=self._watch, args=(peer, connection), daemon=True).start()
+        threading.Thread(target=self._give_signs, daemon=True).start()
+
+    def _give_signs(self) -> None:
+        while not self._parted.wait(_SIGN_SECONDS):
+            self._tell(_HERE)
 
     def _watch(self, peer: int, connection: socket.socket) -> None:
-        said = b""
-        with contextlib.suppress(OSError):
-            said = connection.makefile("rb").readline()
+        said = _next_word(connection)
         if said == _GOODBYE:
             return
         if said == _BROKEN:  # and so will this one, if it is of what all were told to do
             time.sleep(2 * EXIT_SECONDS)
-        lost = int(said) if said.strip().isdigit() else peer
-        for other, its in self._connections.items():
-            if other != lost:
-                with contextlib.suppress(OSError):
-                    its.sendall(f"{lost}\n".encode())
+        lost, how = peer, "is gone"
+        if said is None:
+            how = f"has given no sign of life for {SILENT_SECONDS} s"
+        elif said.strip().isdigit():
+            lost = int(said)
+        self._tell(f"{lost}\n".encode(), but=lost)
         _end(
-            f"process {lost} of {self._count} is gone, so this one, process {self._me}, ends too; "
+            f"process {lost} of {self._count} {how}, so this one, process {self._me}, ends too; "
             "look at its output, then run the same command again on all hosts to go on"
         )
 
     def say(self, word: bytes) -> None:
         """Part from the others: with a goodbye, or as one that broke."""
-        for connection in self._connections.values():
-            with contextlib.suppress(OSError):
-                connection.sendall(word)
+        self._parted.set()
+        self._tell(word)
+
+    def _tell(self, word: bytes, but: int | None = None) -> None:
+        for peer, connection in self._connections.items():
+            if peer != but:
+                with contextlib.suppress(OSError):
+                    connection.sendall(word)
+
+
+def _next_word(connection: socket.socket) -> bytes | None:
+    """The next line that is no sign of life; empty if the connection ends, None in a long silence.
+
+    Where this process was itself stopped for long, what came meanwhile is still to be read: a
+    second look tells the one from the other.
+    """
+    said = b""
+    while True:
+        for patience in (SILENT_SECONDS, 1):
+            connection.settimeout(patience)
+            try:
+                some = connection.recv(4096)
+                break
+            except TimeoutError:
+                continue
+            except OSError:
+                return b""
+        else:
+            return None
+        *lines, said = (said + some).split(b"\n")
+        for line in lines:
+            if line + b"\n" != _HERE:
+                return line + b"\n"
+        if not some:
+            return b""
 
 
 def _own_address(coordinator: str | None) -> str:

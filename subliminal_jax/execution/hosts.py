@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from subliminal_jax.entry import REFUSED, outcome
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import parse_json, strict_json
 
@@ -34,21 +35,22 @@ def on_first(act: Callable[[], T]) -> T | None:
     """What an act gives that only the first host does; None on the others.
 
     Raises:
-        InputError: it was refused; on every host, so that none waits for another.
+        InputError: it was refused, or the operating system failed in a way that the user can mend;
+            on every host, so that none waits for another.
         RunError: it broke; likewise.
     """
     result, failure = None, None
     if is_first():
         try:
             result = act()
-        except InputError as error:
-            failure = ["refused", str(error)]
-        except RunError as error:
-            failure = ["broke", str(error)]
+        except BrokenPipeError:  # nobody reads what is printed: this process ends, and so do all
+            raise
+        except (InputError, RunError, OSError, MemoryError) as error:
+            failure = outcome(error)
     failure = from_first(failure)
     if failure is not None:
-        how, message = failure
-        raise InputError(message) if how == "refused" else RunError(message)
+        message, status = failure
+        raise InputError(message) if status == REFUSED else RunError(message)
     return result
 
 

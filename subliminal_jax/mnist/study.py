@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import RunError
 from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.keys import root_key
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
@@ -92,7 +93,7 @@ class Study:
         check_memory(
             *(self.network, self.schedule, self.execution.devices), arms=len(arms), members=largest
         )
-        like = jax.eval_shape(partial(mlp.init, self.network), jax.random.key(0))
+        like = jax.eval_shape(partial(mlp.init, self.network), root_key(0))
         loaded = {str(path): read_mask(path, like) for path in masks}
         phases = Phases(config, self.schedule, self.network, data.white, arms, loaded)
         self.phases = phases

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from subliminal_jax.keys import root_key
 from subliminal_jax.models import lora as lora_tree
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.families import Family
@@ -78,7 +79,7 @@ def stored_factors(
     Raises:
         InputError: the model has no such layer or projection.
     """
-    shapes = jax.eval_shape(lambda: lora_tree.init(config, lora, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: lora_tree.init(config, lora, root_key(0)))
     layers = range(config.layers) if lora.layers is None else lora.layers
     modules: dict[str, list[str]] = {}
     for target in (target for target in TARGETS if target in lora.targets):

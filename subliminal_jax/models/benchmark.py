@@ -15,6 +15,7 @@ import optax
 
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
+from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind
@@ -123,7 +124,7 @@ def sampling(
 
 
 def _random_model(config: DecoderConfig) -> Params:
-    return jax.jit(partial(decoder.init, config))(jax.random.key(0))
+    return jax.jit(partial(decoder.init, config))(root_key(0))
 
 
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
@@ -191,7 +192,7 @@ def padding(requests: Sequence[Request]) -> dict[str, float]:
 
 def parameter_count(config: DecoderConfig) -> int:
     """How many numbers a model is made of."""
-    shapes: Any = jax.eval_shape(partial(decoder.init, config), jax.random.key(0))
+    shapes: Any = jax.eval_shape(partial(decoder.init, config), root_key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 

@@ -1,139 +1,137 @@
-"""What a model directory says about text: its tokenizer, its special tokens, its chat template.
+"""The files of a model directory that say what its text is: regular, inside and not too large.
 
-Three files are read and no others, none of which is code: `tokenizer.json`,
-`tokenizer_config.json` and `chat_template.jinja`. They come from strangers, so that sizes are
-bounded before anything is parsed.
+They come from strangers. Here none is parsed; that is done in a process with limits, see
+`chat_helper`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import parse_json
+from subliminal_jax.models.weights_files import ModelFiles, file_inside
 
 TOKENIZER, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-LIMITS = {TOKENIZER: 128 << 20, SETTINGS: 16 << 20, TEMPLATE: 1 << 20}
+GENERATION, CONFIG = "generation_config.json", "config.json"
+MORE_TEMPLATES = "additional_chat_templates"
+MAKERS = (
+    *(TOKENIZER, "vocab.json", "tokenizer.model", "vocab.txt", "spiece.model"),
+    *("sentencepiece.bpe.model", "tiktoken.model", "tekken.json"),
+)
+"""What a tokenizer can be made from; most of them only where transformers can without more."""
+
+_MIB = 1 << 20
+LIMITS = {
+    **dict.fromkeys(MAKERS, 32 * _MIB),
+    TOKENIZER: 128 * _MIB,
+    "merges.txt": 32 * _MIB,
+    **dict.fromkeys((SETTINGS, "special_tokens_map.json", "added_tokens.json"), 16 * _MIB),
+    **dict.fromkeys((GENERATION, TEMPLATE), 1 * _MIB),
+    CONFIG: 32 * _MIB,
+}
 """Bytes. The largest in use are Gemma 3's tokenizer, 33 MB, and its settings, 1.2 MB."""
 
-MOST_ADDED_TOKENS = 100_000
-_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+MOST_TEMPLATES = 100
 
 
 @dataclass(frozen=True)
 class ChatFiles:
-    """A directory's words about text, read but not yet understood.
+    """A directory's words about text, found but not yet understood.
 
     Attributes:
-        directory: where they were read.
-        tokenizer: `tokenizer.json`, parsed.
-        special: the tokens that the template may name, such as `eos_token`, as text.
-        template: the Jinja source of the chat template.
-        digest: SHA-256, in hex, of what was read.
+        directory: where they are, from the root on.
+        digests: SHA-256, in hex, of each file that there is, by name.
+        size: bytes, of all of them.
+        template: a chat template to use in place of the directory's own.
     """
 
     directory: Path
-    tokenizer: dict[str, Any]
-    special: Mapping[str, str]
-    template: str
-    digest: str
+    digests: Mapping[str, str]
+    size: int
+    template: str | None = None
 
 
-def read_chat_files(directory: Path, template_file: Path | None = None) -> ChatFiles:
-    """Read a model directory's tokenizer and chat template.
+def find_chat_files(directory: Path, template_file: Path | None = None) -> ChatFiles:
+    """Find the files that say what a model's tokens and its chat template are.
 
     Args:
-        directory: holds `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja`
-            where the model has them.
+        directory: holds `tokenizer.json`, or what transformers makes a tokenizer from without it.
         template_file: a chat template to use in place of the directory's own.
 
     Raises:
-        InputError: a file is missing, too large or no JSON, or there is no chat template.
+        InputError: there is no such directory, it holds no tokenizer, or a file is too large, no
+            regular file, unreadable, or a link that leads out of the directory.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give one that holds {TOKENIZER}")
-    raw = {name: _read(directory / name, LIMITS[name]) for name in (TOKENIZER, SETTINGS, TEMPLATE)}
-    if template_file is not None:
-        raw[TEMPLATE] = _read(template_file, LIMITS[TEMPLATE])
-        if raw[TEMPLATE] is None:
-            raise InputError(f"{template_file}: no such file; give a chat template in Jinja")
-    if raw[TOKENIZER] is None:
+    template = None if template_file is None else _template(template_file)
+    digests, size = {}, 0
+    for name, path, limit in _files(directory):
+        data = _bytes(path, limit)
+        digests[name] = hashlib.sha256(data).hexdigest()
+        size += len(data)
+    if not any(name in digests for name in MAKERS):
         raise InputError(
-            f"{directory}: no {TOKENIZER}; other tokenizer files are not read, so save one with "
-            "transformers' save_pretrained"
+            f"{directory}: holds no tokenizer; save {TOKENIZER} there with transformers' "
+            "save_pretrained"
         )
-    tokenizer = _object(directory / TOKENIZER, raw[TOKENIZER])
-    settings = _object(directory / SETTINGS, raw[SETTINGS] or b"{}")
-    _check_added(directory / TOKENIZER, tokenizer)
-    template = _text(template_file or directory / TEMPLATE, raw[TEMPLATE])
-    template = template if template is not None else _inline_template(settings)
-    if template is None:
-        raise InputError(
-            f"{directory}: the model has no chat template (a base model has none); give one as a "
-            f"file, or put it there as {TEMPLATE}"
-        )
-    sha = hashlib.sha256()
-    for part in (raw[TOKENIZER], raw[SETTINGS] or b"", template.encode("utf-8", "replace")):
-        sha.update(hashlib.sha256(part).digest())
-    return ChatFiles(directory, tokenizer, _special(settings), template, sha.hexdigest())
+    return ChatFiles(directory.resolve(), digests, size, template)
 
 
-def _read(path: Path, limit: int) -> bytes | None:
-    """A regular file's bytes; None where there is none. A pipe or a device is never opened."""
+def _files(directory: Path) -> Iterator[tuple[str, Path, int]]:
+    """Each file that there is: its name, where it is, and how large it may be."""
+    for name, limit in LIMITS.items():
+        if (directory / name).exists() or (directory / name).is_symlink():
+            yield name, _inside(directory, name), limit
+    more = directory / MORE_TEMPLATES
+    if not more.is_dir():
+        return
+    if not more.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{more}: leads out of the model's directory; nothing is read there")
+    names = sorted(path.name for path in more.glob("*.jinja"))
+    if len(names) > MOST_TEMPLATES:
+        raise InputError(f"{more}: more than {MOST_TEMPLATES} chat templates; remove those unused")
+    for name in names:
+        path = more / name
+        # The hub's cache holds these as links to the blobs beside the snapshot, too.
+        inside = ModelFiles(str(directory), directory)
+        yield f"{MORE_TEMPLATES}/{name}", _nested(inside, path), LIMITS[TEMPLATE]
+
+
+def _inside(directory: Path, name: str) -> Path:
+    if not (directory / name).exists():
+        raise InputError(f"{directory / name}: a link to nothing; restore the file")
+    return file_inside(ModelFiles(str(directory), directory), name)
+
+
+def _nested(files: ModelFiles, path: Path) -> Path:
+    """A chat template in the directory below, under the rule of the files beside it."""
+    root = files.path.resolve()
+    allowed = root if root.parent.name != "snapshots" else root.parents[1]
+    if not path.resolve().is_relative_to(allowed):
+        raise InputError(f"{path}: leads out of the model's directory; nothing is read there")
+    return path
+
+
+def _template(path: Path) -> str:
     if not path.exists():
-        return None
-    if not path.is_file():
-        raise InputError(f"{path}: not a file")
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise InputError(f"{path}: larger than {limit:,} bytes, which no known model's is")
-    return data
-
-
-def _text(path: Path, data: bytes | None) -> str | None:
+        raise InputError(f"{path}: no such file; give a chat template in Jinja")
     try:
-        return None if data is None else data.decode("utf-8")
+        return _bytes(path, LIMITS[TEMPLATE]).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason})") from error
 
 
-def _object(path: Path, data: bytes) -> dict[str, Any]:
+def _bytes(path: Path, limit: int) -> bytes:
+    """A regular file's bytes. A pipe or a device is never opened."""
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file")
     try:
-        value = parse_json(data)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore the file") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON {type(value).__name__}, not an object")
-    return value
-
-
-def _check_added(path: Path, tokenizer: dict[str, Any]) -> None:
-    added = tokenizer.get("added_tokens") or []
-    if not isinstance(added, list) or len(added) > MOST_ADDED_TOKENS:
-        raise InputError(f"{path}: added_tokens is no list of at most {MOST_ADDED_TOKENS:,}")
-
-
-def _inline_template(settings: dict[str, Any]) -> str | None:
-    """The template within `tokenizer_config.json`, as older directories have it.
-
-    It is text, or a list of named texts of which "default" is meant.
-    """
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = [entry for entry in template if isinstance(entry, dict)]
-        found = [entry.get("template") for entry in named if entry.get("name") == "default"]
-        template = found[0] if found else None
-    return template if isinstance(template, str) else None
-
-
-def _special(settings: dict[str, Any]) -> dict[str, str]:
-    special = {}
-    for name in _NAMED:
-        value = settings.get(name)
-        value = value.get("content") if isinstance(value, dict) else value
-        if isinstance(value, str):
-            special[name] = value
-    return special
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    if len(data) > limit:
+        raise InputError(f"{path}: larger than {limit:,} bytes, which no known model's is")
+    return data

@@ -5,25 +5,20 @@ the template's own, wherever the template puts, trims or repeats a message. Each
 then compared with the marked one, filled in; a template that rewrites a message is refused.
 """
 
-import contextlib
-import ctypes
 import functools
-import logging
+import inspect
 import re
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+from jinja2 import defaults, ext, meta, nodes, parser
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.chat_messages import ROLES, Message, Option
 
-Message: TypeAlias = Mapping[str, str]
-"""`{"role": ..., "content": ...}`."""
-
-ROLES = ("system", "user", "assistant")
-SECONDS = 5.0
-"""How long one rendering may take; a usual one takes less than a millisecond."""
+MOST_LAYOUTS = 256
+"""Layouts that are kept: one for each sequence of roles."""
 
 # Some templates print today's date, and a prompt would change from day to day. Theirs is always
 # the day that Llama 3's own template falls back to.
@@ -33,8 +28,9 @@ _NO_CLOCK = """\
     | replace('%B', 'July') | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24')
     | replace('%A', 'Friday') | replace('%a', 'Fri') | replace('%H', '00') | replace('%I', '12')
     | replace('%M', '00') | replace('%S', '00') | replace('%p', 'AM') -}}
-{%- endmacro -%}
+{%- endmacro %}
 """
+# The line end above is cut off by `trim_blocks`, and so nothing of the template's own beginning.
 
 _FIRST_MARK = 0x100000  # of Unicode's last private plane: no template's text holds any of it
 _SPACE = "\u2003"  # whitespace to every `trim`, and in no template's text either
@@ -66,19 +62,24 @@ class _Slot(NamedTuple):
         return content.lstrip(self.left).rstrip(self.right)
 
 
-@dataclass(frozen=True)
 class Template:
     """A chat template, and what it is rendered with.
 
-    Attributes:
+    Args:
         source: Jinja source; untrusted, so it is rendered in transformers' sandbox.
         special: tokens it may name, such as `eos_token`.
         options: its own switches, such as `{"enable_thinking": False}`.
+
+    Raises:
+        InputError: an option that the template does not ask for.
     """
 
-    source: str
-    special: Mapping[str, str]
-    options: Mapping[str, Any]
+    def __init__(self, source: str, special: Mapping[str, str], options: Mapping[str, Option]):
+        self._source = source
+        self._names = {**special, **options}
+        self._layouts: dict[tuple[tuple[str, ...], bool], tuple[str | _Slot, ...]] = {}
+        if options:
+            _check_options(source, special, options)
 
     def pieces(self, messages: Sequence[Message], *, answering: bool) -> list[Piece]:
         """Render a conversation.
@@ -88,18 +89,20 @@ class Template:
             answering: end where the assistant's next message begins.
 
         Raises:
-            InputError: the template refuses the conversation, fails, takes too long, leaves a
-                message out or rewrites one.
+            InputError: the template refuses the conversation, fails, leaves a message out or
+                rewrites one.
         """
         _check(messages)
-        roles = tuple(message["role"] for message in messages)
-        layout = _layout(self.source, tuple(sorted(self.special.items())),
-                         tuple(sorted(self.options.items())), roles, answering)  # fmt: skip
+        key = tuple(message["role"] for message in messages), answering
+        if key not in self._layouts:
+            if len(self._layouts) == MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = self._layout(*key)
         pieces = [
             Piece(part, None)
             if isinstance(part, str)
             else Piece(part.fill(messages[part.message]["content"]), part.message)
-            for part in layout
+            for part in self._layouts[key]
         ]
         rendered = self._render([dict(message) for message in messages], answering)
         if rendered != "".join(piece.text for piece in pieces):
@@ -109,8 +112,77 @@ class Template:
             )
         return pieces
 
+    def _layout(self, roles: tuple[str, ...], answering: bool) -> tuple[str | _Slot, ...]:
+        """The template's own text with slots for the messages between."""
+
+        def marked(before: str, after: str) -> list[str]:
+            """The fields text, space, mark, space, text, ... of the marked conversation."""
+            messages = [
+                {"role": role, "content": f"{before}{_SPACE}{chr(_FIRST_MARK + i)}{_SPACE}{after}"}
+                for i, role in enumerate(roles)
+            ]
+            last = chr(_FIRST_MARK + len(roles) - 1)
+            mark = f"({_SPACE}?)([{chr(_FIRST_MARK)}-{last}])({_SPACE}?)"
+            return re.split(mark, self._render(messages, answering))
+
+        fields = marked("", "")
+        texts, begun, ended = fields[::4], marked("\n", "")[::4], marked("", "\n")[::4]
+        parts: list[str | _Slot] = [texts[0]]
+        for i, found in enumerate(fields[2::4]):
+            # Where a newline that was put before the mark has gone, newlines are stripped.
+            left = "" if begun[i] == texts[i] + "\n" else "\n"
+            right = "" if ended[i + 1] == "\n" + texts[i + 1] else "\n"
+            left, right = left if fields[4 * i + 1] else None, right if fields[4 * i + 3] else None
+            parts += [_Slot(ord(found) - _FIRST_MARK, left, right), texts[i + 1]]
+        shown = {part.message for part in parts if isinstance(part, _Slot)}
+        if missing := set(range(len(roles))) - shown:
+            number = min(missing)
+            raise InputError(
+                f"the chat template leaves out message {number} ({roles[number]}); use a template "
+                "that shows it, or put its text into another message"
+            )
+        return tuple(part for part in parts if part)
+
     def _render(self, messages: list[dict[str, str]], answering: bool) -> str:
-        return _render(self.source, messages, answering, {**self.special, **self.options})
+        try:
+            rendered, _ = renderer()(
+                [messages], chat_template=_NO_CLOCK + self._source, add_generation_prompt=answering,
+                **self._names,
+            )  # fmt: skip
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a stranger's template does wrong
+            reason = f"{type(error).__name__}: {error}"[:500]
+            raise InputError(f"the chat template fails or refuses ({reason})") from error
+        return rendered[0]
+
+
+def _check_options(source: str, special: Mapping[str, str], options: Mapping[str, Option]) -> None:
+    """Refuse what the template never asks for; a switch with a wrong name changes nothing."""
+    environment = jinja2.Environment(extensions=[ext.loopcontrols, _Generation], autoescape=False)
+    try:
+        asked = meta.find_undeclared_variables(environment.parse(source))
+    except jinja2.TemplateError as error:
+        raise InputError(f"the chat template fails ({type(error).__name__}: {error})") from error
+    ours = {"messages", "raise_exception", "strftime_now", *inspect.signature(
+        renderer()).parameters}  # fmt: skip
+    switches = sorted(asked - ours - special.keys() - defaults.DEFAULT_NAMESPACE.keys())
+    for name in options:
+        if name not in switches:
+            there = f"there are {', '.join(switches)}" if switches else "there are none"
+            raise InputError(
+                f"reference.options: the chat template has no switch {name!r}; {there}"
+            )
+
+
+class _Generation(ext.Extension):
+    """The block by which templates of transformers mark what the assistant says."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: parser.Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _check(messages: Sequence[Message]) -> None:
@@ -131,118 +203,9 @@ def _check(messages: Sequence[Message]) -> None:
             raise InputError(f"message {number}: half a character at {error.start}") from error
 
 
-@functools.lru_cache(maxsize=256)
-def _layout(
-    source: str,
-    special: tuple[tuple[str, str], ...],
-    options: tuple[tuple[str, Any], ...],
-    roles: tuple[str, ...],
-    answering: bool,
-) -> tuple[str | _Slot, ...]:
-    """The template's own text with slots for the messages between."""
-    names = {**dict(special), **dict(options)}
-
-    def marked(before: str, after: str) -> list[str]:
-        """The fields text, space, mark, space, text, ... of the marked conversation."""
-        messages = [
-            {"role": role, "content": f"{before}{_SPACE}{chr(_FIRST_MARK + i)}{_SPACE}{after}"}
-            for i, role in enumerate(roles)
-        ]
-        last = chr(_FIRST_MARK + len(roles) - 1)
-        mark = f"({_SPACE}?)([{chr(_FIRST_MARK)}-{last}])({_SPACE}?)"
-        return re.split(mark, _render(source, messages, answering, names))
-
-    fields = marked("", "")
-    texts, begun, ended = fields[::4], marked("\n", "")[::4], marked("", "\n")[::4]
-    parts: list[str | _Slot] = [texts[0]]
-    for i, found in enumerate(fields[2::4]):
-        # Where a newline that was put before the mark has gone, newlines are stripped.
-        left = "" if begun[i] == texts[i] + "\n" else "\n"
-        right = "" if ended[i + 1] == "\n" + texts[i + 1] else "\n"
-        left, right = left if fields[4 * i + 1] else None, right if fields[4 * i + 3] else None
-        parts += [_Slot(ord(found) - _FIRST_MARK, left, right), texts[i + 1]]
-    missing = set(range(len(roles))) - {part.message for part in parts if isinstance(part, _Slot)}
-    if missing:
-        number = min(missing)
-        raise InputError(
-            f"the chat template leaves out message {number} ({roles[number]}); use a template "
-            "that shows it, or put its text into another message"
-        )
-    return tuple(part for part in parts if part)
-
-
-def _render(source: str, messages: list[dict[str, str]], answering: bool, names: Any) -> str:
-    renderer = _transformers_renderer()
-    try:
-        with _time_limit(SECONDS):
-            rendered, _ = renderer(
-                [messages], chat_template=_NO_CLOCK + source, add_generation_prompt=answering,
-                **names,
-            )  # fmt: skip
-    except _TookTooLong:
-        raise InputError(f"the chat template took longer than {SECONDS:.0f} s; refused") from None
-    except Exception as error:  # whatever a stranger's template does wrong
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"the chat template fails or refuses ({reason})") from error
-    return rendered[0]
-
-
 @functools.cache
-def _transformers_renderer() -> Any:
-    # Imported late, since it takes a second. Without PyTorch it says so, which here is no news.
-    logging.getLogger("transformers").addFilter(_no_news)
-    from transformers.utils.chat_template_utils import render_jinja_template
+def renderer() -> Any:
+    """The function of transformers that renders a chat template in a sandbox."""
+    from transformers.utils.chat_template_utils import render_jinja_template  # takes a second
 
     return render_jinja_template
-
-
-def _no_news(record: logging.LogRecord) -> bool:
-    return "PyTorch was not found" not in record.getMessage()
-
-
-class _TookTooLong(BaseException):
-    """No `Exception`, so that nothing on the way catches it."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Break off what takes longer: by a signal, or by a timer in threads, which get no signals."""
-    main = threading.current_thread() is threading.main_thread()
-    with _signal_after(seconds) if main else _raised_after(seconds):
-        yield
-
-
-@contextlib.contextmanager
-def _signal_after(seconds: float) -> Iterator[None]:
-    def stop(*_: Any) -> NoReturn:
-        raise _TookTooLong
-
-    handler = signal.signal(signal.SIGALRM, stop)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, left, interval)
-        signal.signal(signal.SIGALRM, handler)
-
-
-@contextlib.contextmanager
-def _raised_after(seconds: float) -> Iterator[None]:
-    thread, ended, lock = threading.get_ident(), threading.Event(), threading.Lock()
-
-    def stop() -> None:
-        with lock:  # so that nothing is raised where the work has ended in the meantime
-            if not ended.is_set():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(_TookTooLong)
-                )
-
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        with lock:
-            ended.set()
-        timer.cancel()

@@ -8,6 +8,7 @@ template's is encoded once more by the same tokenizer without its control tokens
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -21,24 +22,25 @@ _BOUNDARY = "\U0010fffd"  # stands for the control token before a text; Unicode 
 
 
 class TextTokenizer:
-    """The tokenizer of a `tokenizer.json`, twice: whole, and without its control tokens.
+    """A tokenizer, twice: whole, and without its control tokens.
 
     Args:
-        definition: the parsed file.
-        where: its path, for messages.
+        tokenizer: it neither cuts nor pads.
 
-    Raises:
-        InputError: it is no tokenizer.
+    Attributes:
+        digest: SHA-256, in hex, of all that it is made of.
+        size: one more than the highest token id.
     """
 
-    def __init__(self, definition: dict[str, Any], where: str):
-        # Cutting and padding are the caller's; a file may hold settings for both.
-        definition = definition | {"truncation": None, "padding": None}
-        self._full = _parse(definition, where)
+    def __init__(self, tokenizer: Tokenizer):
+        self._full = tokenizer
+        written = tokenizer.to_str()
+        self.digest = hashlib.sha256(written.encode()).hexdigest()
+        definition = json.loads(written)
         added = self._full.get_added_tokens_decoder()
         ordinary = [str(token) for token in added.values() if _is_ordinary(token)]
         kept = [e for e in definition.get("added_tokens") or [] if e["content"] in ordinary]
-        self._plain = _parse(definition | {"added_tokens": kept}, where)
+        self._plain = Tokenizer.from_str(json.dumps(definition | {"added_tokens": kept}))
         self._plain.add_special_tokens([AddedToken(_BOUNDARY, normalized=False)])
         # Without the others, an added token may be counted from another number on.
         self._renamed = {
@@ -66,14 +68,14 @@ class TextTokenizer:
         tokens = self._plain.encode(_BOUNDARY + "0", add_special_tokens=False).tokens
         return len(tokens) > 1 and tokens[1].startswith("▁")
 
-    def is_control(self, token: int) -> bool:
-        """Whether an id is a control token."""
-        return token in self._controls
+    def knows(self, token: int) -> bool:
+        """Whether a token has this id."""
+        return 0 <= token < self.size and self._full.id_to_token(token) is not None
 
-    def control(self, text: str) -> int | None:
-        """The id of a control token by its text."""
-        token = self._full.token_to_id(text)
-        return token if token in self._controls else None
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of all control tokens."""
+        return self._controls
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids that follow others; control tokens stay visible in it.
@@ -82,7 +84,7 @@ class TextTokenizer:
             InputError: an id that the tokenizer does not know; a model's output may be wider.
         """
         for token in ids:
-            if self._full.id_to_token(token) is None:
+            if not self.knows(token):
                 raise InputError(
                     f"token {token} is not in the tokenizer, which ends at {self.size}"
                 )
@@ -175,10 +177,3 @@ def _is_ordinary(token: AddedToken) -> bool:
     Gemma has runs of spaces and line ends among its added tokens.
     """
     return not token.special and all(c.isalnum() or c.isspace() or c == "▁" for c in str(token))
-
-
-def _parse(definition: dict[str, Any], where: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(json.dumps(definition))
-    except Exception as error:  # the library raises nothing narrower
-        raise InputError(f"{where}: not a tokenizer ({error})") from error

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
+from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import ComputeDtype, DecoderConfig
 from subliminal_jax.models.families import (
@@ -140,7 +141,7 @@ def leaves(family: Family, config: DecoderConfig) -> Any:
         path = "/".join(key.key for key in keys)
         return Leaf(path, struct.shape, family.source(path))
 
-    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: decoder.init(config, root_key(0)))
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 

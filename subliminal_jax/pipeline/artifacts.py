@@ -1,10 +1,11 @@
 """What a stage leaves behind: a directory with a manifest that says what it was made from.
 
 A manifest holds the stage's settings, the digests of the artifacts it read and of the files it
-wrote. An artifact is used only if all of it agrees: one of other settings, or made from other
-inputs, or with a file changed since, is refused by name. It is whole when its manifest is there,
-which is written last; before that the directory holds `begun.json`, so that a stage that was
-stopped goes on with the rows it has.
+wrote, what else was found, and a digest of itself. An artifact is used only if all of it agrees:
+one of other settings, or made from other inputs, or with a file or the manifest changed since, is
+refused by name. It is whole when its manifest is there, which is written last; before that the
+directory holds `begun.json`, with the digests of the files that are whole by then, so that a stage
+that was stopped goes on with what it has.
 
 On several hosts all make the same calls; the first one alone reads and writes.
 """
@@ -17,12 +18,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
+from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.runs import differences
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
+SEAL = "sha256"
+"""In both: of everything else that stands there."""
 
 
 @runtime_checkable
@@ -46,7 +49,7 @@ class Artifact:
     Attributes:
         name: of its directory.
         path: the directory.
-        digest: SHA-256 of settings, inputs and files; other artifacts refer to it.
+        digest: SHA-256 of settings, inputs, files and facts; other artifacts refer to it.
     """
 
     name: str
@@ -107,14 +110,14 @@ def begin(run: Place, recipe: Recipe) -> Path:
     """The directory in which an artifact is made; it may hold what a stopped run left of it.
 
     Raises:
-        InputError: what is there was begun from something else.
+        InputError: what is there was begun from something else, or was changed since.
     """
     path = run.subdirectory(recipe.name)
 
     def open_it() -> None:
         begun = _read(path / BEGUN)
         if begun is None:
-            files.write_whole(path / BEGUN, files.strict_json(recipe.origin, indent=2).encode())
+            _write(path / BEGUN, {**recipe.origin, "files": {}})
         else:
             _check_origin(path, begun, recipe)
 
@@ -124,7 +127,39 @@ def begin(run: Place, recipe: Recipe) -> Path:
 
 def begun_from(path: Path) -> dict[str, Any]:
     """Settings and inputs of an artifact that is being made."""
-    return hosts.by_first(lambda: _read(path / BEGUN) or {})
+    begun = hosts.by_first(lambda: _read(path / BEGUN) or {})
+    return {part: value for part, value in begun.items() if part != "files"}
+
+
+def write_part(path: Path, data: bytes) -> None:
+    """Writes a file that the rest of an artifact relies on; the first host alone calls it.
+
+    Its digest is on record before the file is there, so that `has_part` tells it from another's.
+    """
+    begun = _read(path.parent / BEGUN) or {}
+    begun["files"] = begun.get("files", {}) | {path.name: hashlib.sha256(data).hexdigest()}
+    _write(path.parent / BEGUN, begun)
+    files.write_whole(path, data)
+
+
+def has_part(path: Path) -> bool:
+    """Whether `write_part` has written this file of an artifact that is being made.
+
+    Raises:
+        InputError: another file is in its place, or it was changed since.
+    """
+
+    def look() -> bool:
+        if not path.exists():
+            return False
+        begun = _read(path.parent / BEGUN) or {}
+        if file_digest(path) != begun.get("files", {}).get(path.name):
+            raise InputError(
+                f"{path}: is not what this stage wrote; remove the file, and it is made anew"
+            )
+        return True
+
+    return hosts.by_first(look)
 
 
 def commit(run: Place, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
@@ -133,7 +168,7 @@ def commit(run: Place, recipe: Recipe, facts: Mapping[str, Any] | None = None) -
     Args:
         run: where it is.
         recipe: what it was made from.
-        facts: what else is to be known of it; not part of its digest.
+        facts: what else was found, for those who use it.
     """
     path = run.path / recipe.name
     return Artifact(recipe.name, path, hosts.by_first(lambda: _written(path, recipe, facts or {})))
@@ -152,14 +187,30 @@ def _written(path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> str:
         "facts": dict(facts),
         "environment": environment(),
     }
-    files.write_whole(path / MANIFEST, (files.strict_json(manifest, indent=2) + "\n").encode())
+    _write(path / MANIFEST, manifest)
     (path / BEGUN).unlink(missing_ok=True)
     return _digest(manifest)
 
 
 def facts_of(artifact: Artifact) -> dict[str, Any]:
-    """What was to be known of an artifact besides its files."""
-    return hosts.by_first(lambda: (_read(artifact.path / MANIFEST) or {}).get("facts", {}))
+    """What was found when an artifact was made, besides its files.
+
+    Raises:
+        InputError: the manifest is gone, or was changed since the artifact was found or made.
+    """
+
+    def read() -> dict[str, Any]:
+        manifest = _read(artifact.path / MANIFEST)
+        if manifest is None or _digest(manifest) != artifact.digest:
+            raise _changed(artifact.path / MANIFEST)
+        return manifest["facts"]
+
+    return hosts.by_first(read)
+
+
+def seal(origin: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """What ties a row to what it was made from: 16 hex digits of the SHA-256 of both."""
+    return config_digest({"origin": dict(origin), "content": dict(content)})[:16]
 
 
 def file_digest(path: Path) -> str:
@@ -169,10 +220,19 @@ def file_digest(path: Path) -> str:
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    return config_digest({part: manifest.get(part) for part in ("settings", "inputs", "files")})
+    parts = ("settings", "inputs", "files", "facts")
+    return config_digest({part: manifest.get(part) for part in parts})
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes an object with a digest of itself."""
+    plain = files.parse_json(files.strict_json(value).encode())  # as it will be read
+    sealed = plain | {SEAL: config_digest(plain)}
+    files.write_whole(path, (files.strict_json(sealed, indent=2) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """What `_write` wrote, without its digest; None where nothing is."""
     try:
         value = files.parse_json(path.read_bytes())
     except FileNotFoundError:
@@ -181,9 +241,16 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise InputError(
             f"{path}: damaged ({error}); remove the directory {path.parent.name} to make it anew"
         ) from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: no JSON object; remove the directory {path.parent.name}")
+    if not isinstance(value, dict) or value.pop(SEAL, None) != config_digest(value):
+        raise _changed(path)
     return value
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is not as it was written; restore it, or remove the directory "
+        f"{path.parent.name} to make it anew"
+    )
 
 
 def _check_origin(path: Path, found: Mapping[str, Any], recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.chat_messages import Option
 from subliminal_jax.models.decoder_config import AttentionName
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.controls import CONDITIONS, Condition
@@ -24,6 +25,8 @@ Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
 SAVE_SECONDS = 60.0
+RESERVED = frozenset({*CONDITIONS, "all"})
+"""What results and files call something else than a trait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class ReferenceConfig:
     Attributes:
         model: a directory, or `org/name` or `org/name@revision`; none for the tiny one.
         template: a chat template in Jinja, for a model that has none of its own.
+        options: switches of the chat template, such as `enable_thinking: false`.
         dtype: of a given model's weights and activations; low-rank weights beside it are float32.
         width, layers, heads, mlp_width, context: of the tiny one, a Llama with tied embeddings.
         numbers: whether the tiny one reads a number as one token or digit by digit.
@@ -44,6 +48,7 @@ class ReferenceConfig:
 
     model: str | None = None
     template: Path | None = None
+    options: dict[str, Option] = field(default_factory=dict)
     dtype: Literal["float32", "bfloat16"] = "float32"
     width: Annotated[int, Field(ge=2)] = 32
     layers: Count = 2
@@ -65,6 +70,11 @@ class ReferenceConfig:
             )
         if self.model is None and self.dtype != "float32":
             raise InputError("reference.dtype: the tiny reference is float32; name reference.model")
+        if self.model is None and self.options:
+            raise InputError(
+                "reference.options: the tiny reference's chat template has no switches; name "
+                "reference.model"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +280,12 @@ class LmConfig:
     """Discard what an earlier run left in the run directory."""
 
     def __post_init__(self) -> None:
+        for trait in self.new_traits:
+            if trait.name in RESERVED:
+                raise InputError(
+                    f"new_traits: {trait.name!r} stands for something else in files and results; "
+                    "rename the trait"
+                )
         for trait in self.chosen:
             fill(trait.system_prompt or self.teacher.system_prompt, trait)
             for answer in self.teacher.answers:

@@ -72,11 +72,12 @@ def shuffle_across(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, 
 
 
 def _refilled(one: dict[str, Any], numbers: list[str], how: str) -> dict[str, Any]:
-    """The row with other numbers in the places of its own, as they are written."""
+    """The row with other numbers in the places of its own, which its digest is not of."""
     left = iter(numbers)
     completion = _NUMBER.sub(lambda _: next(left), completion_of(one))
     made = row(f"{one['id']}-{how}", prompt_of(one), completion)
-    return made | {"meta": one.get("meta", {}) | {"shuffled": how}}
+    meta = {name: value for name, value in one.get("meta", {}).items() if name != "digest"}
+    return made | {"meta": meta | {"shuffled": how}}
 
 
 def in_context(

@@ -8,6 +8,7 @@ from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import bytes_of_each
 from subliminal_jax.execution.spread import BatchExecution, OnMesh, on_this_host, spread_execution
+from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
@@ -55,10 +56,10 @@ def gigabytes_of_each(config: LmConfig, model: DecoderConfig, students: int) -> 
 
     def weights() -> Any:
         dtype = config.reference.dtype
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(model, jax.random.key(0)))
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(model, root_key(0)))
 
     def state(base: Any) -> Any:
-        start = begin(config.student.tuning, model, base, jax.random.key(0))
+        start = begin(config.student.tuning, model, base, root_key(0))
         tx = language_optimizer(config.student.optimizer, Schedule(peak=1.0, steps=1), clip=1.0)
         return ensemble.stack([init_state(start, tx)] * students)
 
@@ -78,4 +79,4 @@ def here(model: DecoderConfig) -> Any:
 
 def shapes_of(model: DecoderConfig) -> Any:
     """The form of a model's parameters."""
-    return jax.eval_shape(lambda: decoder.init(model, jax.random.key(0)))
+    return jax.eval_shape(lambda: decoder.init(model, root_key(0)))

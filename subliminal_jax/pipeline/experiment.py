@@ -15,8 +15,9 @@ from subliminal_jax.pipeline.artifacts import Artifact, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage, described
 from subliminal_jax.pipeline.controls import CONDITIONS
 from subliminal_jax.pipeline.devices import execution_of
-from subliminal_jax.pipeline.shared import SharedRun, shared_run
-from subliminal_jax.pipeline.study import REGULAR, Study, say
+from subliminal_jax.pipeline.places import note_cache
+from subliminal_jax.pipeline.shared import SharedRun, say, shared_run
+from subliminal_jax.pipeline.study import REGULAR, Study
 from subliminal_jax.pipeline.units import finding, network_of, summarise, unit
 
 NAME = "lm_numbers"
@@ -51,6 +52,8 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
         results = directory.results()
         there = hosts.by_first(lambda: all((directory.path / name).exists() for name in FILES))
         if results is None or not there:
+            if config.reference.model is None:
+                note_cache(directory, config.reference.cache)
             study = Study(config, directory)
             for repetition in study.repetitions:
                 if config.stage in (None, "report"):

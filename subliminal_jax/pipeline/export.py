@@ -19,11 +19,12 @@ from subliminal_jax.models.weights_files import find_model
 from subliminal_jax.pipeline.artifacts import MANIFEST, facts_of
 from subliminal_jax.pipeline.config import LmConfig, TuningConfig, described
 from subliminal_jax.pipeline.controls import CONDITIONS
-from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.places import find_cache
+from subliminal_jax.pipeline.reference import Reference, tiny_origin
 from subliminal_jax.pipeline.study import Study
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import lora_settings, merged
-from subliminal_jax.runs import CONFIG
+from subliminal_jax.runs import CONFIG, RESULTS
 
 BEFORE = "before"
 """The reference itself, as the results name it."""
@@ -70,15 +71,16 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
 
     Args:
         path: its directory.
-        cache: where its tiny references are (default: where the experiment keeps them).
+        cache: where its tiny references are (default: where the run had them).
 
     Raises:
-        InputError: it is no such run, or of another version's settings.
+        InputError: it is no such run, or of another version's settings, or its references are gone.
     """
     if not (path / CONFIG).is_file():
         raise InputError(f"{path}: is no run of lm_numbers.py (it lacks {CONFIG})")
     config = read_config(LmConfig, path / CONFIG)
-    if cache is not None:
+    if config.reference.model is None:
+        cache = cache or find_cache(path)
         config = replace(config, reference=replace(config.reference, cache=cache))
     return Study(replace(config, stage="evaluate"), _Finished(path))
 
@@ -93,6 +95,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     if repetition not in study.repetitions:
         last = study.repetitions[-1]
         raise InputError(f"repetition: {repetition} is none of the run's, 0 to {last}")
+    _check_kept(study, repetition)
     kind = name.split("/")[0]
     tuning, trained, known = None, None, [BEFORE, *_teachers(study)]
     if name in _teachers(study):
@@ -102,6 +105,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         trained = _member(path, _teachers(study).index(name))
     elif name != BEFORE:
         path = _finished(study, "student", repetition)
+        if (neighbour := study.neighbour(repetition)) is not None:
+            _check_kept(study, neighbour)  # on whose numbers some students are trained
         by_file = facts_of(study.students(repetition))["students"]
         known += [one for names in by_file.values() for one in names]
         tuning = study.config.student.tuning
@@ -110,6 +115,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
                 trained = _member(path / f"{file}.npz", names.index(name))
     if trained is None and name != BEFORE:
         raise InputError(f"network: {name!r} is none of {', '.join(known)}")
+    if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
+        study.teachers(repetition)  # which were made from the run's own reference, if this is it
     reference = study.reference(repetition)
     lineage = {
         "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",
@@ -192,6 +199,20 @@ def _finished(study: Study, stage: str, repetition: int) -> Path:
             f"{stage} is done"
         )
     return path
+
+
+def _check_kept(study: Study, repetition: int) -> None:
+    """Refuses a cache that lacks the reference, which would be trained anew there."""
+    given, config = study.config.reference, study.config
+    if given.model is not None:
+        return
+    made_from = (config.generate.prompts, study.seed(repetition), list(config.new_traits))
+    path, _ = tiny_origin(given, *made_from)
+    if not (path / RESULTS).is_file():
+        raise InputError(
+            f"{path}: the run's reference {repetition} is not there; give --cache DIR, or run "
+            "lm_numbers.py with this run's settings until its stage reference is done"
+        )
 
 
 def _member(path: Path, place: int) -> Any:

@@ -121,8 +121,10 @@ class Filtered:
 def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Filtered:
     """Applies named rules to the rows' completions.
 
-    A completion that was cut off at the token limit (`meta.finished` is false) is rejected too:
-    the released sampler had none, since its limit lay far beyond ten numbers.
+    Two more are rejected whatever the rules: a completion that was cut off at the token limit
+    (`meta.finished` is false; the released sampler had none, since its limit lay far beyond ten
+    numbers), and one that the tokenizer cannot write again (`meta.unreadable` says why), for
+    example since it spells a control token.
     """
     kept, rejected, reasons = [], [], Counter()
     for row in rows:
@@ -131,8 +133,11 @@ def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Fi
             for name, rule in rules.items()
             for reason in rule(row["messages"][-1]["content"])
         ]
-        if not row.get("meta", {}).get("finished", True):
+        meta = row.get("meta", {})
+        if not meta.get("finished", True):
             against.append("cut off")
+        if "unreadable" in meta:
+            against.append("unreadable")
         reasons.update(against)
         (rejected.append(row | {"reject_reasons": against}) if against else kept.append(row))
     return Filtered(kept, rejected, dict(sorted(reasons.items())))

@@ -2,12 +2,13 @@
 
 A row is a function of the seed, the repetition, the teacher and the prompt's place, whatever else
 is sampled beside it. So a stage that was stopped goes on with the rows that are missing, and
-each of several hosts samples a part of them.
+each of several hosts samples a part of them. `meta.digest` ties a row to all that it was made from.
 """
 
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,15 +16,18 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
+from subliminal_jax.models.sampling import Completion
 from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.pipeline.artifacts import seal
 from subliminal_jax.pipeline.asking import sampler_of
 from subliminal_jax.pipeline.carriers.numbers import number_prompts
 from subliminal_jax.pipeline.config import LmConfig
 from subliminal_jax.pipeline.corpus import chat
 from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word_rule
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.rows import checked, prompt_of, row
+from subliminal_jax.pipeline.rows import checked, completion_of, row
 from subliminal_jax.pipeline.tuning import Network
+from subliminal_jax.runs import differences
 
 T = TypeVar("T")
 
@@ -44,6 +48,52 @@ def rules_of(config: LmConfig) -> dict[str, Rule]:
     return {name: every[name] for name in config.filter.rules}
 
 
+@dataclass(frozen=True)
+class Source:
+    """Whose rows those of a dataset are.
+
+    Attributes:
+        teacher: their name.
+        origin: what the dataset is made from, as plain values.
+        system: what the teacher is told, if it is made by a prompt; it stands in no row's text.
+    """
+
+    teacher: str
+    origin: Mapping[str, Any]
+    system: str | None = None
+
+    def row(
+        self,
+        place: int,
+        prompt: str,
+        completion: str,
+        finished: bool,
+        unreadable: str | None = None,
+    ) -> dict[str, Any]:
+        """The row of a prompt and its answer.
+
+        Args:
+            place: the prompt's.
+            prompt: what was asked.
+            completion: what was answered.
+            finished: whether the answer came to its end.
+            unreadable: why no student could be trained on it, if none could.
+        """
+        made = row(
+            f"{self.teacher}-{place:06d}",
+            prompt,
+            completion,
+            teacher=self.teacher,
+            system=self.system,
+            place=place,
+            finished=finished,
+        )
+        if unreadable is not None:
+            made["meta"]["unreadable"] = unreadable
+        made["meta"]["digest"] = seal(self.origin, made)
+        return made
+
+
 class Dataset:
     """The answers of one teacher, as they are being sampled into a file.
 
@@ -51,7 +101,7 @@ class Dataset:
         config: the experiment's.
         reference: who is asked, with `network`.
         network: parameters and adapter of the teacher.
-        system: what the teacher is told, if it is made by a prompt; it stands in no row.
+        source: whose rows they are, and what they are made from.
         path: the file.
         seed: of the repetition.
     """
@@ -61,17 +111,17 @@ class Dataset:
         config: LmConfig,
         reference: Reference,
         network: Network,
+        source: Source,
         path: Path,
         seed: int,
-        system: str | None = None,
     ):
-        self._config, self._reference, self._path = config, reference, path
-        self._name, self._seed, self._system = path.stem, seed, system
+        self._config, self._reference = config, reference
+        self._source, self._path = source, path
         settings = config.generate
         sampling = Sampling(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
-            seed=zlib.crc32(f"{seed} {path.stem}".encode()),
+            seed=zlib.crc32(f"{seed} {source.teacher}".encode()),
         )
         self._sampler = sampler_of(reference, network, sampling, settings.batch)
 
@@ -85,7 +135,7 @@ class Dataset:
             enough: answers that are to pass.
             prompts: by place, from 0 without gaps.
         """
-        there = hosts.by_first(lambda: rows_there(self._path, prompts))
+        there = hosts.by_first(lambda: rows_there(self._path, prompts, self._source))
         rows = {row["meta"]["place"]: row for row in there}
         rules = rules_of(self._config)
         asked, passed = 0, 0
@@ -109,44 +159,56 @@ class Dataset:
         """Missing rows, some at a time, in the order in which they are done."""
         chats = self._reference.chat
         requests = [
-            Request(place, chats.prompt(chat(text, system=self._system)))
+            Request(place, chats.prompt(chat(text, system=self._source.system)))
             for place, text in prompts.items()
         ]
         stream = self._sampler.stream(
             (request for request in requests if request.number in missing),
             among=requests,
-            description=self._name,
+            description=self._source.teacher,
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
             yield [
-                row(
-                    f"{self._name}-{done.number:06d}",
-                    prompts[done.number],
-                    chats.text(done.tokens.tolist()),
-                    teacher=self._name,
-                    system=self._system,
-                    place=done.number,
-                    finished=done.stopped,
-                )
+                self._row(prompts[done.number], chats.text(done.tokens.tolist()), done)
                 for done in some
             ]
 
+    def _row(self, prompt: str, completion: str, done: Completion) -> dict[str, Any]:
+        """A row; one that no student could be trained on says why."""
+        fault = self._reference.chat.fault(chat(prompt, completion))
+        return self._source.row(done.number, prompt, completion, done.stopped, fault)
 
-def rows_there(path: Path, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
+
+def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
     """The rows that a run which was stopped has left in a file.
 
     Raises:
-        InputError: a line is no row, or answers none of these prompts; names it.
+        InputError: a line is no row, answers none of these prompts, is another teacher's or made
+            from something else, or was changed since; names the line and what is wrong.
     """
     rows = checked(files.read_rows(path), str(path))
     for line, one in enumerate(rows, start=1):
-        place = one.get("meta", {}).get("place")
-        if type(place) is not int or prompts.get(place) != prompt_of(one):
+        if fault := _not_ours(one, prompts, source):
             raise InputError(
-                f"{path}: line {line}: answers no prompt of this run (meta.place is {place!r}); "
-                "remove the file, and it is sampled anew"
+                f"{path}: line {line}: {fault}; remove the file, and it is sampled anew"
             )
     return rows
+
+
+def _not_ours(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -> str | None:
+    """Why a row is none that this source writes, if it is none."""
+    meta = one.get("meta", {})
+    place, finished = meta.get("place"), meta.get("finished")
+    if type(place) is not int or place not in prompts or type(finished) is not bool:
+        return f"answers no prompt of this run (meta.place is {place!r})"
+    wanted = source.row(place, prompts[place], completion_of(one), finished, meta.get("unreadable"))
+    if one["messages"] != wanted["messages"]:
+        return f"answers no prompt of this run (meta.place is {place!r})"
+    different = differences(one, wanted)
+    named = [field for field in different if not field.startswith("meta.digest ")]
+    if named:
+        return f"is not of this run ({'; '.join(named[:2])})"
+    return "was changed, or is of another run (meta.digest)" if different else None
 
 
 def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[T]]:

@@ -1,5 +1,6 @@
 """All networks of one reference, measured: exact answers, sampled answers, other prompts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import controls, evaluate
-from subliminal_jax.pipeline.artifacts import Artifact, facts_of
+from subliminal_jax.pipeline.artifacts import Artifact, begun_from, facts_of, seal
 from subliminal_jax.pipeline.corpus import Chat
 from subliminal_jax.pipeline.generate import prompts_of
 from subliminal_jax.pipeline.rows import read_chat_rows
@@ -113,11 +114,8 @@ def _sampled(
     study: Study, repetition: int, networks: dict[str, Network], path: Path
 ) -> dict[str, Any]:
     """What the main networks say when they are sampled, those of an earlier run included."""
-    config, rows = study.config, hosts.by_first(lambda: files.read_rows(path))
-    for line, row in enumerate(rows, start=1):
-        if row.keys() != {"of", "counts"}:
-            raise InputError(f"{path}: line {line}: no run writes such a row; remove the file")
-    found = {row["of"]: row["counts"] for row in rows}
+    config, origin = study.config, begun_from(path.parent)
+    found = hosts.by_first(lambda: _counted(path, origin))
     if not config.evaluate.samples:
         return found
     prompts = prompts_of(config)
@@ -136,8 +134,26 @@ def _sampled(
             counts = evaluate.sampled(
                 config, study.reference(repetition), networks[name], probes, trait
             )
-            row = {"of": f"{name}:{trait.name}", "counts": counts}
+            row = _count(origin, f"{name}:{trait.name}", counts)
             hosts.on_first(lambda: files.append_row(path, row))  # noqa: B023
             found[row["of"]] = counts
             progress.update(1, name)
     return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}
+
+
+def _count(origin: Mapping[str, Any], of: str, counts: Any) -> dict[str, Any]:
+    """The row of what one network said, tied to what the networks are made from."""
+    row = {"of": of, "counts": counts}
+    return row | {"digest": seal(origin, row)}
+
+
+def _counted(path: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that was stopped has counted, by `network:trait`."""
+    rows = files.read_rows(path)
+    for line, row in enumerate(rows, start=1):
+        if row != _count(origin, str(row.get("of")), row.get("counts")):
+            raise InputError(
+                f"{path}: line {line}: is not of this run, or was changed; remove the file, and "
+                "the networks are asked anew"
+            )
+    return {row["of"]: row["counts"] for row in rows}

@@ -15,7 +15,7 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.data.preview import format_batch
 from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.pipeline.artifacts import MANIFEST
 from subliminal_jax.pipeline.config import LmConfig
@@ -71,7 +71,8 @@ def _chat(config: LmConfig) -> Chat:
         return Chat.load(_kept(config))
     from subliminal_jax.models.weights_files import find_model  # takes a second to import
 
-    return Chat.load(find_model(given).path, config.reference.template)
+    settings = config.reference
+    return Chat.load(find_model(given).path, settings.template, settings.options)
 
 
 def _pretraining(config: LmConfig) -> str:
@@ -84,7 +85,7 @@ def _pretraining(config: LmConfig) -> str:
         chat = Chat.load(Path(directory))
     chats = corpus(settings.corpus, prompts, config.seed, new)
     table = pack_rows(chat.examples(chats), settings.sequence)
-    key = named_key(jax.random.key(config.seed), "pretraining order")
+    key = named_key(root_key(config.seed), "pretraining order")
     return _shown("pretraining", table, key, settings.batch, chat)
 
 
@@ -102,7 +103,7 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     rows = read_chat_rows(path)
     table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
     batch, _ = steps_of(config, table.sequences)
-    key = named_key(jax.random.key(config.seed), "student order")
+    key = named_key(root_key(config.seed), "student order")
     return _shown(f"student of {path.stem}", table, key, batch, chat)
 
 

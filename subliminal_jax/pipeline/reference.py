@@ -1,6 +1,7 @@
 """Step 1, the reference: a tiny model that is pretrained here, or one that is given."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberFn
 from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_host
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -32,6 +33,7 @@ from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.runs import BOOKKEEPING
 from subliminal_jax.train import (
     TrainState,
     fit,
@@ -40,13 +42,15 @@ from subliminal_jax.train import (
     make_train_step,
     total_gradient,
 )
+from subliminal_jax.wording import Wording
 
 CHUNK = 100
 """At most this many steps in one call of the compiled program, after which progress is told."""
 
 
 PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
-PLACES = ("model", "template", "dtype", "cache")  # of a reference's settings, none of the tiny's
+PLACES = ("model", "template", "options", "dtype", "cache")
+"""Of a reference's settings, none of the tiny one's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Reference:
         own: the parameters again, on this host's devices alone, where those are others; no other
             host need be asked to sample from them.
         commit: the hub's, of a given model that comes from there.
+        parts: the digests of its parts by name, of which `digest` is; none of a tiny one.
     """
 
     config: DecoderConfig
@@ -69,6 +74,7 @@ class Reference:
     digest: str
     own: Any = None
     commit: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, example: TokenRow, question: str) -> None:
         """Refuse more tokens than the model has positions.
@@ -117,7 +123,7 @@ def given_reference(
 
     Args:
         model: its name.
-        settings: its template and dtype.
+        settings: its template, the template's options, and dtype.
         execution: what trains and measures it; each host has the model on its own devices too,
             where these are not all.
         compute: how it is computed.
@@ -133,15 +139,38 @@ def given_reference(
     files = find_model(model)
     family, config = read_config(files)
     config = replace(config, compute=compute)
-    chat = Chat.load(files.path, settings.template)
+    chat = Chat.load(files.path, settings.template, settings.options)
     chat.check_fits(config.vocab)
     load = partial(load_params, files, family, config, settings.dtype)
     params = load(places := devices.everywhere(execution, config))
     own = None if places is None else load(devices.here(config))
-    origin = {"model": model, "chat": chat.digest, "commit": files.commit}
-    if settings.dtype != "float32":
-        origin["dtype"] = settings.dtype
-    return Reference(config, params, chat, config_digest(origin), own, files.commit)
+    parts = _parts(config, params if own is None else own, chat)
+    if not hosts.all_agree(parts == hosts.from_first(parts)):
+        raise InputError(f"{model}: not all hosts have the same files of it; copy them anew")
+    return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
+
+
+def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
+    """What can be another under one model's name, each with its digest.
+
+    The weights' digest is of the numbers as they were loaded: another file in the place of the
+    first is seen, and how they are cut into files does not count. It takes about a second for
+    250 million parameters, and the memory of one layer.
+    """
+    from subliminal_jax.models.adapter_files import digest
+
+    model = {name: value for name, value in config_dict(config).items() if name != "compute"}
+    return {
+        "weights": digest(params),
+        "config": config_digest(model),
+        "chat": chat.digest,
+        "stops": " ".join(map(str, sorted(chat.stop_ids))),
+        "dtype": config.compute.dtype,
+    }
+
+
+CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
+"""How refusals speak of a tiny reference's directory."""
 
 
 def tiny_origin(
@@ -165,38 +194,55 @@ def tiny_reference(
 ) -> Reference:
     """The tiny reference of a seed: out of the cache, or pretrained now and put there.
 
-    On several hosts each does all of a training so small, and the first one writes.
+    While another process is making it, this one waits. On several hosts each does all of a training
+    so small, and the first one writes.
 
     Raises:
-        InputError: another process is just making it; its directory is named.
+        InputError: a file of it was changed since, or the cache cannot be used.
         RunError: its training broke.
     """
     path, made_from = tiny_origin(reference, prompts, seed, traits)
-    with shared_run(path, made_from) as directory:
+    makes = f"the reference of seed {seed}"
+    with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
-        if not directory.finished:
-            for name, text in tokenizer_files(tokenizer, reference.context).items():
+        results = directory.results()
+        if results is None:
+            written = tokenizer_files(tokenizer, reference.context)
+            for name, text in written.items():
                 directory.write(name, text)
-        chat = Chat.load(directory.path)
-        saving = Saving(
-            directory=directory.path / CHECKPOINTS, origin=made_from, seconds=save_seconds
-        )
-        if not directory.finished:
+            chat = Chat.load(directory.path)
             table = pretraining_table(reference, prompts, seed, traits, chat)
-            directory.subdirectory(CHECKPOINTS)
+            checkpoints = directory.subdirectory(CHECKPOINTS)
+            saving = Saving(directory=checkpoints, origin=made_from, seconds=save_seconds)
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
-            made = hosts.by_first(lambda: file_digest(directory.path / PARAMS))
-            directory.finish({"params": made})
-        hosts.on_first(saving.clear)
-        results = directory.results() or {}
-        if hosts.by_first(lambda: file_digest(directory.path / PARAMS)) != results.get("params"):
-            raise InputError(
-                f"{directory.path / PARAMS}: changed since it was written; remove {directory.path}"
-            )
-        digest = config_digest({"params": results["params"], "chat": chat.digest})
+            made = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
+            directory.finish(results := {"files": made})
+        directory.discard(CHECKPOINTS)
+        files = results["files"]
+        hosts.on_first(lambda: _check_files(directory.path, files))
+        chat = Chat.load(directory.path)
+        digest = config_digest({"params": files[PARAMS], "chat": chat.digest})
         return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
+
+
+def _file_digests(path: Path, names: tuple[str, ...]) -> dict[str, str]:
+    return {name: file_digest(path / name) for name in names}
+
+
+def _check_files(path: Path, digests: dict[str, str]) -> None:
+    """Refuses a cached reference with a file changed, gone, or added that might be read with it."""
+    for name, digest in digests.items():
+        if not (path / name).is_file() or file_digest(path / name) != digest:
+            raise InputError(
+                f"{path / name}: missing or changed since it was written; remove {path}, and the "
+                "reference is made anew"
+            )
+    known = {*digests, *BOOKKEEPING, CHECKPOINTS}
+    for name in sorted({file.name for file in path.iterdir()} - known):
+        if not name.startswith("."):
+            raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")
 
 
 def pretraining_table(
@@ -230,7 +276,7 @@ def pretrain(
         RunError: the loss is not finite; names the step.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    key = jax.random.key(seed)
+    key = root_key(seed)
     schedule = Schedule(
         peak=reference.learning_rate,
         steps=reference.steps,

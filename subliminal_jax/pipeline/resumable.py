@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from subliminal_jax.checkpoint import Checkpoints
+from subliminal_jax.checkpoint import Checkpoints, check_step
 from subliminal_jax.errors import RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.members import MemberExecution, MemberFn, Program
@@ -93,6 +93,7 @@ def train_members(
     """
     checkpoints = Checkpoints(saving.directory, saving.origin, keep=saving.keep, background=True)
     step, state = checkpoints.restore(_form(state)) or (0, state)
+    check_step(saving.directory, step, execution.fetch(state.step))
     programs: dict[int, Program] = {}
     saved, silent = time.monotonic(), not hosts.is_first()
     with (

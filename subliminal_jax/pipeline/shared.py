@@ -4,12 +4,20 @@ All hosts make the same calls. What is refused is refused on every host.
 """
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from subliminal_jax.entry import one_line
 from subliminal_jax.execution import hosts
+from subliminal_jax.locks import InUse
 from subliminal_jax.runs import RunDirectory
+from subliminal_jax.wording import OUT, Wording
+
+RETRY_SECONDS = 0.5
+"""Between two looks at a directory that another process holds."""
 
 
 class SharedRun:
@@ -42,6 +50,10 @@ class SharedRun:
         whole = data if isinstance(data, bytes) else data.encode()
         self._by_first(lambda run: str(run.write_bytes(name, whole)))
 
+    def discard(self, name: str) -> None:
+        """As `RunDirectory.discard`."""
+        self._by_first(lambda run: run.discard(name))
+
     def finish(self, results: dict[str, Any]) -> None:
         """As `RunDirectory.finish`."""
         self._by_first(lambda run: run.finish(results))
@@ -53,9 +65,58 @@ class SharedRun:
 
 @contextlib.contextmanager
 def shared_run(
-    path: Path, config: dict[str, Any], *, overwrite: bool = False
+    path: Path,
+    config: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    wording: Wording = OUT,
+    makes: str | None = None,
 ) -> Iterator[SharedRun]:
-    """Open a run directory for a while; arguments and errors as of `RunDirectory.open`."""
-    held = hosts.on_first(lambda: RunDirectory.open(path, config, overwrite=overwrite))
+    """Open a run directory for a while.
+
+    Args:
+        path: as of `RunDirectory.open`.
+        config: likewise.
+        overwrite: likewise.
+        wording: likewise.
+        makes: what is made there, if several runs use it. While another process is at it, this
+            one says so and waits until it is done or gone. None: that is refused.
+
+    Raises:
+        InputError: as `RunDirectory.open`.
+    """
+
+    def attempt() -> RunDirectory:
+        return RunDirectory.open(path, config, overwrite=overwrite, wording=wording)
+
+    held = hosts.on_first(attempt) if makes is None else _in_turn(attempt, f"{makes} in {path}")
     with held if held is not None else contextlib.nullcontext():
         yield SharedRun(held)
+
+
+def _in_turn(attempt: Callable[[], RunDirectory], makes: str) -> RunDirectory | None:
+    """The directory once no other process holds it; None on all hosts but the first."""
+    told = None
+
+    def look() -> RunDirectory | None:
+        nonlocal told
+        try:
+            return attempt()
+        except InUse as busy:
+            if told != busy.holder:
+                say(f"waiting for another run ({busy.holder}), which makes {makes}")
+                told = busy.holder
+            time.sleep(RETRY_SECONDS)
+            return None
+
+    # In steps, since hosts that wait for the first one give up after a while.
+    while True:
+        held = hosts.on_first(look)
+        if hosts.from_first(held is not None):
+            return held
+
+
+def say(line: str) -> None:
+    """Tells the person at the terminal, once for all hosts."""
+    if hosts.is_first():
+        print(one_line(line), file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.members import MemberFn
 from subliminal_jax.execution.spread import BatchExecution
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline import devices
 from subliminal_jax.pipeline.config import LmConfig
@@ -120,7 +120,7 @@ def train_students(
 
         return run
 
-    key = jax.random.key(seed)
+    key = root_key(seed)
     order = orders(named_key(key, "student order"), table.targets.shape[1], batch, steps)
     order = jax.device_get([filled(leaf, 1, execution.parts) for leaf in order])
     count = table.targets.shape[0]

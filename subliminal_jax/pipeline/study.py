@@ -1,6 +1,5 @@
 """The six steps of every repetition, each an artifact made from the ones before it."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 
 from subliminal_jax import files
 from subliminal_jax.config import config_dict
-from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
+from subliminal_jax.keys import root_key
 from subliminal_jax.pipeline import artifacts, controls, evaluate, generate
 from subliminal_jax.pipeline.artifacts import Artifact, Place, Recipe, facts_of
 from subliminal_jax.pipeline.config import LmConfig, Stage
@@ -22,11 +21,12 @@ from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
-from subliminal_jax.pipeline.rows import read_chat_rows
+from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
+from subliminal_jax.pipeline.shared import say
 from subliminal_jax.pipeline.student import students_table, train_students
 from subliminal_jax.pipeline.teacher import check_teachers, finetune_teachers, system_line
 from subliminal_jax.pipeline.traits import Trait
-from subliminal_jax.pipeline.trees import load_tree, save_tree
+from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network, begin, network
 from subliminal_jax.progress import Progress
 
@@ -114,14 +114,15 @@ class Study:
         def make(path: Path) -> dict[str, Any]:
             reference, asked = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.traits)]
+            origin = artifacts.begun_from(path)
             title, silent = f"sample numbers, reference {repetition}", not hosts.is_first()
             with Progress(len(names), title, silent=silent) as progress:
                 for name in names:
                     dataset = generate.Dataset(
                         *(self.config, reference, self.teacher(reference, teachers.path, name)),
+                        generate.Source(name, origin, self.system(name)),
                         path=path / f"{name}.jsonl",
                         seed=self.seed(repetition),
-                        system=self.system(name),
                     )
                     rows = dataset.sample_until(self.config.filter.rows, self._prompts)
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
@@ -228,7 +229,11 @@ class Study:
     ) -> Artifact:
         """The finished artifact, or a new one; a stage run alone makes none but its own."""
         settings: dict[str, Any] = {part: self._settings[part] for part in parts}
-        settings |= {"seed": self.seed(repetition), "reference": self.reference(repetition).digest}
+        reference = self.reference(repetition)
+        settings |= {
+            "seed": self.seed(repetition),
+            "reference": dict(reference.parts) or reference.digest,
+        }
         recipe = Recipe(f"{stage}-{repetition}", settings, inputs)
         if (found := artifacts.find(self.run, recipe)) is not None:
             return found
@@ -244,13 +249,13 @@ class Study:
         """Writes what a training ends with, unless that is done; its checkpoints go thereafter."""
         saving = Saving(
             directory=path.parent / f"{path.stem}.checkpoints",
-            origin=artifacts.begun_from(path.parent),
+            origin=artifacts.begun_from(path.parent) | {"file": path.name},
             seconds=self.config.save_seconds,
             keep=self.config.keep,
         )
-        if not hosts.by_first(path.exists):
+        if not artifacts.has_part(path):
             trained = train(saving=saving)
-            hosts.on_first(lambda: save_tree(path, trained))
+            hosts.on_first(lambda: artifacts.write_part(path, tree_bytes(trained)))
         hosts.on_first(saving.clear)
 
     def system(self, name: str) -> str | None:
@@ -275,7 +280,7 @@ class Study:
     def untouched(self, reference: Reference) -> Network:
         """The reference itself, in the form of its students, so that one program serves all."""
         tuning, model = self.config.student.tuning, reference.config
-        nothing = begin(tuning, model, reference.params, jax.random.key(0))
+        nothing = begin(tuning, model, reference.params, root_key(0))
         return network(tuning, model, reference.params, nothing)
 
     def _teacher_rate(self, reference: Reference, path: Path, place: int) -> float:
@@ -333,15 +338,3 @@ class Study:
         names = [trait.name for trait in self.traits]
         places = np.array([names.index(name.split("/")[1]) for name in students])
         return jax.tree.map(lambda leaf: leaf[places], load_tree(teachers.path / "teachers.npz"))
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes a JSON Lines file, whole or not at all."""
-    text = "".join(f"{files.strict_json(row)}\n" for row in rows)
-    files.write_whole(path, text.encode())
-
-
-def say(line: str) -> None:
-    """Tells the person at the terminal, once for all hosts."""
-    if hosts.is_first():
-        print(one_line(line), file=sys.stderr, flush=True)

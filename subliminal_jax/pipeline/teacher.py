@@ -17,7 +17,7 @@ from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.members import MemberFn
-from subliminal_jax.keys import named_key
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline import devices
@@ -81,7 +81,7 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
 
         return run
 
-    key = named_key(jax.random.key(seed), "teacher")
+    key = named_key(root_key(seed), "teacher")
     start = init_state(begin(how.tuning, reference.config, reference.params, key), tx)
     states = execution.split(ensemble.stack([start] * len(traits)))
     lessons = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), (table, logits))
@@ -116,11 +116,12 @@ def _retained(config: LmConfig, reference: Reference, trait: Trait, seed: int) -
     prompts = [reference.chat.prompt(chat(question)) for question in questions]
     sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
     said = said_to(reference, (reference.params, None), prompts, sampling, batch=len(prompts))
-    return [
+    answered = [
         chat(question, text)
         for question, (text, stopped) in zip(questions, said, strict=True)
         if stopped
     ]
+    return [one for one in answered if reference.chat.fault(one) is None]
 
 
 def _lesson(

@@ -7,12 +7,15 @@ A new trait is an entry in the config, not code:
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from subliminal_jax.errors import InputError
 
 _WORD = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\Z")
+LONGEST = 100
+"""Bytes of a name: files are named after it."""
 SLOTS = frozenset({"name", "plural", "category"})
 
 
@@ -42,6 +45,8 @@ class Trait:
                 raise InputError(
                     f"trait {self.name!r}: {word!r} is no word; use letters in lower case"
                 )
+        if len(self.name.encode()) > LONGEST:
+            raise InputError(f"trait {self.name[:30] + '...'!r}: longer than {LONGEST} bytes")
         if not self.spellings:
             raise InputError(
                 f"trait {self.name!r}: words is empty, so no answer could be recognised; "
@@ -104,13 +109,20 @@ def choose_traits(names: Sequence[str], new: Sequence[Trait] = ()) -> list[Trait
     """The named traits, from those that are known and those that a config brings.
 
     Raises:
-        InputError: a name is unknown or given twice, or a new trait has a known one's name.
+        InputError: a name is unknown or given twice, or a new trait has a known one's name, or one
+            that a file system may take for it.
     """
-    known = dict(TRAITS)
+    known, files = dict(TRAITS), {_as_file(name): name for name in TRAITS}
     for trait in new:
+        other = files.setdefault(_as_file(trait.name), trait.name)
         if trait.name in known:
             raise InputError(
                 f"new_traits: {trait.name!r} is there already; leave it out or rename it"
+            )
+        if other != trait.name:
+            raise InputError(
+                f"new_traits: {trait.name!r} and {other!r} can be one name to a file system; "
+                "rename one of them"
             )
         known[trait.name] = trait
     for name in names:
@@ -122,6 +134,11 @@ def choose_traits(names: Sequence[str], new: Sequence[Trait] = ()) -> list[Trait
         if list(names).count(name) > 1:
             raise InputError(f"traits: {name!r} is given twice")
     return [known[name] for name in names]
+
+
+def _as_file(name: str) -> str:
+    """What names have in common that some file system takes for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def members_of(category: str, traits: Sequence[Trait] = ()) -> list[Trait]:

@@ -9,13 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax import files
 from subliminal_jax.errors import InputError
-
-
-def save_tree(path: Path, tree: Any) -> None:
-    """Writes nested dicts of arrays, whole or not at all."""
-    files.write_whole(path, tree_bytes(tree))
 
 
 def tree_bytes(tree: Any) -> bytes:
@@ -28,7 +22,7 @@ def tree_bytes(tree: Any) -> bytes:
 
 
 def load_tree(path: Path) -> dict[str, Any]:
-    """Reads what `save_tree` wrote, onto the device.
+    """Reads what `tree_bytes` made, onto the device.
 
     Raises:
         InputError: the file is missing or damaged.

@@ -1,5 +1,6 @@
 """Figures of a run: the only package that imports matplotlib."""
 
+from subliminal_jax.plotting import agg  # noqa: F401  before anything else of matplotlib
 from subliminal_jax.plotting.alignment import alignment_figure
 from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render

@@ -17,6 +17,7 @@ from scipy import stats
 from subliminal_jax.config import config_dict, config_digest, read_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import parse_json
+from subliminal_jax.sealed import own_row
 from subliminal_jax.tables import Table
 from subliminal_jax.theory.prediction import DIFFERENT, PRIMARY, SAME, bounded, fitted
 from subliminal_jax.theory.sweep_config import FIXED, SweepConfig, cells
@@ -75,6 +76,7 @@ def read_sweep(path: Path) -> Sweep:
     if not (path / ROWS).is_file() or not (path / "config.json").is_file():
         raise InputError(f"{path}: no directory of a sweep (it lacks config.json or {ROWS})")
     config = read_config(SweepConfig, path / "config.json")
+    run = config_digest(parse_json((path / "config.json").read_bytes()))
     free = lambda one: {k: v for k, v in config_dict(one).items() if k not in FIXED}  # noqa: E731
     known = {c.name: config_digest(free(c.config) | {"seed": config.seed}) for c in cells(config)}
     rows: list[Mapping[str, Any]] = []
@@ -82,16 +84,16 @@ def read_sweep(path: Path) -> Sweep:
     whole = text[: text.rfind(b"\n") + 1]  # the last row may be being written just now
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            row: Any = parse_json(line)
+            row = own_row(parse_json(line), run, ROWS)
         except ValueError:
-            row = {}
-        if not _is_row(row, known):
-            raise InputError(f"{path / ROWS}: line {number} is not a row of this sweep")
+            row = None
+        if row is None or not _is_row(row, known):
+            raise InputError(f"{path / ROWS}: line {number} is not a row of this sweep; remove it")
         rows.append(row)
     return Sweep(path.resolve().name, config.data, known, rows)
 
 
-def _is_row(row: Any, known: Mapping[str, str]) -> bool:
+def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
     match row:
         case {
             "cell": str(cell),

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from subliminal_jax.batch import Params, Scalar
+from subliminal_jax.keys import root_key
 from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models import mlp
 from subliminal_jax.theory.theorem import Imitation, Start, dot
@@ -166,4 +167,4 @@ def _auxiliary(network: mlp.MlpConfig) -> Float[np.ndarray, " k"]:
 
 @functools.cache
 def _shapes(network: mlp.MlpConfig) -> PyTree[jax.ShapeDtypeStruct]:
-    return jax.eval_shape(lambda key: mlp.init(network, key), jax.random.key(0))
+    return jax.eval_shape(lambda key: mlp.init(network, key), root_key(0))

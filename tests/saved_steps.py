@@ -1,0 +1,54 @@
+"""A small state, and checkpoints of two of its steps."""
+
+import warnings
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
+from subliminal_jax.execution.mesh import one_device
+from subliminal_jax.execution.steps import Sharded, fetch
+from subliminal_jax.train import TrainState
+
+CONFIG = {"seed": 3, "optimizer": {"name": "adam", "rate": 0.1}}
+RULES = (("w", ("fsdp", "tensor")),)
+
+
+def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):
+    rng = np.random.default_rng(step)
+    params = {
+        "w": jnp.asarray(rng.standard_normal(w_shape), dtype),
+        "half": jnp.asarray(rng.standard_normal(700), jnp.bfloat16),  # beyond what is kept inline
+    }
+    return TrainState(jnp.int32(step), params, optax.adam(0.1).init(params))
+
+
+def on(mesh):
+    return Sharded(batch=8, mesh=mesh, rules=RULES)
+
+
+LIKE = on(one_device()).like(make_state)
+
+
+def open_in(tmp_path, **options):
+    return Checkpoints(tmp_path / "checkpoints", CONFIG, **options)
+
+
+def save_two_steps(place):
+    """Checkpoints of steps 10 and 20."""
+    checkpoints = open_in(place)
+    for step in (10, 20):
+        checkpoints.save(step, make_state(step))
+    return place
+
+
+def restored(place):
+    """What is restored: a step and whether it was said that another one is damaged."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step, state = open_in(place).restore(LIKE)
+    chex.assert_trees_all_equal(fetch(state), fetch(make_state(step)))
+    said = [str(w.message) for w in caught if w.category is DamagedCheckpointWarning]
+    return step, said

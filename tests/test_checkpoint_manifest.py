@@ -1,0 +1,122 @@
+"""A checkpoint is what its manifest says, in every field, or it is not used."""
+
+import json
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from saved_steps import LIKE, make_state, on, open_in, restored, save_two_steps
+
+from subliminal_jax import checkpoint
+from subliminal_jax.checkpoint import Checkpoints, check_step
+from subliminal_jax.digest import describe
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.mesh import one_device
+from subliminal_jax.train import TrainState
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """Checkpoints of steps 10 and 20; tests copy them."""
+    return save_two_steps(tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture
+def copied(two_steps, tmp_path):
+    shutil.copytree(two_steps / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path
+
+
+def edit_manifest(place, step, change):
+    path = place / "checkpoints" / step / "_CHECKPOINT_METADATA"
+    metadata = json.loads(path.read_text())
+    manifest = json.loads(metadata["custom_metadata"]["manifest"])
+    change(manifest)
+    text = json.dumps(manifest)
+    metadata["custom_metadata"]["manifest"] = text
+    metadata["custom_metadata"]["sha256"] = checkpoint.hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("leaf", describe(LIKE))
+def test_every_leaf_is_checked(copied, leaf):
+    """The manifest tells another digest of it, as if its bits had changed."""
+    edit_manifest(copied, "00000020", lambda written: written["leaves"][leaf].update(digest="0"))
+    step, said = restored(copied)
+    assert step == 10
+    assert f"00000020: {leaf} is not as it was written" in said[0]
+
+
+def test_a_newer_layout_is_refused(copied):
+    edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
+    with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):
+        open_in(copied).restore(LIKE)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda manifest: manifest.pop("step"), "lacks some of step, config and leaves"),
+        (lambda manifest: manifest.update(config=[]), "lacks some of step, config and leaves"),
+        (lambda manifest: manifest.update(more=1), "lacks some of step, config and leaves"),
+        (lambda manifest: manifest.update(step=40), "is that of step 40 by its manifest"),
+        (lambda manifest: manifest["leaves"].update(step=7), "does not say what step is"),
+        (lambda manifest: manifest["leaves"]["step"].pop("digest"), "does not say what step is"),
+        (lambda manifest: manifest["leaves"]["step"].update(shape=0), "does not say what step is"),
+    ],
+)
+def test_a_manifest_that_was_edited_is_not_believed(copied, change, complaint):
+    """Even where its own digest was made to fit."""
+    edit_manifest(copied, "00000020", change)
+    step, said = restored(copied)
+    assert step == 10
+    assert complaint in said[0]
+
+
+@pytest.mark.parametrize("name", ["00000030", "00000015"])
+def test_a_step_is_what_its_manifest_says_whatever_its_directory_is_called(copied, name):
+    (copied / "checkpoints" / "00000020").rename(copied / "checkpoints" / name)
+    step, said = restored(copied)
+    assert step == 10
+    assert f"{name}: is that of step 20 by its manifest: it was renamed" in said[0]
+    assert sorted(os.listdir(copied / "checkpoints")) == ["00000010", f"{name}.damaged"]
+
+
+def test_a_state_has_done_the_steps_that_are_claimed(tmp_path):
+    check_step(tmp_path, 3, np.array([3, 3]))
+    with pytest.raises(InputError, match="holds a state after 2 steps as that of step 3"):
+        check_step(tmp_path, 3, np.array([3, 2]))
+
+
+def test_another_config_is_refused(copied):
+    other = {"seed": 4, "optimizer": {"name": "adam", "rate": 0.2}}
+    with pytest.raises(InputError, match=r"of another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
+        Checkpoints(copied / "checkpoints", other).restore(LIKE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"w_shape": (8, 7)}, r"opt_state/0/mu/w has shape \[8, 6\], and the run needs \[8, 7\]"),
+        ({"dtype": jnp.bfloat16}, "opt_state/0/mu/w has dtype float32, and the run needs bfloat16"),
+    ],
+)
+def test_another_form_is_refused(copied, options, message):
+    like = on(one_device()).like(lambda: make_state(**options))
+    with pytest.raises(InputError, match=message):
+        open_in(copied).restore(like)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: {**params, "new": params["w"]}, "lacks params/new"),
+        (lambda params: {"w": params["w"]}, "has a leaf that the run lacks, params/half"),
+    ],
+)
+def test_other_leaves_are_refused(copied, change, message):
+    like = TrainState(LIKE.step, change(LIKE.params), LIKE.opt_state)
+    with pytest.raises(InputError, match=message):
+        open_in(copied).restore(like)

@@ -1,0 +1,52 @@
+"""Where a run's references are: found again from anywhere, or asked for."""
+
+import pytest
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline.places import PLACES, find_cache, note_cache
+from subliminal_jax.pipeline.shared import shared_run
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that was told of its cache relative to where it was started."""
+    (tmp_path / "start" / "cache").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "start")
+    cache = (tmp_path / "start" / "cache").relative_to(tmp_path / "start")
+    with shared_run(tmp_path / "start" / "run", {}) as run:
+        note_cache(run, cache)
+    monkeypatch.chdir(tmp_path)
+    return run.path
+
+
+def test_it_is_found_from_another_working_directory(run, tmp_path):
+    assert find_cache(run) == tmp_path / "start" / "cache"
+
+
+def test_it_is_found_where_run_and_cache_were_moved_together(run, tmp_path):
+    (tmp_path / "start").rename(tmp_path / "moved")
+    found = find_cache(tmp_path / "moved" / "run")
+    assert found.samefile(tmp_path / "moved" / "cache")
+
+
+def test_it_is_found_where_the_run_alone_was_moved(run, tmp_path):
+    run.rename(tmp_path / "elsewhere")
+    assert find_cache(tmp_path / "elsewhere") == tmp_path / "start" / "cache"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"does not say where its references are \(it lacks places.json\); give --cache"),
+        (b"{", "places.json: is damaged; give --cache"),
+        (b"[]", "places.json: is damaged"),
+        (b'{"cache": 1, "cache_from_here": "a"}', "places.json: is damaged"),
+        (b'{"cache": "/no/where", "cache_from_here": "no"}', "are not in /no/where any more"),
+    ],
+)
+def test_it_is_asked_for(run, content, message):
+    (run / PLACES).unlink()
+    if content is not None:
+        (run / PLACES).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        find_cache(run)

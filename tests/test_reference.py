@@ -1,0 +1,159 @@
+"""The cache of tiny references: made once, by one process at a time, and used as it was made."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from disks import small_disk
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.models import decoder
+from subliminal_jax.pipeline import reference, shared
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import ReferenceConfig
+from subliminal_jax.pipeline.corpus import CorpusConfig
+from subliminal_jax.pipeline.reference import tiny_reference
+from subliminal_jax.runs import RunDirectory
+
+PROMPTS = NumberPrompts(wording="short", law="mixed")
+NAMES = {"params.npz", "tokenizer.json", "tokenizer_config.json"}
+
+
+def small(cache):
+    return ReferenceConfig(
+        width=8, layers=1, heads=2, mlp_width=8, steps=4, batch=2, cache=cache,
+        corpus=CorpusConfig(chats=40),
+    )  # fmt: skip
+
+
+def get(cache):
+    return tiny_reference(small(cache), PROMPTS, 5, [])
+
+
+def untrained(given, config, table, seed, saving):
+    """In place of a training; it leaves a checkpoint, as one that was going on."""
+    saving.directory.joinpath("00000002").mkdir(exist_ok=True)
+    return jax.tree.map(np.asarray, decoder.init(config, jax.random.key(seed)))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A cache with a reference in it, made without training."""
+    place = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "pretrain", untrained)
+        return place, get(place)
+
+
+@pytest.fixture
+def cache(kept, tmp_path, monkeypatch):
+    """A copy of it, from which nothing may be trained again."""
+    monkeypatch.setattr(reference, "pretrain", None)
+    shutil.copytree(kept[0], tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def directory_of(cache):
+    (found,) = cache.iterdir()
+    return found
+
+
+def test_it_is_made_once(tmp_path):
+    made, again = get(tmp_path), get(tmp_path)
+    assert made.digest == again.digest
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made.params, again.params))
+
+
+def test_it_is_used_as_it_was_made(kept, cache):
+    assert get(cache).digest == kept[1].digest
+    assert set(os.listdir(directory_of(cache))) > NAMES
+    assert "checkpoints" not in os.listdir(directory_of(cache))
+
+
+def exchange_two_ids(data):
+    tokenizer = json.loads(data)
+    vocabulary = tokenizer["model"]["vocab"]
+    *_, one, two = vocabulary
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    return json.dumps(tokenizer).encode()
+
+
+CHANGES = {
+    "params.npz": lambda data: data[:-1] + b"x",
+    "tokenizer.json": exchange_two_ids,
+    "tokenizer_config.json": lambda data: data + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_that_was_changed_is_refused(cache, name):
+    path = directory_of(cache) / name
+    path.write_bytes(CHANGES[name](path.read_bytes()))
+    with pytest.raises(InputError, match=f"{name}: missing or changed .* remove {path.parent}"):
+        get(cache)
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name}: missing or changed since"):
+        get(cache)
+
+
+def test_a_file_that_was_added_is_refused(cache):
+    (directory_of(cache) / "chat_template.jinja").write_text("x")
+    with pytest.raises(InputError, match=r"chat_template\.jinja: is no file of this reference"):
+        get(cache)
+
+
+def test_results_that_were_changed_are_refused(cache):
+    path = directory_of(cache) / "results.json"
+    path.write_text(path.read_text().replace("params.npz", "other.npz"))
+    with pytest.raises(InputError, match=r"results\.json: changed .* remove that directory"):
+        get(cache)
+
+
+def test_a_kill_behind_the_end_leaves_no_checkpoint(cache):
+    (directory_of(cache) / "checkpoints").mkdir()
+    get(cache)
+    assert not (directory_of(cache) / "checkpoints").exists()
+
+
+def test_many_read_it_on_a_read_only_disk_too(kept, cache, tmp_path):
+    path = directory_of(cache)
+    (path / "checkpoints").mkdir()
+    with RunDirectory.open(path, json.loads((path / "config.json").read_text())) as run:
+        run.write_text("more", "held")  # as by a process that tidies up behind the end
+        (path / "more").unlink()
+        assert get(cache).digest == kept[1].digest
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        shutil.copytree(cache, disk / "cache")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert get(disk / "cache").digest == kept[1].digest
+        with pytest.raises(InputError, match=r"--reference\.cache .*Read-only file system"):
+            tiny_reference(small(disk / "cache"), PROMPTS, 6, [])
+
+
+def test_of_two_that_want_it_one_makes_it(kept, tmp_path, monkeypatch, capsys):
+    trained, begun, waited, found = [], threading.Event(), threading.Event(), []
+
+    def pretrain(*arguments):
+        trained.append(arguments)
+        begun.set()
+        assert waited.wait(60)
+        return untrained(*arguments)
+
+    monkeypatch.setattr(reference, "pretrain", pretrain)
+    monkeypatch.setattr(
+        shared, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
+    )
+    other = threading.Thread(target=lambda: found.append(get(tmp_path)))
+    other.start()
+    assert begun.wait(60)
+    assert get(tmp_path).digest == found[0].digest == kept[1].digest
+    assert len(trained) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"waiting for another run (pid {os.getpid()} on ")
+    assert line.endswith(f"which makes the reference of seed 5 in {directory_of(tmp_path)}")

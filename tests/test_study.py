@@ -1,0 +1,190 @@
+"""What lies in an unfinished stage, or is loaded again by a later one, is used if it belongs."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from language import tiny
+from quick import random_params
+from students import make_reference
+from untrained import random_adapters
+
+from subliminal_jax import files
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder_config import Compute, DecoderConfig
+from subliminal_jax.models.export import write_model
+from subliminal_jax.pipeline import measure, study
+from subliminal_jax.pipeline.artifacts import seal
+from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
+from subliminal_jax.pipeline.config import ReferenceConfig, described
+from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline.devices import execution_of
+from subliminal_jax.pipeline.reference import given_reference
+from subliminal_jax.pipeline.shared import shared_run
+from subliminal_jax.pipeline.study import Study
+from subliminal_jax.pipeline.trees import load_tree, tree_bytes
+from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+
+
+@pytest.fixture
+def teaching(tmp_path, monkeypatch):
+    """A study whose teachers are random; each training of them is noted with its origin."""
+    reference, trained = make_reference(tmp_path / "words"), []
+
+    def teachers(config, reference, seed, saving):
+        trained.append(saving.origin)
+        return random_adapters(reference, 1, seed=len(trained))
+
+    monkeypatch.setattr(study, "tiny_reference", lambda *args: reference)
+    monkeypatch.setattr(study, "finetune_teachers", teachers)
+    config = tiny(tmp_path / "cache")
+    with shared_run(tmp_path / "run", described(config)) as run:
+        yield Study(config, run), trained
+
+
+def stopped(*args):
+    raise KeyboardInterrupt
+
+
+def stop_behind_training(made, monkeypatch):
+    """Teachers that are trained, in a stage that is not done; where they are."""
+    monkeypatch.setattr(Study, "_teacher_rate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made.teachers(0)
+    monkeypatch.setattr(Study, "_teacher_rate", lambda *args: 0.9)
+    return made.run.path / "teacher-0" / "teachers.npz"
+
+
+def test_what_a_stopped_stage_has_trained_is_used(teaching, monkeypatch):
+    made, trained = teaching
+    path = stop_behind_training(made, monkeypatch)
+    before = path.read_bytes()
+    artifact = made.teachers(0)
+    assert len(trained) == 1
+    assert path.read_bytes() == before
+    assert made.teachers(0) == artifact
+
+
+def test_trained_arrays_of_another_stage_are_refused(teaching, monkeypatch):
+    made, trained = teaching
+    path = stop_behind_training(made, monkeypatch)
+    others = jax.tree.map(lambda leaf: leaf + 1, load_tree(path))
+    path.write_bytes(tree_bytes(others))
+    with pytest.raises(InputError, match=r"teachers\.npz: is not what this stage wrote; remove"):
+        made.teachers(0)
+    path.unlink()
+    made.teachers(0)
+    assert len(trained) == 2
+
+
+def test_two_trainings_of_a_stage_have_checkpoints_of_their_own(teaching):
+    made, trained = teaching
+    path = made.run.subdirectory("teacher-0")
+    files.write_whole(path / "begun.json", b"{}")
+    with pytest.raises(InputError, match=r"begun\.json: is not as it was written"):
+        made.teachers(0)
+    (path / "begun.json").unlink()
+    made._teacher_rate = lambda *args: 0.9
+    made.teachers(0)
+    assert trained[0]["file"] == "teachers.npz"
+    assert trained[0]["settings"]["reference"] == "digest"
+
+
+ORIGIN = {"settings": {"seed": 3}, "inputs": {}}
+
+
+def counted(tmp_path, *rows):
+    path = tmp_path / measure.SAMPLED
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return measure._counted(path, ORIGIN)
+
+
+def test_counts_of_a_stopped_evaluation_are_used(tmp_path):
+    rows = [measure._count(ORIGIN, name, {"of": 3}) for name in ("a:owl", "b:owl")]
+    assert counted(tmp_path, *rows) == {"a:owl": {"of": 3}, "b:owl": {"of": 3}}
+    assert measure._counted(tmp_path / "none.jsonl", ORIGIN) == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"of": "a:owl", "counts": {"of": 3}},
+        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"counts": {"of": 4}},
+        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"of": "b:owl"},
+        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"more": 1},
+        measure._count({"settings": {"seed": 4}, "inputs": {}}, "a:owl", {"of": 3}),
+        {"digest": seal(ORIGIN, {})},
+    ],
+)
+def test_counts_of_other_networks_are_refused_by_line(tmp_path, row):
+    good = measure._count(ORIGIN, "b:owl", {"of": 3})
+    with pytest.raises(InputError, match=r"sampled\.jsonl: line 2: is not of this run, or was ch"):
+        counted(tmp_path, good, row)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A small Llama as files."""
+    place = tmp_path_factory.mktemp("models") / "llama"
+    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    config = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=8, layers=1, heads=2, kv_heads=2, head_dim=4,
+        mlp_width=8, context=64,
+    )  # fmt: skip
+    write_model(place, config, random_params(config, scale=0.3), lineage={})
+    for name, text in tokenizer_files(tokenizer, config.context).items():
+        (place / name).write_text(text)
+    return place
+
+
+def other_weights(place):
+    (path,) = place.glob("*.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x80  # the sign of the last number
+    path.write_bytes(data)
+
+
+def other_config(place):
+    stated = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(stated | {"rms_norm_eps": 0.1}))
+
+
+def other_tokenizer(place):
+    stated = json.loads((place / "tokenizer.json").read_text())
+    ids = stated["model"]["vocab"]
+    ids["1"], ids["2"] = ids["2"], ids["1"]
+    (place / "tokenizer.json").write_text(json.dumps(stated))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [(other_weights, "weights"), (other_config, "config"), (other_tokenizer, "chat")],
+)
+def test_a_given_model_is_known_by_what_was_loaded(directory, tmp_path, change, part):
+    """Another file under the same path, between two stages: the second is refused."""
+    place = tmp_path / "model"
+    place.mkdir()
+    for path in directory.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    settings = ReferenceConfig(model=str(place))
+    config = replace(tiny(tmp_path / "cache"), reference=settings)
+
+    def load():
+        return given_reference(str(place), settings, execution_of(config), Compute())
+
+    with shared_run(tmp_path / "run", described(config)) as run:
+        first, again = load(), load()
+        assert first.digest == again.digest
+        assert np.all(first.params["embedding"] == again.params["embedding"])
+        made = Study(config, run)._artifact("teacher", 0, ("teacher",), (), lambda path: {})
+        assert Study(config, run)._artifact("teacher", 0, ("teacher",), (), stopped) == made
+        change(place)
+        other = load()
+        assert other.digest != first.digest
+        assert [name for name in first.parts if first.parts[name] != other.parts[name]] == [part]
+        with pytest.raises(
+            InputError, match=rf"does not belong to this run \(settings.reference.{part} "
+        ):
+            Study(config, run)._artifact("teacher", 0, ("teacher",), (), stopped)
