@@ -23,7 +23,7 @@ def goes_on(ended: Ended) -> str:
 
 
 attack = partial(Attack, "checkpoints", main="trainer", words=("run", "mlp", "jit"),
-                 wanted="either", check=goes_on, seconds=30.0)  # fmt: skip
+                 wanted="either", check=goes_on, seconds=30.0, own=("run/checkpoints/*",))  # fmt: skip
 
 
 def trained(*changes: Callable[[list[Path]], object]) -> Callable[[Path, Shared], object]:
@@ -125,17 +125,17 @@ ATTACKS = [
     attack("sound", set_up=trained(), wanted="right"),
     *(attack(f"manifest-{name}", set_up=trained(manifest(change)))
       for name, change in MANIFESTS.items()),
-    attack("renamed-later", set_up=trained(renamed("00000035"))),
+    attack("renamed-later", set_up=trained(renamed("00000039"))),
     attack("renamed-earlier", set_up=trained(renamed("00000005"))),
     attack("renamed-to-the-end", set_up=trained(renamed("00000040"))),
     attack("renamed-beyond", set_up=trained(renamed("99999999"))),
     attack("renamed-oddly", set_up=trained(renamed("1e1"))),
     attack("copied-as-later", set_up=trained(newest(
-        lambda step: shutil.copytree(step, step.with_name("00000035"))))),
+        lambda step: shutil.copytree(step, step.with_name("00000039"))))),
     attack("steps-exchanged", set_up=trained(lambda steps: exchange(steps[0], steps[-1]))),
     attack("numbers-exchanged", set_up=trained(lambda steps: exchange_below(steps))),
     attack("one-bit", set_up=trained(newest(spoil))),
-    attack("one-bit-in-all", set_up=trained(every(spoil)), wanted="refused"),
+    attack("one-bit-in-all", set_up=trained(every(spoil))),
     attack("cut", set_up=trained(newest(lambda s: os.truncate(largest(s), 10)))),
     attack("metadata-missing", set_up=trained(newest(lambda s: put(s / METADATA, None)))),
     attack("metadata-empty", set_up=trained(newest(lambda s: put(s / METADATA, b"")))),
@@ -156,9 +156,9 @@ ATTACKS = [
     attack("directory-is-a-fifo", set_up=trained(newest(
         lambda s: (put(s.parent, None), os.mkfifo(s.parent))))),
     attack("left-over", set_up=trained(newest(
-        lambda s: s.with_name("00000030.orbax-checkpoint-tmp-1").mkdir())), wanted="right"),
+        lambda s: s.with_name("00000039.orbax-checkpoint-tmp-1").mkdir())), wanted="right"),
     attack("left-over-file", set_up=trained(newest(
-        lambda s: s.with_name("00000030.removed").write_text("x"))), wanted="right"),
+        lambda s: s.with_name("00000030.removed").write_text("x")))),
     attack("of-another-training", words=("run", "decoder", "jit"), set_up=trained(),
            wanted="refused"),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from attacks.attack import OUTCOMES, Attack, Ended, classify
@@ -61,7 +62,8 @@ class Suite:
                 for path in streams.values()
             )
             allowed = attack.writes if how["status"] == 0 else ()
-            harm = changed(before, here, allowed)
+            harm = [name for name in changed(before, here, allowed)
+                    if not any(fnmatch(name, pattern) for pattern in attack.own)]  # fmt: skip
             return self._ended(attack, Ended(
                 here, self.shared, how["status"], out, err, how["cpu"], how["peak"],
                 how["killed"], harm,

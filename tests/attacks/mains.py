@@ -85,6 +85,15 @@ def trainer() -> None:
     run_main(training.main)
 
 
+def language() -> None:
+    """The language pipeline of `tests/language.py`, which can be told to kill itself."""
+    import language as pipeline
+
+    from subliminal_jax.entry import run_main
+
+    run_main(pipeline.main)
+
+
 def planted() -> None:
     """Faults, by which the harness itself is tried."""
     kind = sys.argv[1]
@@ -118,7 +127,7 @@ NAMES = ("lm_numbers", "export_model", "mnist_aux", "mnist_init", "mnist_sweep",
 MAINS: dict[str, Callable[[], None]] = {
     **{name: script(name) for name in NAMES},
     **{read.__name__: small(read) for read in (model, chat, adapter, rows)},
-    **{command.__name__: command for command in (doctor, trainer, planted)},
+    **{command.__name__: command for command in (doctor, trainer, language, planted)},
 }
 
 
@@ -126,6 +135,7 @@ def import_all() -> None:
     """Imports what the commands import, and starts nothing."""
     import flax.serialization  # noqa: F401
     import jinja2.sandbox  # noqa: F401
+    import language  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import tokenizers  # noqa: F401
     import trainer  # noqa: F401

@@ -14,6 +14,11 @@ from attacks.attack import Ended
 from attacks.edits import edit, put
 from attacks.shared import Shared
 
+MOSTLY_DONE = {
+    "teacher": "after its outcome@3", "generate": "after rows@4", "student": "after its outcome@3",
+}  # fmt: skip
+"""Where a stage is killed: its arrays, or its rows, are there and its manifest is not."""
+
 
 def language(*changes: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
     """A copy of the finished language run, changed."""
@@ -94,21 +99,22 @@ def arrays(
     return in_place
 
 
-def unfinished(stage: str) -> Callable[[Path], object]:
-    """The stage as one that was stopped before its manifest was written, and all behind it gone."""
+def stopped(stage: str, *changes: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
+    """A copy of a run that was killed when most of a stage was done, changed."""
 
-    def change(here: Path) -> None:
-        stages = ("teacher", "generate", "filter", "student", "evaluate")
-        path = here / "run" / f"{stage}-0"
-        manifest = json.loads((path / "manifest.json").read_text())
-        origin = {part: manifest[part] for part in ("settings", "inputs")}
-        (path / "begun.json").write_text(json.dumps(origin))
-        (path / "manifest.json").unlink()
-        for later in stages[stages.index(stage) + 1 :]:
-            put(here / "run" / f"{later}-0", None)
-        put(here / "run" / "results.json", None)
+    def set_up(here: Path, shared: Shared) -> None:
+        shutil.copytree(shared.stopped(stage, MOSTLY_DONE[stage]), here, dirs_exist_ok=True)
+        for change in changes:
+            change(here)
 
-    return change
+    return set_up
+
+
+def same_answers(ended: Ended) -> str:
+    """The check that networks answer as those of a run that nobody broke off."""
+    found, right = ((home / "run/evaluate-0/answers.json").read_bytes()
+                    for home in (ended.here, ended.shared.whole))  # fmt: skip
+    return "" if found == right else "other answers than those of an unbroken run"
 
 
 def rows_of(file: str, change: Callable[[list[dict]], object]) -> Callable[[Path], object]:
@@ -145,6 +151,12 @@ def edit_number(row: dict) -> None:
 def swap_members(rows: list[dict]) -> None:
     """Two members have each other's numbers."""
     rows[0]["member"], rows[1]["member"] = rows[1]["member"], rows[0]["member"]
+
+
+def exchange_said(rows: list[dict]) -> None:
+    """Two rows have each other's answers."""
+    one, other = rows[0]["messages"][-1], rows[1]["messages"][-1]
+    one["content"], other["content"] = other["content"], one["content"]
 
 
 def forge(directory: Path, name: str) -> None:

@@ -9,6 +9,7 @@ from attacks.run_edits import (
     bytes_in,
     digits,
     edit_number,
+    exchange_said,
     flipped,
     forge,
     gone,
@@ -16,12 +17,13 @@ from attacks.run_edits import (
     keys,
     language,
     rows_of,
+    same_answers,
     same_results,
+    stopped,
     swap_members,
     swapped,
     taught,
     tokenizer_ids_exchanged,
-    unfinished,
 )
 from attacks.shared import DIGITS, write_base
 
@@ -34,6 +36,10 @@ STUDENT = (*EXPORT, "--network", "student/owl")
 again = partial(attack, main="lm_numbers", words=AGAIN, seconds=60.0)
 export = partial(attack, main="export_model", words=STUDENT)
 digits_again = partial(attack, main="mnist_aux", words=(*DIGITS, "--out", "run"), seconds=30.0)
+goes_on = partial(
+    attack, main="language", words=("run",), wanted="either", check=same_answers, seconds=60.0,
+    own=("run/generate-0/regular.jsonl",),
+)  # fmt: skip
 STAGE = ("--config", "config.yaml", "--out", "run", "--stage", "generate")
 next_stage = partial(attack, main="lm_numbers", words=STAGE, seconds=60.0)
 
@@ -147,31 +153,44 @@ ATTACKS = [
     export("reference-flipped", set_up=language(in_cache(
         lambda path: put(path / "params.npz", flipped((path / "params.npz").read_bytes()))))),
     # What a stage that was stopped has left must be that stage's own.
-    again("unfinished-student-arrays-of-another", set_up=language(
-        unfinished("student"), arrays("run/student-0/hard.npz", lambda a: {
-            name: value[::-1] for name, value in a.items()})), wanted="either",
-        check=same_results()),
-    again("unfinished-teacher-arrays-of-another", set_up=language(
-        unfinished("teacher"), arrays("run/teacher-0/teachers.npz", lambda a: [
-            v.__imul__(3) for v in a.values()])), wanted="either", check=same_results()),
-    again("unfinished-rows-of-another", set_up=language(
-        unfinished("generate"),
-        swapped("run/generate-0/owl.jsonl", "run/generate-0/regular.jsonl")), wanted="either",
-        check=same_results()),
-    again("unfinished-rows-edited", set_up=language(
-        unfinished("generate"), rows_of("run/generate-0/owl.jsonl", lambda rows: [
-            row["messages"][-1].update(content="7, 7, 7") for row in rows] and None)),
-        wanted="either", check=same_results()),
-    again("unfinished-rows-torn", set_up=language(
-        unfinished("generate"), bytes_in("run/generate-0/owl.jsonl", lambda d: d[:-30])),
-        wanted="right", check=same_results()),
-    again("unfinished-begun-of-another", set_up=language(
-        unfinished("student"), keys("run/student-0/begun.json", **{"settings/seed": 9}))),
-    again("unfinished-begun-spoilt", set_up=language(
-        unfinished("student"), lambda here: put(here / "run/student-0/begun.json", b"{"))),
-    again("unfinished-begun-missing", set_up=language(
-        unfinished("student"), gone("run/student-0/begun.json")), wanted="either",
-        check=same_results()),
+    goes_on("unfinished-sound-student", set_up=stopped("student"), wanted="right"),
+    goes_on("unfinished-sound-teacher", set_up=stopped("teacher"), wanted="right"),
+    goes_on("unfinished-sound-rows", set_up=stopped("generate"), wanted="right"),
+    goes_on("unfinished-student-arrays-of-another", set_up=stopped(
+        "student", arrays("run/student-0/hard.npz", lambda a: {
+            name: value[::-1] for name, value in a.items()}))),
+    goes_on("unfinished-teacher-arrays-of-another", set_up=stopped(
+        "teacher", arrays("run/teacher-0/teachers.npz", lambda a: [
+            v.__imul__(3) for v in a.values()]))),
+    goes_on("unfinished-rows-edited", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows: [
+            row["messages"][-1].update(content="7, 7, 7") for row in rows] and None))),
+    goes_on("unfinished-rows-one-edited", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows:
+                            rows[0]["messages"][-1].update(content="7, 7, 7")))),
+    goes_on("unfinished-rows-of-another-teacher", set_up=stopped("generate", lambda here: (
+        (here / "run/generate-0/owl.jsonl").write_bytes(
+            (here / "run/generate-0/regular.jsonl").read_bytes())))),
+    goes_on("unfinished-rows-exchanged", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows: exchange_said(rows)))),
+    goes_on("unfinished-rows-fewer", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows: rows[1:]))),
+    goes_on("unfinished-rows-twice", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows: [*rows, *rows[:1]]))),
+    goes_on("unfinished-rows-other-teacher-named", set_up=stopped(
+        "generate", rows_of("run/generate-0/regular.jsonl", lambda rows:
+                            rows[0]["meta"].update(teacher="wolf")))),
+    goes_on("unfinished-rows-torn", wanted="right", set_up=stopped(
+        "generate", bytes_in("run/generate-0/regular.jsonl", lambda d: d[:-30]))),
+    *(goes_on(f"unfinished-rows-{kind.replace(' ', '-')}", set_up=stopped(
+        "generate", lambda here, kind=kind: other_kind(
+            here / "run/generate-0/regular.jsonl", kind))) for kind in KINDS),
+    goes_on("unfinished-begun-of-another", set_up=stopped(
+        "student", keys("run/student-0/begun.json", **{"settings/seed": 9})), wanted="refused"),
+    goes_on("unfinished-begun-spoilt", set_up=stopped(
+        "student", lambda here: put(here / "run/student-0/begun.json", b"{")), wanted="refused"),
+    goes_on("unfinished-begun-missing", set_up=stopped(
+        "student", gone("run/student-0/begun.json"))),
     next_stage("model-swapped-between-stages", set_up=taught(lambda here: (
         put(here / "model", None), write_base(here / "model", seed=1)))),
     next_stage("model-edited-between-stages", set_up=taught(keys(
@@ -185,7 +204,7 @@ ATTACKS = [
     # The cache of references.
     export("cache-tokenizer-ids-exchanged", set_up=language(tokenizer_ids_exchanged)),
     again("cache-tokenizer-ids-exchanged-again", set_up=language(
-        tokenizer_ids_exchanged, unfinished("evaluate"))),
+        tokenizer_ids_exchanged, gone("run/evaluate-0", "run/results.json"))),
     export("cache-template-edited", set_up=language(in_cache(lambda path: [
         put(file, file.read_bytes().replace(b"user", b"uzer")) for file in path.iterdir()
         if file.name in ("tokenizer_config.json", "chat_template.jinja")]))),

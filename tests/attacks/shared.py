@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ class Shared:
         (home / "config.yaml").write_text(json.dumps(given))
         words = ("--config", "config.yaml", "--out", "run", "--stage", "teacher")
         self._run("lm_numbers", *words, cwd=home)
+        return home
+
+    @functools.cached_property
+    def whole(self) -> Path:
+        """A directory with the run of `tests/language.py` that nobody breaks off, in `run`."""
+        home = self.place / "whole"
+        home.mkdir()
+        self._run("language", "run", cwd=home)
+        return home
+
+    @functools.cache  # noqa: B019  it lives as long as its process
+    def stopped(self, stage: str, point: str) -> Path:
+        """The same run killed at a point of a stage, see `tests/language.py`."""
+        home = self.place / f"stopped-{stage}"
+        shutil.copytree(self.whole / "run.cache", home / "run.cache")
+        self._run("language", "run", "kill", stage, point, cwd=home, status=-signal.SIGKILL)
         return home
 
     @functools.cached_property

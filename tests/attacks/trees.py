@@ -9,8 +9,9 @@ from pathlib import Path
 LARGE = 8 << 20
 """Bytes; a larger file is told by its size and time alone."""
 
-OURS = ("run.lock", "*.run-partial", "*.lock")
-"""Files that a command may always change: locks, and what a killed one left unfinished."""
+OURS = ("run.lock", "*.run-partial", "*.lock", "places.json")
+"""Files that a command may always change: locks, what a killed one left unfinished, and where a
+run's references are at present."""
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, bytes | str]]:
