@@ -40,7 +40,7 @@ class Attack:
         seconds: of CPU time.
         memory: bytes, above what a harmless command holds.
         writes: patterns of names in the directory that an answer may change.
-        own: patterns of paths below it that may change though it is refused: what a run goes on with.
+        own: patterns of paths below it that a refusal may change: what a run goes on with.
         quick: whether it belongs to the slice that the test suite runs by default.
         order: more for `Forks.run`, such as `env`, `limits`, `signals`.
     """

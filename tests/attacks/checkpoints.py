@@ -22,8 +22,10 @@ def goes_on(ended: Ended) -> str:
     return "" if ended.found == right else "it ends elsewhere than an unbroken training"
 
 
-attack = partial(Attack, "checkpoints", main="trainer", words=("run", "mlp", "jit"),
-                 wanted="either", check=goes_on, seconds=30.0, own=("run/checkpoints/*",))  # fmt: skip
+attack = partial(
+    Attack, "checkpoints", main="trainer", words=("run", "mlp", "jit"), wanted="either",
+    check=goes_on, seconds=30.0, own=("run/checkpoints/*",),
+)  # fmt: skip
 
 
 def trained(*changes: Callable[[list[Path]], object]) -> Callable[[Path, Shared], object]:

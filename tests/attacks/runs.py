@@ -205,9 +205,10 @@ ATTACKS = [
     export("cache-tokenizer-ids-exchanged", set_up=language(tokenizer_ids_exchanged)),
     again("cache-tokenizer-ids-exchanged-again", set_up=language(
         tokenizer_ids_exchanged, gone("run/evaluate-0", "run/results.json"))),
-    export("cache-template-edited", set_up=language(in_cache(lambda path: [
-        put(file, file.read_bytes().replace(b"user", b"uzer")) for file in path.iterdir()
-        if file.name in ("tokenizer_config.json", "chat_template.jinja")]))),
+    export("cache-template-edited", set_up=language(in_cache(
+        lambda path: edit(path / "tokenizer_config.json", {"chat_template": "{{ messages }}"})))),
+    export("cache-stops-edited", set_up=language(in_cache(
+        lambda path: edit(path / "tokenizer_config.json", {"eos_token": "owl"})))),
     export("cache-config-edited", set_up=language(in_cache(
         lambda path: edit(path / "config.json", {"seed": 5})))),
     export("cache-results-edited", set_up=language(in_cache(
