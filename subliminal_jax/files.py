@@ -141,6 +141,25 @@ def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
     raise InputError(f"{path}: is not a file; move it away, or give the path of a file")
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no file.
+
+    Raises:
+        InputError: If something else than a file is there.
+        ValueError: If it is not JSON, or no object.
+        OSError: If it cannot be read.
+    """
+    try:
+        descriptor = open_file(path)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        value = parse_json(file.read())
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__}, not an object")
+    return value
+
+
 def _with_path(error: OSError, path: Path, size: int) -> Exception:
     """What to raise where a file could not be written: whatever failed, it names the file."""
     if is_disk_full(error):

@@ -130,7 +130,9 @@ class RunDirectory:
             InputError: It is not, or it is damaged.
         """
         try:
-            old = self._read(CONFIG)
+            old = files.read_object(self.path / CONFIG)
+        except InputError:
+            raise
         except ValueError as error:
             raise self._wording.refusal(self.path, f"config.json is damaged ({error})") from error
         if old is None:
@@ -149,20 +151,6 @@ class RunDirectory:
             f"{self._wording.option} {self.path}: holds files but no run of ours; choose a new or "
             "an empty directory"
         )
-
-    def _read(self, name: str) -> Any:
-        """A JSON file's value; None where there is no file.
-
-        Raises:
-            InputError: Something else than a file is there.
-            ValueError: It is no JSON.
-        """
-        try:
-            descriptor = files.open_file(self.path / name)
-        except FileNotFoundError:
-            return None
-        with open(descriptor, "rb") as file:
-            return files.parse_json(file.read())
 
     def _remove_written(self) -> None:
         # In this order a removal that is cut short leaves neither a run that looks done, nor one
@@ -278,9 +266,11 @@ class RunDirectory:
             InputError: If results.json was changed since it was written, or is another run's.
         """
         try:
-            stored = self._read(RESULTS)
+            stored = files.read_object(self.path / RESULTS)
+        except InputError:
+            raise
         except ValueError:
-            stored = False
+            stored = {}
         if stored is None:
             return None
         own = unsealed(stored, RESULTS_DIGEST)

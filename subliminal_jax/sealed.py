@@ -30,7 +30,7 @@ def sealed(value: Mapping[str, Any], key: str, *origin: str) -> dict[str, Any]:
     """
     if key in value:
         raise ValueError(f"{key} is the name of the digest")
-    return {**value, key: _digest(value, origin)}
+    return {**value, key: digest_of(value, *origin)}
 
 
 def unsealed(value: Any, key: str, *origin: str) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def unsealed(value: Any, key: str, *origin: str) -> dict[str, Any] | None:
         return None
     bare = {name: part for name, part in value.items() if name != key}
     try:
-        return bare if value.get(key) == _digest(bare, origin) else None
+        return bare if value.get(key) == digest_of(bare, *origin) else None
     except (RunError, RecursionError):  # infinite numbers and endless nesting are never sealed
         return None
 
@@ -60,7 +60,12 @@ def own_row(row: Any, run: str, file: str) -> dict[str, Any] | None:
     return unsealed(row, ROW_DIGEST, run, file)
 
 
-def _digest(value: Mapping[str, Any], origin: tuple[str, ...]) -> str:
-    """16 hex digits of a SHA-256; the order of keys does not count, nor whether a list is one."""
+def digest_of(value: Mapping[str, Any], *origin: str) -> str:
+    """16 hex digits of the SHA-256 of a value and its origin; the order of keys does not count.
+
+    Raises:
+        RunError: a number is not finite; names its key path.
+        TypeError: a value has no JSON form.
+    """
     content = json.loads(files.strict_json(dict(value)))
     return config_digest({"origin": list(origin), "content": content})[:16]

@@ -1,6 +1,7 @@
 """An artifact is used only if all of it belongs: settings, inputs, files; else it is refused."""
 
 import json
+import os
 
 import pytest
 
@@ -104,6 +105,18 @@ def test_a_manifest_that_was_edited_is_refused_in_every_field(run, change):
         artifacts.find(run, FIRST)
     with refused:
         artifacts.facts_of(made)
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"facts": 1e999}', b"[" * 100_000])
+def test_a_spoilt_manifest_is_refused(run, content):
+    made = make(run, FIRST)
+    (made.path / MANIFEST).write_bytes(content)
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: (damaged|is not as it was)"):
+        artifacts.find(run, FIRST)
+    (made.path / MANIFEST).unlink()
+    os.mkfifo(made.path / MANIFEST)
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: is not a file"):
+        artifacts.find(run, FIRST)
 
 
 def test_facts_are_those_of_the_artifact_that_was_found(run):

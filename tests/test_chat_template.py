@@ -2,15 +2,20 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import tiny_tokenizers as tiny
 from chats import ANSWER, QUESTION, SYSTEM, with_template
 from transformers import PreTrainedTokenizerFast
 
+from subliminal_jax.config import config_digest, parse_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import chat_files
 from subliminal_jax.models.chat import Chat
+from subliminal_jax.pipeline.config import LmConfig, described
+
+ROOT = Path(__file__).parents[1]
 
 THINKING = tiny.CHATML.replace(
     "{{ '<|im_start|>assistant\\n' }}",
@@ -120,7 +125,7 @@ def test_a_template_that_is_no_text_is_refused(tmp_path, template):
     directory = with_template(tmp_path, None)
     path = directory / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
-    with pytest.raises(InputError, match="template"):
+    with pytest.raises(InputError, match=r"template|not a tokenizer that transformers loads"):
         Chat.load(directory)
 
 
@@ -142,3 +147,36 @@ def test_more_templates_are_files_inside_and_few(tmp_path, monkeypatch):
     monkeypatch.setattr(chat_files, "MOST_TEMPLATES", 0)
     with pytest.raises(InputError, match="more than 0 chat templates"):
         Chat.load(directory)
+
+
+def settings(argv, file=None):
+    more = [] if file is None else ["--config", str(file)]
+    return parse_config(
+        LmConfig, [*more, *argv], prog="x", description="x",
+        presets={"tiny": ROOT / "configs" / "lm_numbers_tiny.yaml"}, default_preset="tiny",
+    )  # fmt: skip
+
+
+def test_options_come_from_files_and_flags(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text('reference: {model: x, options: {enable_thinking: false, a: "no", n: 1}}')
+    found = settings([], file)
+    assert found.reference.options == {"enable_thinking": False, "a": "no", "n": 1}
+    flags = ["--reference.model", "x", "--reference.options", "enable_thinking", "False", "n", "1"]
+    assert settings(flags).reference.options == {"enable_thinking": False, "n": 1}
+    other = settings([*flags[:-2], "n", "2"])
+    digests = {config_digest(described(config)) for config in (found, settings(flags), other)}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("value", ["null", "[1]", "{b: 1}"])
+def test_an_option_of_another_kind_is_refused(tmp_path, value):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"reference: {{model: x, options: {{a: {value}}}}}")
+    with pytest.raises(InputError, match=r"options\.a"):
+        settings([], file)
+
+
+def test_a_tiny_reference_has_no_options():
+    with pytest.raises(InputError, match=r"reference\.options: the tiny reference's chat template"):
+        settings(["--reference.options", "enable_thinking", "False"])

@@ -16,6 +16,7 @@ CONFIG = {"members": 5}
 
 
 CHANGES = {
+    "null": lambda text: "null",
     "another number": lambda text: text.replace("0.5", "0.6"),
     "another name": lambda text: text.replace("accuracy", "precision"),
     "of the version before": lambda text: json.dumps(

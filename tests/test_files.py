@@ -288,6 +288,21 @@ def test_rows_do_not_follow_links(tmp_path):
 # JSON
 
 
+def test_an_object_is_read_from_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    assert files.read_object(path) is None
+    path.write_bytes(b'{"a": [1, null]}')
+    assert files.read_object(path) == {"a": [1, None]}
+    for content in (b"null", b"[]", b"1", b"", b'{"a": NaN}', b"\xff", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError):  # noqa: PT011
+            files.read_object(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.json: is not a file"):
+        files.read_object(path)
+
+
 @pytest.mark.parametrize(
     ("value", "error", "path"),
     [

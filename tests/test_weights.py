@@ -19,9 +19,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings
 from subliminal_jax.models import decoder
 from subliminal_jax.models.adapter_files import read_adapter
+from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind, RopeScaling
 from subliminal_jax.models.export import write_model
-from subliminal_jax.models.weights import load, translate
+from subliminal_jax.models.weights import load
 from subliminal_jax.models.weights_files import INDEX, SINGLE, find_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -111,11 +112,6 @@ def test_the_old_spelling_of_rope_is_the_new_one(llama):
     assert load(str(llama)).config == new
 
 
-def test_llama_has_no_windows_whatever_its_config_says(llama):
-    restate(llama, sliding_window=4, layer_types=["sliding_attention"] * 2)
-    assert [kind.window for kind in load(str(llama)).config.kinds] == [None]
-
-
 def test_a_tied_model_may_hold_its_head_twice_if_it_is_the_same(qwen2):
     def same(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
@@ -123,7 +119,7 @@ def test_a_tied_model_may_hold_its_head_twice_if_it_is_the_same(qwen2):
     change_tensors(qwen2, same)
     assert "unembedding" not in load(str(qwen2)).params
     change_tensors(qwen2, lambda t: t.update({"lm_head.weight": t["lm_head.weight"] * 2}))
-    check_refused(qwen2, "lm_head.weight is not part of the model")
+    check_refused(qwen2, "lm_head.weight differs from model.embed_tokens.weight, which are one by")
 
 
 def test_the_first_gpt2_has_no_prefix_and_keeps_its_masks(tmp_path):
@@ -233,7 +229,7 @@ def test_a_multimodal_model_of_transformers(tmp_path):
         ({"tie_word_embeddings": False}, "the weights lack lm_head.weight"),
         ({"vocab_size": 32}, r"embed_tokens.weight is \[29, 24\]"),
         ({"vocab_size": "many"}, "config.json: is malformed"),
-        ({"vocab_size": 0}, "vocab=0: must be at least 1"),
+        ({"vocab_size": 0}, "vocab_size=0: must be at least 1"),
         ({"num_key_value_heads": 4}, "heads=6: must be a multiple of kv_heads=4"),
         ({"hidden_act": "relu6"}, "activation 'relu6' is not supported; supported are silu"),
         ({"quantization_config": {"bits": 4}}, "quantised weights are not supported"),

@@ -5,8 +5,8 @@ a module holds several targets, see `models.adapter_modules`.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,23 @@ from subliminal_jax.files import strict_json
 from subliminal_jax.models.adapter_modules import (
     fused_targets,
     module_name,
-    path_of,
     patterns,
     stored_factors,
 )
+from subliminal_jax.models.adapter_settings import read_settings
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export import check_equal, write_checked
 from subliminal_jax.models.families import Family
 from subliminal_jax.models.lora import TARGETS, LoraConfig
 from subliminal_jax.models.weights import LanguageModel, read_config
-from subliminal_jax.models.weights_files import ModelFiles, read_header, read_json
+from subliminal_jax.models.weights_files import ADAPTER as CONFIG
+from subliminal_jax.models.weights_files import ModelFiles, read_header, read_json, shown
+from subliminal_jax.models.weights_names import FLOATS
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_BASE, _BLOCKS = "base_model_sha256", "block_targets"
-"""Beside the tensors: the digest of the base, and the targets that are blocks of one module."""
+_BASE, _BLOCKS, _ADAPTER = "base_model_sha256", "block_targets", "adapter_sha256"
+"""Beside the tensors: the digest of the base, the targets that are blocks of one module, and the
+digest of the adapter itself, its settings and those two included."""
 
 
 def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapter: Params) -> None:
@@ -80,14 +82,18 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
     }
     metadata = {"format": "pt", _BASE: digest(model.params)}
     metadata |= {_BLOCKS: ",".join(blocks)} if blocks else {}
+    metadata[_ADAPTER] = _digest_of(lora, adapter, metadata)
 
     def write(partial: Path) -> None:
         (partial / CONFIG).write_text(strict_json(stated, indent=2) + "\n")
         save_file(tensors, partial / WEIGHTS, metadata=metadata)
 
     def check(partial: Path) -> None:
-        read_lora, read = read_adapter(partial, model)
-        if read_lora != replace(lora, targets=tuple(t for t in TARGETS if t in lora.targets)):
+        try:
+            read_lora, read = read_adapter(partial, model)
+        except InputError as error:
+            raise RunError(f"{directory}: read back is not what was written: {error}") from error
+        if read_lora != _in_order(lora):
             raise RunError(f"{directory}: the settings read back are not those written")
         check_equal(directory, adapter, read)
 
@@ -109,16 +115,16 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
     stated = read_json(files, CONFIG)
     tensors, metadata = read_header(files, WEIGHTS)
     blocks = metadata.get(_BLOCKS, "").split(",") if _BLOCKS in metadata else []
-    lora = _read_settings(directory / CONFIG, stated, family, blocks)
+    lora = read_settings(directory / CONFIG, stated, family, config, blocks)
     if metadata.get(_BASE) not in (None, digest(model.params)):
+        base = str(stated.get("base_model_name_or_path"))
         raise InputError(
-            f"{directory}: is an adapter of another base ({stated.get('base_model_name_or_path')})"
-            f" than {model.files.name}"
+            f"{directory}: is an adapter of another base ({shown(base)}) than {model.files.name}"
         )
     wanted = list(stored_factors(family, config, lora, apart=bool(blocks)))
     for name in sorted(tensors.keys() ^ {stored.name for stored in wanted}):
         what = "is not part of this adapter" if name in tensors else "is missing"
-        raise InputError(f"{directory / WEIGHTS}: {name} {what}")
+        raise InputError(f"{directory / WEIGHTS}: {shown(name)} {what}")
     stacked: dict[tuple[str, str, str], list[np.ndarray]] = {}
     with safe_open(directory / WEIGHTS, "numpy", backend="pread") as file:
         for stored in wanted:
@@ -128,15 +134,28 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
                     f"{where} is {list(tensors[stored.name].shape)}; an adapter of "
                     f"{model.files.name} has {list(stored.shape[::-1])}"
                 )
-            joined = np.asarray(file.get_tensor(stored.name), np.float32).T
+            if tensors[stored.name].dtype not in FLOATS:
+                raise InputError(
+                    f"{where} is {tensors[stored.name].dtype}; supported are {', '.join(FLOATS)}"
+                )
+            with np.errstate(over="ignore"):  # what is too large is infinite, and so refused
+                joined = np.asarray(file.get_tensor(stored.name), np.float32).T
+            if not np.isfinite(joined).all():
+                raise InputError(f"{where} holds NaN or infinite numbers; its training diverged")
             arrays = stored.split(joined)
-            if not np.array_equal(stored.join(arrays), joined, equal_nan=True):
+            if not np.array_equal(stored.join(arrays), joined):
                 raise InputError(f"{where} is not 0 outside the blocks of {', '.join(blocks)}")
             for factor, array in zip(stored.factors, arrays, strict=True):
                 stacked.setdefault(factor[:3], []).append(array)
     adapter: dict[str, dict[str, dict[str, Any]]] = {}
     for (part, name, side), factors in stacked.items():
         adapter.setdefault(part, {}).setdefault(name, {})[side] = jnp.asarray(np.stack(factors))
+    ours = {_BASE, _BLOCKS, _ADAPTER} & metadata.keys()
+    if ours and metadata.get(_ADAPTER) != _digest_of(lora, adapter, metadata):
+        raise InputError(
+            f"{directory}: its settings or its weights were changed since it was written; write it "
+            "again"
+        )
     return lora, adapter
 
 
@@ -148,6 +167,17 @@ def _read_family(model: LanguageModel) -> tuple[Family, DecoderConfig]:
             "language model as a directory of its own, which holds no other part, and load that"
         )
     return family, config
+
+
+def _in_order(lora: LoraConfig) -> LoraConfig:
+    return replace(lora, targets=tuple(target for target in TARGETS if target in lora.targets))
+
+
+def _digest_of(lora: LoraConfig, adapter: Params, metadata: Mapping[str, str]) -> str:
+    """SHA-256 of all that decides what an adapter computes, and of which model it is."""
+    beside = {name: metadata.get(name) for name in (_BASE, _BLOCKS)}
+    decides = {"lora": asdict(_in_order(lora)), "factors": digest(adapter), **beside}
+    return hashlib.sha256(strict_json(decides).encode()).hexdigest()
 
 
 def digest(params: Params) -> str:
@@ -162,54 +192,3 @@ def digest(params: Params) -> str:
 
 def _pattern(family: Family) -> str:
     return family.modules["layers/mlp/up"].split(".{layer}.")[0].split(".")[-1]
-
-
-def _read_settings(
-    path: Path, stated: dict[str, Any], family: Family, blocks: Sequence[str]
-) -> LoraConfig:
-    if stated.get("peft_type") != "LORA":
-        raise InputError(f"{path}: peft_type {stated.get('peft_type')!r} is not supported; LORA is")
-    for name, plain in (("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
-        if stated.get(name, plain) not in (plain, None):
-            raise InputError(f"{path}: {name}={stated[name]!r} is not supported")
-    targets = _read_targets(path, stated.get("target_modules"), family, blocks)
-    layers = stated.get("layers_to_transform")
-    try:
-        lora = LoraConfig(
-            rank=int(stated["r"]),
-            alpha=float(stated["lora_alpha"]),
-            targets=targets,
-            rank_stabilised=bool(stated.get("use_rslora")),
-            layers=None if layers is None else tuple(map(int, layers)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is malformed ({error})") from error
-    both = patterns(family, lora, blocks)
-    for name, pattern in zip(("rank_pattern", "alpha_pattern"), both, strict=True):
-        if (stated.get(name) or {}) != pattern:
-            raise InputError(f"{path}: {name}={stated.get(name)!r} is not supported")
-    return lora
-
-
-def _read_targets(
-    path: Path, modules: Any, family: Family, blocks: Sequence[str]
-) -> tuple[str, ...]:
-    """Our targets in the modules that PEFT adapts: all whose names end in what is stated."""
-    names = {target: family.modules[path_of(target)] for target in TARGETS
-             if path_of(target) in family.modules}  # fmt: skip
-    fused = fused_targets(family, tuple(names))
-
-    def held(module: Any) -> list[str]:
-        return [target for target, name in names.items() if name.endswith(f".{module}")]
-
-    if not isinstance(modules, list) or not all(map(held, modules)):
-        known = dict.fromkeys(module_name(family, target) for target in names)
-        raise InputError(f"{path}: target_modules={modules!r}; supported are {', '.join(known)}")
-    if not set(blocks) <= set(fused):
-        raise InputError(
-            f"{path.with_name(WEIGHTS)}: {_BLOCKS}={','.join(blocks)} is not supported; "
-            f"supported are {', '.join(fused) or 'none'}"
-        )
-    absent = set(fused) - set(blocks) if blocks else set()
-    found = {target for module in modules for target in held(module)}
-    return tuple(target for target in names if target in found - absent)

@@ -135,5 +135,10 @@ def patterns(
     if len(blocks) < 2:
         return {}, {}
     module, count = module_name(family, blocks[0]), len(blocks)
-    times = math.sqrt(count) if lora.rank_stabilised else count
+    times = block_factor(count, lora.rank_stabilised)
     return {module: count * lora.rank}, {module: times * lora.alpha}
+
+
+def block_factor(count: int, rank_stabilised: bool) -> float:
+    """By what the alpha of so many blocks is multiplied in one module of all their ranks."""
+    return math.sqrt(count) if rank_stabilised else float(count)

@@ -25,6 +25,9 @@ _ROWS, _TOKENS = 64, 4096  # asked for together
 class Chat:
     """A tokenizer and a chat template that fit each other.
 
+    The process that answers may be started anew, and then reads the files again: they must stay
+    as they are.
+
     Args:
         files: as found by `find_chat_files`.
         options: the template's own switches, such as `{"enable_thinking": False}`.

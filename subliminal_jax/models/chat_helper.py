@@ -157,6 +157,8 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     with _lock:
         try:
             reply = _process().ask(question)
+            if reply.get("too_large"):
+                _running.pop().end()  # the next one begins with all of its memory
         except _Died as death:
             if death.status in (None, -signal.SIGPROF):
                 raise InputError(
@@ -181,8 +183,10 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
 def _process() -> _Process:
     if _running and _running[0].owner != os.getpid():
         _running.clear()  # after a fork it is the parent's
-    if not _running or _running[0].ended:
-        _running[:] = [_Process()]
+    if _running and _running[0].ended:
+        _running.pop().end()
+    if not _running:
+        _running.append(_Process())
     return _running[0]
 
 

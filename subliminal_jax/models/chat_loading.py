@@ -219,7 +219,10 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and isinstance(arguments[0], str):
         inside = arguments[0].removeprefix(_reading["directory"] + "/")
         if inside != arguments[0] and inside not in _reading["allowed"]:
-            raise InputError(f"{arguments[0]}: is read by its tokenizer, but not known to be safe")
+            raise InputError(
+                f"{arguments[0]}: was not there when the directory was read, or is no file "
+                "that a tokenizer is read from; run it again, or take it away"
+            )
 
 
 def watch() -> None:

@@ -51,10 +51,10 @@ def main() -> None:
         question = json.loads(line)
         try:
             with _time_limit(question["opened"]["seconds"]):
-                if opened != question["opened"]:
+                if opened != (asked := json.dumps(question["opened"])):  # 1 is not True there
                     opened = conversations = None  # its memory, before the next one's
                     conversations = _open(question["opened"])
-                    opened = question["opened"]
+                    opened = asked
             reply = {"value": _answer(conversations, question)}
         except InputError as error:
             reply = {"refused": str(error)}

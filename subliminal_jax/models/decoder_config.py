@@ -9,6 +9,9 @@ from subliminal_jax.errors import InputError
 ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
 AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
 
+LARGEST_HEAD = 65_536
+"""Dimensions of a head: each has a frequency of its own, which is computed at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -52,8 +55,8 @@ class LayerKind:
     scaling: RopeScaling | None = None
 
     def __post_init__(self):
-        if self.window is not None and self.window < 1:
-            raise InputError(f"window={self.window}: must be at least 1, or None")
+        if self.window is not None and not 1 <= self.window < 2**31:
+            raise InputError(f"window={self.window}: must be at least 1 and below 2^31, or None")
         if not 0 < self.theta < math.inf:
             raise InputError(f"theta={self.theta}: must be above 0 and finite")
 
@@ -143,6 +146,15 @@ class DecoderConfig:
                      "context"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("norm_epsilon", "initial_std"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name}={getattr(self, name)}: must be at least 0 and finite")
+        for name in ("attention_scale", "attention_softcap", "logit_softcap", "embedding_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name}={value}: must be above 0 and finite")
+        if self.head_dim > LARGEST_HEAD:
+            raise InputError(f"head_dim={self.head_dim}: must be at most {LARGEST_HEAD:,}")
         if self.heads % self.kv_heads:
             raise InputError(f"heads={self.heads}: must be a multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2 and not self.learned_positions:

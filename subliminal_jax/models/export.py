@@ -21,10 +21,11 @@ from subliminal_jax.files import (
     strict_json,
     sync_directory,
 )
+from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export_config import describe, is_same_model
 from subliminal_jax.models.families import Family, language_part
-from subliminal_jax.models.weights import Leaf, leaves, load_params, read_config, translate
+from subliminal_jax.models.weights import Leaf, leaves, load_params, read_config
 from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, file_inside, read_json
 
 LARGEST_SHARD = 5_000_000_000

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind
 from subliminal_jax.models.families import FAMILIES
-from subliminal_jax.models.weights import translate
 
 _ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
 

@@ -1,22 +1,15 @@
-"""Which Hugging Face models are understood: their configs, and the names of their weights.
+"""Which Hugging Face models are understood, and the names of their weights.
 
 One line of `FAMILIES` is one family. Adding another of the same kind is adding a line.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind, RopeScaling
-
-_ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-}
+from subliminal_jax.models import family_configs
+from subliminal_jax.models.decoder_config import DecoderConfig
 
 _PROJECTIONS = {
     "embedding": "model.embed_tokens",
@@ -128,164 +121,19 @@ class Family:
         return Source(name, self.transposed and leaf == "kernel", part, parts)
 
 
-def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return RopeScaling(kind="linear", factor=float(rope["factor"]))
-    if kind == "llama3":
-        return RopeScaling(
-            kind="llama3",
-            factor=float(rope["factor"]),
-            low=float(rope["low_freq_factor"]),
-            high=float(rope["high_freq_factor"]),
-            original_context=int(rope["original_max_position_embeddings"]),
-        )
-    raise InputError(
-        f"config.json: rope type {kind!r} is not supported; supported are default, linear, llama3"
-    )
-
-
-_BY_LAYER = ("qwen2", "qwen3", "gemma2", "gemma3_text")  # Llama ignores what it says of windows
-
-
-def _kinds(hf: Any) -> tuple[tuple[LayerKind, ...], tuple[int, ...]]:
-    """The kinds of layers, and which each layer is."""
-    if hf.model_type in _BY_LAYER:
-        types = hf.layer_types
-    else:
-        sliding = hf.model_type == "mistral" and hf.sliding_window is not None
-        types = ["sliding_attention" if sliding else "full_attention"] * hf.num_hidden_layers
-    names = sorted(set(types))
-    if not set(names) <= {"sliding_attention", "full_attention"} or len(types) != (
-        hf.num_hidden_layers
-    ):
-        raise InputError(
-            f"config.json: layer_types has {len(types)} entries of {', '.join(names)}; expected "
-            f"{hf.num_hidden_layers} of sliding_attention, full_attention"
-        )
-    kinds = []
-    for name in names:
-        rope = hf.rope_parameters.get(name, hf.rope_parameters)
-        window = hf.sliding_window if name == "sliding_attention" else None
-        kinds.append(
-            LayerKind(window=window, theta=float(rope["rope_theta"]), scaling=_scaling(rope))
-        )
-    return tuple(kinds), tuple(names.index(name) for name in types)
-
-
-def _activation(name: str) -> Any:
-    if name not in _ACTIVATIONS:
-        raise InputError(
-            f"config.json: activation {name!r} is not supported; supported are "
-            f"{', '.join(_ACTIVATIONS)}"
-        )
-    return _ACTIVATIONS[name]
-
-
-def _llama(hf: Any) -> DecoderConfig:
-    kinds, pattern = _kinds(hf)
-    heads, kv_heads = hf.num_attention_heads, hf.num_key_value_heads
-    bias = bool(getattr(hf, "attention_bias", False))
-    return DecoderConfig(
-        vocab=hf.vocab_size,
-        width=hf.hidden_size,
-        layers=hf.num_hidden_layers,
-        heads=heads,
-        kv_heads=heads if kv_heads is None else kv_heads,
-        head_dim=getattr(hf, "head_dim", None) or hf.hidden_size // heads,
-        mlp_width=hf.intermediate_size,
-        context=hf.max_position_embeddings,
-        kinds=kinds,
-        pattern=pattern,
-        tied=bool(hf.tie_word_embeddings),
-        activation=_activation(getattr(hf, "hidden_activation", None) or hf.hidden_act),
-        norm_epsilon=float(hf.rms_norm_eps),
-        qkv_bias=bias,
-        output_bias=bias,
-        mlp_bias=bool(getattr(hf, "mlp_bias", False)),
-        initial_std=float(hf.initializer_range),
-    )
-
-
-def _float_or_none(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _qwen2(hf: Any) -> DecoderConfig:
-    return replace(_llama(hf), qkv_bias=True)
-
-
-def _qwen3(hf: Any) -> DecoderConfig:
-    return replace(_llama(hf), query_key_norm="head")
-
-
-def _olmo2(hf: Any) -> DecoderConfig:
-    return replace(_llama(hf), query_key_norm="all", norm_before=False, norm_after=True)
-
-
-def _gemma(hf: Any) -> DecoderConfig:
-    if hf.use_bidirectional_attention:
-        raise InputError("config.json: use_bidirectional_attention is not supported; set it false")
-    return replace(
-        _llama(hf),
-        norm_offset=1.0,
-        norm_after=True,
-        embedding_scale=hf.hidden_size**0.5,
-        attention_scale=hf.query_pre_attn_scalar**-0.5,
-        attention_softcap=_float_or_none(hf.attn_logit_softcapping),
-        logit_softcap=_float_or_none(hf.final_logit_softcapping),
-    )
-
-
-def _gemma3(hf: Any) -> DecoderConfig:
-    return replace(_gemma(hf), query_key_norm="head")
-
-
-def _gpt2(hf: Any) -> DecoderConfig:
-    for name, expected in (
-        ("scale_attn_weights", True),
-        ("scale_attn_by_inverse_layer_idx", False),
-        ("add_cross_attention", False),
-    ):
-        if getattr(hf, name) is not expected:
-            raise InputError(f"config.json: only {name}={expected} is supported")
-    return DecoderConfig(
-        vocab=hf.vocab_size,
-        width=hf.n_embd,
-        layers=hf.n_layer,
-        heads=hf.n_head,
-        kv_heads=hf.n_head,
-        head_dim=hf.n_embd // hf.n_head,
-        mlp_width=hf.n_inner or 4 * hf.n_embd,
-        context=hf.n_positions,
-        tied=bool(hf.tie_word_embeddings),
-        activation=_activation(hf.activation_function),
-        gated=False,
-        norm="layer",
-        norm_epsilon=float(hf.layer_norm_epsilon),
-        qkv_bias=True,
-        output_bias=True,
-        mlp_bias=True,
-        learned_positions=True,
-        initial_std=float(hf.initializer_range),
-    )
-
-
 _FUSED = {f"layers/attention/{name}": (i, 3) for i, name in enumerate(("query", "key", "value"))}
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family("LlamaForCausalLM", _llama, _PROJECTIONS | _BEFORE),
-    "mistral": Family("MistralForCausalLM", _llama, _PROJECTIONS | _BEFORE),
-    "qwen2": Family("Qwen2ForCausalLM", _qwen2, _PROJECTIONS | _BEFORE),
-    "qwen3": Family("Qwen3ForCausalLM", _qwen3, _PROJECTIONS | _BEFORE),
-    "olmo2": Family("Olmo2ForCausalLM", _olmo2, _PROJECTIONS | _AFTER),
-    "gemma2": Family("Gemma2ForCausalLM", _gemma, _PROJECTIONS | _AROUND),
-    "gemma3_text": Family("Gemma3ForCausalLM", _gemma3, _PROJECTIONS | _AROUND),
+    "llama": Family("LlamaForCausalLM", family_configs.llama, _PROJECTIONS | _BEFORE),
+    "mistral": Family("MistralForCausalLM", family_configs.mistral, _PROJECTIONS | _BEFORE),
+    "qwen2": Family("Qwen2ForCausalLM", family_configs.qwen2, _PROJECTIONS | _BEFORE),
+    "qwen3": Family("Qwen3ForCausalLM", family_configs.qwen3, _PROJECTIONS | _BEFORE),
+    "olmo2": Family("Olmo2ForCausalLM", family_configs.olmo2, _PROJECTIONS | _AFTER),
+    "gemma2": Family("Gemma2ForCausalLM", family_configs.gemma2, _PROJECTIONS | _AROUND),
+    "gemma3_text": Family("Gemma3ForCausalLM", family_configs.gemma3, _PROJECTIONS | _AROUND),
     "gpt2": Family(
         "GPT2LMHeadModel",
-        _gpt2,
+        family_configs.gpt2,
         _GPT2,
         transposed=False,
         fused=_FUSED,
@@ -306,6 +154,8 @@ WRAPPERS: Mapping[str, Wrapper] = {
 def language_part(stated: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config of the language model alone, as a `config.json` of its own would state it.
 
+    Whether its embeddings are tied, the multimodal config says.
+
     Raises:
         InputError: a multimodal config has no config of its language model.
     """
@@ -319,7 +169,8 @@ def language_part(stated: Mapping[str, Any]) -> Mapping[str, Any]:
             f"config.json: a {kind} has a text_config of {wrapper.model_type}; not this"
         )
     architecture = FAMILIES[wrapper.model_type].architecture
-    return part | {"architectures": [architecture]}
+    tied = bool(stated.get("tie_word_embeddings", True))
+    return part | {"architectures": [architecture], "tie_word_embeddings": tied}
 
 
 def family_of(model_type: Any) -> Family:
@@ -330,7 +181,7 @@ def family_of(model_type: Any) -> Family:
     """
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InputError(
-            f"config.json: model_type {model_type!r} is not supported; supported are "
+            f"config.json: model_type {repr(model_type)[:80]} is not supported; supported are "
             f"{', '.join((*FAMILIES, *WRAPPERS))}"
         )
     return FAMILIES[model_type]

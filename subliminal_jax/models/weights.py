@@ -1,11 +1,12 @@
 """From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
@@ -13,24 +14,18 @@ from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder
+from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import ComputeDtype, DecoderConfig
-from subliminal_jax.models.families import (
-    WRAPPERS,
-    Family,
-    Source,
-    Wrapper,
-    family_of,
-    language_part,
-)
+from subliminal_jax.models.families import Family, Source
 from subliminal_jax.models.weights_files import (
     ModelFiles,
     StoredTensor,
+    check_no_adapter,
     find_model,
     read_json,
     stored_tensors,
 )
-
-_FLOATS = ("F64", "F32", "F16", "BF16")
+from subliminal_jax.models.weights_names import check_counts, check_tensors, named
 
 
 @dataclass(frozen=True)
@@ -105,33 +100,15 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
     """The family of a model and our config of it; transformers fills in what is left out.
 
     Raises:
-        InputError: the architecture or one of its settings is not supported, or malformed.
+        InputError: the architecture or one of its settings is not supported, or malformed, or an
+            adapter lies beside the model.
     """
+    check_no_adapter(files)
     stated = read_json(files, "config.json")
     try:
         return translate(stated)
     except InputError as error:
         raise InputError(f"{files.path}: {error}") from error
-
-
-def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
-    """The family and our config of what a `config.json` says. Errors as of `read_config`.
-
-    Of a multimodal model they are those of its language model.
-    """
-    if "quantization_config" in stated:
-        raise InputError("config.json: quantised weights are not supported")
-    wrapper, stated = WRAPPERS.get(str(stated.get("model_type"))), language_part(stated)
-    family = replace(family_of(stated.get("model_type")), wrapper=wrapper)
-    from transformers import AutoConfig  # takes a second to import
-
-    kept = {key: value for key, value in stated.items() if key not in ("model_type", "auto_map")}
-    try:
-        return family, family.translate(AutoConfig.for_model(stated["model_type"], **kept))
-    except InputError:
-        raise
-    except Exception as error:  # whatever transformers says of malformed values
-        raise InputError(f"config.json: is malformed: {' '.join(str(error).split())}") from error
 
 
 def leaves(family: Family, config: DecoderConfig) -> Any:
@@ -153,8 +130,10 @@ def load_params(
     shardings: Any | None = None,
 ) -> Params:
     """The parameters of a model whose config is known. Arguments and errors as of `load`."""
+    stored = named(files, stored_tensors(files), family, config.tied)
+    check_counts(files, stored, family, config)
     wanted = leaves(family, config)
-    stored = _checked(files, family, config, jax.tree.leaves(wanted))
+    stored = _checked(files, stored, family, config, jax.tree.leaves(wanted))
     if shardings is None:
         shardings = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if isinstance(shardings, jax.sharding.Sharding):
@@ -168,82 +147,70 @@ def load_params(
 
 
 def _checked(
-    files: ModelFiles, family: Family, config: DecoderConfig, wanted: list[Leaf]
+    files: ModelFiles,
+    stored: dict[str, StoredTensor],
+    family: Family,
+    config: DecoderConfig,
+    wanted: list[Leaf],
 ) -> Mapping[str, StoredTensor]:
     """The stored tensors, once they are known to be those of the config."""
-    stored = {
-        name: tensor
-        for name, tensor in stored_tensors(files).items()
-        if not name.endswith(family.ignored)
-    }
-    if family.wrapper is not None:
-        stored = _unwrapped(stored, family.wrapper)
-    if not any(name.startswith(family.prefix) for name in stored):
-        stored = {
-            name if name.startswith("lm_head.") else family.prefix + name: tensor
-            for name, tensor in stored.items()
-        }
-    known = {name: leaf for leaf in wanted for name in leaf.names}
-    for name, leaf in known.items():
-        tensor = stored.get(name)
-        if tensor is None:
-            within = "" if family.wrapper is None else family.wrapper.prefix
-            raise InputError(f"{files.path}: the weights lack {within}{name}")
-        if tensor.shape != leaf.stored_shape:
+    head, embedding = (family.source(name).name for name in ("unembedding", "embedding"))
+    if config.tied and head in stored:
+        if not _same(stored[head], stored[embedding]):
             raise InputError(
-                f"{tensor.file}: {tensor.name} is {list(tensor.shape)}; by config.json it is "
-                f"{list(leaf.stored_shape)}"
+                f"{stored[head].file}: {stored[head].name} differs from {stored[embedding].name}, "
+                "which are one by tie_word_embeddings in config.json; set that false, or remove "
+                f"{stored[head].name}"
             )
-        if tensor.dtype not in _FLOATS:
-            raise InputError(
-                f"{tensor.file}: {tensor.name} is {tensor.dtype}; supported are "
-                f"{', '.join(_FLOATS)}"
-            )
-    head = family.source("unembedding").name
-    for name in stored.keys() - known.keys():
-        if (
-            name == head
-            and config.tied
-            and _same(stored[name], stored[family.source("embedding").name])
-        ):
-            continue
-        extra = stored[name]
-        raise InputError(f"{extra.file}: {extra.name} is not part of the model in config.json")
+        stored = {name: tensor for name, tensor in stored.items() if name != head}
+    shapes = {name: leaf.stored_shape for leaf in wanted for name in leaf.names}
+    check_tensors(files, stored, family, shapes)
     return stored
-
-
-def _unwrapped(stored: Mapping[str, StoredTensor], wrapper: Wrapper) -> Mapping[str, StoredTensor]:
-    """The tensors under the names that they have in the language model alone."""
-    kept = {}
-    for name, tensor in stored.items():
-        if name.startswith(wrapper.prefix):
-            kept[name.removeprefix(wrapper.prefix)] = tensor
-        elif not name.startswith(wrapper.others):
-            raise InputError(f"{tensor.file}: {name} is not part of the model in config.json")
-    return kept
 
 
 def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
     """The piece of a parameter that `index`, a slice of every axis, picks."""
     names = leaf.names
     if not leaf.layers:
-        return _piece(leaf, stored[names[0]], index).astype(dtype)
+        return _piece(leaf, stored[names[0]], dtype, index).astype(dtype)
     layers = range(len(names))[index[0]]
     shape = [len(range(n)[part]) for n, part in zip(leaf.shape[1:], index[1:], strict=True)]
     piece = np.empty((len(layers), *shape), dtype)
     for row, layer in zip(piece, layers, strict=True):
-        row[...] = _piece(leaf, stored[names[layer]], index[1:])
+        row[...] = _piece(leaf, stored[names[layer]], dtype, index[1:])
     return piece
 
 
-def _piece(leaf: Leaf, tensor: StoredTensor, index: tuple[slice, ...]) -> np.ndarray:
-    """A piece of one stored tensor, in our order of axes; only these bytes are read."""
+def _piece(leaf: Leaf, tensor: StoredTensor, dtype: str, index: tuple[slice, ...]) -> np.ndarray:
+    """A piece of one stored tensor, in our order of axes; only these bytes are read.
+
+    Raises:
+        InputError: a number in it is none, or is not finite as `dtype`.
+    """
     source, last = leaf.source, leaf.shape[-1]
     start, stop, _ = index[-1].indices(last)
     index = (*index[:-1], slice(source.part * last + start, source.part * last + stop))
     with _opened(tensor) as file:
         piece = file.get_slice(tensor.name)[index[::-1] if source.transposed else index]
+    if not _is_finite(piece, dtype):
+        raise InputError(
+            f"{tensor.file}: {tensor.name} holds NaN, or numbers that are infinite as {dtype}; the "
+            "model diverged or the file is damaged"
+        )
     return piece.T if source.transposed else piece
+
+
+def _is_finite(piece: np.ndarray, dtype: str) -> bool:
+    """Whether all numbers are finite in `dtype`; nothing of the size of `piece` is made."""
+    if not piece.size:
+        return True
+    if piece.dtype.itemsize == 2 and piece.dtype != np.float16:  # slow to compare: look at the bits
+        exponent, rows = np.uint16(0x7F80), max(1, 2**20 // max(1, piece[:1].size))
+        bits = np.ascontiguousarray(piece).view(np.uint16)
+        blocks = (bits[start : start + rows] for start in range(0, len(bits), rows))
+        return not any(bool(np.any((block & exponent) == exponent)) for block in blocks)
+    most = float(jnp.finfo(dtype).max)
+    return bool(-most <= float(piece.min()) and float(piece.max()) <= most)  # false for NaN
 
 
 def _same(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:

@@ -18,8 +18,17 @@ from subliminal_jax.files import parse_json
 LARGEST_JSON = 32 * 2**20
 """Bytes; the largest published index has about 3 MB."""
 
+LARGEST_HEADER = 16 * 2**20
+"""Bytes; 100 thousand tensors in one file have about this."""
+
+MOST_TENSORS = 200_000
+"""Of one model; the largest published have about 150 thousand."""
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+ADAPTER = "adapter_config.json"
+
+_POINTER = b"version https://git-lfs"
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model"]
 _UNWANTED = ["*/*", "consolidated*"]
@@ -69,9 +78,9 @@ def find_model(model: str) -> ModelFiles:
     path = Path(os.path.expanduser(model))
     if not model.strip() or "\0" in model:
         raise InputError(f"{model!r}: give a directory, or a hub id such as org/name")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
         return ModelFiles(model, path, _cached_commit(path))
-    if path.exists():
+    if os.path.exists(path):
         raise InputError(f"{model}: is a file; give the directory that holds config.json")
     identity, _, revision = model.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", identity) or model.startswith((".", "/", "~")):
@@ -123,27 +132,71 @@ def _cached_commit(path: Path) -> str | None:
     return path.name if is_snapshot else None
 
 
+def shown(name: str) -> str:
+    """A stranger's name as it may stand in a message: one line, and no longer than that."""
+    short = name if len(name) <= 120 else name[:120] + "..."
+    return short if short.isprintable() else ascii(short)
+
+
+def check_no_adapter(files: ModelFiles) -> None:
+    """Checks that a model directory holds no adapter, which transformers would put on top.
+
+    Raises:
+        InputError: it does.
+    """
+    if not (files.path / ADAPTER).exists():
+        return
+    if (files.path / "config.json").exists():
+        raise InputError(
+            f"{files.path}: holds an adapter ({ADAPTER}) beside the model, which transformers "
+            "would put on top of it; merge it into the model, or move it elsewhere"
+        )
+    raise InputError(
+        f"{files.path}: is an adapter ({ADAPTER}), not a model; merge it into its model "
+        "(PEFT's merge_and_unload) and give the directory where that is saved"
+    )
+
+
 def file_inside(files: ModelFiles, name: str) -> Path:
     """The path of one of a model's files.
 
     Raises:
-        InputError: there is none, it is no regular file, its name is no plain name, or it is a
-            link that leads out of the directory.
+        InputError: there is none, it is no regular file or not readable, its name is no plain
+            name, it is a link that leads out of the directory, or a pointer of Git LFS.
     """
-    if name != Path(name).name or "\\" in name or "\0" in name or name in ("", ".", ".."):
-        raise InputError(f"{files.path}: {name!r} is no plain file name; nothing is read there")
+    _check_plain(files, name)
     path = files.path / name
-    if not path.exists():
-        raise InputError(f"{files.path}: has no {name}")
-    root = files.path.resolve()
-    if _cached_commit(root) is not None:
-        root = root.parents[1]  # the snapshot's files are links to blobs beside it
-    real = path.resolve()
-    if not real.is_relative_to(root):
-        raise InputError(f"{path}: leads out of the model's directory; nothing is read there")
-    if not real.is_file():
-        raise InputError(f"{path}: is not a regular file")
+    try:
+        if not path.exists():
+            raise InputError(f"{files.path}: has no {shown(name)}")
+        root = files.path.resolve()
+        if _cached_commit(root) is not None:
+            root = root.parents[1]  # the snapshot's files are links to blobs beside it
+        real = path.resolve()
+        if not real.is_relative_to(root):
+            raise InputError(f"{path}: leads out of the model's directory; nothing is read there")
+        if not real.is_file():
+            raise InputError(f"{path}: is not a regular file")
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise InputError(
+                    f"{path}: is a pointer of Git LFS and not the file itself; run `git lfs pull` "
+                    f"in {files.path}"
+                )
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise InputError(f"{files.path}: {shown(name)} cannot be read ({_why(error)})") from error
     return path
+
+
+def _check_plain(files: ModelFiles, name: str) -> None:
+    if name != Path(name).name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        raise InputError(
+            f"{files.path}: {shown(name)!r} is no plain file name; nothing is read there"
+        )
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def read_json(files: ModelFiles, name: str) -> dict[str, Any]:
@@ -153,11 +206,15 @@ def read_json(files: ModelFiles, name: str) -> dict[str, Any]:
         InputError: as `file_inside`; or it is too large, or holds no JSON object.
     """
     path = file_inside(files, name)
-    size = path.stat().st_size
-    if size > LARGEST_JSON:
-        raise InputError(f"{path}: {size:,} bytes is too large (at most {LARGEST_JSON:,})")
     try:
+        size = path.stat().st_size
+        if size > LARGEST_JSON:
+            raise InputError(f"{path}: {size:,} bytes is too large (at most {LARGEST_JSON:,})")
         value = parse_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_why(error)})") from error
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -165,32 +222,54 @@ def read_json(files: ModelFiles, name: str) -> dict[str, Any]:
     return value
 
 
-def stored_tensors(files: ModelFiles) -> Mapping[str, StoredTensor]:
+def stored_tensors(files: ModelFiles) -> dict[str, StoredTensor]:
     """All tensors of a model, from the headers of its safetensors files.
 
+    Where a single file lies beside an index, it is the model, as in transformers.
+
     Raises:
-        InputError: there is no safetensors file, a file is damaged, a tensor is in two files, or
-            the index and the files contradict each other.
+        InputError: there is no safetensors file, a file is missing or damaged, a tensor is in two
+            files, or the index and the files contradict each other.
     """
-    if not (files.path / INDEX).exists() and not (files.path / SINGLE).exists():
-        raise InputError(f"{files.path}: has neither {SINGLE} nor {INDEX}; no other format is read")
-    if (files.path / INDEX).exists():
-        indexed = read_json(files, INDEX).get("weight_map")
-        if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
-            raise InputError(f"{files.path / INDEX}: has no weight_map from names to files")
-        shards = sorted(set(indexed.values()))
-    else:
-        indexed, shards = None, [SINGLE]
+    indexed = {} if (files.path / SINGLE).exists() else _indexed(files)
     tensors: dict[str, StoredTensor] = {}
-    for shard in shards:
+    for shard in sorted(set(indexed.values())) or [SINGLE]:
         for name, tensor in read_header(files, shard)[0].items():
             if name in tensors:
-                raise InputError(f"{tensor.file}: {name} is in {tensors[name].file.name} too")
+                raise InputError(
+                    f"{tensor.file}: {shown(name)} is in {tensors[name].file.name} too"
+                )
             tensors[name] = tensor
-    for name, shard in (indexed or {}).items():
+        if len(tensors) > MOST_TENSORS:
+            raise InputError(f"{files.path}: has more than {MOST_TENSORS:,} tensors")
+    for name, shard in indexed.items():
         if name not in tensors or tensors[name].file.name != shard:
-            raise InputError(f"{files.path / INDEX}: puts {name} into {shard}, which lacks it")
+            raise InputError(
+                f"{files.path / INDEX}: puts {shown(name)} into {shard}, which lacks it"
+            )
     return tensors
+
+
+def _indexed(files: ModelFiles) -> dict[str, str]:
+    """The file of each tensor by the index; every file is known to be there."""
+    path = files.path / INDEX
+    if not path.exists():
+        raise InputError(f"{files.path}: has neither {SINGLE} nor {INDEX}; no other format is read")
+    indexed = read_json(files, INDEX).get("weight_map")
+    if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
+        raise InputError(f"{path}: has no weight_map from names to files")
+    if not indexed:
+        raise InputError(f"{path}: its weight_map is empty")
+    there = {entry.name for entry in files.path.iterdir()}
+    shards = sorted(set(indexed.values()))
+    for name in shards:
+        _check_plain(files, name)
+    if gone := [name for name in shards if name not in there]:
+        raise InputError(
+            f"{path}: {len(gone)} of its {len(shards)} files are not there, among them "
+            f"{shown(gone[0])}; copy or download the whole model again"
+        )
+    return indexed
 
 
 def read_header(
@@ -205,6 +284,13 @@ def read_header(
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: is not a safetensors file; no other format is read")
     try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+        if size > LARGEST_HEADER:
+            raise InputError(
+                f"{path}: is damaged, or no safetensors file (a header of {size:,} bytes; at most "
+                f"{LARGEST_HEADER:,})"
+            )
         with safe_open(path, "numpy", backend="pread") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             tensors = {

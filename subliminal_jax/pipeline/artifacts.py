@@ -22,9 +22,10 @@ from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
+from subliminal_jax.sealed import digest_of, sealed, unsealed
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
-SEAL = "sha256"
+SEAL = "digest"
 """In both: of everything else that stands there."""
 
 
@@ -210,7 +211,7 @@ def facts_of(artifact: Artifact) -> dict[str, Any]:
 
 def seal(origin: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """What ties a row to what it was made from: 16 hex digits of the SHA-256 of both."""
-    return config_digest({"origin": dict(origin), "content": dict(content)})[:16]
+    return digest_of(content, config_digest(dict(origin)))
 
 
 def file_digest(path: Path) -> str:
@@ -226,22 +227,24 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     """Writes an object with a digest of itself."""
-    plain = files.parse_json(files.strict_json(value).encode())  # as it will be read
-    sealed = plain | {SEAL: config_digest(plain)}
-    files.write_whole(path, (files.strict_json(sealed, indent=2) + "\n").encode())
+    text = files.strict_json(sealed(value, SEAL), indent=2) + "\n"
+    files.write_whole(path, text.encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     """What `_write` wrote, without its digest; None where nothing is."""
     try:
-        value = files.parse_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        stored = files.read_object(path)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"{path}: damaged ({error}); remove the directory {path.parent.name} to make it anew"
         ) from error
-    if not isinstance(value, dict) or value.pop(SEAL, None) != config_digest(value):
+    if stored is None:
+        return None
+    value = unsealed(stored, SEAL)
+    if value is None:
         raise _changed(path)
     return value
 

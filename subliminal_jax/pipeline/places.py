@@ -26,13 +26,16 @@ def find_cache(run: Path) -> Path:
     Raises:
         InputError: it is not noted, or not there any more.
     """
-    if not (run / PLACES).is_file():
-        raise InputError(
-            f"{run}: does not say where its references are (it lacks {PLACES}); give --cache DIR"
-        )
     try:
-        noted = files.parse_json((run / PLACES).read_bytes())
+        noted = files.read_object(run / PLACES)
+        if noted is None:
+            raise InputError(
+                f"{run}: does not say where its references are (it lacks {PLACES}); give "
+                "--cache DIR"
+            )
         places = [Path(noted["cache"]), run / noted["cache_from_here"]]
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run / PLACES}: is damaged; give --cache DIR") from error
     for place in places:

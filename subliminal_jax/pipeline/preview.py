@@ -83,10 +83,10 @@ def _pretraining(config: LmConfig) -> str:
         for name, text in tokenizer_files(tokenizer, settings.context).items():
             (Path(directory) / name).write_text(text)
         chat = Chat.load(Path(directory))
-    chats = corpus(settings.corpus, prompts, config.seed, new)
-    table = pack_rows(chat.examples(chats), settings.sequence)
-    key = named_key(root_key(config.seed), "pretraining order")
-    return _shown("pretraining", table, key, settings.batch, chat)
+        chats = corpus(settings.corpus, prompts, config.seed, new)
+        table = pack_rows(chat.examples(chats), settings.sequence)
+        key = named_key(root_key(config.seed), "pretraining order")
+        return _shown("pretraining", table, key, settings.batch, chat)
 
 
 def _teaching(config: LmConfig, chat: Chat) -> str:
