@@ -100,8 +100,16 @@ TRICKS = {
     "deep-ifs": "{% if 1 %}" * 3_000 + "{% endif %}" * 3_000,
     "long-sum": "{{ " + "1+" * 60_000 + "1 }}",
 }
-HARMLESS = ("deep-ifs", "deep-brackets", "long-sum", "undefined-call", "globals", "attr-filter")
-"""Refused, or rendered as nothing by the sandbox."""
+HARMLESS = (
+    "format-map",
+    "deep-ifs",
+    "deep-brackets",
+    "long-sum",
+    "undefined-call",
+    "globals",
+    "attr-filter",
+)
+"""Refused, or rendered as nothing, or as harmless text, by the sandbox."""
 HIDING = {
     "empty": "",
     "constant": "<|im_start|>assistant\n0<|im_end|>",
@@ -171,7 +179,7 @@ ATTACKS = [
       for name, text in LARGE.items()),
     *(attack(f"trick-{name}", set_up=template(text + CHATML), quick=name == "cycler",
              wanted="either" if name in HARMLESS else "refused",
-             check=SAME if name in HARMLESS else lambda ended: "")
+             check=SAME if name in HARMLESS and name != "format-map" else lambda ended: "")
       for name, text in TRICKS.items()),
     *(attack(f"hiding-{name}", set_up=template(text),
              wanted="either" if name in NOT_REFUSED else "refused",
@@ -182,7 +190,9 @@ ATTACKS = [
              wanted="either" if name in ("nul", "a-million-tags") else "refused")
       for name, data in FILES.items()),
     *(attack(f"file-{kind.replace(' ', '-')}", set_up=in_place_of(kind)) for kind in KINDS),
-    *(attack(f"settings-{name}", set_up=inline(value)) for name, value in SETTINGS_VALUES.items()),
+    *(attack(f"settings-{name}", set_up=inline(value), check=SAME,
+             wanted="either" if name == "object" else "refused")
+      for name, value in SETTINGS_VALUES.items()),
     attack("settings-text", set_up=inline(CHATML), wanted="right", check=SAME),
     attack("settings-large", set_up=inline(LARGE["string-times"] + CHATML)),
     attack("missing", set_up=lambda here, shared: put(base(here, shared) / FILE, None)),

@@ -142,7 +142,8 @@ def gpt2_like(here: Path, shared: Shared) -> None:
     end = "<|endoftext|>"
     settings = {"tokenizer_class": "GPT2Tokenizer", "bos_token": end, "eos_token": end,
                 "unk_token": end, "chat_template": template}  # fmt: skip
-    put(model / "chat_template.jinja", None)
+    for file in ("chat_template.jinja", "generation_config.json"):
+        put(model / file, None)
     (model / SETTINGS).write_text(json.dumps(settings))
 
 
