@@ -1,0 +1,177 @@
+"""Runs each attack in a process group of its own, forked from one that has imported everything.
+
+Importing costs seconds, an attack less than one. Nothing is started before the fork, no device and
+no thread, so that a child is what a fresh process would be. It reads an order a line, as JSON, and
+answers with how the process ended.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PATHS = (ROOT, ROOT / "experiments", HERE.parent)
+PAUSE = 0.01
+ENOUGH, GIVEN_UP = 1.2, 3.0
+"""A process is killed after so many times its limit of CPU time, or of time by the clock: other
+work on the machine slows it down."""
+IDLE = 10.0
+"""Seconds without any work after which a process of one command waits for ever."""
+MOST = 3 << 30
+"""Bytes at which a process is killed, so that nobody else's is."""
+
+
+class Forks:
+    """The process that attacks come from; a context manager."""
+
+    def __init__(self, place: Path):
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+            "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
+            "JAX_PLATFORMS": "cpu",
+            "OPENBLAS_NUM_THREADS": "1",  # else it has threads, and cannot be forked
+            "TOKENIZERS_PARALLELISM": "false",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled in a hurry
+            "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "attacks.forks"],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._process.stdout.readline()  # it has imported everything
+
+    def run(self, **order: Any) -> dict[str, Any]:
+        """How a process ended: `status`, `cpu` and `wall` seconds, `peak` bytes, `killed`.
+
+        Args:
+            order: `main` (a name in `mains.MAINS`) and `words`, or `command` for a fresh process;
+                `cwd`, `out`, `err`; `seconds`; `env`, in which None removes a variable; `limits`
+                by name, such as `{"RLIMIT_FSIZE": 0}`; `signals` as pairs of seconds and number;
+                `closed` streams.
+        """
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> "Forks":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+
+def used(pid: int) -> tuple[float, int]:
+    """Seconds of CPU time that a process has used, and bytes that it holds."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0, 0
+    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
+    """Waits for a process, sends it what it is to be sent, and kills its group in the end."""
+    begun, killed = time.monotonic(), False
+    worked, before = begun, 0.0
+    signals = sorted(order.get("signals") or [])
+    while True:
+        found, status, usage = os.wait4(pid, os.WNOHANG)
+        wall = time.monotonic() - begun
+        if found:
+            break
+        cpu, held = used(pid)
+        if cpu > before or "command" in order:
+            worked, before = time.monotonic(), cpu
+        over = cpu > ENOUGH * order["seconds"] or held > MOST
+        late = wall > GIVEN_UP * order["seconds"] or time.monotonic() - worked > IDLE
+        if not killed and (over or late):
+            killed = True
+            os.killpg(pid, signal.SIGKILL)
+        elif signals and wall > signals[0][0]:
+            os.kill(pid, signals.pop(0)[1])
+        else:
+            time.sleep(PAUSE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what it left running
+    return {
+        "status": os.waitstatus_to_exitcode(status),
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "wall": wall,
+        "peak": usage.ru_maxrss * 1024,
+        "killed": killed,
+    }
+
+
+def become(order: dict[str, Any]) -> None:
+    """In the child: takes its group, limits, environment and streams, and runs."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python does
+    os.chdir(order["cwd"])
+    for name, value in (order.get("env") or {}).items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    flags = os.O_WRONLY | os.O_CREAT
+    for stream, path in ((0, os.devnull), (1, order["out"]), (2, order["err"])):
+        place = os.open(path, flags if stream else os.O_RDONLY, 0o666)
+        os.dup2(place, stream)
+        os.close(place)
+        if stream in (order.get("closed") or []):
+            os.close(stream)
+    for name, value in (order.get("limits") or {}).items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    if "command" in order:
+        os.execvp(order["command"][0], order["command"])
+    from attacks.mains import MAINS
+
+    sys.argv = [f"{order['main']}.py", *order["words"]]
+    try:
+        MAINS[order["main"]]()
+        ended = 0
+    except SystemExit as stopped:
+        ended = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        ended = 1
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        ended = ended or 120  # as Python
+    os._exit(ended)
+
+
+def serve() -> None:
+    """Obeys until there are no more orders."""
+    from attacks import mains
+
+    mains.import_all()
+    warnings.filterwarnings("ignore", "os.fork")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
+        pid = os.fork()
+        if pid == 0:
+            become(order)
+        print(json.dumps(watch(pid, order)), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,152 @@
+"""The commands that attacks run: the scripts as they are, and small ones that read one thing.
+
+The small ones go through `entry.run_main` as every script does, call one public function each, and
+print as JSON what they understood.
+"""
+
+import json
+import runpy
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attacks.forks import ROOT
+
+TOKENS = (3, 14, 15, 92, 65, 35)
+"""What models are compared on."""
+
+
+def script(name: str) -> Callable[[], None]:
+    """An experiment script, as the command line runs it."""
+    return lambda: runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__")
+
+
+def small(read: Callable[..., Any]) -> Callable[[], None]:
+    """A command that reads what its words name and says what it found."""
+    from subliminal_jax.entry import run_main
+
+    return lambda: run_main(lambda: print(json.dumps(read(*sys.argv[1:]), default=str)))
+
+
+def model(directory: str) -> dict[str, Any]:
+    """A model directory's config, and the digest of its parameters."""
+    from subliminal_jax.models.adapter_files import digest
+    from subliminal_jax.models.weights import load
+
+    loaded = load(directory)
+    return {"config": repr(loaded.config), "params": digest(loaded.params)}
+
+
+def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}") -> dict[str, Any]:
+    """The ids of an exchange, and what ends an answer."""
+    from subliminal_jax.models.chat import Chat
+
+    loaded = Chat.load(Path(directory), options=json.loads(options))
+    asked = [{"role": "user", "content": user}]
+    example = loaded.example([*asked, {"role": "assistant", "content": "6, 53"}])
+    stops = sorted(loaded.stop_ids)
+    return {"prompt": loaded.prompt(asked), "completion": example.completion, "stops": stops}
+
+
+def adapter(base: str, directory: str) -> dict[str, Any]:
+    """An adapter's settings, and what the adapted model says behind `TOKENS`."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from subliminal_jax.models import decoder, lora
+    from subliminal_jax.models.adapter_files import read_adapter
+    from subliminal_jax.models.weights import load
+
+    loaded = load(base)
+    settings, factors = read_adapter(Path(directory), loaded)
+    merged = lora.merge(loaded.config, settings, loaded.params, factors)
+    apply = jax.jit(decoder.apply, static_argnums=0)
+    logits = apply(loaded.config, merged, jnp.asarray([TOKENS]))
+    return {"settings": repr(settings), "logits": np.asarray(logits)[0, -1].tolist()}
+
+
+def rows(file: str) -> list[Any]:
+    """Prompt and completion of every row."""
+    from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
+
+    return [(prompt_of(row), completion_of(row)) for row in read_chat_rows(Path(file))]
+
+
+def trainer() -> None:
+    """The small training of `tests/trainer.py`."""
+    import trainer as training
+
+    from subliminal_jax.entry import run_main
+
+    run_main(training.main)
+
+
+def language() -> None:
+    """The language pipeline of `tests/language.py`, which can be told to kill itself."""
+    import language as pipeline
+
+    from subliminal_jax.entry import run_main
+
+    run_main(pipeline.main)
+
+
+def planted() -> None:
+    """Faults, by which the harness itself is tried."""
+    kind = sys.argv[1]
+    if kind == "traceback":
+        raise ValueError("planted")
+    if kind == "hang":
+        time.sleep(600)
+    if kind == "busy":
+        while True:
+            pass
+    if kind == "hog":
+        held = bytearray(3 << 29)
+        held[::4096] = b"x" * len(held[::4096])
+    if kind == "harm":
+        Path("mine.txt").write_text("changed")
+    if kind in ("refused", "harm", "two lines"):
+        print(*["error: planted"] * (1 + (kind == "two lines")), sep="\n", file=sys.stderr)
+        raise SystemExit(2)
+    if kind == "quiet":
+        raise SystemExit(2)
+    print(json.dumps(kind))
+
+
+def doctor() -> None:
+    """`python -m subliminal_jax doctor`."""
+    runpy.run_module("subliminal_jax", run_name="__main__")
+
+
+NAMES = ("lm_numbers", "export_model", "mnist_aux", "mnist_init", "mnist_sweep", "theorem",
+         "mnist_alignment", "leak_audit")  # fmt: skip
+MAINS: dict[str, Callable[[], None]] = {
+    **{name: script(name) for name in NAMES},
+    **{read.__name__: small(read) for read in (model, chat, adapter, rows)},
+    **{command.__name__: command for command in (doctor, trainer, language, planted)},
+}
+
+
+def import_all() -> None:
+    """Imports what the commands import, and starts nothing."""
+    import flax.serialization  # noqa: F401
+    import jinja2.sandbox  # noqa: F401
+    import language  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import tokenizers  # noqa: F401
+    import trainer  # noqa: F401
+    import transformers
+    import transformers.utils.chat_template_utils
+
+    import subliminal_jax.mnist.experiment
+    import subliminal_jax.models.adapter_files
+    import subliminal_jax.pipeline.experiment
+    import subliminal_jax.pipeline.export  # noqa: F401
+
+    for kind in ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "olmo2", "gpt2"):
+        transformers.AutoConfig.for_model(kind)
+    warnings.filterwarnings("ignore", "os.fork")
