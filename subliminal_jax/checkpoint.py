@@ -163,6 +163,7 @@ class Checkpoints:
         self.wait()
 
     def _load(self, path: Path, like: Any) -> Any:
+        _check_files(path)
         manifest = _read_manifest(path)
         if changed := differences(manifest["config"], self.config):
             raise InputError(f"{path}: is of another config: {'; '.join(changed)}")
@@ -217,7 +218,10 @@ class Checkpoints:
     def _clear(self) -> None:
         for pattern in _LEFT_OVER:
             for path in self.directory.glob(pattern):
-                shutil.rmtree(path)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def check_step(directory: Path, step: int, counted: Any) -> None:
@@ -249,6 +253,13 @@ def _check_level(directory: Path) -> None:
     inside = directory / "checkpoints"
     if inside.is_dir() and any(_STEP.match(path.name) for path in inside.iterdir()):
         raise InputError(f"{directory}: holds checkpoints one level deeper; give {inside}")
+
+
+def _check_files(path: Path) -> None:
+    """Find what no checkpoint holds: who opens a pipe waits for its other end."""
+    for one in path.rglob("*"):
+        if one.is_symlink() or not (one.is_file() or one.is_dir()):
+            raise _Damaged(f"holds {one.relative_to(path)}, which is no file")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

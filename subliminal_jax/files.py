@@ -142,10 +142,15 @@ def open_file(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> 
         OSError: If it cannot be opened.
     """
     flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags, 0o666)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # of a socket, or of a pipe that nobody reads
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
     raise InputError(f"{path}: is not a file; move it away, or give the path of a file")
 
 
@@ -211,7 +216,7 @@ def _end_last_line(descriptor: int, path: Path) -> None:
         message = f"{path}: removed {len(tail)} bytes of a row that a stopped run left unfinished"
         warnings.warn(message, TornRowWarning, stacklevel=4)
         return
-    _row(tail, path, "the last line")
+    parse_row(tail, path, "the last line")
     _write_all(descriptor, b"\n")
 
 
@@ -280,18 +285,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     lines = data[: len(data) - torn].split(b"\n")
     if not lines[-1]:
         lines.pop()
-    return [_row(line, path, f"line {number}") for number, line in enumerate(lines, start=1)]
+    return [parse_row(line, path, f"line {number}") for number, line in enumerate(lines, start=1)]
 
 
-def _row(line: bytes, path: Path, where: str) -> dict[str, Any]:
-    """One row; `where` it stands is for the complaint."""
+def parse_row(line: bytes, path: Path, where: str) -> dict[str, Any]:
+    """A row's object; `where` it stands is for the complaint.
+
+    Raises:
+        InputError: If it is no JSON object.
+    """
     try:
         row = parse_json(line)
         if not isinstance(row, dict):
             raise ValueError(f"a {type(row).__name__}, not an object")
     except ValueError as error:
-        advice = "restore the file, or remove that line"
-        if line.startswith(b"["):
-            advice = "the file should hold one JSON object a line, not an array"
-        raise InputError(f"{path}: {where} is no row ({error}); {advice}") from error
+        raise InputError(
+            f"{path}: {where} is no row ({error}); restore the file, or remove that line"
+        ) from error
     return row

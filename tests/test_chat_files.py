@@ -170,5 +170,5 @@ def test_a_file_that_is_not_readable_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(InputError, match=r"tokenizer\.json: cannot be read \(Permission denied\)"):
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read \(Permission denied\)"):
         Chat.load(directory)

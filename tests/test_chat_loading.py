@@ -17,7 +17,7 @@ TEMPLATE = (
 )
 """It spells tokens out, so that one that is not known as a token becomes text."""
 
-HARD = {"role": "user", "content": "Ä\n\n\n\t<think> [12, 3]  owl\n "}
+HARD = {"role": "user", "content": "Ä\n\n\n\t[12, 3]  <owl>\n "}
 CHATS = ([QUESTION], [SYSTEM, HARD], [QUESTION, ANSWER, HARD])
 
 

@@ -92,7 +92,7 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
         ("flax", ["models"]),
         ("orbax", ["checkpoint"]),
         ("matplotlib", ["plotting"]),
-        ("transformers", ["models.weights", "models.chat"]),
+        ("transformers", ["models.config_json", "models.chat"]),
         ("sklearn", ["data"]),
         ("requests", ["data"]),
         ("torch", []),

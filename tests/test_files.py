@@ -223,8 +223,8 @@ def test_long_torn_row(tmp_path, size, tail):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b'[{"row": 0}, {"row": 1}]', "one JSON object a line, not an array"),
-        (b'[\n{"row": 0}\n]', "one JSON object a line, not an array"),
+        (b'[{"row": 0}, {"row": 1}]', "line 1 is no row"),
+        (b'[\n{"row": 0}\n]', "line 1 is no row"),
         (b'{"row": 0}\n[1]', "line 2 is no row"),
         (b"row\n0", "line 1 is no row"),
         (b"a poem", "line 1 is no row"),

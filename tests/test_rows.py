@@ -28,6 +28,40 @@ def test_rows_come_back(tmp_path):
     assert read_chat_rows(write(tmp_path, *map(json.dumps, rows))) == rows
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_rows_is_read_and_left_as_it_is(tmp_path, indent):
+    rows, path = [row("a", "q", "1"), row("b", "q", "2")], tmp_path / "rows.json"
+    path.write_text(text := json.dumps(rows, indent=indent))
+    assert read_chat_rows(path) == rows
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\r\n"])
+def test_the_last_row_may_end_as_it_likes(tmp_path, end):
+    rows, path = [row("a", "q", "1"), row("b", "q", "2")], tmp_path / "rows.jsonl"
+    path.write_bytes(data := "\n".join(map(json.dumps, rows)).encode() + end.encode())
+    assert read_chat_rows(path) == rows
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"id": "a", "messages": [', r"line 1 is no row"),
+        (b'{"id": "a"}\n{"id": "b', r"line 1: messages: is missing|line 2 is no row"),
+        (b'[{"id": "a"}, 3]', r"row 2 is no object"),
+        (b'[{"id": "a"}]\n{}', r"no JSON array of rows"),
+        (b'[{"id": "a"', r"no JSON array of rows"),
+    ],
+)
+def test_a_file_that_was_cut_short_is_refused_and_left_as_it_is(tmp_path, data, said):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=said):
+        read_chat_rows(path)
+    assert path.read_bytes() == data
+
+
 ASSISTANT = {"role": "assistant", "content": "1"}
 SYSTEM = {"role": "system", "content": "s"}
 

@@ -1,7 +1,8 @@
 """The settings of a PEFT adapter: read as PEFT reads them, or refused by name.
 
-What is listed here is known. Any other setting that PEFT has, or will have, must be left out or
-empty, which is PEFT's default of all of them.
+What is listed here is known. Any other setting that PEFT has, or will have, must be left out, null,
+false or an empty list, as it is by PEFT's default. An empty object is no such: it may turn a method
+on (`kasa_config`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,8 @@ def _check_known(path: Path, stated: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: {shown(name)}={_short(stated[name])} is not supported")
 
     for name, value in stated.items():
-        if name not in _READ and name not in HARMLESS and value:
+        off = value is None or value is False or value == []
+        if name not in _READ and name not in HARMLESS and not off:
             refuse(name)
     for name, known in (
         ("bias", (None, "none")),

@@ -54,7 +54,7 @@ _HARMLESS = (
 """Settings that do not change what a trained language model computes."""
 
 _REFUSED = ("quantization_config", "compression_config", "per_layer_config")
-"""Settings outside of transformers' configs that change what is computed, unless empty."""
+"""Settings outside of transformers' configs that change what is computed, unless they are null."""
 
 
 def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
@@ -84,7 +84,7 @@ def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
 
 def _check_refused(stated: Mapping[str, Any]) -> None:
     for name in _REFUSED:
-        if stated.get(name):
+        if stated.get(name) is not None:
             what = "quantised weights are" if name != "per_layer_config" else f"{name} is"
             raise InputError(f"config.json: {what} not supported")
 

@@ -35,11 +35,11 @@ def completion_of(row: dict[str, Any]) -> str:
 
 
 def read_chat_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file in the form above, each of them checked.
+    """The rows of a file in the form above, each of them checked; the file is left as it is.
 
-    In place of `messages` a row may have `prompt` and `completion`, or `question` and `response`:
-    two texts, or (as TRL has them) messages and one message of the assistant. A row without an id
-    gets one from its line.
+    It holds an object a line, or all of them in one array. In place of `messages` a row may have
+    `prompt` and `completion`, or `question` and `response`: two texts, or (as TRL has them)
+    messages and one message of the assistant. A row without an id gets one from its line.
 
     Raises:
         InputError: the file is missing, or a line is no JSON object or no exchange, has a field
@@ -47,7 +47,23 @@ def read_chat_rows(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; run the stage that writes it first")
-    return checked(files.read_rows(path), str(path))
+    return checked(_given(path), str(path))
+
+
+def _given(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that somebody else may have written, none of them cut short."""
+    data = files.read_file(path).rstrip()
+    if not data.lstrip().startswith(b"["):
+        lines = data.split(b"\n") if data else []
+        return [files.parse_row(line, path, f"line {i}") for i, line in enumerate(lines, start=1)]
+    try:
+        rows = files.parse_json(data)
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON array of rows ({error}); restore the file") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: row {number} is no object; restore the file")
+    return rows
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
