@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ PACKAGES = (
 )
 VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "LIBTPU_INIT_ARGS")
 """What the compiler is told; it may change how numbers are rounded. See also `pinned`."""
+_SAME_NUMBERS = ("--xla_force_host_platform_device_count=", "--xla_dump_")
 
 
 def _git(directory: Path, *words: str) -> str | None:
@@ -61,6 +63,17 @@ def git_revision(checkout: Path) -> str | None:
     commit = _git(checkout, "rev-parse", "HEAD")
     changes = _git(checkout, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}+dirty" if commit and changes else commit
+
+
+def compiler_flags(variables: Mapping[str, str]) -> list[str]:
+    """The flags of XLA, in order, that may change how numbers are rounded.
+
+    Args:
+        variables: the environment variables of a process.
+    """
+    flags = {flag for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+             for flag in variables.get(name, "").split()}  # fmt: skip
+    return sorted(flag for flag in flags if not flag.startswith(_SAME_NUMBERS))
 
 
 def environment() -> dict[str, Any]:

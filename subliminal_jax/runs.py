@@ -16,7 +16,7 @@ from typing import Any
 from subliminal_jax import files, locks
 from subliminal_jax.config import config_digest
 from subliminal_jax.differences import differences
-from subliminal_jax.environment import environment
+from subliminal_jax.environment import compiler_flags, environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.sealed import own_row, sealed, sealed_row, unsealed
 from subliminal_jax.wording import OUT, Wording
@@ -117,6 +117,7 @@ class RunDirectory:
         if overwrite:
             self._remove_written()
         if self._check_config():
+            self._check_flags()
             return
         if self._written:
             raise self._wording.refusal(self.path, "holds files of a run but no config.json")
@@ -141,6 +142,18 @@ class RunDirectory:
             what = f"holds a run of another config: {'; '.join(different)}"
             raise self._wording.refusal(self.path, what)
         return True
+
+    def _check_flags(self) -> None:
+        """Refuses to go on where another compiler would round the rest otherwise."""
+        try:
+            begun = (files.read_object(self.path / ENVIRONMENT) or {}).get("variables")
+        except ValueError as error:
+            raise self._wording.refusal(self.path, f"{ENVIRONMENT} is damaged ({error})") from error
+        now = compiler_flags(os.environ)
+        if isinstance(begun, dict) and (old := compiler_flags(begun)) != now:
+            shown = [" ".join(flags) or "no flag" for flags in (old, now)]
+            what = f"was begun with {shown[0]} of XLA and would go on with {shown[1]}"
+            raise self._wording.refusal(self.path, what)
 
     def _refuse_foreign(self) -> None:
         """Refuses a directory with things in it that are no run of ours."""

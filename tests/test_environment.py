@@ -7,7 +7,7 @@ import sys
 
 from subliminal_jax import environment as environment_module
 from subliminal_jax import files
-from subliminal_jax.environment import environment, git_revision
+from subliminal_jax.environment import compiler_flags, environment, git_revision
 
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 
@@ -22,6 +22,13 @@ def test_environment(monkeypatch):
     assert described["cpu_count"] == os.cpu_count()
     assert described["variables"].pop("XLA_FLAGS") == "--a=1"
     assert set(described["variables"]) <= {"JAX_PLATFORMS"}
+
+
+def test_flags_that_change_no_number_do_not_count():
+    flags = "--xla_force_host_platform_device_count=8 --xla_dump_to=/tmp --xla_b=2 --xla_a=1"
+    variables = {"XLA_FLAGS": flags, "LIBTPU_INIT_ARGS": "--xla_c=3", "OTHER": "--d"}
+    assert compiler_flags(variables) == ["--xla_a=1", "--xla_b=2", "--xla_c=3"]
+    assert compiler_flags({}) == []
 
 
 def test_environment_leaves_out_absent_packages(monkeypatch):

@@ -54,6 +54,24 @@ def test_a_run_killed_before_its_config_is_begun_anew(tmp_path, monkeypatch):
     assert (tmp_path / "environment.json").read_text() == "{}"
 
 
+def test_a_run_does_not_go_on_under_another_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    RunDirectory.open(tmp_path, CONFIG).close()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
+    RunDirectory.open(tmp_path, CONFIG).close()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    message = (
+        r"begun with no flag of XLA and would go on with --xla_cpu_enable_fast_math=true; .*--ov"
+    )
+    with pytest.raises(InputError, match=message):
+        RunDirectory.open(tmp_path, CONFIG)
+    with RunDirectory.open(tmp_path, CONFIG, overwrite=True) as run:
+        run.finish({})
+    monkeypatch.delenv("XLA_FLAGS")
+    with RunDirectory.open(tmp_path, CONFIG) as run:  # it is only shown
+        assert run.finished
+
+
 def test_same_config_goes_on(tmp_path):
     with RunDirectory.open(tmp_path / "run", CONFIG) as run:
         run.append_row("metrics.jsonl", {"step": 0})

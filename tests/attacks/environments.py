@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +23,25 @@ def same_arms(ended: Ended) -> str:
     return "" if found == right else "the same command gives other numbers here"
 
 
+def recorded_flags(ended: Ended) -> str:
+    """The check that results say under which flags of the compiler they came out."""
+    found = json.loads((ended.here / "run/results.json").read_text())
+    return "" if found["environment"]["variables"].get("XLA_FLAGS") else "the flag is not recorded"
+
+
 attack = partial(Attack, "environments", main="mnist_aux", words=WORDS, wanted="right",
                  check=same_arms, seconds=60.0)  # fmt: skip
 
 
-def fresh(name: str, wanted: str = "right", **variables: str | None) -> Attack:
+def fresh(
+    name: str,
+    wanted: str = "right",
+    check: Callable[[Ended], str] = same_arms,
+    **variables: str | None,
+) -> Attack:
     """A process that is started anew, since what is set is read when it starts."""
     order = {"command": FRESH, "env": variables}
-    return attack(name, main="", words=(), wanted=wanted, order=order)
+    return attack(name, main="", words=(), wanted=wanted, check=check, order=order)
 
 
 def set_to(name: str, wanted: str = "right", quick: bool = False, **variables) -> Attack:
@@ -77,7 +89,7 @@ ATTACKS = [
     fresh("platform-nonsense", "refused", JAX_PLATFORMS="abacus"),
     fresh("platform-empty", JAX_PLATFORMS=""),
     fresh("xla-flag-unknown", "either", XLA_FLAGS="--xla_no_such_flag=1"),
-    fresh("fast-math", "either", XLA_FLAGS="--xla_cpu_enable_fast_math=true"),
+    fresh("fast-math", check=recorded_flags, XLA_FLAGS="--xla_cpu_enable_fast_math=true"),
     fresh("compilation-cache-nowhere", JAX_COMPILATION_CACHE_DIR="/dev/null/x"),
     fresh("coordinator-nonsense", "either", JAX_COORDINATOR_ADDRESS="x", JAX_NUM_PROCESSES="two"),
     fresh("hash-seed", PYTHONHASHSEED="7"),
