@@ -97,23 +97,38 @@ class Terminated(KeyboardInterrupt):
 def terminations_raised() -> Iterator[None]:
     """Lets SIGTERM raise `Terminated`, as an interrupt raises `KeyboardInterrupt`.
 
-    Only in the main thread, where Python's signals arrive; elsewhere nothing is changed.
+    Where a module is just being imported, either ends the process at once: libraries in C++ that
+    meet an exception there abort, or say something else of it. Only in the main thread, where
+    Python's signals arrive; elsewhere nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        if _is_importing(frame):
+            _end(number, frame)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, handle)
-    before = _at_start.pop(signal.SIGTERM, before)
-    if signal.SIGINT in _at_start:
-        signal.signal(signal.SIGINT, _at_start.pop(signal.SIGINT))
+    before: dict[signal.Signals, Any] = {}
+    for number in STATUS:
+        found = _at_start.pop(number, signal.getsignal(number))
+        if number == signal.SIGTERM or found == signal.default_int_handler:
+            signal.signal(number, handle)
+            before[number] = found
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, found in before.items():
+            signal.signal(number, found)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

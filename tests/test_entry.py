@@ -1,8 +1,10 @@
 import errno
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +136,35 @@ def test_interrupted_process(number, status, line):
         _, err = child.communicate(timeout=10)
     assert child.returncode == status
     assert err == f"error: {line}; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM"),
+    ],
+)
+def test_a_process_interrupted_within_an_import(tmp_path, number, status, line):
+    """Whatever the module makes of exceptions; one in C++ may abort."""
+    module = "import time\ntry:\n print('up', flush=True)\n time.sleep(30)\n"
+    module += "except BaseException:\n raise ImportError('of something else')\n"
+    (tmp_path / "slow.py").write_text(module)
+    code = "def main():\n import slow\nrun_main(main)"
+    with subprocess.Popen(
+        run(code),
+        env=os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{tmp_path}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "up\n"
+        child.send_signal(number)
+        _, err = child.communicate(timeout=10)
+    assert (child.returncode, err) == (
+        status,
+        f"error: {line}; run the same command again to go on\n",
+    )
 
 
 @pytest.mark.parametrize(
