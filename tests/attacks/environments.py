@@ -138,7 +138,6 @@ ATTACKS = [
     model("model-few-files", "either", limits={"RLIMIT_NOFILE": 8}),
     model("model-little-memory", "either", limits={"RLIMIT_AS": 1200 * MEGABYTE}),
     model("model-hardly-any-memory", "either", limits={"RLIMIT_AS": 900 * MEGABYTE}),
-    limited("files-of-no-bytes", "refused", RLIMIT_FSIZE=0),
     limited("files-of-a-kilobyte", "refused", RLIMIT_FSIZE=1024),
     limited("files-of-hundred-kilobytes", RLIMIT_FSIZE=100_000),
     limited("few-open-files", RLIMIT_NOFILE=12),

@@ -142,8 +142,8 @@ def gpt2_like(here: Path, shared: Shared) -> None:
     end = "<|endoftext|>"
     settings = {"tokenizer_class": "GPT2Tokenizer", "bos_token": end, "eos_token": end,
                 "unk_token": end, "chat_template": template}  # fmt: skip
-    for file in ("chat_template.jinja", "generation_config.json"):
-        put(model / file, None)
+    put(model / "chat_template.jinja", None)
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
     (model / SETTINGS).write_text(json.dumps(settings))
 
 
