@@ -61,6 +61,7 @@ def check_refused(directory, message):
         ("llama", {"vocab_size": 2**31 - 1}, r"embed_tokens.weight is \[29, 24\]; by config.json"),
         ("llama", {"vocab_size": 10**4000}, "vocab_size=a number of more than 30 digits"),
         ("llama", {"vocab_size": True}, "vocab_size is a bool, no count"),
+        ("llama", {"attention_dropout": "high"}, "attention_dropout is a str, no number"),
         ("llama", {"intermediate_size": 2**31 - 1}, r"by config.json it is \[24, 2147483647\]"),
         ("qwen3", {"head_dim": 2**30}, "head_dim=1073741824: must be at most 65,536"),
         ("gpt2", {"n_positions": 2**31 - 1}, r"wpe.weight is \[96, 24\]; by config.json"),

@@ -43,13 +43,13 @@ _OLD_SPELLINGS = (
 )  # fmt: skip
 """Settings that transformers takes although its config of the family does not list them."""
 
+_RATES = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 _HARMLESS = (
     "transformers_version", "architectures", "output_hidden_states", "return_dict", "dtype",
     "chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type",
     "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "pretraining_tp",
-    "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_type",
-    "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
-    "reorder_and_upcast_attn",
+    "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
+    "summary_first_dropout", "reorder_and_upcast_attn", *_RATES,
 )  # fmt: skip
 """Settings that do not change what a trained language model computes."""
 
@@ -71,6 +71,10 @@ def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
     family = replace(family_of(stated.get("model_type")), wrapper=wrapper)
     for name in _COUNTS:
         _check_count(name, stated.get(name))
+    for name in _RATES:
+        if type(rate := stated.get(name, 0.0)) not in (int, float, type(None)):
+            kind = type(rate).__name__
+            raise InputError(f"config.json: is malformed: {name} is a {kind}, no number")
     types = stated.get("layer_types")
     if types is not None and (not isinstance(types, list) or len(types) > MOST_LAYERS):
         raise InputError(f"config.json: layer_types is no list of at most {MOST_LAYERS:,} names")

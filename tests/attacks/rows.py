@@ -74,7 +74,7 @@ FORMS = {
     ],
     "messages-without-id": [{"messages": row["messages"]} for row in GOOD],
 }  # fmt: skip
-EITHER = ("blank-line-between", "byte-order-mark", "prompt-of-messages")
+EITHER = ("blank-line-between", "more-keys", "byte-order-mark", "prompt-of-messages")
 REFUSED = {
     "empty": bytes_of(b""),
     "array-of-text": bytes_of(b'["a", "b"]'),
