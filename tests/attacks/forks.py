@@ -25,7 +25,7 @@ ENOUGH, GIVEN_UP = 1.2, 3.0
 """A process is killed after so many times its limit of CPU time, or of time by the clock: other
 work on the machine slows it down."""
 IDLE = 30.0
-"""Seconds without any work of its own after which a process waits for ever; others may work for it."""
+"""Seconds without work after which a process waits for ever, and not for one that works for it."""
 MOST = 3 << 30
 """Bytes at which a process is killed, so that nobody else's is."""
 
