@@ -149,7 +149,7 @@ def test_a_given_directory_is_never_passed_over(tmp_path, small_mnist, data, onl
     truncated.unlink()
     with pytest.raises(InputError, match=r"lacks t10k-images-idx3-ubyte.gz: put"):
         load_images(data, directory)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="is no directory"):
         load_images(data, directory / "train-labels-idx1-ubyte.gz")
     assert online == []
 
