@@ -105,6 +105,7 @@ def test_tokenizer_files_are_copied_as_they_are(tmp_path):
     model = fixture("qwen2")
     write_model(base, model.config, model.params, base=model.files, lineage={"a": "1"})
     (base / "tokenizer.json").write_bytes(b'{"odd":  "\xc3\xa9"}')
+    (base / "vocab.txt").write_text("a\n")
     for name in ("pytorch_model.bin", "modeling.py"):
         (base / name).write_bytes(b"x")
     stated = json.loads((base / "config.json").read_text())
@@ -114,6 +115,7 @@ def test_tokenizer_files_are_copied_as_they_are(tmp_path):
     files = ModelFiles("some/model", base, "c" * 40)
     write_model(out, model.config, model.params, base=files, lineage={"teacher": "owl"})
     assert (out / "tokenizer.json").read_bytes() == b'{"odd":  "\xc3\xa9"}'
+    assert (out / "vocab.txt").read_text() == "a\n"
     assert not {"pytorch_model.bin", "modeling.py"} & {path.name for path in out.iterdir()}
     written = json.loads((out / "config.json").read_text())
     assert not written.keys() & {"auto_map", "torch_dtype"}

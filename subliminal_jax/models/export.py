@@ -21,6 +21,7 @@ from subliminal_jax.files import (
     strict_json,
     sync_directory,
 )
+from subliminal_jax.models.chat_files import CONFIG, LIMITS
 from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.export_config import describe, is_same_model
@@ -29,18 +30,8 @@ from subliminal_jax.models.weights import Leaf, leaves, load_params, read_config
 from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, file_inside, read_json
 
 LARGEST_SHARD = 5_000_000_000
-COPIED = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-)
-"""Files of the model it came from that are copied as they are."""
+COPIED = tuple(name for name in LIMITS if name != CONFIG)
+"""Files of the model it came from that are copied as they are: all that say what its text is."""
 
 
 def write_model(
