@@ -1,4 +1,4 @@
-"""What a teacher answers: a row that says so where no student could be trained on it."""
+"""A teacher's answers as rows; one that no student could be trained on says so."""
 
 from sampled import sampled
 
