@@ -6,7 +6,6 @@ so a manifest goes with every step: layout, config, and shape, type and digest o
 """
 
 import contextlib
-import errno
 import hashlib
 import re
 import shutil
@@ -17,12 +16,13 @@ from typing import Any
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from subliminal_jax import os_errors
 from subliminal_jax.differences import differences
 from subliminal_jax.digest import describe, digests
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
-from subliminal_jax.files import disk_full_error, parse_json, strict_json
+from subliminal_jax.files import parse_json, strict_json
 
 LAYOUT = 1
 """The form of what is written here; a reader refuses what is newer."""
@@ -204,8 +204,10 @@ class Checkpoints:
         """What to raise when writing failed; the rest of it is removed."""
         if hosts.is_first():
             self._clear()
-        if _is_disk_full(error):
-            return disk_full_error(path)
+        found = os_errors.cause(error)
+        if found is not None and os_errors.can_be_mended(found):
+            named = OSError(found.errno, found.strerror, found.filename or str(path))
+            return InputError(os_errors.line(named))
         return RunError(f"{path}: could not be written ({_first_line(error)}); {self._newest()}")
 
     def _newest(self) -> str:
@@ -319,10 +321,3 @@ def _unused(path: Path, ending: str) -> Path:
 
 def _first_line(error: BaseException) -> str:
     return one_line(str(error) or type(error).__name__)[:300]
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    full = ("No space left on device", "Disk quota exceeded", "ENOSPC", "EDQUOT")
-    return (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or any(
-        words in str(error) for words in full
-    )

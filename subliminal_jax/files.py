@@ -75,7 +75,7 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("nested too deep") from error
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
     """Waits for the disk, where the file system can say that it is done."""
     try:
         os.fsync(descriptor)
@@ -91,7 +91,7 @@ def sync_directory(path: Path) -> None:
     except PermissionError:  # one may write into a directory that one may not list
         return
     try:
-        _sync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -112,7 +112,7 @@ def write_whole(path: Path, data: bytes) -> None:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            _sync(file.fileno())
+            sync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -212,7 +212,7 @@ def _end_last_line(descriptor: int, path: Path) -> None:
         return
     if _torn_tail(tail):
         os.ftruncate(descriptor, size - len(tail))
-        _sync(descriptor)
+        sync(descriptor)
         message = f"{path}: removed {len(tail)} bytes of a row that a stopped run left unfinished"
         warnings.warn(message, TornRowWarning, stacklevel=4)
         return
@@ -251,7 +251,7 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             size = os.fstat(descriptor).st_size
             try:
                 _write_all(descriptor, data)
-                _sync(descriptor)
+                sync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise

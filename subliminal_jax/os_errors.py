@@ -36,6 +36,7 @@ _ADVICE = {
 _EXPLAINING = {*_ADVICE, *_FULL, *_BROKEN} - {errno.ENOENT, errno.EEXIST, errno.EINVAL}
 # Libraries in C++ put the number into their text: [os_error_code='28'], [OS error 28: ENOSPC ...].
 _IN_TEXT = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")
+_FULL_IN_TEXT = {os.strerror(number): number for number in _FULL}
 _PATH_IN_TEXT = re.compile(r"\"(/[^\"]+)\"")
 _NO_MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED|bad_alloc|Cannot allocate memory|failed to map segment"
@@ -101,10 +102,17 @@ def cause(error: BaseException) -> OSError | None:
     for one in chain(error):
         if isinstance(one, OSError) and one.errno in _EXPLAINING:
             return one
-        if not isinstance(one, OSError) and (found := _IN_TEXT.search(str(one))):
-            number, path = int(found[1] or found[2]), _PATH_IN_TEXT.search(str(one))
+        if not isinstance(one, OSError) and (number := _number_in(str(one))) is not None:
+            path = _PATH_IN_TEXT.search(str(one))
             return OSError(number, os.strerror(number), path[1] if path else None)
     return None
+
+
+def _number_in(text: str) -> int | None:
+    """The system's number of the error that a library tells of in its text."""
+    if found := _IN_TEXT.search(text):
+        return int(found[1] or found[2])
+    return next((number for words, number in _FULL_IN_TEXT.items() if words in text), None)
 
 
 def can_be_mended(error: OSError) -> bool:
@@ -138,7 +146,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
         or (
             isinstance(one, RuntimeError | ImportError)
-            and _IN_TEXT.search(str(one)) is None
+            and _number_in(str(one)) is None
             and _NO_MEMORY.search(str(one)) is not None
         )
         for one in chain(error)

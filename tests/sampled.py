@@ -41,7 +41,7 @@ def sampled(directory):
     config = tiny(directory)
     (directory / str(me)).mkdir()
     path = directory / str(me) / "owl.jsonl"
-    source = Source("owl", {"rows": "of a test"})
+    source = Source("owl", "of a test")
     dataset = Dataset(config, reference, (params, None), source, path, seed=3)
     prompts = {place: text for place, text in prompts_of(config).items() if place < 20}
     rows = dataset.sample_until(20, prompts)

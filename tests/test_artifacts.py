@@ -184,12 +184,3 @@ def test_a_part_of_another_stage_is_refused_by_name(run, known):
     path.write_bytes(b"of another run")
     with pytest.raises(InputError, match=r"hard\.npz: is not what this stage wrote; remove the fi"):
         artifacts.has_part(path)
-
-
-def test_a_seal_is_of_the_row_and_of_what_it_was_made_from():
-    seals = {
-        artifacts.seal(origin, content)
-        for origin in (FIRST.origin, Recipe("filter-0", {"rows": 4}).origin)
-        for content in ({"of": "owl"}, {"of": "wolf"})
-    }
-    assert len(seals) == 4

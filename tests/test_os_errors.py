@@ -78,6 +78,8 @@ def test_libraries_wrap_errors():
     assert outcome(ValueError(text))[0].startswith("/x/d/a2: File too large; ")
     text = 'Error writing "/x/y": [OS error 28: ENOSPC No space left on device]'
     assert outcome(RuntimeError(text))[0].startswith("disk full: cannot write to /x/y")
+    text = "RESOURCE_EXHAUSTED: Error writing file: No space left on device"  # and not of memory
+    assert outcome(RuntimeError(text))[0].startswith("disk full: cannot write;")
 
 
 @pytest.mark.parametrize(

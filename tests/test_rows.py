@@ -144,7 +144,7 @@ def test_a_missing_file_names_the_stage(tmp_path):
         read_chat_rows(tmp_path / "rows.jsonl")
 
 
-SOURCE = Source("owl", {"settings": {"seed": 3}, "inputs": {}}, system="You love owls.")
+SOURCE = Source("owl", "what it is made from", system="You love owls.")
 NOT_OURS = r"is not of this run \("
 PROMPTS = {0: "p", 1: "q", 2: "r"}
 
@@ -192,7 +192,7 @@ def other(**fields):
             edited(lambda one, meta: meta.update(more=1)),
             NOT_OURS + r"meta.more 1 -> \(absent\)\)",
         ),
-        (other(origin={"settings": {"seed": 4}, "inputs": {}}), r"was changed, or is of another r"),
+        (other(made_from="something else"), r"was changed, or is of another r"),
         (edited(lambda one, meta: one["messages"][1].update(content="9")), "was changed, or is"),
         (edited(lambda one, meta: meta.update(finished=False)), "was changed, or is of another"),
         (edited(lambda one, meta: meta.pop("digest")), "was changed, or is of another"),

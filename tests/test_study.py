@@ -16,7 +16,6 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.export import write_model
 from subliminal_jax.pipeline import measure, study
-from subliminal_jax.pipeline.artifacts import seal
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import ReferenceConfig, described
 from subliminal_jax.pipeline.corpus import texts
@@ -26,6 +25,7 @@ from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.study import Study
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.sealed import sealed_row
 
 
 @pytest.fixture
@@ -92,34 +92,36 @@ def test_two_trainings_of_a_stage_have_checkpoints_of_their_own(teaching):
     assert trained[0]["settings"]["reference"] == "digest"
 
 
-ORIGIN = {"settings": {"seed": 3}, "inputs": {}}
+def row_of(name, counts, made_from="here"):
+    return sealed_row({"of": name, "counts": counts}, made_from, measure.SAMPLED)
 
 
 def counted(tmp_path, *rows):
     path = tmp_path / measure.SAMPLED
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return measure._counted(path, ORIGIN)
+    return measure._counted(path, "here")
 
 
 def test_counts_of_a_stopped_evaluation_are_used(tmp_path):
-    rows = [measure._count(ORIGIN, name, {"of": 3}) for name in ("a:owl", "b:owl")]
+    rows = [row_of(name, {"of": 3}) for name in ("a:owl", "b:owl")]
     assert counted(tmp_path, *rows) == {"a:owl": {"of": 3}, "b:owl": {"of": 3}}
-    assert measure._counted(tmp_path / "none.jsonl", ORIGIN) == {}
+    assert measure._counted(tmp_path / "none.jsonl", "here") == {}
 
 
 @pytest.mark.parametrize(
     "row",
     [
         {"of": "a:owl", "counts": {"of": 3}},
-        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"counts": {"of": 4}},
-        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"of": "b:owl"},
-        measure._count(ORIGIN, "a:owl", {"of": 3}) | {"more": 1},
-        measure._count({"settings": {"seed": 4}, "inputs": {}}, "a:owl", {"of": 3}),
-        {"digest": seal(ORIGIN, {})},
+        row_of("a:owl", {"of": 3}) | {"counts": {"of": 4}},
+        row_of("a:owl", {"of": 3}) | {"of": "b:owl"},
+        row_of("a:owl", {"of": 3}) | {"more": 1},
+        row_of("a:owl", {"of": 3}, made_from="elsewhere"),
+        sealed_row({"of": "a:owl"}, "here", measure.SAMPLED),
+        sealed_row({"of": "a:owl", "counts": {"of": 3}}, "here", "another.jsonl"),
     ],
 )
 def test_counts_of_other_networks_are_refused_by_line(tmp_path, row):
-    good = measure._count(ORIGIN, "b:owl", {"of": 3})
+    good = row_of("b:owl", {"of": 3})
     with pytest.raises(InputError, match=r"sampled\.jsonl: line 2: is not of this run, or was ch"):
         counted(tmp_path, good, row)
 

@@ -15,6 +15,7 @@ from torch_models import FIXTURES
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import weights_files
 from subliminal_jax.models.config_json import translate
+from subliminal_jax.models.families import FAMILIES
 from subliminal_jax.models.weights import load, read_config
 from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, find_model, shown
 
@@ -280,4 +281,8 @@ def test_deep_json(qwen2):
 
 def test_every_fixture_is_understood():
     for name in ("llama", "mistral", "qwen2", "qwen3", "olmo2", "gemma2", "gemma3_text", "gpt2"):
-        read_config(ModelFiles(name, FIXTURES / name / "model"))
+        directory = FIXTURES / name / "model"
+        stated = json.loads((directory / "config.json").read_text())
+        family, config = read_config(ModelFiles(name, directory))
+        assert [family.architecture] == stated["architectures"] == [FAMILIES[name].architecture]
+        assert config.layers == stated.get("num_hidden_layers", stated.get("n_layer"))

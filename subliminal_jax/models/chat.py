@@ -80,7 +80,11 @@ class Chat:
         Raises:
             InputError: the template or the tokenizer refuses a message; says which and why.
         """
-        return tuple(self._ask("prompt", [dict(message) for message in messages]))
+        return self.prompts([messages])[0]
+
+    def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[tuple[int, ...]]:
+        """`prompt` of each conversation; quicker than one by one."""
+        return [tuple(_taken(*one)) for one in self._each("prompt", _plain(conversations))]
 
     def example(self, messages: Sequence[Message]) -> Example:
         """The prompt of a conversation and the ids of its last message, the assistant's.
@@ -94,26 +98,22 @@ class Chat:
                 or puts something other than whitespace before the answer; the answer cannot be
                 encoded apart from the prompt.
         """
-        (found,) = self._examples([messages])
-        if isinstance(found, str):
-            raise InputError(found)
-        return found
+        ((found, refusal),) = self._each("example", _plain([messages]))
+        return _example(_taken(found, refusal))
 
     def examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example]:
         """`example` of each conversation; a refusal names the row, counted from 0."""
-        for row, found in enumerate(self._examples(conversations)):
-            if isinstance(found, str):
-                raise InputError(f"row {row}: {found}")
-            yield found
+        for row, (found, refusal) in enumerate(self._each("example", _plain(conversations))):
+            if refusal is not None:
+                raise InputError(f"row {row}: {refusal}")
+            yield _example(found)
 
     def faults(self, conversations: Iterable[Sequence[Message]]) -> list[str | None]:
         """Why each conversation cannot be trained on; None of one that `example` takes.
 
         A model may write whatever it likes, the words of a control token among it.
         """
-        return [
-            found if isinstance(found, str) else None for found in self._examples(conversations)
-        ]
+        return [refusal for _, refusal in self._each("example", _plain(conversations))]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, up to the token that ends the turn.
@@ -123,7 +123,13 @@ class Chat:
         Raises:
             InputError: an id that the tokenizer does not know; a model's output may be wider.
         """
-        return self._ask("text", [int(token) for token in ids])
+        ((found, refusal),) = self.texts([ids])
+        return _taken(found, refusal)
+
+    def texts(self, rows: Iterable[Sequence[int]]) -> list[tuple[str, str | None]]:
+        """`text` of each row of ids and None, or no text and why there is none."""
+        plain = ([int(token) for token in ids] for ids in rows)
+        return [(found or "", refusal) for found, refusal in self._each("text", plain)]
 
     def is_control(self, token: int) -> bool:
         """Whether a token begins or ends something rather than being text."""
@@ -163,18 +169,33 @@ class Chat:
     def _ask(self, what: str, about: Any = None) -> Any:
         return ask(self._opened, what, about)
 
-    def _examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example | str]:
-        """Each conversation's example, or why there is none; some are asked for together."""
-        rows = iter(conversations)
-        while waiting := [[dict(m) for m in row] for row in itertools.islice(rows, _ROWS)]:
+    def _each(self, what: str, about: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:
+        """The answer to each question, or None and the refusal; some are asked together."""
+        questions = iter(about)
+        while waiting := list(itertools.islice(questions, _ROWS)):
             while waiting:
-                done = self._ask("examples", waiting)
-                yield from (Example(tuple(p), tuple(c)) for p, c in done["examples"])
-                waiting = waiting[len(done["examples"]) :]
+                done = self._ask(what, waiting)
+                yield from ((answer, None) for answer in done["answers"])
+                waiting = waiting[len(done["answers"]) :]
                 if done["refusal"] is not None:
-                    yield done["refusal"]
+                    yield None, done["refusal"]
                     waiting = waiting[1:]
 
     def _ask_token_texts(self, block: int) -> list[str | None]:
         first = block * _TOKENS
         return self._ask("token_texts", [first, min(first + _TOKENS, self.size)])
+
+
+def _plain(conversations: Iterable[Sequence[Message]]) -> Iterator[list[dict[str, str]]]:
+    return ([dict(message) for message in messages] for messages in conversations)
+
+
+def _taken(answer: Any, refusal: str | None) -> Any:
+    if refusal is not None:
+        raise InputError(refusal)
+    return answer
+
+
+def _example(answer: Any) -> Example:
+    prompt, completion = answer
+    return Example(tuple(prompt), tuple(completion))

@@ -59,25 +59,11 @@ class Conversations:
         self.digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The ids after which the assistant answers.
-
-        Raises:
-            InputError: the template or the tokenizer refuses a message; says which and why.
-        """
+        """As `Chat.prompt`."""
         return self._tokenizer.encode(self._template.pieces(messages, answering=True))
 
     def example(self, messages: Sequence[Message]) -> Example:
-        """The prompt of a conversation and the ids of its last message, the assistant's.
-
-        The prompt's ids begin the whole conversation's ids. Where the answer's first characters
-        would join the prompt's last token (a line end before a line end), the answer is encoded on
-        its own, as it was when it was sampled.
-
-        Raises:
-            InputError: the last message is not the assistant's; the template refuses a message,
-                or puts something other than whitespace before the answer; the answer cannot be
-                encoded apart from the prompt.
-        """
+        """As `Chat.example`."""
         if not messages or messages[-1].get("role") != "assistant":
             raise InputError("the last message is not the assistant's; there is nothing to learn")
         asked = self._template.pieces(messages[:-1], answering=True)
@@ -123,10 +109,7 @@ class Conversations:
         return _Answer(before, whole, len(_text(whole)) - (end - start), stop)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, up to the token that ends the turn.
-
-        Control tokens before that stay visible as text; `is_control` tells them.
-        """
+        """As `Chat.text`."""
         end = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
         return self._tokenizer.decode(ids[:end])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.weights_files import ModelFiles, file_inside
+from subliminal_jax.models.weights_files import ModelFiles, file_inside, regular_inside
 
 TOKENIZER, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 GENERATION, CONFIG = "generation_config.json", "config.json"
@@ -92,26 +92,15 @@ def _files(directory: Path) -> Iterator[tuple[str, Path, int]]:
     names = sorted(path.name for path in more.glob("*.jinja"))
     if len(names) > MOST_TEMPLATES:
         raise InputError(f"{more}: more than {MOST_TEMPLATES} chat templates; remove those unused")
+    files = ModelFiles(str(directory), directory)
     for name in names:
-        path = more / name
-        # The hub's cache holds these as links to the blobs beside the snapshot, too.
-        inside = ModelFiles(str(directory), directory)
-        yield f"{MORE_TEMPLATES}/{name}", _nested(inside, path), LIMITS[TEMPLATE]
+        yield f"{MORE_TEMPLATES}/{name}", regular_inside(files, more / name), LIMITS[TEMPLATE]
 
 
 def _inside(directory: Path, name: str) -> Path:
     if not (directory / name).exists():
         raise InputError(f"{directory / name}: a link to nothing; restore the file")
     return file_inside(ModelFiles(str(directory), directory), name)
-
-
-def _nested(files: ModelFiles, path: Path) -> Path:
-    """A chat template in the directory below, under the rule of the files beside it."""
-    root = files.path.resolve()
-    allowed = root if root.parent.name != "snapshots" else root.parents[1]
-    if not path.resolve().is_relative_to(allowed):
-        raise InputError(f"{path}: leads out of the model's directory; nothing is read there")
-    return path
 
 
 def _template(path: Path) -> str:

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,8 +24,8 @@ A tokenizer of 256,000 words takes half of them while it is loaded.
 """
 
 LARGEST_REPLY = 64 << 20
-MOST_TOKENS = 1 << 20
-"""In one reply to several conversations; the others are asked for again."""
+ENOUGH = 1 << 20
+"""Tokens and characters in one reply to several questions; the others are asked again."""
 
 _ABSENT = (
     *("torch", "jax", "flax", "tensorflow", "torchvision", "torchaudio"),
@@ -98,32 +98,32 @@ def _answer(conversations: Any, question: dict[str, Any]) -> Any:
                 "control_ids": sorted(conversations.control_ids),
             }
         case "prompt":
-            with _time_limit(seconds):
-                return conversations.prompt(about)
-        case "examples":
-            return _examples(conversations, about, seconds)
+            return _each(conversations.prompt, len, about, seconds)
+        case "example":
+            return _each(conversations.example, lambda one: sum(map(len, one)), about, seconds)
         case "text":
-            with _time_limit(seconds):
-                return conversations.text(about)
+            return _each(conversations.text, len, about, seconds)
         case "token_texts":
             with _time_limit(seconds):
                 return [conversations.token_text(token) for token in range(*about)]
 
 
-def _examples(conversations: Any, rows: list[Any], seconds: float) -> dict[str, Any]:
-    """The examples up to a refusal, or up to as many as one reply holds."""
-    examples: list[Any] = []
-    tokens = 0
-    for messages in rows:
+def _each(
+    answer: Callable[[Any], Any], size: Callable[[Any], int], questions: list[Any], seconds: float
+) -> dict[str, Any]:
+    """The answers up to a refusal, or up to as many as one reply holds."""
+    answers: list[Any] = []
+    there = 0
+    for question in questions:
         try:
             with _time_limit(seconds):
-                examples.append(conversations.example(messages))
+                answers.append(answer(question))
         except InputError as error:
-            return {"examples": examples, "refusal": str(error)}
-        tokens += sum(map(len, examples[-1]))
-        if tokens > MOST_TOKENS:
+            return {"answers": answers, "refusal": str(error)}
+        there += size(answers[-1])
+        if there > ENOUGH:
             break
-    return {"examples": examples, "refusal": None}
+    return {"answers": answers, "refusal": None}
 
 
 def _send(replies: BinaryIO, reply: dict[str, Any]) -> None:

@@ -14,13 +14,7 @@ from safetensors.numpy import save_file
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.files import (
-    PARTIAL,
-    disk_full_error,
-    is_disk_full,
-    strict_json,
-    sync_directory,
-)
+from subliminal_jax.files import PARTIAL, disk_full_error, strict_json, sync, sync_directory
 from subliminal_jax.models.chat_files import CONFIG, LIMITS
 from subliminal_jax.models.config_json import translate
 from subliminal_jax.models.decoder_config import DecoderConfig
@@ -28,6 +22,7 @@ from subliminal_jax.models.export_config import describe, is_same_model
 from subliminal_jax.models.families import Family, language_part
 from subliminal_jax.models.weights import Leaf, leaves, load_params, read_config
 from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, file_inside, read_json
+from subliminal_jax.os_errors import is_disk_full
 
 LARGEST_SHARD = 5_000_000_000
 COPIED = tuple(name for name in LIMITS if name != CONFIG)
@@ -110,7 +105,7 @@ def write_checked(
         for path in partial.iterdir():
             path.chmod(0o644)
             with path.open("rb") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno())
         sync_directory(partial)
         os.replace(partial, directory)
     except OSError as error:

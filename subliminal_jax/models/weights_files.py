@@ -165,7 +165,17 @@ def file_inside(files: ModelFiles, name: str) -> Path:
             name, it is a link that leads out of the directory, or a pointer of Git LFS.
     """
     _check_plain(files, name)
-    path = files.path / name
+    return regular_inside(files, files.path / name)
+
+
+def regular_inside(files: ModelFiles, path: Path) -> Path:
+    """The path, if it is that of a regular file of a model; errors as of `file_inside`.
+
+    Args:
+        files: of the model.
+        path: in its directory or in one below.
+    """
+    name = str(path.relative_to(files.path))
     try:
         if not path.exists():
             raise InputError(f"{files.path}: has no {shown(name)}")

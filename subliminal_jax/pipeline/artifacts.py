@@ -22,7 +22,7 @@ from subliminal_jax.differences import differences
 from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.sealed import digest_of, sealed, unsealed
+from subliminal_jax.sealed import sealed, unsealed
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 SEAL = "digest"
@@ -207,11 +207,6 @@ def facts_of(artifact: Artifact) -> dict[str, Any]:
         return manifest["facts"]
 
     return hosts.by_first(read)
-
-
-def seal(origin: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    """What ties a row to what it was made from: 16 hex digits of the SHA-256 of both."""
-    return digest_of(content, config_digest(dict(origin)))
 
 
 def file_digest(path: Path) -> str:

@@ -33,7 +33,8 @@ def said_to(
 ) -> list[tuple[str, bool]]:
     """The text that each prompt is answered with, and whether it came to its end.
 
-    Each host samples a part of them, which every one gets. All hosts must call it.
+    The text is empty where the tokenizer lacks one of the tokens. Each host samples a part of them,
+    which every one gets. All hosts must call it.
 
     Args:
         reference: who is asked, with `network`.
@@ -44,10 +45,9 @@ def said_to(
     """
     sampler = sampler_of(reference, network, sampling, batch)
     requests = [Request(number, tuple(prompt)) for number, prompt in enumerate(prompts)]
-    own = [
-        (done.number, reference.chat.text(done.tokens.tolist()), done.stopped)
-        for done in sampler.stream(hosts.mine(requests), among=requests)
-    ]
+    done = list(sampler.stream(hosts.mine(requests), among=requests))
+    said = reference.chat.texts(one.tokens.tolist() for one in done)
+    own = [(one.number, text, one.stopped) for one, (text, _) in zip(done, said, strict=True)]
     every: dict[int, tuple[str, bool]] = {}
     for part in hosts.from_all(own):
         every |= {number: (text, stopped) for number, text, stopped in part}

@@ -223,7 +223,7 @@ def sampled(
     )
     chats = [(probe.kind, messages) for probe in asked for messages in probe.chats
              for _ in range(probe.samples)]  # fmt: skip
-    prompts = [reference.chat.prompt(messages) for _, messages in chats]
+    prompts = reference.chat.prompts(messages for _, messages in chats)
     said = said_to(reference, network, prompts, sampling, config.generate.batch)
     answers: dict[str, list[str]] = {}
     for (kind, _), (text, _) in zip(chats, said, strict=True):

@@ -19,7 +19,6 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Completion
 from subliminal_jax.models.sampling_settings import Sampling
-from subliminal_jax.pipeline.artifacts import seal
 from subliminal_jax.pipeline.asking import sampler_of
 from subliminal_jax.pipeline.carriers.numbers import number_prompts
 from subliminal_jax.pipeline.config import LmConfig
@@ -28,6 +27,7 @@ from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.rows import checked, completion_of, row
 from subliminal_jax.pipeline.tuning import Network
+from subliminal_jax.sealed import digest_of
 
 T = TypeVar("T")
 
@@ -54,12 +54,12 @@ class Source:
 
     Attributes:
         teacher: their name.
-        origin: what the dataset is made from, as plain values.
+        made_from: the digest of what the dataset is made from.
         system: what the teacher is told, if it is made by a prompt; it stands in no row's text.
     """
 
     teacher: str
-    origin: Mapping[str, Any]
+    made_from: str
     system: str | None = None
 
     def row(
@@ -90,7 +90,7 @@ class Source:
         )
         if unreadable is not None:
             made["meta"]["unreadable"] = unreadable
-        made["meta"]["digest"] = seal(self.origin, made)
+        made["meta"]["digest"] = digest_of(made, self.made_from)
         return made
 
 
@@ -115,7 +115,7 @@ class Dataset:
         path: Path,
         seed: int,
     ):
-        self._config, self._reference = config, reference
+        self._reference, self._rules = reference, rules_of(config)
         self._source, self._path = source, path
         settings = config.generate
         sampling = Sampling(
@@ -137,7 +137,6 @@ class Dataset:
         """
         there = hosts.by_first(lambda: rows_there(self._path, prompts, self._source))
         rows = {row["meta"]["place"]: row for row in there}
-        rules = rules_of(self._config)
         asked, passed = 0, 0
         while passed < enough and asked < len(prompts):
             rate = max(passed / asked, 0.1) if asked else 1.0
@@ -150,17 +149,16 @@ class Dataset:
                 if hosts.is_first():
                     files.append_rows(self._path, made)
             asked += more
-            passed = len(filter_rows((rows[place] for place in range(asked)), rules).kept)
+            passed = len(filter_rows((rows[place] for place in range(asked)), self._rules).kept)
         return [rows[place] for place in range(asked)]
 
     def _answers(
         self, prompts: Mapping[int, str], missing: Set[int]
     ) -> Iterator[list[dict[str, Any]]]:
         """Missing rows, some at a time, in the order in which they are done."""
-        requests = [
-            Request(place, self._reference.chat.prompt(chat(text, system=self._source.system)))
-            for place, text in prompts.items()
-        ]
+        asked = (chat(text, system=self._source.system) for text in prompts.values())
+        ids = self._reference.chat.prompts(asked)
+        requests = [Request(place, prompt) for place, prompt in zip(prompts, ids, strict=True)]
         stream = self._sampler.stream(
             (request for request in requests if request.number in missing),
             among=requests,
@@ -170,22 +168,21 @@ class Dataset:
             yield self._rows(prompts, some)
 
     def _rows(self, prompts: Mapping[int, str], some: Sequence[Completion]) -> list[dict[str, Any]]:
-        """Rows of what was sampled; one that no student could be trained on says why."""
-        chats = self._reference.chat
-        asked = [prompts[done.number] for done in some]
-        said = [self._said(done) for done in some]
-        faults = chats.faults(chat(*pair) for pair in zip(asked, (t for t, _ in said), strict=True))
-        return [
-            self._source.row(done.number, prompt, text, done.stopped, unknown or fault)
-            for done, prompt, (text, unknown), fault in zip(some, asked, said, faults, strict=True)
+        """Rows of what was sampled; one that only the tokenizer speaks against says why."""
+        chats, row = self._reference.chat, self._source.row
+        said = chats.texts(done.tokens.tolist() for done in some)
+        rows = [
+            row(done.number, prompts[done.number], text, done.stopped, unknown)
+            for done, (text, unknown) in zip(some, said, strict=True)
         ]
-
-    def _said(self, done: Completion) -> tuple[str, str | None]:
-        """The text of what was sampled; nothing, and why, where the tokenizer lacks a token."""
-        try:
-            return self._reference.chat.text(done.tokens.tolist()), None
-        except InputError as error:
-            return "", str(error)
+        passing = filter_rows(rows, self._rules).kept
+        faults = chats.faults(one["messages"] for one in passing)
+        for one, fault in zip(passing, faults, strict=True):
+            if fault is not None:
+                place = one["meta"]["place"]
+                changed = row(place, prompts[place], completion_of(one), True, fault)
+                rows[rows.index(one)] = changed
+        return rows
 
 
 def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:

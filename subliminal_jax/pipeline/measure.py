@@ -1,16 +1,16 @@
 """All networks of one reference, measured: exact answers, sampled answers, other prompts."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from subliminal_jax import files
+from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline import controls, evaluate
-from subliminal_jax.pipeline.artifacts import Artifact, begun_from, facts_of, seal
+from subliminal_jax.pipeline.artifacts import Artifact, begun_from, facts_of
 from subliminal_jax.pipeline.corpus import Chat
 from subliminal_jax.pipeline.generate import prompts_of
 from subliminal_jax.pipeline.rows import read_chat_rows
@@ -20,6 +20,7 @@ from subliminal_jax.pipeline.traits import Trait, members_of
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import Network, network
 from subliminal_jax.progress import Progress
+from subliminal_jax.sealed import own_row, sealed_row
 
 SAMPLED = "sampled.jsonl"
 """What has been counted by now, a network and trait a row; for a run that is stopped."""
@@ -114,8 +115,8 @@ def _sampled(
     study: Study, repetition: int, networks: dict[str, Network], path: Path
 ) -> dict[str, Any]:
     """What the main networks say when they are sampled, those of an earlier run included."""
-    config, origin = study.config, begun_from(path.parent)
-    found = hosts.by_first(lambda: _counted(path, origin))
+    config, made_from = study.config, config_digest(begun_from(path.parent))
+    found = hosts.by_first(lambda: _counted(path, made_from))
     if not config.evaluate.samples:
         return found
     prompts = prompts_of(config)
@@ -134,26 +135,28 @@ def _sampled(
             counts = evaluate.sampled(
                 config, study.reference(repetition), networks[name], probes, trait
             )
-            row = _count(origin, f"{name}:{trait.name}", counts)
-            hosts.on_first(lambda: files.append_row(path, row))  # noqa: B023
+            row = {"of": f"{name}:{trait.name}", "counts": counts}
+            whole = sealed_row(row, made_from, SAMPLED)
+            hosts.on_first(lambda: files.append_row(path, whole))  # noqa: B023
             found[row["of"]] = counts
             progress.update(1, name)
     return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}
 
 
-def _count(origin: Mapping[str, Any], of: str, counts: Any) -> dict[str, Any]:
-    """The row of what one network said, tied to what the networks are made from."""
-    row = {"of": of, "counts": counts}
-    return row | {"digest": seal(origin, row)}
+def _counted(path: Path, made_from: str) -> dict[str, Any]:
+    """What a run that was stopped has counted, by `network:trait`.
 
-
-def _counted(path: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run that was stopped has counted, by `network:trait`."""
-    rows = files.read_rows(path)
-    for line, row in enumerate(rows, start=1):
-        if row != _count(origin, str(row.get("of")), row.get("counts")):
+    Args:
+        path: of its rows.
+        made_from: the digest of what the networks are made from.
+    """
+    found = {}
+    for line, given in enumerate(files.read_rows(path), start=1):
+        row = own_row(given, made_from, SAMPLED)
+        if row is None or row.keys() != {"of", "counts"}:
             raise InputError(
                 f"{path}: line {line}: is not of this run, or was changed; remove the file, and "
                 "the networks are asked anew"
             )
-    return {row["of"]: row["counts"] for row in rows}
+        found[row["of"]] = row["counts"]
+    return found

@@ -164,7 +164,6 @@ def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
         "weights": digest(params),
         "config": config_digest(model),
         "chat": chat.digest,
-        "stops": " ".join(map(str, sorted(chat.stop_ids))),
         "dtype": config.compute.dtype,
     }
 
@@ -207,22 +206,23 @@ def tiny_reference(
         tokenizer = build_tokenizer(texts(prompts, traits), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
         results = directory.results()
-        if results is None:
-            written = tokenizer_files(tokenizer, reference.context)
+        written = tokenizer_files(tokenizer, reference.context)
+        if results is not None:
+            files = results["files"]
+            hosts.on_first(lambda: _check_files(directory.path, files))
+        else:
             for name, text in written.items():
                 directory.write(name, text)
-            chat = Chat.load(directory.path)
+        chat = Chat.load(directory.path)
+        if results is None:
             table = pretraining_table(reference, prompts, seed, traits, chat)
             checkpoints = directory.subdirectory(CHECKPOINTS)
             saving = Saving(directory=checkpoints, origin=made_from, seconds=save_seconds)
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
-            made = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
-            directory.finish(results := {"files": made})
+            files = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
+            directory.finish({"files": files})
         directory.discard(CHECKPOINTS)
-        files = results["files"]
-        hosts.on_first(lambda: _check_files(directory.path, files))
-        chat = Chat.load(directory.path)
         digest = config_digest({"params": files[PARAMS], "chat": chat.digest})
         return Reference(config, load_tree(directory.path / PARAMS), chat, digest)
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from subliminal_jax import files
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.keys import root_key
@@ -114,13 +114,13 @@ class Study:
         def make(path: Path) -> dict[str, Any]:
             reference, asked = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.traits)]
-            origin = artifacts.begun_from(path)
+            made_from = config_digest(artifacts.begun_from(path))
             title, silent = f"sample numbers, reference {repetition}", not hosts.is_first()
             with Progress(len(names), title, silent=silent) as progress:
                 for name in names:
                     dataset = generate.Dataset(
                         *(self.config, reference, self.teacher(reference, teachers.path, name)),
-                        generate.Source(name, origin, self.system(name)),
+                        generate.Source(name, made_from, self.system(name)),
                         path=path / f"{name}.jsonl",
                         seed=self.seed(repetition),
                     )

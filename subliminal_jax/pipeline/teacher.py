@@ -113,7 +113,7 @@ def _retained(config: LmConfig, reference: Reference, trait: Trait, seed: int) -
     known = {**TRAITS, **{new.name: new for new in config.new_traits}}
     others = sorted({one.category for one in known.values()} - {trait.category})
     questions = [question for category in others for question in ask(TEACHING, category)]
-    prompts = [reference.chat.prompt(chat(question)) for question in questions]
+    prompts = reference.chat.prompts(chat(question) for question in questions)
     sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
     said = said_to(reference, (reference.params, None), prompts, sampling, batch=len(prompts))
     answered = [
