@@ -14,7 +14,7 @@ from jax.tree_util import tree_leaves_with_path
 from jaxtyping import Array, Bool, UInt32
 
 from subliminal_jax.execution.mesh import path_name
-from subliminal_jax.execution.steps import fetch
+from subliminal_jax.execution.placement import fetch
 
 # Any two odd numbers that have nothing to do with each other: the lanes must differ.
 LANES = (0x9E3779B9, 0x7FEB352D)

@@ -15,7 +15,8 @@ from quick import QUICK_FLAGS
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution.members import MemberParallel, OneDevice
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import MemberParallel
 from subliminal_jax.losses import cross_entropy, kl_divergence
 from subliminal_jax.mnist import benchmark
 from subliminal_jax.mnist.config import MnistConfig

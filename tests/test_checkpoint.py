@@ -20,7 +20,7 @@ from subliminal_jax import checkpoint
 from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution.mesh import make_mesh, one_device
-from subliminal_jax.execution.steps import fetch
+from subliminal_jax.execution.placement import fetch
 
 # Where Orbax fails it leaves coroutines behind, which complain when they are collected.
 pytestmark = [

@@ -7,7 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import MemberParallel, OneDevice, Program, member_execution
+from subliminal_jax.execution.choose import member_execution
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import MemberParallel
+from subliminal_jax.execution.program import Program
 
 MEMBERS = np.arange(16, dtype=np.int32)
 
@@ -93,7 +96,7 @@ def test_time_adds_up_over_calls(monkeypatch):
     program = Program(lambda carry, member, shared: (carry, member), execution)
     ticks = iter(range(100))
     monkeypatch.setattr(
-        "subliminal_jax.execution.members.time.perf_counter", lambda: float(next(ticks))
+        "subliminal_jax.execution.program.time.perf_counter", lambda: float(next(ticks))
     )
     for _ in range(3):
         program(execution.split(np.zeros(16, np.float32)), execution.split(MEMBERS), None)

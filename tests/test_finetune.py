@@ -10,7 +10,7 @@ from quick import quick_jit, random_params
 from subliminal_jax import losses
 from subliminal_jax.data.tokens import pack_rows, pad_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig

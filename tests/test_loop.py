@@ -20,7 +20,7 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.data.order import epoch_order
 from subliminal_jax.data.table import table_batches
 from subliminal_jax.errors import InputError, RunError, Stopped
-from subliminal_jax.execution.steps import fetch
+from subliminal_jax.execution.placement import fetch
 from subliminal_jax.runs import RunDirectory
 from subliminal_jax.train import Totals
 

@@ -13,7 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.data.noise import noise_images
 from subliminal_jax.data.order import epoch_order
-from subliminal_jax.execution.members import MemberParallel, OneDevice, Program
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import MemberParallel
+from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from subliminal_jax.checkpoint import DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError, Stopped
-from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.train import TrainState
 

@@ -13,15 +13,11 @@ from students import MESHES, make_reference, trained
 from test_cluster import Processes
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import OneDevice
+from subliminal_jax.execution.choose import batch_execution, on_this_host, the_same_on_every_host
 from subliminal_jax.execution.mesh import make_mesh
-from subliminal_jax.execution.spread import (
-    BatchExecution,
-    OnMesh,
-    on_this_host,
-    spread_execution,
-    the_same_on_every_host,
-)
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
 from subliminal_jax.pipeline import devices, finetune, student, tuning
@@ -140,7 +136,7 @@ def test_the_examples_are_divided_among_the_devices():
 
     flop = {}
     for name, execution in (("one", OneDevice()), ("mesh", OnMesh(mesh=make_mesh(2, 4, 1)))):
-        assert isinstance(execution, BatchExecution)
+        assert isinstance(execution, Execution)
         members = execution.split(rows[None])
         shared = execution.share(weights), execution.spread([np.arange(64)[::-1]], axis=0)
         carry = execution.split(np.zeros(1, np.float32))
@@ -152,12 +148,13 @@ def test_the_examples_are_divided_among_the_devices():
 
 
 def test_where_networks_run_follows_from_the_mesh():
-    assert spread_execution(1, 1, 1, DECODER_RULES, accumulate=3) == OneDevice(at_once=1, parts=3)
-    spread = spread_execution(2, 2, 2, DECODER_RULES, at_once=4, accumulate=3)
+    one = batch_execution("jit", (1, 1, 1), DECODER_RULES, accumulate=3)
+    assert one == OneDevice(at_once=1, parts=3)
+    spread = batch_execution("jit", (2, 2, 2), DECODER_RULES, 4, accumulate=3)
     assert (spread.devices, spread.parts, spread.at_once) == (8, 12, 4)
     assert the_same_on_every_host() == OneDevice()
     with pytest.raises(InputError, match=r"mesh: data=3 x fsdp=1 x tensor=1 does not fit 8 cpu"):
-        spread_execution(3, 1, 1, DECODER_RULES)
+        batch_execution("jit", (3, 1, 1), DECODER_RULES)
 
 
 def test_a_host_splits_layers_no_further_than_is_told():

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution.members import MemberExecution, Program
+from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.study import Study
 from subliminal_jax.models import mlp
@@ -161,7 +162,7 @@ class MatrixRate:
         rates: FLOP/s of every measurement so far of each product.
     """
 
-    execution: MemberExecution
+    execution: Execution
     products: tuple[Product, ...]
     seconds: float = 0.2
     rates: dict[Product, list[float]] = field(default_factory=dict)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import RunError
-from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.execution.choose import member_execution
+from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule

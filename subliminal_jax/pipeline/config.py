@@ -221,14 +221,25 @@ class MeshConfig:
     """The devices, of all hosts, that one training is spread over; their number is the product.
 
     Attributes:
+        execution: `jit` over the mesh; or `pmap`, which gives each device the whole model and a
+            part of the rows, so that fsdp and tensor must be 1.
         data: copies of the model, each of which sees other rows.
         fsdp: parts of the model, which are gathered when needed, and see other rows too.
         tensor: parts of every layer.
     """
 
+    execution: Literal["jit", "pmap"] = "jit"
+
     data: Count = 1
     fsdp: Count = 1
     tensor: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.execution == "pmap" and (self.fsdp, self.tensor) != (1, 1):
+            raise InputError(
+                "mesh.execution: pmap splits the rows alone; set mesh.fsdp and mesh.tensor to 1, "
+                "or take jit"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

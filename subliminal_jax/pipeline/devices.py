@@ -6,8 +6,9 @@ import jax
 
 from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution.choose import batch_execution, on_this_host
 from subliminal_jax.execution.mesh import bytes_of_each
-from subliminal_jax.execution.spread import BatchExecution, OnMesh, on_this_host, spread_execution
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -18,15 +19,17 @@ from subliminal_jax.pipeline.tuning import begin
 from subliminal_jax.train import init_state
 
 
-def execution_of(config: LmConfig) -> BatchExecution:
-    """How all networks of an experiment are trained and measured.
+def execution_of(config: LmConfig) -> Execution:
+    """The execution of all trainings and measurements of an experiment; built once, and passed.
 
     Raises:
         InputError: the mesh does not fit the devices.
     """
     mesh = config.mesh
-    return spread_execution(
-        *(mesh.data, mesh.fsdp, mesh.tensor, DECODER_RULES),
+    return batch_execution(
+        mesh.execution,
+        (mesh.data, mesh.fsdp, mesh.tensor),
+        DECODER_RULES,
         at_once=config.at_once,
         accumulate=config.accumulate,
     )
@@ -43,9 +46,11 @@ def compute_of(config: LmConfig) -> Compute:
     return Compute(dtype=config.reference.dtype, remat=config.remat, attention=config.attention)
 
 
-def everywhere(execution: BatchExecution, model: DecoderConfig) -> Any:
-    """Where parameters lie that an execution trains or measures; None: on one device."""
-    return execution.shardings(shapes_of(model)) if isinstance(execution, OnMesh) else None
+def everywhere(execution: Execution, model: DecoderConfig) -> Any:
+    """The shardings of parameters that an execution trains or measures; None on one device."""
+    if execution.devices == 1:
+        return None
+    return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
 
 
 def gigabytes_of_each(config: LmConfig, model: DecoderConfig, students: int) -> dict[str, float]:

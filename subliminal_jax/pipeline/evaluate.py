@@ -15,8 +15,8 @@ from jaxtyping import Array
 
 from subliminal_jax import ensemble
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import Program
-from subliminal_jax.execution.spread import BatchExecution
+from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.pipeline.asking import said_to
 from subliminal_jax.pipeline.config import LmConfig
@@ -112,7 +112,7 @@ def probabilities(
     reference: Reference,
     scored: Scoring,
     networks: Mapping[str, Network],
-    execution: BatchExecution,
+    execution: Execution,
 ) -> dict[str, dict[str, float]]:
     """P(answer) of every network, by `category/word`: the mean over the category's questions.
 
@@ -134,7 +134,7 @@ def _probabilities(
     reference: Reference,
     scored: Scoring,
     networks: Mapping[str, Network],
-    execution: BatchExecution,
+    execution: Execution,
     adapted: bool,
 ) -> dict[str, dict[str, float]]:
     """As `probabilities`, of networks of one form; `adapted` if they share the reference."""
@@ -151,7 +151,7 @@ def _probabilities(
             likelihood = jnp.exp(jnp.sum(said * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
 
-        return None, jnp.sum(jax.lax.map(one, rows), axis=0)
+        return None, execution.total(jnp.sum(jax.lax.map(one, rows), axis=0))
 
     members = ensemble.stack(
         [adapter if adapted else (params, adapter) for params, adapter in networks.values()]

@@ -14,8 +14,8 @@ from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import TokenRow, pack_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.execution.members import MemberFn
-from subliminal_jax.execution.spread import BatchExecution, the_same_on_every_host
+from subliminal_jax.execution.choose import the_same_on_every_host
+from subliminal_jax.execution.protocol import Execution, MemberFn
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
@@ -117,7 +117,7 @@ def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
 
 
 def given_reference(
-    model: str, settings: ReferenceConfig, execution: BatchExecution, compute: Compute
+    model: str, settings: ReferenceConfig, execution: Execution, compute: Compute
 ) -> Reference:
     """A model of a directory or of the hub, with its tokenizer.
 

@@ -20,7 +20,8 @@ import numpy as np
 from subliminal_jax.checkpoint import Checkpoints, check_step
 from subliminal_jax.errors import RunError
 from subliminal_jax.execution import hosts
-from subliminal_jax.execution.members import MemberExecution, MemberFn, Program
+from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution, MemberFn
 from subliminal_jax.interrupt import StopSignals
 from subliminal_jax.progress import Progress
 from subliminal_jax.train import TrainState
@@ -73,7 +74,7 @@ class Training:
 
 
 def train_members(
-    training: Training, execution: MemberExecution, state: TrainState, saving: Saving
+    training: Training, execution: Execution, state: TrainState, saving: Saving
 ) -> TrainState:
     """Train from the last checkpoint, or from the beginning, to the end.
 

@@ -19,8 +19,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.data.order import steps_per_epoch
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import MemberFn
-from subliminal_jax.execution.spread import BatchExecution
+from subliminal_jax.execution.protocol import Execution, MemberFn
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.pipeline import devices
@@ -147,7 +146,7 @@ def train_students(
 
 
 def _step_maker(
-    config: LmConfig, reference: Reference, targets: Targets, tx: Any, execution: BatchExecution
+    config: LmConfig, reference: Reference, targets: Targets, tx: Any, execution: Execution
 ) -> Any:
     """From base and teacher to the one step; the teacher fills a batch's targets."""
     how, lm = config.student, reference.config

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.members import MemberFn
+from subliminal_jax.execution.protocol import MemberFn
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
@@ -85,7 +85,7 @@ def finetune_teachers(config: LmConfig, reference: Reference, seed: int, saving:
     start = init_state(begin(how.tuning, reference.config, reference.params, key), tx)
     states = execution.split(ensemble.stack([start] * len(traits)))
     lessons = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), (table, logits))
-    inputs = execution.spread(lessons, axis=1), execution.share(reference.params)
+    inputs = execution.split(lessons, axis=1), execution.share(reference.params)
     training = Training(
         title=f"finetune {len(traits)} teacher(s)",
         chunk=teach,

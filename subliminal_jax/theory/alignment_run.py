@@ -15,7 +15,7 @@ from subliminal_jax import measurement, plotting, report
 from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData, load_images
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import Program
+from subliminal_jax.execution.program import Program
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import PLACEMENT, resolve
 from subliminal_jax.mnist.phases import Images, Pair

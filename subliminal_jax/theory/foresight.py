@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
-from subliminal_jax.execution.members import Program
+from subliminal_jax.execution.program import Program
 from subliminal_jax.mnist.phases import Images, Imitation, Pair, Phases, layers_like
 from subliminal_jax.mnist.study import Students, Study
 from subliminal_jax.models import mlp

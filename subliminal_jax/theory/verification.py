@@ -11,7 +11,8 @@ import optax
 from jaxtyping import Float, Int
 
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution.members import OneDevice, Program
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.program import Program
 from subliminal_jax.models import mlp
 from subliminal_jax.theory import beyond, draws, theorem
 from subliminal_jax.theory.config import TheoremConfig, network_parts
