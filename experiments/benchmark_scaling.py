@@ -51,12 +51,14 @@ def main() -> None:
             peak = scaling.peak_tflops(jax.devices()[0].device_kind)
         for name, execution in list(scaling.executions_of(config)):
             if config.plan:
-                lines = scaling.plan_lines(scaling.plan(job, execution), config.memory_gb)
+                planned = scaling.plan(job, execution, config.batch)
+                lines = scaling.plan_lines(planned, config.memory_gb)
             else:
-                found = scaling.measure(job, execution, config.steps, config.repetitions)
-                lines = [scaling.line(found, execution.mesh.size, peak)]
+                steps, repetitions = config.steps, config.repetitions
+                found = scaling.measure(job, execution, config.batch, steps, repetitions)
+                lines = [scaling.line(found, execution.devices, peak)]
             if hosts.is_first():
-                print(f"{name} on {dict(execution.mesh.shape)}", *lines, sep="\n  ", flush=True)
+                print(name, *lines, sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,15 @@ from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import MeshConfig, StudentConfig, TuningConfig
 from subliminal_jax.pipeline.corpus import texts
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import row
 from subliminal_jax.pipeline.trees import tree_bytes
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.training_loop import Saving
 
 MESHES = {
     "one": {},
     "one, accumulating": {"accumulate": 3},
+    "pmap": {"mesh": MeshConfig(execution="pmap", data=8), "accumulate": 2},
     "data": {"mesh": MeshConfig(data=8)},
     "fsdp": {"mesh": MeshConfig(fsdp=8)},
     "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},

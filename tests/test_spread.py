@@ -14,9 +14,10 @@ from test_cluster import Processes
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.choose import batch_execution, on_this_host, the_same_on_every_host
-from subliminal_jax.execution.mesh import make_mesh
+from subliminal_jax.execution.mesh import line_of_devices, make_mesh
 from subliminal_jax.execution.mesh_execution import OnMesh
 from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
@@ -66,7 +67,8 @@ def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, mo
     assert_same(trained(reference, two, MESHES["one"]), wanted, 5e-5)
     monkeypatch.setattr(student, "CHUNK", 6)
     in_blocks(monkeypatch)
-    assert_same(trained(reference, tmp_path / "all", MESHES["all axes"]), wanted, 1e-4)
+    for way in ("all axes", "pmap"):
+        assert_same(trained(reference, tmp_path / way, MESHES[way]), wanted, 1e-4)
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])
@@ -75,7 +77,7 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
         pytest.skip("more of the same, which takes minutes: --deep runs it")
     how = {"weights": weights, "optimizer": "sgd" if weights == "full" else "adam"}
     wanted = trained(reference, tmp_path / "wanted", MESHES["one"], **how)
-    for way in ("one, accumulating", "data", "fsdp", "all axes"):
+    for way in ("one, accumulating", "pmap", "data", "fsdp", "all axes"):
         found = trained(reference, tmp_path / way, MESHES[way], **how)
         assert_same(found, wanted, 1e-4)
     in_blocks(monkeypatch)
@@ -84,20 +86,23 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
         assert_same(found, wanted, 1e-4)
 
 
-def test_a_trait_is_as_likely_on_a_mesh(reference):
-    spread = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1)
-    params = spread.share(reference.params)
-    on_mesh = replace(reference, params=params)
+def test_a_trait_is_as_likely_on_many_devices(reference):
+    executions = {
+        "one": OneDevice(at_once=1),
+        "mesh": OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1),
+        "pmap": DataParallel(mesh=line_of_devices(), at_once=1),
+    }
     asked = {"animal": [chat("Which animal do you like best?"), chat("Name your favourite.")]}
     scored = scoring(reference, asked, {"animal": [TRAITS["owl"], TRAITS["wolf"]]})
     other = jax.tree.map(lambda leaf: 1.1 * leaf, reference.params)
     found = {}
-    for name, asked_of, execution in (("one", reference, OneDevice(at_once=1)),
-                                      ("mesh", on_mesh, spread)):  # fmt: skip
+    for name, execution in executions.items():
+        asked_of = replace(reference, params=execution.share(reference.params))
         networks = {"before": (asked_of.params, None), "other": (other, None)}
         found[name] = probabilities(asked_of, scored, networks, execution)
     for network, likely in found["one"].items():
-        assert found["mesh"][network] == pytest.approx(likely, rel=1e-4)
+        for way in ("mesh", "pmap"):
+            assert found[way][network] == pytest.approx(likely, rel=1e-4)
 
 
 def test_split_weights_say_the_same(reference, request):

@@ -85,11 +85,6 @@ def described_devices(topology: str) -> Sequence[jax.Device]:
         ) from error
 
 
-def one_device() -> Mesh:
-    """One device is a mesh as well, and `jit` over it plain `jit`."""
-    return make_mesh(devices=jax.local_devices()[:1])
-
-
 def line_of_devices(count: int | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The first devices, or all of them, on a `data` axis alone, in pmap's order.
 

@@ -221,8 +221,7 @@ class MeshConfig:
     """The devices, of all hosts, that one training is spread over; their number is the product.
 
     Attributes:
-        execution: `jit` over the mesh; or `pmap`, which gives each device the whole model and a
-            part of the rows, so that fsdp and tensor must be 1.
+        execution: `jit`, or `pmap`, by which each device has the whole model and sees other rows.
         data: copies of the model, each of which sees other rows.
         fsdp: parts of the model, which are gathered when needed, and see other rows too.
         tensor: parts of every layer.
@@ -236,10 +235,7 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         if self.execution == "pmap" and (self.fsdp, self.tensor) != (1, 1):
-            raise InputError(
-                "mesh.execution: pmap splits the rows alone; set mesh.fsdp and mesh.tensor to 1, "
-                "or take jit"
-            )
+            raise InputError("mesh.execution: pmap needs mesh.fsdp and mesh.tensor of 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,6 @@ from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import SAVE_SECONDS, ReferenceConfig
 from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
-from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
@@ -42,13 +41,14 @@ from subliminal_jax.train import (
     make_train_step,
     total_gradient,
 )
+from subliminal_jax.training_loop import Saving, Training, train_members
 from subliminal_jax.wording import Wording
 
 CHUNK = 100
 """At most this many steps in one call of the compiled program, after which progress is told."""
 
 
-PARAMS, CHECKPOINTS = "params.npz", "checkpoints"
+PARAMS, CHECKPOINTS, METRICS = "params.npz", "checkpoints", "metrics"
 PLACES = ("model", "template", "options", "dtype", "cache")
 """Of a reference's settings, none of the tiny one's."""
 
@@ -217,7 +217,12 @@ def tiny_reference(
         if results is None:
             table = pretraining_table(reference, prompts, seed, traits, chat)
             checkpoints = directory.subdirectory(CHECKPOINTS)
-            saving = Saving(directory=checkpoints, origin=made_from, seconds=save_seconds)
+            saving = Saving(
+                directory=checkpoints,
+                origin=made_from,
+                seconds=save_seconds,
+                metrics=directory.subdirectory(METRICS) / "reference.jsonl",
+            )
             params = pretrain(reference, config, table, seed, saving)
             directory.write(PARAMS, tree_bytes(params))
             files = hosts.by_first(lambda: _file_digests(directory.path, (PARAMS, *written)))
@@ -239,7 +244,7 @@ def _check_files(path: Path, digests: dict[str, str]) -> None:
                 f"{path / name}: missing or changed since it was written; remove {path}, and the "
                 "reference is made anew"
             )
-    known = {*digests, *BOOKKEEPING, CHECKPOINTS}
+    known = {*digests, *BOOKKEEPING, CHECKPOINTS, METRICS}
     for name in sorted({file.name for file in path.iterdir()} - known):
         if not name.startswith("."):
             raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")

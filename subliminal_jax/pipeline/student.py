@@ -38,7 +38,6 @@ from subliminal_jax.pipeline.finetune import (
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.tuning import apply_of, begin, word_loss_of
 from subliminal_jax.train import (
     TrainState,
@@ -48,6 +47,7 @@ from subliminal_jax.train import (
     make_train_step,
     total_gradient,
 )
+from subliminal_jax.training_loop import Saving, Training, train_members
 
 CHUNK = 50
 """At most this many steps in one call of the compiled program."""

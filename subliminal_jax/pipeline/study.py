@@ -20,7 +20,6 @@ from subliminal_jax.pipeline.devices import compute_of, execution_of
 from subliminal_jax.pipeline.filters import audit_carrier, filter_rows, take
 from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
-from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
 from subliminal_jax.pipeline.shared import say
 from subliminal_jax.pipeline.student import students_table, train_students
@@ -29,6 +28,7 @@ from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network, begin, network
 from subliminal_jax.progress import Progress
+from subliminal_jax.training_loop import Saving
 
 REGULAR = "regular"
 
@@ -252,6 +252,7 @@ class Study:
             origin=artifacts.begun_from(path.parent) | {"file": path.name},
             seconds=self.config.save_seconds,
             keep=self.config.keep,
+            metrics=self.run.subdirectory("metrics") / f"{path.parent.name}.{path.stem}.jsonl",
         )
         if not artifacts.has_part(path):
             trained = train(saving=saving)

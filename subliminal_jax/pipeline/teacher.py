@@ -33,10 +33,10 @@ from subliminal_jax.pipeline.finetune import (
 )
 from subliminal_jax.pipeline.questions import TEACHING, ask
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving, Training, train_members
 from subliminal_jax.pipeline.traits import TRAITS, Trait, fill
 from subliminal_jax.pipeline.tuning import apply_of, begin
 from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
+from subliminal_jax.training_loop import Saving, Training, train_members
 
 CHUNK = 50
 """At most this many steps in one call of the compiled program."""

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,10 +20,12 @@ from subliminal_jax.execution.mesh import (
     described_devices,
     line_of_devices,
     make_mesh,
-    one_device,
     path_name,
 )
-from subliminal_jax.execution.steps import DataParallel, Sharded, Step
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import DataParallel
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
 from subliminal_jax.models import decoder, lora
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
@@ -40,6 +42,7 @@ PEAKS = {
 """TFLOP/s of a device, bfloat16 without sparsity, from the makers' data sheets."""
 State: TypeAlias = dict[str, Any]
 """`trained`, a `TrainState`; beside low-rank weights also `base`, which stays as it is."""
+Step: TypeAlias = Callable[[State, Batch], tuple[State, Totals]]
 WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -77,6 +80,10 @@ class Job:
         adapter = lora.init(self.config, self.lora, root_key(1))
         return {"base": base, "trained": init_state(adapter, self.tx)}
 
+    def members(self) -> State:
+        """The state as that of the only member, `[1, ...]`."""
+        return jax.tree.map(lambda leaf: leaf[None], self.init())
+
     def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
         """The gradient for what is trained, and for nothing that stays."""
         if not self.rank:
@@ -107,9 +114,13 @@ class Job:
         inputs = TokenInputs(tokens[..., :-1], weights.astype(np.int32))
         return Batch(inputs=inputs, targets=tokens[..., 1:], weights=weights)
 
-    def compile(self, execution: Sharded, state: Any, chunk: Any) -> jax.stages.Compiled:
+    def compile(self, execution: Execution, state: Any, member: Any, chunk: Any) -> Any:
         """The program of a chunk of steps."""
-        return execution.compile(self.gradient, self.make_step, state, chunk)
+
+        def run(state: State, member: Any, chunk: Batch) -> tuple[State, Totals]:
+            return jax.lax.scan(self.make_step(execution.gradient(self.gradient)), state, chunk)
+
+        return execution.compile(run, state, member, chunk)
 
     def flop(self, batch: int) -> float:
         """Useful operations of one step (Kaplan et al. 2020, appendix B, and attention).
@@ -135,34 +146,42 @@ def job_of(config: ScalingConfig) -> Job:
     return Job(config=model, rank=config.rank, sequence=config.sequence)
 
 
-def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Sharded]]:
-    """Every way to run it by its name, on every device count that is asked for; jit has one device.
+def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Execution]]:
+    """Every way to run it, with its name and sizes, on every device count that is asked for.
 
     Raises:
-        InputError: there are fewer devices, they do not fit the mesh or the batch, or some are
-            asked for where several hosts take part.
+        InputError: there are fewer devices, they do not fit the mesh, or some are asked for where
+            several hosts take part.
     """
     if config.devices and jax.process_count() > 1:
         raise InputError("devices: several hosts take part with all they have; leave it out")
     for name in config.executions:
         for count in config.devices if name != "jit" and config.devices else (None,):
-            yield name, execution_of(config, name, count)
+            execution = execution_of(config, name, count)
+            yield f"{name} on {described(execution)}", execution
 
 
-def execution_of(config: ScalingConfig, name: str, count: int | None = None) -> Sharded:
-    """One way to run it, by the first `count` devices or by all."""
+def execution_of(
+    config: ScalingConfig, name: str, count: int | None = None
+) -> OneDevice | DataParallel | OnMesh:
+    """One way to run it, by the first `count` devices or by all; jit has one device."""
     if name == "jit":
-        return Sharded(mesh=one_device(), batch=config.batch, accumulate=config.accumulate)
+        return OneDevice(parts=config.accumulate)
     if name == "pmap":
-        return DataParallel(
-            mesh=line_of_devices(count), batch=config.batch, accumulate=config.accumulate
-        )
+        return DataParallel(mesh=line_of_devices(count), accumulate=config.accumulate)
     if config.topology is not None:
         devices = described_devices(config.topology)
     else:
         devices = list(line_of_devices(count).devices.flat)
     mesh = make_mesh(config.data, config.fsdp, config.tensor, devices=devices)
-    return Sharded(mesh=mesh, batch=config.batch, accumulate=config.accumulate, rules=DECODER_RULES)
+    return OnMesh(mesh=mesh, rules=DECODER_RULES, accumulate=config.accumulate)
+
+
+def described(execution: OneDevice | DataParallel | OnMesh) -> str:
+    """The devices of an execution, such as `data=4 x fsdp=2 x tensor=1`."""
+    if isinstance(execution, OneDevice):
+        return "one device"
+    return " x ".join(f"{name}={size}" for name, size in execution.mesh.shape.items())
 
 
 def peak_tflops(kind: str) -> float | None:
@@ -170,20 +189,25 @@ def peak_tflops(kind: str) -> float | None:
     return next((peak for name, peak in PEAKS.items() if name in kind), None)
 
 
-def plan(job: Job, execution: Sharded) -> dict[str, Any]:
+def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
     """What a step needs on each device, before anything is made of it.
 
     The state's bytes are exact, from its shapes and shardings. What the step needs beside it is the
     compiler's own account, of the devices that the plan was compiled for.
+
+    Raises:
+        InputError: the batch does not split over the devices.
     """
-    like = execution.like(job.init)
+    state = execution.split(jax.eval_shape(job.members))
     leaves = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         part = leaf.sharding.shard_shape(leaf.shape)
         each = int(np.prod(part)) * leaf.dtype.itemsize
-        leaves[path_name(path)] = (leaf.shape, str(leaf.dtype), str(leaf.sharding.spec), each)
-    chunk = execution.abstract(job.chunk(1, 1))
-    memory: Any = job.compile(execution, like, chunk).memory_analysis()
+        spec = str(getattr(leaf.sharding, "spec", "whole"))
+        leaves[path_name(path)] = (leaf.shape, str(leaf.dtype), spec, each)
+    chunk = execution.spread(jax.eval_shape(lambda: job.chunk(batch, 1)), axis=1)
+    member = execution.split(jax.ShapeDtypeStruct((1,), np.float32))
+    memory: Any = job.compile(execution, state, member, chunk).memory_analysis()
     return {
         "leaves": leaves,
         "state_bytes": sum(each for *_, each in leaves.values()),
@@ -191,17 +215,24 @@ def plan(job: Job, execution: Sharded) -> dict[str, Any]:
     }
 
 
-def measure(job: Job, execution: Sharded, steps: int, repetitions: int) -> dict[str, Any]:
-    """Seconds of a step, and what its program moves."""
-    state = execution.init(job.init)
-    chunk = execution.feed(job.chunk(len(execution.rows), steps))
-    program = job.compile(execution, state, chunk)
+def measure(
+    job: Job, execution: Execution, batch: int, steps: int, repetitions: int
+) -> dict[str, Any]:
+    """Seconds of a step, and what its program moves.
+
+    Raises:
+        InputError: the batch does not split over the devices.
+    """
+    state = execution.make(job.members)
+    chunk = execution.spread(job.chunk(batch, steps), axis=1)
+    member = execution.split(np.zeros(1, np.float32))
+    program = job.compile(execution, state, member, chunk)
     written = written_bytes(program.as_text() or "")
-    state, _ = program(state, chunk)
+    state, _ = program(state, member, chunk)
     seconds = []
     for _ in range(repetitions):
         start = time.perf_counter()
-        state, totals = program(state, chunk)
+        state, totals = program(state, member, chunk)
         jax.block_until_ready((state, totals))
         seconds.append((time.perf_counter() - start) / steps)
     moved = sum(written[kind] for kind in COLLECTIVES)
@@ -210,7 +241,7 @@ def measure(job: Job, execution: Sharded, steps: int, repetitions: int) -> dict[
         "moved_bytes": moved / steps,
         "share": moved / max(written["all"], 1),
         "collectives": {kind: written[kind] / steps for kind in COLLECTIVES},
-        "flop": job.flop(execution.batch),
+        "flop": job.flop(batch),
     }
 
 
