@@ -20,9 +20,10 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.scaling_config import ScalingConfig
+
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.scaling_config import ScalingConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {name: CONFIGS / f"benchmark_scaling_{name}.yaml" for name in ("quick", "pod_v5e")}
@@ -39,8 +40,8 @@ def main() -> None:
         default_preset="quick",
     )
     import jax
+    from benchmarks import scaling
 
-    from subliminal_jax import scaling
     from subliminal_jax.execution import hosts
     from subliminal_jax.execution.cluster import cluster_of, joined
 

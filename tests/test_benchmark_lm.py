@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import jax
 import pytest
+from benchmarks import language as benchmark
 from scripts import ROOT
 
-from subliminal_jax.models import benchmark
 from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Sampler
 from subliminal_jax.models.sampling_settings import Sampling

@@ -6,12 +6,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from benchmarks import scaling
+from benchmarks.scaling_config import ScalingConfig
 from scripts import ROOT
 
-from subliminal_jax import scaling
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.scaling_config import ScalingConfig
 
 TINY = {"vocab": 16, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 4,
         "mlp_width": 16, "batch": 8, "sequence": 4}  # fmt: skip

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.scaling_config import ScalingConfig
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.errors import InputError
@@ -31,7 +32,6 @@ from subliminal_jax.models import decoder, lora
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.sharding import DECODER_RULES
 from subliminal_jax.models.token_loss import token_loss
-from subliminal_jax.scaling_config import ScalingConfig
 from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
 
 SHOWN = 12  # leaves in a plan

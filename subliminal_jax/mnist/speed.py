@@ -1,11 +1,8 @@
-"""How fast a study runs: its useful arithmetic, its time, and the machine's own matrix rate."""
+"""The useful arithmetic of the MNIST experiment, and the machine's own matrix rate."""
 
-import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +13,6 @@ from subliminal_jax.data.images import ImageData
 from subliminal_jax.execution.program import Program
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.study import Study
 from subliminal_jax.models import mlp
 
 FORMULA = """\
@@ -28,7 +24,6 @@ Useful FLOP, two per multiply-add of a matrix product and nothing else:
 F = 2 x weights; T = 4 x weights + 2 x weights behind the first layer (no gradient of the images).
 Padding, elementwise work, and members that fill up a block count for nothing."""
 
-PHASE_OF = {"teachers": "teach", "students": "distill"}  # from what `Study.on_epochs` names
 GIGA = 1e9
 
 
@@ -45,57 +40,6 @@ def useful_flop(
         "evaluate": (2 + arms) * len(data.test_labels) * forward,
     }
     return {phase: config.members * flop for phase, flop in one_member.items()}
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the time of a run went, in seconds.
-
-    Attributes:
-        phases: in each phase's programs, without compilation.
-        between: outside of them: dispatch, transfers, checks of the losses.
-        compiling: tracing and compiling.
-    """
-
-    phases: Mapping[str, float]
-    between: float
-    compiling: float
-
-    @property
-    def total(self) -> float:
-        """The whole run without compilation."""
-        return sum(self.phases.values()) + self.between
-
-
-def timed_run(study: Study, beside: Callable[[str | None], None]) -> Timing:
-    """Run a study of the paper's methods, and something else again and again beside it.
-
-    Args:
-        study: fresh, so that all its programs are compiled now.
-        beside: called before the first phase with None, and with the phase's name after every
-            epoch and every phase without epochs. The time it takes is not the run's.
-    """
-    away = 0.0
-
-    def pause(phase: str | None) -> None:
-        nonlocal away
-        left = time.perf_counter()
-        beside(phase)
-        away += time.perf_counter() - left
-
-    study.on_epochs = lambda _, networks: pause(PHASE_OF[networks])
-    start = time.perf_counter()
-    pause(None)
-    for block in study.blocks():
-        reference, teacher = study.train_teachers(block)
-        teacher_logits = study.label_noise(block, teacher)
-        pause("label")
-        students = study.distill(block, reference, teacher_logits)
-        study.evaluate(block, reference, teacher, students)
-        pause("evaluate")
-    wall = time.perf_counter() - start - away
-    phases, compiling = study.seconds(), study.compile_seconds()
-    return Timing(phases, wall - compiling - sum(phases.values()), compiling)
 
 
 @dataclass(frozen=True)
@@ -210,48 +154,3 @@ def paper_products(network: mlp.MlpConfig, batch: int) -> tuple[Product, ...]:
     squares = (Product(1024, 1024, 1024), Product(2048, 2048, 2048))
     layer = Product(batch, network.inputs, network.hidden[0])
     return (*squares, layer) if batch > network.inputs else squares
-
-
-def format_heading(results: dict[str, Any]) -> str:
-    """What was run, on what."""
-    config, blocks = results["config"], results["blocks"]
-    return (
-        f"{config['members']} members in {len(blocks)} block(s) of {blocks[0]}, six networks each, "
-        f"on {results['data']['name']} ({results['data']['reason']}); {config['execution']} on "
-        f"{results['devices']} {results['backend']} device(s), {os.cpu_count()} processor cores"
-    )
-
-
-def format_table(results: dict[str, Any]) -> str:
-    """Seconds and rates of every phase, the matrix rate's measurements, and the memory.
-
-    PyTorch's factors are its seconds over ours, so above 1 ours is the faster.
-    """
-    timing, torch, rate = results["timing"], results["torch"], results["matrix_rate"]
-    ours = {**timing["phases"], "between phases": timing["between"], "whole run": timing["total"]}
-    flop = {**results["useful_flop"], "whole run": sum(results["useful_flop"].values())}
-    theirs = torch["seconds"] if torch else {}
-    lines = [f"{'':14}{'seconds':>9}{'useful GFLOP':>14}{'GFLOP/s':>9}{'of matrix rate':>16}"]
-    lines[0] += f"{'PyTorch s':>11}{'factor':>8}" if torch else ""
-    for name, seconds in ours.items():
-        line = f"{name:14}{seconds:9.2f}"
-        if name in flop:
-            speed = flop[name] / seconds
-            line += (
-                f"{flop[name] / GIGA:14,.0f}{speed / GIGA:9.1f}{speed / rate['flop_per_s']:16.1%}"
-            )
-        if name in theirs:
-            line += f"{theirs[name]:11.2f}{theirs[name] / seconds:8.2f}"
-        lines.append(line)
-    lines.append(f"{'compilation':14}{timing['compiling']:9.2f}   (in none of the above)")
-    lines += ["", "float32 matrix products under XLA on the same devices, in between, GFLOP/s:"]
-    for product, rates in results["matrix_rates"].items():
-        low, middle, high = (f(rates) / GIGA for f in (min, statistics.median, max))
-        used = "   <- the matrix rate" if product == rate["product"] else ""
-        text = f"median {middle:.1f} of {len(rates)}, {low:.1f} to {high:.1f}"
-        lines.append(f"  {product:20}{text}{used}")
-    if torch:
-        lines += ["", torch["what"]]
-    memory = results["peak_memory"]
-    lines += ["", f"peak memory {memory['bytes'] / 2**20:,.0f} MiB {memory['whose']}"]
-    return "\n".join(lines)

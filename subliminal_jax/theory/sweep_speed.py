@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.mnist import benchmark
+from subliminal_jax.mnist.speed import GIGA, MatrixRate, paper_products
+from subliminal_jax.mnist.speed import useful_flop as flop_of_study
 from subliminal_jax.tables import Table
 from subliminal_jax.theory.sweep import Work
 
 
 def useful_flop(work: Work, data: ImageData) -> Counter[str]:
-    """Operations by phase of one member at one setting of the dials, `benchmark.FORMULA`'s.
+    """Operations by phase of one member at one setting of the dials, `mnist.speed.FORMULA`'s.
 
     One teacher for all stations, and at each of them the students of every study, which are read
     as often as cells ask for.
@@ -21,8 +22,8 @@ def useful_flop(work: Work, data: ImageData) -> Counter[str]:
     for branch in work.branches.values():
         for study, _, readings in branch:
             config, arms = replace(study.config, members=1), len(study.arms)
-            teachers = benchmark.useful_flop(config, study.network, data, arms)
-            students = benchmark.useful_flop(config, study.phases.student_network, data, arms)
+            teachers = flop_of_study(config, study.network, data, arms)
+            students = flop_of_study(config, study.phases.student_network, data, arms)
             found["teach"] = teachers["teach"]
             found["label"] += teachers["label"]
             found["distill"] += students["distill"]
@@ -46,8 +47,8 @@ class Speed:
 
     def __post_init__(self) -> None:
         teachers = self.works[0].teachers
-        products = benchmark.paper_products(teachers.network, teachers.schedule.batch)
-        self._rate = benchmark.MatrixRate(teachers.execution, products)
+        products = paper_products(teachers.network, teachers.schedule.batch)
+        self._rate = MatrixRate(teachers.execution, products)
 
     def measure(self) -> None:
         """Measure the matrix rate once."""
@@ -94,7 +95,7 @@ def table(speed: Mapping[str, Any]) -> Table:
                 name,
                 f"{found['flop'] / 1e12:.3g}",
                 f"{found['seconds']:.1f}",
-                f"{per_second / benchmark.GIGA:.1f}",
+                f"{per_second / GIGA:.1f}",
                 f"{per_second / rate['flop_per_s']:.1%}",
             )
         )
@@ -102,7 +103,7 @@ def table(speed: Mapping[str, Any]) -> Table:
         "Speed of what was run here, without compiling",
         ("phase", "useful TFLOP", "seconds", "GFLOP/s", "of the matrix rate"),
         tuple(rows),
-        f"The matrix rate, {rate['flop_per_s'] / benchmark.GIGA:.1f} GFLOP/s, is that of float32 "
+        f"The matrix rate, {rate['flop_per_s'] / GIGA:.1f} GFLOP/s, is that of float32 "
         f"products of {rate['product']} under XLA on the same devices, the fastest tried, measured "
         "before and after each program. Only matrix products that the result needs are counted.",
     )
