@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 
 from subliminal_jax.pipeline.artifacts import facts_of
+from subliminal_jax.pipeline.conditions import REGULAR
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.pipeline.study import REGULAR, Study
+from subliminal_jax.pipeline.study import Study
 from subliminal_jax.stats import proportion_interval
 
 CSV_HEADER = (
