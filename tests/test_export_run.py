@@ -17,9 +17,10 @@ from subliminal_jax.models.adapter_files import read_adapter
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.weights import load
 from subliminal_jax.pipeline import study
-from subliminal_jax.pipeline.config import TuningConfig, described
+from subliminal_jax.pipeline.config import described
 from subliminal_jax.pipeline.places import note_cache
 from subliminal_jax.pipeline.reference import tiny_origin
+from subliminal_jax.pipeline.settings import TuningConfig
 from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import network
