@@ -50,7 +50,7 @@ def _by_reference(
 ) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for one in units:
-        if one["condition"] == condition and one["trait"] in traits and one[key] is not None:
+        if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
             found.setdefault(one["reference"], {})[one["trait"]] = one[key]
     return found
 
