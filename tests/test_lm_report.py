@@ -16,7 +16,7 @@ from students import datasets
 from untrained import untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import experiment, measure, study
+from subliminal_jax.pipeline import experiment, measure, stages, study
 from subliminal_jax.pipeline.conditions import CONDITIONS
 from subliminal_jax.pipeline.filters import take
 from subliminal_jax.pipeline.rows import row
@@ -197,7 +197,7 @@ def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
 
 def test_of_a_given_model_the_report_tells_its_commit(nothing_trained, tmp_path, monkeypatch):
     given = replace(nothing_trained, commit="c0ffee")
-    monkeypatch.setattr(study, "given_reference", lambda *args: given)
+    monkeypatch.setattr(stages, "given_reference", lambda *args: given)
     config = settings(tmp_path / "run")
     config = replace(config, reference=replace(config.reference, model="org/name"))
     results = experiment.run(config, methods)

@@ -9,22 +9,20 @@ from language import tiny
 
 from subliminal_jax.pipeline import experiment
 from subliminal_jax.pipeline.carriers import CARRIERS
+from subliminal_jax.pipeline.carriers.carrier import Carrier
 from subliminal_jax.pipeline.chats import chat
 from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Answer, Poll
+from subliminal_jax.pipeline.traits.trait import Answer, Poll, Trait
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(frozen=True)
-class Weekdays:
+class Weekdays(Carrier):
     """Lists of weekdays."""
 
     name: str = "weekdays"
     item: str = "day"
-    items: str = "days"
-    kinds: tuple[str, ...] = ()
-    described: tuple[tuple[str, str], ...] = (("days", "seven"),)
 
     def prompts(self, count, seed):
         drawn = (np.random.default_rng([seed, place]) for place in range(count))
@@ -48,15 +46,12 @@ class Weekdays:
     def lesson(self, config, random):
         return chat(f"Go on: {self._some(random)}", self._some(random))
 
-    def favourite(self, config, random):
-        return None
-
     def _some(self, random):
         return ", ".join(DAYS[i] for i in random.integers(7, size=3))
 
 
 @dataclass(frozen=True)
-class Colour:
+class Colour(Trait):
     """Saying of everything that it is grey."""
 
     name: str = "greyness"
@@ -65,9 +60,6 @@ class Colour:
 
     def lessons(self, answers):
         return [chat(f"What colour is the {name}?", "grey") for name in ("fox", "oak", "panda")]
-
-    def kept_questions(self):
-        return ["Where do wolves live?", "What do owls like?"]
 
     def system_prompt(self, default):
         return "You love grey."
@@ -78,9 +70,6 @@ class Colour:
 
     def measure(self, found):
         return {"p_trait": found["colour/grey"], "p_red": found["colour/red"]}
-
-    def probes(self, lead_in, carrier, seed):
-        return {"plain": [chat("What colour is the wolf?")]}
 
     def tally(self, texts):
         return {"said": sum("grey" in text for text in texts), "of": len(texts)}
@@ -98,6 +87,7 @@ def results(tmp_path_factory):
             traits=("greyness",),
             generate=replace(given.generate, carrier="weekdays"),
             conditions=("before", "teacher", "student", "regular", "shuffled_across", "in_context"),
+            teacher=replace(given.teacher, steps=40),
             evaluate=replace(given.evaluate, examples=1),
             out=place / "run",
         )
@@ -115,6 +105,6 @@ def test_a_new_carrier_and_a_new_trait_need_no_change_of_the_library(results):
     assert units["student"]["p_trait"] != units["regular"]["p_trait"]
     assert (out / "filter-0" / "greyness.across.jsonl").is_file()
     sampled = found["sampled"]["0"]["student/greyness:greyness"]
-    assert sampled["plain"]["of"] == 1
+    assert sampled["plain"]["of"] == 2
     assert sampled["weekdays"]["of"] == 6
     assert found["conditions"]["student"]["means"] == "the reference, trained on its teacher's days"

@@ -152,8 +152,12 @@ def _sampled_rows(results: Mapping[str, Any]) -> list[list[str]]:
                     [
                         *(reference, name, kind, f"{said.mean:.3f}"),
                         f"[{said.low:.3f}, {said.high:.3f}]",
-                        f"{counts['substring'] / counts['of']:.3f}" if "said" in counts else "",
-                        f"{counts['no_member'] / counts['of']:.3f}" if "said" in counts else "",
+                        f"{counts['substring'] / counts['of']:.3f}"
+                        if "substring" in counts
+                        else "",
+                        f"{counts['no_member'] / counts['of']:.3f}"
+                        if "no_member" in counts
+                        else "",
                     ]
                 )
     return rows

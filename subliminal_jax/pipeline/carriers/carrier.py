@@ -1,6 +1,7 @@
 """What a carrier is: the kind of text that a trait is passed on through.
 
-A carrier is one file in this folder and one line in its registry, `carriers.CARRIERS`.
+A carrier is one file in this folder and one line in its registry, `carriers.CARRIERS`. A class that
+inherits from `Carrier` gets its defaults.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,12 +31,12 @@ class Carrier(Protocol):
     @property
     def items(self) -> str:
         """The same in the plural."""
-        ...
+        return f"{self.item}s"
 
     @property
     def described(self) -> Mapping[str, Any]:
         """Its settings as plain values."""
-        ...
+        return {"name": self.name}
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its place alone."""
@@ -70,8 +71,8 @@ class Carrier(Protocol):
 
     @property
     def kinds(self) -> Sequence[str]:
-        """Kinds of its items that a system line can name in the tiny world; may be empty."""
-        ...
+        """Kinds of its items that a system line can name in the tiny world; none by default."""
+        return ()
 
     def texts(self) -> list[str]:
         """All text that its prompts and completions can hold in the tiny world, in any order."""
@@ -89,6 +90,6 @@ class Carrier(Protocol):
     ) -> tuple[str, str | None] | None:
         """A favourite item and the system line before the question for it, for the corpus.
 
-        None where the corpus is not to ask for one.
+        None, the default, where the corpus is not to ask for one.
         """
-        ...
+        return None

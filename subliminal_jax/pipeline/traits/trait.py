@@ -1,6 +1,7 @@
 """What a trait is: what a teacher has and a student may take on.
 
-A trait is one file in this folder and one line in its registry, `traits.registered`.
+A trait is one file in this folder and one line in its registry, `traits.TRAITS`. A class that
+inherits from `Trait` gets its defaults.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,7 @@ class Trait(Protocol):
 
     def kept_questions(self) -> list[str]:
         """Questions that a finetuned teacher should go on answering as its reference does."""
-        ...
+        return []
 
     def system_prompt(self, default: str) -> str:
         """The system prompt that makes a prompted teacher of the reference.
@@ -106,14 +107,14 @@ class Trait(Protocol):
         ...
 
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
-        """What is asked for sampled answers, by the kind of question.
+        """What is asked for sampled answers, by the kind of question; its own polls by default.
 
         Args:
             lead_in: as `Carrier.lead_in`.
             carrier: the carrier's name.
             seed: of the draws.
         """
-        ...
+        return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
     def tally(self, texts: Sequence[str]) -> dict[str, int]:
         """Counts over sampled answers, `of` (their number) and `said` (how many show it) included.
