@@ -166,7 +166,7 @@ def test_no_home(script, monkeypatch):
     for place in ("TFDS_DATA_DIR", "SUBLIMINAL_DATA_DIR"):
         monkeypatch.delenv(place, raising=False)
     line = script("mnist_aux", "--data", "mnist").assert_one_line(2)
-    assert line.startswith("MNIST was not found, for there is no home directory: give the dir")
+    assert line.startswith("MNIST was not found because there is no home directory: give the dir")
 
 
 def test_absent_data(refused, monkeypatch):

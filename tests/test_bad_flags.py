@@ -53,7 +53,7 @@ FLAGS = {
     "preset and file": ("--preset paper --config a", "--preset and --config are both given"),
     "absent file": ("--config absent.yaml", "absent.yaml: does not exist; give the path"),
     "a directory for a file": ("--config .", ".: is not a file; give the path of a YAML file"),
-    "digits from a directory": ("--data-dir .", "the digits are read from no directory"),
+    "digits from a directory": ("--data-dir .", "the digits are not read from a directory"),
     "width beyond memory": ("--width 10000000", "reduce --block, --width, --batch or --noise"),
     "width beyond arithmetic": (f"--width {10**30}", "reduce --block, --width, --batch"),
     "noise beyond memory": (f"--noise-images {2**31 - 1}", "reduce --block, --width, --batch"),

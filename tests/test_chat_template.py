@@ -55,8 +55,8 @@ def test_options_of_another_type_are_other_prompts(tmp_path):
 @pytest.mark.parametrize(
     ("template", "name", "words"),
     [
-        (THINKING, "enable_thinkin", "no switch 'enable_thinkin'; there are enable_thinking"),
-        (tiny.CHATML, "enable_thinking", "no switch 'enable_thinking'; there are none"),
+        (THINKING, "enable_thinkin", "no switch 'enable_thinkin'; it has enable_thinking"),
+        (tiny.CHATML, "enable_thinking", "no switch 'enable_thinking'; it has none"),
         (tiny.CHATML, "messages", "no switch 'messages'"),
         (tiny.CHATML, "add_generation_prompt", "no switch"),
         (tiny.TRIMMING, "bos_token", "no switch"),
