@@ -18,7 +18,7 @@ FLAGS = {
     "text for a number": ("--learning-rate fast", "--learning-rate: should be a number"),
     "no value": ("--members", "argument '--members'"),
     "a stray word": ("quick", "unexpected argument 'quick'"),
-    "one member": ("--members 1", "members=1: a different initialisation needs another member"),
+    "one member": ("--members 1", "members=1: a cross-model student needs another member's"),
     "no member": ("--members 0", "--members: should be greater than or equal to 1, not 0"),
     "members without end": (f"--members {10**20}", "--members: should be less than or equal to"),
     "noise without end": (f"--noise-images {10**12}", "--noise_images: should be less than"),
