@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 
 from subliminal_jax.pipeline.artifacts import facts_of
+from subliminal_jax.pipeline.conditions import REGULAR
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.pipeline.study import REGULAR, Study
+from subliminal_jax.pipeline.study import Study
 from subliminal_jax.stats import proportion_interval
 
 CSV_HEADER = (
@@ -151,8 +152,12 @@ def _sampled_rows(results: Mapping[str, Any]) -> list[list[str]]:
                     [
                         *(reference, name, kind, f"{said.mean:.3f}"),
                         f"[{said.low:.3f}, {said.high:.3f}]",
-                        f"{counts['substring'] / counts['of']:.3f}" if "said" in counts else "",
-                        f"{counts['no_member'] / counts['of']:.3f}" if "said" in counts else "",
+                        f"{counts['substring'] / counts['of']:.3f}"
+                        if "substring" in counts
+                        else "",
+                        f"{counts['no_member'] / counts['of']:.3f}"
+                        if "no_member" in counts
+                        else "",
                     ]
                 )
     return rows
