@@ -21,6 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 import pytest
+from attacks.forks import Forks
 from hypothesis import settings
 from idx_files import STEMS, idx_bytes
 from scripts import ROOT, Ended, Scripts
@@ -62,9 +63,16 @@ def quick_compile(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory) -> Scripts:
+def forks(tmp_path_factory):
+    """The process that has imported everything, from which others are forked."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def scripts(forks, tmp_path_factory) -> Scripts:
     """Runs the experiment scripts as processes of their own."""
-    return Scripts(tmp_path_factory.mktemp("compiled"))
+    return Scripts(forks, tmp_path_factory.mktemp("scripts"))
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class Forks:
             order: `main` (a name in `mains.MAINS`) and `words`, or `command` for a fresh process;
                 `cwd`, `out`, `err`; `seconds`; `env`, in which None removes a variable; `limits`
                 by name, such as `{"RLIMIT_FSIZE": 0}`; `signals` as pairs of seconds and number;
-                `closed` streams.
+                `closed` streams; Python `code` to run before `main`.
         """
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -142,6 +142,7 @@ def become(order: dict[str, Any]) -> None:
 
     sys.argv = [f"{order['main']}.py", *order["words"]]
     try:
+        exec(order.get("code") or "", {})
         MAINS[order["main"]]()
         ended = 0
     except SystemExit as stopped:
