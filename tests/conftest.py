@@ -7,16 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
-# Before jax is imported: it reads both when it starts. Without the larger thread pool,
-# collectives of eight virtual devices wait for each other for ever on a small machine.
-# Tests compile for longer than they compute, so machine code is left as it comes; the scripts
-# that tests start are compiled as users compile them.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-).strip()
+# Before JAX starts: without the larger thread pool, collectives of eight virtual devices wait for
+# each other for ever on a small machine.
 os.environ["NPROC"] = "32"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from quick import QUICK_FLAGS
+
+# Tests compile for longer than they compute.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK_FLAGS}"
+).strip()
 
 import jax
 import numpy as np

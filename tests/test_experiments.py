@@ -11,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 from disks import small_disk
+from quick import QUICK_FLAGS
 from scripts import AUX_ARMS, NETWORKS, ROOT, contents, flags, results_of
 
 from subliminal_jax.errors import InputError
@@ -218,7 +219,7 @@ def test_a_killed_run_goes_on_to_the_same_end(scripts, aux, tmp_path, after_row,
 
 
 def test_eight_devices_train_the_same_members(scripts, aux, tmp_path):
-    virtual = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    virtual = f"--xla_force_host_platform_device_count=8 {QUICK_FLAGS}"
     words = flags(out="run", execution="pmap")
     ended = scripts.run("mnist_aux", *words, cwd=tmp_path, XLA_FLAGS=virtual, NPROC="32")
     assert ended.status == 0, ended.err

@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from quick import QUICK_FLAGS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PATHS = (ROOT, ROOT / "experiments", HERE.parent)
@@ -40,7 +42,7 @@ class Forks:
             "JAX_PLATFORMS": "cpu",
             "OPENBLAS_NUM_THREADS": "1",  # else it has threads, and cannot be forked
             "TOKENIZERS_PARALLELISM": "false",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled in a hurry
+            "XLA_FLAGS": QUICK_FLAGS,
             "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
