@@ -29,8 +29,8 @@ from subliminal_jax.pipeline.config import (
     described,
 )
 from subliminal_jax.pipeline.corpus import CorpusConfig
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.study import Study
+from subliminal_jax.shared_run import shared_run
 
 BALLAST = "ballast"
 LORA = TuningConfig(rank=2)

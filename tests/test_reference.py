@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from disks import small_disk
 
+from subliminal_jax import shared_run
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
-from subliminal_jax.pipeline import reference, shared
+from subliminal_jax.pipeline import reference
 from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
 from subliminal_jax.pipeline.config import ReferenceConfig
 from subliminal_jax.pipeline.corpus import CorpusConfig
@@ -147,7 +148,7 @@ def test_of_two_that_want_it_one_makes_it(kept, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(reference, "pretrain", pretrain)
     monkeypatch.setattr(
-        shared, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
+        shared_run, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
     )
     other = threading.Thread(target=lambda: found.append(get(tmp_path)))
     other.start()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.chat_messages import Option
 from subliminal_jax.models.decoder_config import AttentionName
@@ -15,12 +15,8 @@ from subliminal_jax.pipeline.controls import CONDITIONS, Condition
 from subliminal_jax.pipeline.corpus import CATEGORIES, CorpusConfig
 from subliminal_jax.pipeline.filters import GREATEST, MOST_NUMBERS
 from subliminal_jax.pipeline.traits import SHORT_PROMPT, Trait, choose_traits, fill
+from subliminal_jax.quantities import Count, Fraction, Natural, Positive, Scale
 
-Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
-Natural: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
@@ -328,15 +324,13 @@ class LmConfig:
         return choose_traits(self.traits, self.new_traits)
 
 
-# What says where and how to run rather than what: a run directory belongs to any of these.
 PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
-    *("mesh", "accumulate", "remat", "attention", "all_hosts"),
+    *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
 )
+"""Settings that say where and how to run; a run directory belongs to any of them."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The config as plain values, without what does not change any result."""
-    values = {name: v for name, v in config_dict(config).items() if name not in PLACEMENT}
-    values["reference"] = {k: v for k, v in values["reference"].items() if k != "cache"}
-    return values
+    """The config as plain values, without the settings that change no result."""
+    return plain_config(config, PLACEMENT)

@@ -28,12 +28,12 @@ from subliminal_jax.pipeline.config import SAVE_SECONDS, ReferenceConfig
 from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
 from subliminal_jax.pipeline.resumable import Saving, Training, train_members
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 from subliminal_jax.runs import BOOKKEEPING
+from subliminal_jax.shared_run import shared_run
 from subliminal_jax.train import (
     TrainState,
     fit,

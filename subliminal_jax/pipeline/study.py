@@ -22,13 +22,13 @@ from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.reference import Reference, given_reference, tiny_reference
 from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
-from subliminal_jax.pipeline.shared import say
 from subliminal_jax.pipeline.student import students_table, train_students
 from subliminal_jax.pipeline.teacher import check_teachers, finetune_teachers, system_line
 from subliminal_jax.pipeline.traits import Trait
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.pipeline.tuning import Network, begin, network
 from subliminal_jax.progress import Progress
+from subliminal_jax.shared_run import say
 
 REGULAR = "regular"
 
