@@ -1,14 +1,14 @@
-"""Take a network out of a language run: a teacher or a student, for any program that loads it.
+"""Export a network of a language run, a teacher or a student, for transformers or PEFT to load.
 
-Claim      What is written is the network that was measured: as a Hugging Face directory (config,
-           safetensors, tokenizer, chat template, model card), or as a PEFT directory what training
-           added to the reference.
+Claim      The exported network is the one that was measured: a Hugging Face directory (config,
+           safetensors, tokenizer, chat template, model card), or a PEFT directory with what
+           training added to the reference.
 Command    python experiments/lm_numbers.py --preset tiny_quick --out runs/quick    and then
            python experiments/export_model.py --run runs/quick --network student/owl --out owl
            python experiments/export_model.py --run runs/quick --network before --out reference
            python experiments/export_model.py --run runs/quick --network student/owl --adapter \
                --base reference --out owl-adapter
-Expected   One line that says what was written, after it has been read again and found equal.
+Expected   One line that names what was written, after reading it back and finding it equal.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
@@ -30,22 +30,22 @@ PRESETS = {"owl": CONFIGS / "export_model_owl.yaml"}
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Which network goes where."""
+    """Which network to export, and where to."""
 
     run: Path
     """Run directory of lm_numbers.py."""
     network: str
     """Its name in the results: before, regular, teacher/owl, student/owl, soft/owl, ..."""
     repetition: Annotated[int, Field(ge=0)] = 0
-    """Of which of the run's references."""
+    """Which of the run's references the network belongs to, from 0."""
     out: Path
     """Directory to write; must not exist, or be empty."""
     adapter: bool = False
-    """Write the adapter alone."""
+    """Write only the adapter."""
     base: str | None = None
-    """The directory of a tiny reference, which an adapter of it names as its model."""
+    """Directory of an exported tiny reference, which its adapter names as its base model."""
     cache: Path | None = None
-    """Where the run's tiny references are, if no longer where it had them."""
+    """Directory of the run's tiny references, if it has moved since."""
 
     def __post_init__(self) -> None:
         if self.base is not None and not self.adapter:
@@ -58,12 +58,12 @@ def main() -> None:
         ExportConfig,
         sys.argv[1:],
         prog="export_model.py",
-        description="A network of a language run, for transformers or PEFT to load.",
+        description="Export a network of a language run, for transformers or PEFT to load.",
         presets=PRESETS,
         default_preset="owl",
     )
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and refusals of flags are instant.
     from subliminal_jax.entry import one_line
     from subliminal_jax.pipeline import export
 
@@ -74,7 +74,7 @@ def main() -> None:
     else:
         export.export_merged(study, network, config.out)
     form = "a PEFT adapter" if config.adapter else "a Hugging Face directory"
-    print(one_line(f"{config.out}: {network.name} as {form}, read again and found equal"))
+    print(one_line(f"{config.out}: {network.name} as {form}, read back and found equal"))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def methods(study: "Study", repetition: int) -> None:
     study.teachers(repetition)
 
     # 4. The dataset: all teachers, and the reference itself, continue the same lists of numbers.
-    study.numbers(repetition)
+    study.dataset(repetition)
 
     # 5. The filter: lists of numbers and nothing else, equally many from every teacher.
     study.filtered(repetition)

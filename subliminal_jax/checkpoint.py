@@ -1,8 +1,8 @@
-"""Checkpoints of a training: written whole or not at all, and checked leaf by leaf when read.
+"""Training checkpoints: written atomically, and verified leaf by leaf when read.
 
-Orbax writes the arrays, each host its own part, and renames a finished step into its place. It
-does not notice bits that change afterwards, casts types in silence, and knows nothing of configs;
-so a manifest goes with every step: layout, config, and shape, type and digest of every leaf.
+Orbax writes the arrays, each host its own shards, and renames a finished step into place. It does
+not detect bits that change later, casts dtypes silently, and knows nothing of configs. So every
+step has a manifest: layout, config, and the shape, dtype and digest of every leaf.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.files import parse_json, strict_json
 
 LAYOUT = 1
-"""The form of what is written here; a reader refuses what is newer."""
+"""Version of the manifest; a reader refuses any other."""
 
 _STEP = re.compile(r"\d{8}\Z")
 _LEFT_OVER = ("*.orbax-checkpoint-tmp*", "*.removed")
@@ -33,38 +33,37 @@ _ORBAX = "_CHECKPOINT_METADATA"
 
 
 class DamagedCheckpointWarning(UserWarning):
-    """A checkpoint cannot be trusted; it has been set aside, and an older one is used."""
+    """A checkpoint is damaged; it was renamed, and an older one is used."""
 
 
 class _Damaged(Exception):
-    """What is wrong with a checkpoint."""
+    """A checkpoint is damaged; the message says how."""
 
 
 class Checkpoints:
-    """The checkpoints of one run in a directory of their own; all hosts make the same calls.
+    """The checkpoints of one run, in their own directory; all hosts make the same calls.
 
-    A step is a subdirectory, `00000100`. The newest are kept. One that turns out to be damaged is
-    renamed to `00000100.damaged` and the one before it is used, with a warning.
+    A step is a subdirectory such as `00000100`; only the newest are kept. A damaged one is renamed
+    to `00000100.damaged` and the one before it is used, with a warning.
     """
 
     def __init__(
         self, directory: Path, config: dict[str, Any], *, keep: int = 2, background: bool = False
     ):
-        """Take a directory in use, and remove from it what a killed run left unfinished.
+        """Open the directory, and remove what a killed run left unfinished.
 
         Args:
-            directory: where; made if need be. On several hosts, one that all of them see.
+            directory: created if missing. On several hosts, one that all of them see.
             config: the run's config as plain values; a checkpoint of another one is refused.
-            keep: how many checkpoints are kept.
-            background: write while training goes on; an error then comes at the next call.
+            keep: how many checkpoints to keep.
+            background: write while training continues; the next call raises an error of the write.
 
         Raises:
-            InputError: the directory is a step, or the run directory, instead of this; or none is
-                to be kept.
+            InputError: the directory is a single step, or the run directory; or `keep` is below 1.
         """
         self.directory, self.config = Path(directory).resolve(), config
         if keep < 1:
-            raise InputError(f"keep: {keep}; at least one checkpoint is kept")
+            raise InputError(f"keep: {keep}; keep at least one checkpoint")
         self.keep, self.background = keep, background
         self._writing: tuple[Path, Any] | None = None
         _check_level(self.directory)
@@ -74,16 +73,16 @@ class Checkpoints:
         hosts.meet("checkpoints are open")
 
     def steps(self) -> list[int]:
-        """The steps that have been written whole, oldest first."""
+        """The complete steps, oldest first."""
         return sorted(int(path.name) for path in self._paths())
 
     def save(self, step: int, state: Any) -> None:
-        """Write a state, unless it is not finite.
+        """Write a state.
 
         Raises:
-            RunError: a leaf is not finite (it is named), or writing failed; in the background, the
-                writing before this one.
-            InputError: the disk is full. What had been written before is intact.
+            RunError: a leaf is not finite (it is named, and nothing is written), or a write failed:
+                this one, or in the background the previous one.
+            InputError: the disk is full. Earlier checkpoints are intact.
         """
         self.wait()
         by_leaf, not_finite = digests(state)
@@ -108,31 +107,31 @@ class Checkpoints:
             self.wait()
 
     def check(self) -> None:
-        """Raise the error of a writing in the background that has failed by now; as `wait`."""
+        """Raise the error of a background write that has already failed; errors as of `wait`."""
         if self._writing is not None:
             with contextlib.suppress(TimeoutError):
                 self._finish(timeout=0.0)
 
     def wait(self) -> None:
-        """Wait until what is being written is on disk, and remove what is not to be kept.
+        """Wait for the write in progress, then remove checkpoints beyond `keep`.
 
         Raises:
-            RunError: it could not be written.
+            RunError: the write failed.
             InputError: the disk is full.
         """
         if self._writing is not None:
             self._finish(timeout=None)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest checkpoint that is whole: its step and state; None where there is none.
+        """Return step and state of the newest intact checkpoint; None if there is no checkpoint.
 
         Args:
-            like: the state's form, with the shardings it is to have: those of other devices or
-                hosts than it was written on, if need be.
+            like: the abstract state, with the shardings to restore to; devices and hosts may differ
+                from those it was written on.
 
         Raises:
-            InputError: it is of another config, form or layout (field or leaf are named); or there
-                are checkpoints, but all of them are damaged.
+            InputError: the checkpoint has another config, tree or layout (field or leaf are named),
+                or all checkpoints are damaged.
         """
         self.wait()
         faults = []
@@ -146,7 +145,7 @@ class Checkpoints:
             if hosts.all_agree(fault is None):
                 self._drop_old()
                 return step, state
-            faults.append(f"{path}: {fault or 'damaged for another host'}")
+            faults.append(f"{path}: {fault or 'damaged on another host'}")
             if hosts.is_first():
                 path.rename(_unused(path, "damaged"))
             warnings.warn(
@@ -155,11 +154,11 @@ class Checkpoints:
                 stacklevel=2,
             )
         if faults:
-            raise InputError(f"no checkpoint can be used: {faults[0]}; restore it, or begin anew")
+            raise InputError(f"no checkpoint can be used: {faults[0]}; restore it, or start over")
         return None
 
     def close(self) -> None:
-        """Wait as `wait` does."""
+        """Wait for the write in progress; errors as of `wait`."""
         self.wait()
 
     def _load(self, path: Path, like: Any) -> Any:
@@ -201,7 +200,7 @@ class Checkpoints:
                 _remove(self.directory / f"{step:08d}")
 
     def _failed(self, path: Path, error: Exception) -> Exception:
-        """What to raise when writing failed; the rest of it is removed."""
+        """Remove what a failed write left, and return the error to raise."""
         if hosts.is_first():
             self._clear()
         found = os_errors.cause(error)
@@ -212,7 +211,7 @@ class Checkpoints:
 
     def _newest(self) -> str:
         steps = self.steps()
-        return f"the newest is that of step {steps[-1]}" if steps else "there is none yet"
+        return f"the newest checkpoint is of step {steps[-1]}" if steps else "there is none yet"
 
     def _paths(self) -> list[Path]:
         return [path for path in self.directory.iterdir() if _STEP.match(path.name)]
@@ -227,45 +226,43 @@ class Checkpoints:
 
 
 def check_step(directory: Path, step: int, counted: Any) -> None:
-    """Refuse a state whose own count of steps is not that of the checkpoint it came from.
+    """Refuse a state with another step count than its checkpoint.
 
     Args:
-        directory: the checkpoints', for the message.
-        step: as `Checkpoints.restore` gives it.
-        counted: the state's count, one or several.
+        directory: of the checkpoints, for the message.
+        step: as returned by `Checkpoints.restore`.
+        counted: the state's own step count, one or several.
 
     Raises:
         InputError: they differ.
     """
     for wrong in np.ravel(counted)[np.ravel(counted) != step][:1]:
         raise InputError(
-            f"{directory}: holds a state after {wrong} steps as that of step {step}; remove the "
-            "directory to begin anew"
+            f"{directory}: the checkpoint of step {step} holds a state after {wrong} steps; remove "
+            "the directory to start over"
         )
 
 
 def _check_level(directory: Path) -> None:
-    """Refuse one directory too deep or too shallow."""
+    """Refuse a directory that is one level too deep or too shallow."""
     if (directory / _ORBAX).exists():
-        raise InputError(f"{directory}: is one checkpoint of several; give {directory.parent}")
+        raise InputError(f"{directory}: is a single checkpoint; give {directory.parent}")
     if (directory.parent / _ORBAX).exists():
-        raise InputError(
-            f"{directory}: is a part of one checkpoint; give {directory.parent.parent}"
-        )
+        raise InputError(f"{directory}: is a part of a checkpoint; give {directory.parent.parent}")
     inside = directory / "checkpoints"
     if inside.is_dir() and any(_STEP.match(path.name) for path in inside.iterdir()):
         raise InputError(f"{directory}: holds checkpoints one level deeper; give {inside}")
 
 
 def _check_files(path: Path) -> None:
-    """Find what no checkpoint holds: who opens a pipe waits for its other end."""
+    """Find links, pipes and devices: opening a pipe would wait for its other end."""
     for one in path.rglob("*"):
         if one.is_symlink() or not (one.is_file() or one.is_dir()):
-            raise _Damaged(f"holds {one.relative_to(path)}, which is no file")
+            raise _Damaged(f"holds {one.relative_to(path)}, which is not a regular file")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; the directory's name is believed in nothing."""
+    """Read and verify the manifest; the directory's name is not trusted."""
     try:
         metadata = parse_json((path / _ORBAX).read_bytes())["custom_metadata"]
         text = metadata["manifest"]
@@ -276,7 +273,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise _Damaged(f"has no manifest in {_ORBAX} ({_first_line(error)})") from error
     if type(layout := manifest.get("layout")) is not int or layout != LAYOUT:
         raise InputError(
-            f"{path}: has layout {layout}, and this version reads layout {LAYOUT}; take the "
+            f"{path}: has layout {layout}, but this version reads layout {LAYOUT}; use the "
             "version that wrote it"
         )
     match manifest:
@@ -285,15 +282,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             for name, leaf in leaves.items():
                 there = {f: type(v) for f, v in leaf.items()} if isinstance(leaf, dict) else leaf
                 if there != form:
-                    raise _Damaged(f"the manifest in {_ORBAX} does not say what {name} is")
+                    raise _Damaged(f"the manifest in {_ORBAX} does not describe {name}")
             if step != int(path.name):
-                raise _Damaged(f"is that of step {step} by its manifest: it was renamed")
+                raise _Damaged(f"is of step {step} according to its manifest: it was renamed")
             return manifest
-    raise _Damaged(f"the manifest in {_ORBAX} lacks some of step, config and leaves")
+    raise _Damaged(f"the manifest in {_ORBAX} must hold exactly layout, step, config and leaves")
 
 
 def _check_form(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse leaves that are missing, or too many, or of another shape or type."""
+    """Refuse missing or extra leaves, and leaves of another shape or dtype."""
     for name in sorted(there | wanted):
         if name not in there or name not in wanted:
             what = "lacks" if name in wanted else "has a leaf that the run lacks,"
@@ -302,13 +299,13 @@ def _check_form(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
             old, new = there[name][field], wanted[name][field]
             if old != new:
                 raise InputError(
-                    f"{path}: {name} has {field} {old}, and the run needs {new}; "
+                    f"{path}: {name} has {field} {old}, but the run needs {new}; "
                     "it is of another model or optimizer"
                 )
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; a removal that is cut short leaves nothing that looks like one."""
+    """Remove a checkpoint; renamed first, so that half of it is never taken for a complete one."""
     gone = _unused(path, "removed")
     path.rename(gone)
     shutil.rmtree(gone)

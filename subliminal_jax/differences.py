@@ -1,4 +1,4 @@
-"""What differs between two configs, field by field."""
+"""The fields in which two configs differ."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Each field in which plain values differ as `name old -> new`, nested ones by dotted names."""
+    """Return each differing field as `name old -> new`; a nested field has a dotted name."""
 
     def show(values: dict[str, Any], name: str) -> str:
         return json.dumps(values[name]) if name in values else "(absent)"

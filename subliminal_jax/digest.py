@@ -1,7 +1,7 @@
-"""What a tree of arrays says of itself: names, shapes, types, and a digest of every leaf.
+"""Name, shape, dtype and digest of every leaf of a tree of arrays.
 
-A digest is a sum over elements, so it is computed where the elements are, and is the same on
-whatever devices and hosts they lie.
+A digest is a sum over elements, so each device sums its own shard, and the result does not depend
+on the sharding.
 """
 
 import math
@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, UInt32
 from subliminal_jax.execution.mesh import path_name
 from subliminal_jax.execution.steps import fetch
 
-# Any two odd numbers that have nothing to do with each other: the lanes must differ.
+# Any two unrelated odd numbers: the two lanes must differ.
 LANES = (0x9E3779B9, 0x7FEB352D)
 
 
 def describe(tree: Any) -> dict[str, dict[str, Any]]:
-    """Shape and type of every leaf, by its path; the leaves may be abstract."""
+    """Return shape and dtype of every leaf, by its path; leaves may be abstract."""
     return {
         path_name(path): {"shape": list(leaf.shape), "dtype": str(jnp.dtype(leaf.dtype))}
         for path, leaf in tree_leaves_with_path(tree)
@@ -29,12 +29,11 @@ def describe(tree: Any) -> dict[str, dict[str, Any]]:
 
 
 def digests(tree: Any) -> tuple[dict[str, str], list[str]]:
-    """The digest of every leaf, 16 hex digits by its path; and which leaves are not finite.
+    """Return every leaf's digest (16 hex digits, by path), and the paths of non-finite leaves.
 
-    Every element's bits are mixed with its position by a bijection of 32-bit words, in two lanes,
-    and the words are added up modulo 2^32. A leaf that differs in one element never has the same
-    digest; any other change goes unseen once in 2^64. It guards against accidents, not against
-    somebody who wants to deceive.
+    A bijection of 32-bit words mixes each element's bits with its position, in two lanes, and the
+    words are summed modulo 2^32. A change of one element always changes the digest; any other
+    change goes undetected once in 2^64. This detects accidents, not deliberate forgery.
     """
     names = [path_name(path) for path, _ in tree_leaves_with_path(tree)]
     words, finite = fetch(_summaries(jax.tree.leaves(tree)))
@@ -49,11 +48,11 @@ def _summaries(leaves: list[Array]) -> tuple[UInt32[Array, "leaves 2"], Bool[Arr
     return jnp.stack(words), jnp.stack(finite)
 
 
-@jax.jit  # traced once for all leaves of one shape and type
+@jax.jit  # traced once for all leaves of one shape and dtype
 def _digest(leaf: Array) -> UInt32[Array, " 2"]:
     leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
     width = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
-    words = jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)  # two of 8 bytes
+    words = jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)  # 8 bytes give two
     position = jnp.zeros(words.shape, jnp.uint32)
     for axis in range(words.ndim):
         stride = np.uint32(math.prod(words.shape[axis + 1 :]) % 2**32)

@@ -1,4 +1,4 @@
-"""Whether a machine is ready: every finding with what to do about it."""
+"""Checks whether a machine is ready; every finding says what to do about it."""
 
 import os
 import shutil
@@ -20,18 +20,18 @@ from subliminal_jax.execution.cluster import cluster_of, joined
 HUB = "https://huggingface.co"
 GIGA = 10**9
 LEAST_DISK = 5 * GIGA
-# Device files of the drivers -> the extra that lets JAX use them.
+# Device file of a driver -> the package extra that lets JAX use it.
 DRIVERS = {"/dev/nvidia0": "cuda13", "/dev/accel0": "tpu", "/dev/vfio/0": "tpu"}
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: the thing.
-        says: how it is.
-        advice: what to do; empty where all is well.
-        serious: whether it keeps experiments from running as they should.
+        what: what was checked.
+        says: its state.
+        advice: what to do; empty if all is well.
+        serious: whether experiments would fail or go wrong.
     """
 
     what: str
@@ -41,11 +41,11 @@ class Finding(NamedTuple):
 
 
 def examine(say: Callable[[str], None] = print, all_hosts: bool = False) -> bool:
-    """Look at everything, and say it line by line.
+    """Check everything and report it line by line.
 
     Args:
-        say: takes a line.
-        all_hosts: join other hosts even where the environment tells of none.
+        say: prints a line.
+        all_hosts: join other hosts even if the environment names none.
 
     Returns:
         Whether nothing serious was found.
@@ -70,12 +70,12 @@ def versions() -> Iterator[Finding]:
 
 
 def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]:
-    """Platform, processes, devices and their memory; an accelerator that JAX does not see."""
+    """Platform, processes, devices and their memory; an accelerator that JAX does not use."""
     platform = _platform()
     if platform is None:
         yield Finding(
             "devices",
-            f"JAX finds none (JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r})",
+            f"JAX finds no device (JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r})",
             "unset JAX_PLATFORMS, or set it to cpu",
             serious=True,
         )
@@ -89,9 +89,9 @@ def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]
         if platform in (None, "cpu") and exists(path):
             yield Finding(
                 "devices",
-                f"there is {path}, but JAX does not use it",
-                f"pip install -e '.[{extra}]', unset JAX_PLATFORMS, and see that no other process "
-                f"holds the device (fuser {path})",
+                f"{path} exists, but JAX does not use it",
+                f"pip install -e '.[{extra}]', unset JAX_PLATFORMS, and check that no other "
+                f"process holds the device (fuser {path})",
                 serious=True,
             )
     for device in jax.local_devices() if platform else ():
@@ -105,15 +105,15 @@ def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]
 
 
 def _platform() -> str | None:
-    """What JAX runs on; None where it finds no device."""
+    """The platform that JAX runs on; None if it finds no device."""
     try:
         return jax.default_backend()
-    except (RuntimeError, AssertionError):  # the latter where plugins find no device
+    except (RuntimeError, AssertionError):  # AssertionError if plugins find no device
         return None
 
 
 def arithmetic() -> Iterator[Finding]:
-    """A product on each device."""
+    """A matrix product on each device."""
     if _platform() is None:
         return
     well = True
@@ -133,27 +133,30 @@ def arithmetic() -> Iterator[Finding]:
         if value != 512:
             well = False
             yield Finding(
-                "arithmetic", f"{device}: 512 is {value}", "do not use this device", serious=True
+                "arithmetic",
+                f"{device}: computed {value}, not 512",
+                "do not use this device",
+                serious=True,
             )
     if well:
-        yield Finding("arithmetic", "every device gives the right product")
+        yield Finding("arithmetic", "every device multiplies matrices correctly")
 
 
 def threads(variables: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Virtual CPU devices wait for each other for ever where there are too few threads."""
+    """Virtual CPU devices deadlock in collectives if there are too few threads."""
     virtual = jax.local_device_count() if _platform() == "cpu" else 1
     count = variables.get("NPROC", "")
     if virtual > 1 and (not count.isdecimal() or int(count) < 16):
         yield Finding(
             "threads",
             f"{virtual} virtual devices, and NPROC is {count or 'not set'}",
-            "set NPROC=32 before Python starts, or collectives can wait for ever",
+            "set NPROC=32 before Python starts, or collectives can deadlock",
             serious=True,
         )
 
 
 def disk(path: Path | None = None) -> Iterator[Finding]:
-    """Room for run directories."""
+    """Free space for run directories."""
     where = path or Path.cwd()
     free = shutil.disk_usage(where).free
     few = free < LEAST_DISK
@@ -162,7 +165,7 @@ def disk(path: Path | None = None) -> Iterator[Finding]:
 
 
 def data() -> Iterator[Finding]:
-    """Where MNIST comes from, if it is here."""
+    """Where MNIST comes from, if it is available."""
     try:
         images = load_images("mnist" if os.environ.get(DATA_DIR_VARIABLE) else "auto", None)
     except InputError as error:
@@ -179,9 +182,9 @@ def data() -> Iterator[Finding]:
 
 
 def hub(variables: Mapping[str, str] = os.environ, address: str = HUB) -> Iterator[Finding]:
-    """Whether models can be fetched."""
+    """Whether models can be downloaded."""
     if variables.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        yield Finding("hub", "HF_HUB_OFFLINE is set: models come from the cache alone")
+        yield Finding("hub", "HF_HUB_OFFLINE is set: models come from the local cache only")
         return
     try:
         request = urllib.request.Request(address, method="HEAD")

@@ -1,6 +1,6 @@
-"""Makes a stop, or a lack of memory, end a script in one line from its first moment on.
+"""Makes a stop signal or a lack of memory end a script with one line, even while it imports.
 
-Scripts import it before anything else: what they import next takes a second.
+Scripts import this before anything else: their other imports take a second.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from subliminal_jax.interrupt import end_at_once
 def _explained(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Says of an error that ends an import what it means; a bug keeps its traceback."""
+    """Report an error that ends an import in one line; a bug keeps its traceback."""
     line = "out of memory" if isinstance(error, MemoryError) else None
     with contextlib.suppress(MemoryError, ImportError, OSError):
         from subliminal_jax.entry import one_line, outcome

@@ -1,8 +1,8 @@
 """Ensembles: many members at once.
 
-An ensemble is `jax.vmap` of the one-member function. How many members are mapped at once is
-only a matter of speed: a processor with small caches is fastest with one after the other, an
-accelerator with all of them.
+An ensemble is `jax.vmap` of the one-member function. The number of members mapped at once affects
+only speed: a processor with small caches is fastest with one after the other, an accelerator with
+all of them.
 """
 
 from collections.abc import Callable, Sequence

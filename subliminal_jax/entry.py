@@ -1,4 +1,4 @@
-"""How a script ends: one line and a status for what was refused, a traceback for our own bugs."""
+"""How a script ends: one line and a status for a refusal or failure, a traceback for a bug."""
 
 import logging
 import os
@@ -24,24 +24,24 @@ OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
 
 
 def one_line(text: str) -> str:
-    """Makes any text fit for one line of a terminal: no newline, no control character."""
+    """Return a text as one terminal line, without newlines and control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _no_device(error: BaseException) -> bool:
-    """Whether something broke since JAX finds no device to run on; it asks in many places."""
-    jax = sys.modules.get("jax")  # where that is not even imported, it is not the reason
+    """Whether an error arose because JAX finds no device; many calls of JAX look for one."""
+    jax = sys.modules.get("jax")  # if JAX is not imported, it is not the reason
     if jax is None or not isinstance(error, RuntimeError | AssertionError):
         return False
     try:
         jax.devices()
-    except (RuntimeError, AssertionError):  # the latter where plugins find no device
+    except (RuntimeError, AssertionError):  # AssertionError if plugins find no device
         return True
     return False
 
 
 def outcome(error: BaseException) -> tuple[str, int] | None:
-    """What to say and the status to exit with, of an error that ends a script; None of a bug."""
+    """Return the message and exit status of an error that ends a script; None for a bug."""
     if isinstance(error, InputError):
         return str(error), REFUSED
     if isinstance(error, RunError):
@@ -58,7 +58,7 @@ def outcome(error: BaseException) -> tuple[str, int] | None:
         line = f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu"
         return line, REFUSED
     if isinstance(error, ValueError) and "embedded null" in str(error):
-        return "a path holds a zero byte, which no path can; correct it", REFUSED
+        return "a path contains a zero byte; correct the path", REFUSED
     cause = os_errors.cause(error)
     if cause is None:
         return None
@@ -66,10 +66,10 @@ def outcome(error: BaseException) -> tuple[str, int] | None:
 
 
 class _Held(logging.Filter):
-    """Holds back the tracebacks of threads whose error the main thread is going to tell in a line.
+    """Holds back tracebacks of threads whose error the main thread will report in one line.
 
-    Orbax writes in threads that log, or die of, what they also hand on. Where the script ends
-    well, or by something that is not known, what was held is shown after all. A context manager.
+    Orbax's writer threads log an error, or die of it, and also hand it to the main thread. If the
+    script ends well, or with a bug, the tracebacks are shown after all. A context manager.
     """
 
     _LOGGERS = ("absl", "asyncio")
@@ -92,7 +92,7 @@ class _Held(logging.Filter):
             self._held.append(show)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is shown now."""
+        """Whether to show a record now."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None or outcome(error) is None:
             return True
@@ -109,31 +109,30 @@ class _Held(logging.Filter):
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
-    """Runs a script's main function and exits with the status that says how it went.
+    """Run a script's main function and exit with the status that says how it went.
 
     Args:
-        main: Takes nothing and returns nothing; reads `sys.argv` itself.
+        main: reads `sys.argv` itself.
 
     Raises:
-        SystemExit: Always. Status 0: done. 2: refused (`InputError`), the operating system's error
-            is one that the user can mend, as a full disk is, or there is no device. 1: broke on
-            the way (`RunError`, a disk that fails, or memory ran out). 75: told to stop by
-            SIGTERM, or `Stopped`. 130: interrupted from the keyboard. In these cases stderr gets
-            the one line `error: ...`. 141: nobody reads stdout any more (`| head`), of which
-            nothing is said.
+        SystemExit: always. Status 0: done. 2: refused (`InputError`), an error of the operating
+            system that the user can fix, such as a full disk, or no device. 1: failed (`RunError`,
+            a failing disk, or out of memory). 75: stopped by SIGTERM. 130: interrupted from the
+            keyboard. In these cases stderr gets one line, `error: ...`. 141: the reader of stdout
+            is gone (`| head`); nothing is printed.
             A `SystemExit` of `main` itself passes through.
-        Exception: Anything else is a bug and keeps its traceback (Python's status 1).
+        Exception: anything else is a bug and keeps its traceback (Python's status 1).
     """
     output.prepare()
     for setting in pin():
-        print(f"note: {one_line(setting)} changes numbers and is not followed", file=sys.stderr)
+        print(f"note: {one_line(setting)} would change results and is ignored", file=sys.stderr)
     try:
         try:
             with interrupts_sent_again(), terminations_raised(), _Held():
                 main()
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # Here, where a full disk or a closed pipe still has an answer.
+                sys.stdout.flush()  # here, a full disk or a closed pipe can still be reported
     except BrokenPipeError:
         raise SystemExit(UNREAD) from None
     except (Exception, KeyboardInterrupt) as error:

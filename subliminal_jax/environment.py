@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, compiler flags and source revision."""
+"""The environment of a run: versions, machine, compiler flags and git revision."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ PACKAGES = (
     "torch",
 )
 VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "LIBTPU_INIT_ARGS")
-"""What the compiler is told; it may change how numbers are rounded. See also `pinned`."""
+"""Variables that select platform and compiler options, which may change rounding; see `pinned`."""
 _SAME_NUMBERS = ("--xla_force_host_platform_device_count=", "--xla_dump_")
 
 
@@ -52,10 +52,10 @@ def _git(directory: Path, *words: str) -> str | None:
 
 
 def git_revision(checkout: Path) -> str | None:
-    """The commit a checkout stands at, with `+dirty` if a tracked file was changed.
+    """Return the commit of a checkout, with `+dirty` if a tracked file was changed.
 
-    Returns None where git is absent, or `checkout` is not the top of a repository: a package
-    installed somewhere below another project's repository does not have that project's revision.
+    None without git, or if `checkout` is not the top of a repository: a package installed below
+    another project's repository does not have that project's revision.
     """
     top = _git(checkout, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != checkout.resolve():
@@ -66,7 +66,7 @@ def git_revision(checkout: Path) -> str | None:
 
 
 def compiler_flags(variables: Mapping[str, str]) -> list[str]:
-    """The flags of XLA, in order, that may change how numbers are rounded.
+    """Return the XLA flags that may change rounding, sorted.
 
     Args:
         variables: the environment variables of a process.
@@ -77,10 +77,10 @@ def compiler_flags(variables: Mapping[str, str]) -> list[str]:
 
 
 def environment() -> dict[str, Any]:
-    """Describes Python, packages, machine, compiler flags and source revision as plain values.
+    """Return Python, packages, machine, compiler flags and git revision as plain values.
 
-    Versions come from the packages' metadata, so nothing is imported and no device is touched.
-    Packages that are not installed are left out.
+    Versions come from package metadata, so nothing is imported and no device is touched. Packages
+    that are not installed are left out.
     """
     versions = {}
     for package in PACKAGES:

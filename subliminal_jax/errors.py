@@ -1,8 +1,8 @@
-"""The ways a run can end early: it was refused, it broke, or it was told to stop."""
+"""The ways a run can end early: refused, failed, or stopped by a signal."""
 
 
 class InputError(ValueError):
-    """Something given from outside is refused: a flag, a file, a directory.
+    """An input is refused: a flag, a file, a directory.
 
     The message is one line: what is wrong, where, and what to do. Entry points print it and
     exit with status 2.
@@ -10,16 +10,16 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that was allowed to start cannot go on, for example because a loss is not finite.
+    """A run that has started cannot continue, for example because a loss is not finite.
 
     The message is one line. Entry points print it and exit with status 1.
     """
 
 
 class Stopped(RuntimeError):
-    """A run was asked to stop by a signal, and has saved how far it is.
+    """A signal stopped a run, which has saved its progress.
 
-    Entry points print the message and exit with the status: 75 (try again later) for SIGTERM, 130
+    Entry points print the message and exit with `status`: 75 (try again later) for SIGTERM, 130
     for an interrupt from the keyboard.
     """
 

@@ -1,4 +1,4 @@
-"""How bytes reach the disk: whole or not at all, and JSON only in its strict form."""
+"""Atomic file writes, rows that survive a kill, and strict JSON."""
 
 import contextlib
 import errno
@@ -15,17 +15,17 @@ from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.os_errors import disk_full_line, is_disk_full
 
 PARTIAL = ".run-partial"
-"""Ends the name of a file that is being written; such a file is never whole."""
+"""Suffix of a file that is being written; such a file is never complete."""
 
 
 class TornRowWarning(UserWarning):
-    """The last row of a JSON Lines file was cut short, as by a kill; it is left out."""
+    """The last row of a JSON Lines file is incomplete, for example after a kill; it is left out."""
 
 
 def disk_full_error(
     path: Path | None = None, needed: int | None = None, error: OSError | None = None
 ) -> InputError:
-    """The refusal for a full disk; arguments as of `os_errors.disk_full_line`."""
+    """Return the error for a full disk; arguments as of `os_errors.disk_full_line`."""
     return InputError(disk_full_line(path, needed, error))
 
 
@@ -48,14 +48,14 @@ def _check_json(value: Any, path: str) -> None:
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
-    """Encodes plain values as JSON by RFC 8259: no NaN, no infinity, only text as keys.
+    """Encode plain values as JSON by RFC 8259: no NaN, no infinity, only text as keys.
 
     Raises:
-        RunError: If a number is not finite; names its key path, such as `sweep[2].loss`.
-        TypeError: If a value or a key has no JSON form; names its key path too.
+        RunError: a number is not finite; names its key path, such as `sweep[2].loss`.
+        TypeError: a value or a key has no JSON form; names its key path.
     """
     _check_json(value, "")
-    # ASCII alone, so that any text, lone surrogates and U+2028 included, survives any reader.
+    # ASCII only, so that any text, lone surrogates and U+2028 included, survives any reader.
     return json.dumps(value, allow_nan=False, indent=indent)
 
 
@@ -64,10 +64,10 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def parse_json(data: bytes) -> Any:
-    """Decodes strict JSON in UTF-8.
+    """Decode strict JSON in UTF-8.
 
     Raises:
-        ValueError: If the bytes are not that.
+        ValueError: the bytes are not strict JSON.
     """
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
@@ -76,7 +76,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def sync(descriptor: int) -> None:
-    """Waits for the disk, where the file system can say that it is done."""
+    """Flush a file to disk, if its file system supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -85,10 +85,10 @@ def sync(descriptor: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Makes new names in a directory survive a power cut, if its file system can."""
+    """Flush a directory, so that new names in it survive a power cut; as `sync`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # one may write into a directory that one may not list
+    except PermissionError:  # a directory can be writable without being readable
         return
     try:
         sync(descriptor)
@@ -97,14 +97,14 @@ def sync_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replaces a file in one step, so that a reader sees the old bytes or the new ones.
+    """Replace a file atomically: a reader sees the old bytes or the new ones.
 
-    The recipe is temporary file, write, fsync, rename, fsync of the directory. One writer per
-    directory is assumed: the temporary name is fixed, so that a killed run's rest is found.
+    Temporary file, write, fsync, rename, fsync of the directory. Assumes one writer per directory:
+    the temporary name is fixed, so that a leftover of a killed run is found.
 
     Raises:
-        InputError: If the disk is full; the old file is untouched.
-        OSError: If writing fails for another reason; the old file is untouched.
+        InputError: the disk is full; the old file is untouched.
+        OSError: writing failed for another reason; the old file is untouched.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
@@ -124,22 +124,22 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """Reads a regular file, also through a symbolic link; arguments and errors as `open_file`."""
+    """Read a regular file, also through a symbolic link; errors as of `open_file`."""
     with open(open_file(path, follow=True), "rb") as file:
         return file.read()
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
-    """Opens a regular file and gives its descriptor; never waits for the other end of a pipe.
+    """Open a regular file and return its descriptor; never waits for the other end of a pipe.
 
     Args:
         path: of the file.
         flags: as of `os.open`.
-        follow: a symbolic link, which is an error otherwise.
+        follow: whether to follow a symbolic link, which is an error otherwise.
 
     Raises:
-        InputError: If something else than a file is there: a directory, a pipe, a device.
-        OSError: If it cannot be opened.
+        InputError: not a regular file but a directory, a pipe, a device.
+        OSError: it cannot be opened.
     """
     flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -155,12 +155,12 @@ def open_file(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> 
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no file.
+    """Return the object in a JSON file; None if there is no file.
 
     Raises:
-        InputError: If something else than a file is there.
-        ValueError: If it is not JSON, or no object.
-        OSError: If it cannot be read.
+        InputError: not a regular file.
+        ValueError: not JSON, or not an object.
+        OSError: it cannot be read.
     """
     try:
         descriptor = open_file(path)
@@ -174,21 +174,21 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def _with_path(error: OSError, path: Path, size: int) -> Exception:
-    """What to raise where a file could not be written: whatever failed, it names the file."""
+    """Return the error to raise for a failed write; unlike the system's, it names the file."""
     if is_disk_full(error):
         return disk_full_error(path, size, error)
     return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def _torn_tail(data: bytes) -> bytes:
-    """What stands behind the last newline and is no whole row.
+    """Return the incomplete row after the last newline; empty if there is none.
 
-    Rows are written with their newline in one go. So a row that a kill cut short begins as an
-    object does; a power cut may leave zero bytes.
+    A row and its newline are written in one call. So an incomplete row begins as an object does; a
+    power cut may leave zero bytes.
     """
     tail = data[data.rfind(b"\n") + 1 :]
     if tail.strip(b"\0") and not tail.startswith(b"{"):
-        return b""  # no row of ours was ever begun like this: it is judged as a line
+        return b""  # not the start of a row of ours: to be parsed as a line
     with contextlib.suppress(ValueError):
         parse_json(tail)
         return b""
@@ -196,7 +196,7 @@ def _torn_tail(data: bytes) -> bytes:
 
 
 def _last_line(descriptor: int, size: int) -> bytes:
-    """The bytes behind the last newline."""
+    """Return the bytes after the last newline."""
     start, block, tail = size, 1 << 16, b""
     while start > 0 and b"\n" not in tail:
         end, start = start, max(0, start - block)
@@ -205,7 +205,7 @@ def _last_line(descriptor: int, size: int) -> bytes:
 
 
 def _end_last_line(descriptor: int, path: Path) -> None:
-    """Makes a file end with a newline: behind a whole row it is added, a torn row is removed."""
+    """Make a file end with a newline: append one to a complete row, remove an incomplete row."""
     size = os.fstat(descriptor).st_size
     tail = _last_line(descriptor, size)
     if not tail:
@@ -221,26 +221,26 @@ def _end_last_line(descriptor: int, path: Path) -> None:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Writes in one go; where that falls short, a second one says why."""
+    """Write in one call; if that falls short, the next call raises the reason."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Appends one JSON row; see `append_rows`."""
+    """Append one JSON row; see `append_rows`."""
     append_rows(path, [row])
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Appends JSON rows in a single write, a newline behind each, and waits for the disk.
+    """Append JSON rows, each with a newline, in a single write, and flush them to disk.
 
-    An unfinished last row, left by a killed run, is removed first with a `TornRowWarning`.
+    An incomplete last row, left by a killed run, is removed first with a `TornRowWarning`.
 
     Raises:
-        InputError: If the disk is full; the rows before are intact and no part of these is there.
-            If the file's last line is neither a row nor the beginning of one.
-        OSError: If writing fails for another reason; likewise.
-        RunError: If a row holds a number that is not finite.
+        InputError: the disk is full (earlier rows are intact, none of these is written), or the
+            file's last line is neither a row nor the start of one.
+        OSError: writing failed for another reason; rows as on a full disk.
+        RunError: a row holds a number that is not finite.
     """
     data = "".join(f"{strict_json(row)}\n" for row in rows).encode()
     size = None
@@ -264,14 +264,14 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads the rows of a JSON Lines file and leaves it as it is; no file means no rows.
+    """Return the rows of a JSON Lines file, which is not changed; no file means no rows.
 
-    A last row without a newline is a row. One that was cut short, as by a kill, is left out and
-    reported with a `TornRowWarning`.
+    A last row without a newline counts. An incomplete one, for example after a kill, is left out
+    with a `TornRowWarning`.
 
     Raises:
-        InputError: If it is no file, or a line is not a JSON object; gives the line number.
-        OSError: If it cannot be read.
+        InputError: not a regular file, or a line is not a JSON object; gives the line number.
+        OSError: it cannot be read.
     """
     try:
         descriptor = open_file(path)
@@ -289,10 +289,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_row(line: bytes, path: Path, where: str) -> dict[str, Any]:
-    """A row's object; `where` it stands is for the complaint.
+    """Return a row's object; `where` names the line in the error.
 
     Raises:
-        InputError: If it is no JSON object.
+        InputError: not a JSON object.
     """
     try:
         row = parse_json(line)
@@ -300,6 +300,6 @@ def parse_row(line: bytes, path: Path, where: str) -> dict[str, Any]:
             raise ValueError(f"a {type(row).__name__}, not an object")
     except ValueError as error:
         raise InputError(
-            f"{path}: {where} is no row ({error}); restore the file, or remove that line"
+            f"{path}: {where} is not a row ({error}); restore the file, or remove that line"
         ) from error
     return row

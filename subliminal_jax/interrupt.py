@@ -1,4 +1,4 @@
-"""Being asked to stop: noted, so that a loop can finish its step and save; and never lost."""
+"""SIGTERM and SIGINT: noted, so that a loop can finish its step and save; never lost."""
 
 import contextlib
 import os
@@ -13,22 +13,22 @@ from typing import Any
 from subliminal_jax.errors import Stopped
 
 STATUS = {signal.SIGTERM: 75, signal.SIGINT: 130}
-"""What a process ends with: EX_TEMPFAIL of sysexits.h, and the shell's number for an interrupt."""
+"""Exit statuses: EX_TEMPFAIL of sysexits.h, and the shell's number for an interrupt."""
 
 LINES = {
-    signal.SIGTERM: "stopped by SIGTERM; run the same command again to go on",
-    signal.SIGINT: "interrupted; run the same command again to go on",
+    signal.SIGTERM: "stopped by SIGTERM; run the same command again to resume",
+    signal.SIGINT: "interrupted; run the same command again to resume",
 }
-"""What is said where nothing had to be saved."""
+"""The message if nothing had to be saved."""
 
 _at_start: dict[signal.Signals, Any] = {}
 
 
 def end_at_once() -> None:
-    """Let both signals end the process in one line, until `terminations_raised` takes over.
+    """Let both signals end the process with one line, until `terminations_raised` takes over.
 
-    For a script that does nothing yet but import. An exception would do it less surely: modules
-    catch what they do not expect. A signal that is ignored, or was given to somebody, is left.
+    For a script that is still importing. An exception would be less reliable: modules catch what
+    they do not expect. A signal that is ignored, or has another handler, is left alone.
     """
     for number, usual in {
         signal.SIGTERM: signal.SIG_DFL,
@@ -45,10 +45,10 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 class StopSignals:
-    """Notes SIGTERM and SIGINT while it is open; a second one does what it always did.
+    """Notes SIGTERM and SIGINT while it is open; a second signal goes to the earlier handler.
 
     A context manager, for the main thread. Schedulers send SIGTERM some seconds before they take
-    a machine away. A signal that came too late for the loop goes to whom it would have gone.
+    a machine away. A signal that came too late for the loop goes to the earlier handler on exit.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class StopSignals:
         return self
 
     def stopped(self, how_far: str) -> Stopped:
-        """The exception that ends the run: asked by which signal, and saved where."""
+        """Return the exception that ends the run; names the signal and the progress saved."""
         number = self.noted or signal.SIGTERM
         return Stopped(
             f"stopped by {number.name} after {how_far}, which is saved; run the same command "
-            "again to go on",
+            "again to resume",
             STATUS[number],
         )
 
@@ -90,16 +90,15 @@ class StopSignals:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, and ends what is being done as an interrupt from the keyboard does."""
+    """SIGTERM arrived; it unwinds the stack as an interrupt from the keyboard does."""
 
 
 @contextmanager
 def terminations_raised() -> Iterator[None]:
-    """Lets SIGTERM raise `Terminated`, as an interrupt raises `KeyboardInterrupt`.
+    """Let SIGTERM raise `Terminated`, as an interrupt raises `KeyboardInterrupt`.
 
-    Where a module is just being imported, either ends the process at once: libraries in C++ that
-    meet an exception there abort, or say something else of it. Only in the main thread, where
-    Python's signals arrive; elsewhere nothing is changed.
+    During an import, either ends the process at once: C++ libraries abort on an exception there,
+    or report another error. Does nothing outside the main thread, where Python's signals arrive.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -133,14 +132,14 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def interrupts_sent_again(after: float = 0.2) -> Iterator[None]:
-    """Sends an interrupt again, or a termination, where Python dropped its exception.
+    """Send an interrupt or a termination again if Python dropped its exception.
 
     Python raises it wherever the main thread happens to be. Inside a destructor or a callback of
-    the garbage collector (JAX installs one) it is printed as "Exception ignored" and forgotten:
-    the run would go on as if nobody had pressed a key.
+    the garbage collector (JAX installs one) it is printed as "Exception ignored" and lost: the run
+    would continue as if nobody had pressed a key.
 
     Args:
-        after: seconds to wait, so that the callback is over by then.
+        after: seconds to wait, so that the callback has returned.
     """
     before, timers = sys.unraisablehook, list[threading.Timer]()
     here = threading.get_ident()

@@ -1,4 +1,4 @@
-"""Random keys: of one generator alone, and by name, so that no draw depends on other draws."""
+"""Random keys: from one fixed generator, derived by name, so that no draw depends on another."""
 
 import zlib
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Int
 from subliminal_jax.batch import RandomKey
 
 GENERATOR = "threefry2x32"
-"""What draws all random numbers, whatever JAX is told to take by default."""
+"""The generator of all random numbers, whatever JAX's default is."""
 
 
 def root_key(seed: Int[Array, ""] | int) -> RandomKey:
@@ -17,7 +17,7 @@ def root_key(seed: Int[Array, ""] | int) -> RandomKey:
 
 
 def named_key(key: RandomKey, name: str) -> RandomKey:
-    """The key for one purpose, `key` folded with the name's CRC-32."""
+    """The key for one purpose: `key` folded with the CRC-32 of its name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 

@@ -1,7 +1,7 @@
-"""A lock file that says who holds it, and that the kernel frees when its process ends.
+"""A lock file that names its holder; the kernel releases it when the holder's process ends.
 
-See flock(2): none can be left behind, in whatever way a process ends. The file itself stays, since
-removing it would let two processes lock two files.
+With flock(2) no lock is left behind, however a process ends. The file itself stays: removing it
+would let two processes lock two files.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class InUse(InputError):
     """Another process holds the lock.
 
     Attributes:
-        holder: which: its number, its host and since when.
+        holder: its process number, host and start time.
     """
 
     def __init__(self, message: str, holder: str):
@@ -32,10 +32,10 @@ class InUse(InputError):
 
 
 def take(path: Path, option: str) -> int:
-    """Locks a file for this process and writes into it who holds it.
+    """Lock a file for this process and write the holder into it.
 
     Args:
-        path: of the lock file; made if need be.
+        path: of the lock file; created if missing.
         option: the flag that names its directory, for the messages.
 
     Returns:
@@ -43,7 +43,7 @@ def take(path: Path, option: str) -> int:
 
     Raises:
         InUse: another process holds it.
-        InputError: the file system has no file locks, or something else than a file is there.
+        InputError: the file system has no file locks, or `path` is not a regular file.
         OSError: it cannot be opened or written.
     """
     descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
@@ -60,7 +60,7 @@ def take(path: Path, option: str) -> int:
 
 
 def release(descriptor: int) -> None:
-    """Gives the lock free."""
+    """Release the lock."""
     try:
         os.ftruncate(descriptor, 0)
     finally:
@@ -87,10 +87,10 @@ def _lock(descriptor: int, path: Path, option: str) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock; the holder may just be writing it."""
+    """Describe the holder of the lock, who may still be writing its description."""
     for _ in range(20):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             holder = files.parse_json(os.pread(descriptor, 4096, 0))
             return f"pid {holder['pid']} on {holder['host']}, started {holder['start']}"
         time.sleep(0.05)
-    return "it has not said which"
+    return "holder unknown"

@@ -157,7 +157,7 @@ def _cut_metrics(directory: RunDirectory | None, step: int, pace: Pace) -> None:
     if [row["step"] for row in kept] != ends:
         raise InputError(
             f"{directory.path / METRICS}: does not have the rows of all {step} steps that the "
-            "checkpoint has behind it; restore the file, or begin anew with --overwrite"
+            "checkpoint has behind it; restore the file, or start over with --overwrite"
         )
     if len(kept) < len(rows):
         directory.write_rows(METRICS, kept)

@@ -1,4 +1,4 @@
-"""How much memory a run needed at its peak."""
+"""The peak memory of a run."""
 
 import resource
 import sys
@@ -8,9 +8,9 @@ import jax
 
 
 def peak_memory(devices: int) -> tuple[int, str]:
-    """The most memory in use at once so far, in bytes, and whose it is.
+    """Return the peak memory so far in bytes, and what it is the peak of.
 
-    On an accelerator the fullest device's; on a CPU the process's largest resident set.
+    On an accelerator, of the fullest device; on a CPU, the largest resident set of the process.
     """
     peaks: list[int] = []
     for device in jax.local_devices()[:devices]:

@@ -1,4 +1,4 @@
-"""Optimisers by name, with the defaults of the paper's code."""
+"""Optimisers by name, and learning-rate schedules."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -15,21 +15,21 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimiser `name` at a constant learning rate.
 
-    Adam has betas .9 and .999 and epsilon 1e-8, no decay, no schedule (as the released script).
+    Adam has betas .9 and .999, epsilon 1e-8 and no weight decay, as in the released script.
     """
     return {"adam": optax.adam, "sgd": optax.sgd}[name](learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A learning rate over the steps of a training.
+    """A learning-rate schedule.
 
     Attributes:
-        peak: the highest.
-        steps: of the training.
-        decay: how it falls after warming up.
-        end: the share of the peak at which it ends; not for a constant one.
-        warmup: steps in which it rises linearly from 0.
+        peak: the highest learning rate.
+        steps: number of training steps.
+        decay: form of the decay after the warmup.
+        end: final learning rate as a share of the peak; ignored without decay.
+        warmup: steps of linear warmup from 0.
     """
 
     peak: float
@@ -39,7 +39,7 @@ class Schedule:
     warmup: int = 0
 
     def __call__(self) -> optax.Schedule:
-        """The rate as a function of the step."""
+        """The learning rate as a function of the step."""
         falling = max(1, self.steps - self.warmup)
         after = {
             "constant": optax.constant_schedule(self.peak),
@@ -57,7 +57,8 @@ def language_optimizer(
 ) -> optax.GradientTransformation:
     """The optimiser of a language model: gradients clipped by their global norm, then `name`.
 
-    Adam has betas .9 and .98, as is usual where batches are small and sharp; SGD has none of it.
+    Adam has betas .9 and .98, which is usual for small, noisy batches, and decoupled weight decay.
+    SGD has no momentum and ignores `weight_decay`.
     """
     rate = schedule()
     if name == "sgd":

@@ -1,4 +1,4 @@
-"""What an error of the operating system means to a person: one line, and who can mend it."""
+"""Errors of the operating system in one line each, and whether the user can fix them."""
 
 import contextlib
 import errno
@@ -12,21 +12,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO)
 _UNSUPPORTED = "its file system cannot do this; choose a directory on another one"
 _ADVICE = {
-    errno.EACCES: "change its rights, or choose another path",
-    errno.EPERM: "change its rights, or choose another path",
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
     errno.EROFS: "choose a path that can be written to",
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or choose another disk",
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.ELOOP: "a link leads nowhere or is not followed here; give the path of the file itself",
     errno.EISDIR: "this is a directory; give the path of a file, or move the directory away",
-    errno.ENOTDIR: "a part of this path is no directory; correct the path",
+    errno.ENOTDIR: "a part of this path is not a directory; correct the path",
     errno.ENOENT: "correct the path, or restore what was there",
     errno.EEXIST: "move away what is there",
     errno.ENOTEMPTY: "move away what is there",
     errno.EBUSY: "stop what uses it",
     errno.ETXTBSY: "stop what uses it",
     errno.EMFILE: "raise the number of open files (ulimit -n)",
-    errno.ENFILE: "this machine has no more; stop other processes",
+    errno.ENFILE: "stop other processes on this machine",
     errno.EAGAIN: "raise the number of processes (ulimit -u), or stop others",
     errno.ENOLCK: "its file system has no file locks; choose a directory on another one",
     errno.ENOTSUP: _UNSUPPORTED,
@@ -34,7 +34,7 @@ _ADVICE = {
     errno.EINVAL: _UNSUPPORTED,
 }
 _EXPLAINING = {*_ADVICE, *_FULL, *_BROKEN} - {errno.ENOENT, errno.EEXIST, errno.EINVAL}
-# Libraries in C++ put the number into their text: [os_error_code='28'], [OS error 28: ENOSPC ...].
+# Messages of C++ libraries hold the number: [os_error_code='28'], [OS error 28: ENOSPC ...].
 _IN_TEXT = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")
 _FULL_IN_TEXT = {os.strerror(number): number for number in _FULL}
 _PATH_IN_TEXT = re.compile(r"\"(/[^\"]+)\"")
@@ -46,25 +46,25 @@ _NO_MEMORY = re.compile(
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, or the user's share of it, is used up."""
+    """Whether an error says that the disk is full, or the user's quota used up."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def disk_full_line(
     path: Path | None = None, needed: int | None = None, error: OSError | None = None
 ) -> str:
-    """What a full disk is said with: what could not be written, where, and what to do.
+    """Return the line for a full disk: what could not be written, where, and what to do.
 
     Args:
         path: of the file or directory, if known.
-        needed: bytes that were to be written, if known.
-        error: of the operating system, if at hand: it tells a user's share from the disk.
+        needed: bytes to be written, if known.
+        error: of the operating system, if at hand: it tells a quota from a full disk.
     """
     what = "write" if needed is None else f"write {needed:,} bytes"
     where = "" if path is None else f" to {path}"
     if error is not None and error.errno == errno.EDQUOT:
         where += " (the quota is used up)"
-    elif path is not None and not str(path).startswith("<"):  # as streams are called
+    elif path is not None and not str(path).startswith("<"):  # a stream's name
         where += _room(path)
     return (
         f"disk full: cannot {what}{where}; free some space, or choose another --out, "
@@ -73,17 +73,17 @@ def disk_full_line(
 
 
 def _room(path: Path) -> str:
-    """What is left on the disk that a path is on: bytes, or names of files."""
+    """Return what is free on the disk that a path is on: bytes, or no inodes."""
     with contextlib.suppress(OSError):
         room = os.statvfs(next(place for place in (path, *path.parents) if place.exists()))
         if room.f_files and not room.f_favail:
-            return " (no inodes free: it takes no more files, whatever their size)"
+            return " (no inodes free: it takes no more files of any size)"
         return f" ({room.f_bavail * room.f_frsize:,} bytes free)"
     return ""
 
 
 def chain(error: BaseException | None) -> list[BaseException]:
-    """An error and those behind it; libraries wrap what they get in errors of their own."""
+    """Return an error and its causes, outermost first; libraries wrap errors in their own."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
@@ -92,10 +92,10 @@ def chain(error: BaseException | None) -> list[BaseException]:
 
 
 def cause(error: BaseException) -> OSError | None:
-    """The operating system's error that an error is, or has behind it.
+    """Return the operating system's error that an error is or was caused by; None without one.
 
-    A file that is not there does not explain an error of another kind: it is often looked for, and
-    its lack handled.
+    A missing file does not explain an error of another kind: code often looks for a file and
+    handles its absence.
     """
     if isinstance(error, OSError):
         return error
@@ -109,30 +109,30 @@ def cause(error: BaseException) -> OSError | None:
 
 
 def _number_in(text: str) -> int | None:
-    """The system's number of the error that a library tells of in its text."""
+    """Return the error number (errno) that a library's message names; None without one."""
     if found := _IN_TEXT.search(text):
         return int(found[1] or found[2])
     return next((number for words, number in _FULL_IN_TEXT.items() if words in text), None)
 
 
 def can_be_mended(error: OSError) -> bool:
-    """Whether the user can do something about it, other than to have the machine repaired."""
+    """Whether the user can fix it without having the machine repaired."""
     return error.errno in _ADVICE or error.errno in _FULL
 
 
 def line(error: OSError) -> str:
-    """An error of the operating system in one line: where, what, and what to do."""
+    """Return the error in one line: where, what, and what to do."""
     paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
     if is_disk_full(error):
         return disk_full_line(Path(paths[0]) if paths else None, error=error)
-    said = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     if error.errno in _BROKEN:
-        advice = "the disk or its server failed; mend it, and run the same command again"
+        advice = "the disk or its server failed; repair it, and run the same command again"
     elif error.errno == errno.ENOENT and not paths:
-        advice = "the working directory may have been removed; change to one that is there"
+        advice = "the working directory may have been removed; change to one that exists"
     else:
-        advice = _ADVICE.get(error.errno or 0, "run the same command again to go on")
-    return f"{' -> '.join(paths)}{': ' if paths else ''}{said}; {advice}"
+        advice = _ADVICE.get(error.errno or 0, "run the same command again to resume")
+    return f"{' -> '.join(paths)}{': ' if paths else ''}{reason}; {advice}"
 
 
 def _is_name(name: object) -> bool:
@@ -140,7 +140,7 @@ def _is_name(name: object) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: in Python, or told by their messages alone in libraries."""
+    """Whether memory ran out: a `MemoryError`, or a message of a library that says so."""
     return any(
         isinstance(one, MemoryError)
         or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
@@ -154,8 +154,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory_line() -> str:
-    """What the user is told when memory ran out, with the shell's limit where there is one."""
-    what = "out of memory; take fewer or smaller networks, images or blocks"
+    """Return the line for running out of memory; names the shell's limit if there is one."""
+    what = "out of memory; use fewer or smaller networks, images or blocks"
     limit = memory_limit()
     if limit is None:
         return what

@@ -1,8 +1,8 @@
-"""Standard output and standard error of a script: any text is shown, and what cannot be is named.
+"""Standard output and standard error of a script: any text can be shown, and a loss is handled.
 
-What a script says on stderr is for whoever watches. Where it cannot be written, as on a full disk,
-it is dropped: it must not end a run that has worked for hours. What stdout gets is a result, and
-its loss is an error.
+What goes to stderr is for whoever watches. If it cannot be written, for example to a full disk, it
+is dropped: it must not end a run that has worked for hours. What goes to stdout is a result, and
+losing it is an error.
 """
 
 import errno
@@ -15,12 +15,13 @@ STDOUT = "<standard output>"
 
 
 class _Stream(io.FileIO):
-    """A file descriptor whose errors are those of a stream.
+    """A file descriptor that drops what it cannot write, or raises an error that names the stream.
 
     Args:
         descriptor: stays open.
-        lost: its name for the error of a write; None to drop what cannot be written. After an
-            error the rest is dropped too, or the interpreter's exit would meet it again.
+        lost: the stream's name in the error of a failed write; None to drop without an error, but
+            not on a closed pipe. After an error the rest is dropped too, or the interpreter would
+            fail again at exit.
     """
 
     def __init__(self, descriptor: int, lost: str | None):
@@ -38,16 +39,16 @@ class _Stream(io.FileIO):
 
 
 def prepare() -> None:
-    """Takes over the process's own streams; those that somebody put in their place are left.
+    """Replace the process's own streams; streams that others replaced are left alone.
 
-    A descriptor that the shell closed (`2>&-`) is opened on nothing: else the next file would get
-    its number, and what libraries in C++ say on stderr.
+    A descriptor that the shell closed (`2>&-`) is opened on the null device. Otherwise the next
+    file would get its number, and with it what C++ libraries print to stderr.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     sys.stdout = _prepared(sys.stdout, sys.__stdout__, 1, STDOUT)
     sys.stderr = _prepared(sys.stderr, sys.__stderr__, 2, None)
 

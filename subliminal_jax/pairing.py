@@ -1,4 +1,4 @@
-"""Members in pairs and in blocks: who starts from whose initialisation, and who runs together."""
+"""Pairs members for cross-model students, and splits members into equal blocks."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,18 @@ from subliminal_jax.errors import InputError
 
 
 def derangement(seed: int, members: int) -> Int[np.ndarray, " m"]:
-    """A uniformly drawn permutation without a fixed point: who starts from whose initialisation.
+    """A uniformly random derangement: a permutation without a fixed point.
 
-    Drawn by rejection, so every derangement is equally likely; about e tries are expected.
+    Member i's cross-model students start from the initialisation of member `pairs[i]`. Rejection
+    sampling makes every derangement equally likely; about e tries are expected.
 
     Raises:
         InputError: fewer than 2 members, which have no derangement.
     """
     if members < 2:
         raise InputError(
-            f"members={members}: a different initialisation needs another member to take it "
-            "from; use --members 2 or more"
+            f"members={members}: a cross-model student needs another member's initialisation; "
+            "use --members 2 or more"
         )
     random = np.random.Generator(np.random.Philox(key=seed))
     while True:
@@ -29,10 +30,10 @@ def derangement(seed: int, members: int) -> Int[np.ndarray, " m"]:
 
 
 def check_derangement(pairs: Sequence[int], members: int) -> Int[np.ndarray, " m"]:
-    """The pairs as an array, if they are a permutation of the members without a fixed point.
+    """The pairs as an array, once they are known to be a derangement of the members.
 
     Raises:
-        InputError: they are not; names the first member at fault.
+        InputError: they are not a permutation, or a member is paired with itself.
     """
     if sorted(pairs) != list(range(members)):
         raise InputError(
@@ -49,15 +50,15 @@ def check_derangement(pairs: Sequence[int], members: int) -> Int[np.ndarray, " m
 
 
 def blocks(members: int, at_most: int, multiple: int = 1) -> list[Int[np.ndarray, " b"]]:
-    """Members in equal blocks, so that one compiled program serves all of them.
+    """Members in blocks of equal size, so that one compiled program serves all blocks.
 
-    Where the members do not divide evenly, the last block goes on with the first members again:
-    each is a function of its own keys, so it comes out the same again.
+    If the members do not divide evenly, the last block is filled with the first members. Each
+    member depends on its own keys only, so a repeated one gives the same result.
 
     Args:
-        members: how many in all.
-        at_most: the largest block (raised to `multiple` where it is smaller).
-        multiple: every block is a multiple of this, the number of devices.
+        members: number of members.
+        at_most: the largest block size; raised to `multiple` if smaller.
+        multiple: every block's size is a multiple of this, the number of devices.
     """
     largest = max(at_most // multiple, 1) * multiple
     count = -(-members // largest)

@@ -1,8 +1,8 @@
-"""Settings of JAX that change numbers: a script has them as they are here, whatever is around it.
+"""JAX settings that change results, fixed here for every script.
 
-A run is its config; the same config gives the same numbers in every shell. JAX takes each of these
-from a variable of the environment too (`JAX_ENABLE_X64`). What says where and how fast to run, or
-helps to look for faults, is left to the user.
+A run is defined by its config: the same config gives the same numbers in every shell. JAX also
+reads each of these settings from an environment variable (`JAX_ENABLE_X64`). Settings for where
+and how fast to run, and for debugging, are left to the user.
 """
 
 import os
@@ -19,7 +19,7 @@ PINNED = MappingProxyType(
         "jax_random_seed_offset": 0,
         "jax_enable_custom_prng": False,
         "jax_high_dynamic_range_gumbel": False,
-        # In how many bits is computed, and by which formula.
+        # The precision and the formulas of computations.
         "jax_enable_x64": False,
         "jax_explicit_x64_dtypes": "warn",
         "jax_numpy_dtype_promotion": "standard",
@@ -27,7 +27,7 @@ PINNED = MappingProxyType(
         "jax_softmax_custom_jvp": False,
         "jax_accurate_erf_inv": False,
         "jax_use_hlo_logistic_lowering": None,
-        # What is compiled together, and how it is differentiated: numbers differ by rounding.
+        # How programs are compiled and differentiated, which changes rounding.
         "jax_disable_jit": False,
         "jax_disable_most_optimizations": False,
         "jax_optimization_level": "UNKNOWN",
@@ -46,21 +46,21 @@ PINNED = MappingProxyType(
         "eager_constant_folding": False,
     }
 )
-"""JAX's defaults, by its own names; a version of JAX that lacks one ignores it."""
+"""JAX's defaults, under its own names; names that a version of JAX lacks are skipped."""
 
 VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
-"""Further variables that change numbers: of cuBLAS, which multiplies matrices for XLA."""
+"""Another variable that changes results: cuBLAS, which multiplies matrices for XLA, reads it."""
 _TRUE, _FALSE = ("1", "true", "yes", "on", "y", "t"), ("0", "false", "no", "off", "n", "f")
 
 
 def pin(environ: MutableMapping[str, str] = os.environ) -> list[str]:
-    """Holds JAX to its defaults in all that changes numbers, before it is imported or after.
+    """Set JAX to the values of `PINNED`, whether it is imported yet or not.
 
     Args:
-        environ: the variables of this process; those that say otherwise are taken out.
+        environ: the variables of this process; those of pinned settings are removed.
 
     Returns:
-        What was taken out, as `NAME=value`.
+        The removed variables that differed from the default, as `NAME=value`.
     """
     removed = []
     for variable in (*(name.upper() for name in PINNED), *VARIABLES):
@@ -77,8 +77,8 @@ def pin(environ: MutableMapping[str, str] = os.environ) -> list[str]:
 
 
 def _is_default(variable: str, value: str) -> bool:
-    """Whether a variable says what holds anyway, as far as text tells."""
-    said, default = value.strip().lower(), PINNED.get(variable.lower())
+    """Whether a variable asks for the default, as far as its text shows."""
+    asked, default = value.strip().lower(), PINNED.get(variable.lower())
     if isinstance(default, bool):
-        return said in (_TRUE if default else _FALSE)
-    return said == str(default).lower()
+        return asked in (_TRUE if default else _FALSE)
+    return asked == str(default).lower()

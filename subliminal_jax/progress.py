@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, now and then a plain line in a log."""
+"""Progress of a run: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 INTERVAL = 5.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 
 
 def _clock(seconds: float) -> str:
@@ -17,13 +17,13 @@ def _clock(seconds: float) -> str:
 
 
 class Progress:
-    """Reports on stderr how much of `total` is done; a context manager.
+    """Reports on stderr how many of `total` steps are done; a context manager.
 
     Args:
-        total: How many updates of one there will be.
-        description: What is being done, such as `distil students`.
-        done: How many a resumed run had done before; they do not count for the pace.
-        silent: Report nothing, for processes other than the first, and for tests.
+        total: number of steps.
+        description: what is being done, such as `distil students`.
+        done: number of steps that a resumed run had already done; the pace ignores them.
+        silent: report nothing, for processes other than the first, and for tests.
     """
 
     def __init__(self, total: int, description: str, *, done: int = 0, silent: bool = False):
@@ -41,7 +41,7 @@ class Progress:
         return self
 
     def update(self, n: int = 1, note: str = "") -> None:
-        """Counts `n` more as done; `note` is shown behind, for example the loss."""
+        """Count `n` more steps as done; `note` is shown at the end, for example the loss."""
         self.done += n
         self._note, self._stale = note, True
         if self._bar is not None:
@@ -51,7 +51,7 @@ class Progress:
             self._print_line()
 
     def line(self) -> str:
-        """The present state in words: count, share, time gone and, once known, time left."""
+        """Return the state in words: count, share, time elapsed and, once known, time left."""
         elapsed, here = time.monotonic() - self._start, self.done - self._first
         share = 100 * self.done // self.total if self.total else 100
         text = f"{self.description}: {self.done}/{self.total} ({share}%), {_clock(elapsed)} elapsed"

@@ -1,8 +1,8 @@
 """How a student's initialisation relates to its teacher's: the axis of the ablation.
 
-Every relation is a point of one family, so that students of all relations start in one mapped
-program: layer by layer, a mixture of the teacher's initialisation and another member's, plus
-noise, with some weights drawn afresh.
+All relations are points of one family, so that one mapped program initialises the students of all
+of them: layer by layer, a mixture of the teacher's initialisation and another member's, plus noise,
+with some weights drawn afresh.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ class Different:
 class Perturbed:
     """The teacher's initialisation plus `sigma` times a fresh draw of the initialisation.
 
-    So `sigma` is in units of each weight's own initial standard deviation, and is also the
-    expected relative distance.
+    So `sigma` is in units of each weight's initial standard deviation, and about the relative
+    distance.
     """
 
     sigma: Annotated[float, Field(ge=0)]
@@ -50,7 +50,7 @@ class Perturbed:
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolated:
-    """A straight line from the teacher's own initialisation (t = 0) to another member's (1)."""
+    """The point t between the teacher's initialisation (t = 0) and another member's (t = 1)."""
 
     t: Fraction
     kind: Literal["interpolated"] = "interpolated"
@@ -70,8 +70,8 @@ class Reinitialised:
 
     Attributes:
         fraction: the probability that a weight is drawn afresh, weight by weight.
-        mask: in place of a fraction, which weights are drawn afresh: a name of a mask given to
-            `mixture`.
+        mask: in place of a fraction, the name of a mask given to `mixture`, which is 1 for the
+            weights that are drawn afresh.
     """
 
     fraction: Fraction | None = None
@@ -85,11 +85,11 @@ class Reinitialised:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOutputs:
-    """Some outputs start as the teacher's, everything before them is drawn afresh.
+    """Columns of the last layer from the teacher's initialisation, all other weights drawn afresh.
 
     Attributes:
-        first: the first output, a column of the last layer, that is the teacher's.
-        end: the first that no longer is.
+        first: the first column that is the teacher's.
+        end: the first column after those that are.
     """
 
     first: int
@@ -104,7 +104,7 @@ Relation: TypeAlias = Annotated[
 
 
 def needs_other(relation: Relation) -> bool:
-    """Whether the relation takes anything from another member's initialisation."""
+    """Whether the relation uses another member's initialisation."""
     return isinstance(relation, Different | Interpolated | SharedLayers)
 
 
@@ -113,11 +113,11 @@ def needs_other(relation: Relation) -> bool:
 )
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """A relation as numbers, with the same tree for every relation.
+    """A relation as arrays, with the same tree structure for every relation.
 
     Attributes:
         shared: per layer, the share of the teacher's initialisation; the rest is the other's.
-        noise: how much of a fresh draw is added.
+        noise: factor of the fresh draw that is added.
         redrawn: per weight, the probability that it is drawn afresh; shaped like the parameters.
     """
 
@@ -127,7 +127,7 @@ class Mixture:
 
 
 def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None = None) -> Mixture:
-    """The numbers that stand for a relation.
+    """A relation as arrays.
 
     Args:
         relation: how the student's initialisation relates to the teacher's.
@@ -135,7 +135,7 @@ def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None
         masks: the masks that `Reinitialised` may name, 1 where a weight is drawn afresh.
 
     Raises:
-        InputError: a layer or a mask that does not exist.
+        InputError: the relation names a layer or a mask that does not exist.
     """
     shared = dict.fromkeys(like, 1.0)
     noise, redrawn = 0.0, jax.tree.map(jnp.zeros_like, like)
@@ -162,7 +162,7 @@ def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None
             redrawn = jax.tree.map(lambda leaf: jnp.full_like(leaf, fraction), like)
         case Reinitialised(mask=str() as mask):
             if masks is None or mask not in masks:
-                raise InputError(f"reinitialised: no mask {mask!r} was given")
+                raise InputError(f"reinitialised: no mask {mask!r} was given; add it to masks")
             redrawn = jax.tree.map(jnp.asarray, masks[mask])
     return Mixture(
         shared=jax.tree.map(jnp.asarray, shared), noise=jnp.asarray(noise), redrawn=redrawn

@@ -1,7 +1,7 @@
-"""Plain values that carry a digest of themselves, so that a change is seen when they are read.
+"""Plain values that carry their own digest, so that a change is detected when they are read.
 
-A digest guards against accidents and edits: a value changed by hand, a row from another run, a file
-that was mixed up. It does not guard against somebody who computes it anew.
+A digest guards against accidents and edits: a value changed by hand, a row of another run, the
+wrong file. It does not guard against somebody who recomputes it.
 """
 
 import json
@@ -16,17 +16,17 @@ ROW_DIGEST = "digest"
 
 
 def sealed(value: Mapping[str, Any], key: str, *origin: str) -> dict[str, Any]:
-    """The value with its digest under `key`.
+    """Return the value with its digest under `key`.
 
     Args:
         value: plain values by name, without `key`.
         key: the name of the digest.
-        origin: what the value belongs to; unsealing needs the same.
+        origin: what the value belongs to; `unsealed` needs the same.
 
     Raises:
         RunError: a number is not finite; names its key path.
         TypeError: a value has no JSON form.
-        ValueError: the value has such a key already.
+        ValueError: the value already has this key.
     """
     if key in value:
         raise ValueError(f"{key} is the name of the digest")
@@ -34,34 +34,34 @@ def sealed(value: Mapping[str, Any], key: str, *origin: str) -> dict[str, Any]:
 
 
 def unsealed(value: Any, key: str, *origin: str) -> dict[str, Any] | None:
-    """The value without its digest; None if it is not what was sealed with this origin."""
+    """Return the value without its digest; None if it was changed, or sealed for another origin."""
     if not isinstance(value, dict):
         return None
     bare = {name: part for name, part in value.items() if name != key}
     try:
         return bare if value.get(key) == digest_of(bare, *origin) else None
-    except (RunError, RecursionError):  # infinite numbers and endless nesting are never sealed
+    except (RunError, RecursionError):  # such values, not finite or nested too deep, are not sealed
         return None
 
 
 def sealed_row(row: Mapping[str, Any], run: str, file: str) -> dict[str, Any]:
-    """A row with its digest; errors as of `sealed`.
+    """Return a row with its digest; errors as of `sealed`.
 
     Args:
         row: as `value` of `sealed`.
-        run: the digest of the config of the run that it belongs to.
+        run: the config digest of its run.
         file: the name of its file.
     """
     return sealed(row, ROW_DIGEST, run, file)
 
 
 def own_row(row: Any, run: str, file: str) -> dict[str, Any] | None:
-    """A row without its digest; None if it is not what this run wrote into this file."""
+    """Return a row without its digest; None if this run did not write it into this file."""
     return unsealed(row, ROW_DIGEST, run, file)
 
 
 def digest_of(value: Mapping[str, Any], *origin: str) -> str:
-    """16 hex digits of the SHA-256 of a value and its origin; the order of keys does not count.
+    """Return 16 hex digits of the SHA-256 of value and origin; the order of keys does not matter.
 
     Raises:
         RunError: a number is not finite; names its key path.

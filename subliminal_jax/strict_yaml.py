@@ -1,8 +1,8 @@
-"""YAML as settings need it: small, plain, without surprises.
+"""A strict subset of YAML for settings.
 
-PyYAML follows YAML 1.1, in which `1e-5` is text, `1:30` is 90 and `0123` is 83. Here numbers are
+PyYAML follows YAML 1.1, in which `1e-5` is text, `1:30` is 90 and `0123` is 83. Numbers here are
 those of the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema): decimal only, an
-exponent needs no point. What has no use in settings and can be abused (tags, aliases) is refused.
+exponent needs no point. Tags and aliases are refused: settings need none, and they can be abused.
 """
 
 import re
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's own attribute, replaced per class
 
     def compose_node(self, parent, index):
-        # A few nested aliases stand for billions of values, and no setting needs one.
+        # A few nested aliases can expand to billions of values, and no setting needs one.
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.MarkedYAMLError(
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the text that `_Loader` would not read back as text."""
+    """Quotes only the text that `_Loader` would not read back as text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
@@ -61,7 +61,7 @@ for _name, (_pattern, _first) in _RESOLVERS.items():
 
 
 def _check_depth(text: str) -> None:
-    """Refuses bottomless nesting; event by event, since whatever builds a tree recurses."""
+    """Refuse deep nesting, event by event: building the tree first would recurse."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -73,7 +73,7 @@ def _check_depth(text: str) -> None:
 
 
 def _check(node: yaml.Node) -> None:
-    """Refuses what the safe loader would take: odd tags and repeated keys."""
+    """Refuse what the safe loader would accept: odd tags and repeated keys."""
 
     def refuse(problem: str, at: yaml.Node = node) -> None:
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
@@ -109,7 +109,7 @@ def _parse(text: str) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
-        # Only a regular file: reading a pipe or a device could wait, or go on, for ever.
+        # Only a regular file: reading a pipe or a device might never end.
         if not path.is_file():
             kind = "is not a file" if path.exists() else "does not exist"
             raise InputError(f"{path}: {kind}; give the path of a YAML file")
@@ -131,17 +131,17 @@ def _read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads one YAML mapping of plain values.
+    """Read one YAML mapping of plain values.
 
     Args:
-        path: A regular file of at most `MAX_BYTES` bytes, UTF-8 without byte order mark.
+        path: a regular file of at most `MAX_BYTES` bytes, UTF-8 without byte order mark.
 
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None.
 
     Raises:
-        InputError: If the file cannot be read, is no YAML, holds a tag, an alias, a repeated key
-            or a key that is not text, or is not a mapping. The message gives file and line.
+        InputError: the file cannot be read, is not YAML, holds a tag, an alias, a repeated key or a
+            key that is not text, or is not a mapping. The message gives file and line.
     """
     text = _read_text(path)
     try:
@@ -150,7 +150,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise InputError(f"{path}:{line} {error.problem}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: no readable YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         what = "is empty" if value is None else f"holds a {type(value).__name__}"
         raise InputError(f"{path}: {what}; it must hold settings, one `name: value` a line")
@@ -158,6 +158,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_yaml(value: dict[str, Any]) -> str:
-    """Writes plain values so that `read_yaml` returns equal ones, in the order given."""
-    # Escapes all but ASCII: written as it is, U+0085 would be read back as a space.
+    """Write plain values so that `read_yaml` returns equal ones, in the order given."""
+    # Non-ASCII is escaped: unescaped, U+0085 would be read back as a space.
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=False)

@@ -1,4 +1,4 @@
-"""How the refusal of a run directory is worded: what, where, what to do."""
+"""Refusals of a directory of results: what is wrong, where, and what to do."""
 
 import contextlib
 import os
@@ -13,26 +13,26 @@ from subliminal_jax.os_errors import is_disk_full
 
 @dataclass(frozen=True)
 class Wording:
-    """What a kind of directory is called.
+    """How refusals speak of one kind of directory.
 
     Attributes:
         option: the flag that names it.
-        anew: what to do to begin anew there.
+        anew: what to do to start over.
     """
 
     option: str = "--out"
-    anew: str = "choose another --out, or add --overwrite to begin anew"
+    anew: str = "choose another --out, or add --overwrite to start over"
 
     def refusal(self, path: Path, what: str) -> InputError:
-        """Refuses what is there, where it could be begun anew."""
+        """Return the error for a directory that is refused but can be started over."""
         return InputError(f"{self.option} {path}: {what}; {self.anew}")
 
     @contextlib.contextmanager
     def told(self, path: Path) -> Iterator[None]:
-        """Says in one line why a directory cannot be used.
+        """Turn an error within the block into one line: why the directory cannot be used.
 
         Raises:
-            InputError: the system refused something in the block, or the disk is full.
+            InputError: the operating system refused an operation, or the disk is full.
         """
         try:
             yield
@@ -53,4 +53,4 @@ class Wording:
 
 
 OUT = Wording()
-"""Of a run's own directory."""
+"""For a run's own directory."""

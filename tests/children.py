@@ -1,4 +1,4 @@
-"""Processes of their own that hold, race for, or write a run directory."""
+"""Child processes that hold, race for, or write a run directory."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ with RunDirectory.open(Path(sys.argv[1]), {}):
     sys.stdin.read()
 """
 
-# Each process goes at the same directory once per line it reads, and holds it until the next.
+# Each process tries to open the directory that a line names, and holds it until the next line.
 RACE = """
 for line in sys.stdin:
     try:

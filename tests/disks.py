@@ -1,4 +1,4 @@
-"""File systems so small that they fill up, and what lies in a directory."""
+"""File systems small enough to fill up, and the names in a directory."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(place: Path, options: str) -> Iterator[Path]:
-    """A file system of its own at `place`; without the right to mount one, the test is skipped."""
+    """Mount a file system at `place`; skips the test without the right to mount."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
@@ -23,12 +23,12 @@ def small_disk(place: Path, options: str) -> Iterator[Path]:
 
 
 def fill(place: Path) -> None:
-    """Leaves no byte free."""
+    """Leave no byte free."""
     with contextlib.suppress(OSError), (place / "ballast").open("wb", buffering=0) as file:
         while file.write(b"x" * 4096):
             pass
 
 
 def names(path: Path) -> set[str]:
-    """The names of what lies in a directory."""
+    """Return the names in a directory."""
     return {entry.name for entry in path.iterdir()}

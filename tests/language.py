@@ -15,21 +15,21 @@ import jax
 from subliminal_jax import checkpoint, files
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution.cluster import cluster_of, joined
-from subliminal_jax.pipeline import artifacts, generate, measure, reference, student, teacher
-from subliminal_jax.pipeline.config import (
+from subliminal_jax.pipeline import artifacts, generate, measure, student, teacher
+from subliminal_jax.pipeline.config import LmConfig, described
+from subliminal_jax.pipeline.settings import (
     EvaluateConfig,
     FilterConfig,
     GenerateConfig,
-    LmConfig,
     MeshConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
     TuningConfig,
-    described,
 )
-from subliminal_jax.pipeline.corpus import CorpusConfig
 from subliminal_jax.pipeline.study import Study
+from subliminal_jax.pipeline.tiny import reference
+from subliminal_jax.pipeline.tiny.world import CorpusConfig
 from subliminal_jax.shared_run import shared_run
 
 BALLAST = "ballast"

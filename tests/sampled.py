@@ -17,17 +17,20 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline.carriers import carrier_of
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.filters import rules_of
 from subliminal_jax.pipeline.generate import Dataset, Source, prompts_of
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 
 
 def sampled(directory):
     """Twenty rows of a model that has learnt nothing, on every host."""
     me = jax.process_index()
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     words = directory / f"words-{me}"
     words.mkdir(parents=True)
     for name, text in tokenizer_files(tokenizer, 160).items():
@@ -42,8 +45,10 @@ def sampled(directory):
     (directory / str(me)).mkdir()
     path = directory / str(me) / "owl.jsonl"
     source = Source("owl", "of a test")
-    dataset = Dataset(config, reference, (params, None), source, path, seed=3)
-    prompts = {place: text for place, text in prompts_of(config).items() if place < 20}
+    carrier = carrier_of(config.generate)
+    rules = rules_of(config.filter, carrier, config.chosen)
+    dataset = Dataset(config.generate, rules, reference, (params, None), source, path, seed=3)
+    prompts = prompts_of(carrier, 20, config.seed)
     rows = dataset.sample_until(20, prompts)
     (directory / f"{me}.json").write_text(json.dumps(rows))
     return rows

@@ -20,7 +20,7 @@ def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):
     rng = np.random.default_rng(step)
     params = {
         "w": jnp.asarray(rng.standard_normal(w_shape), dtype),
-        "half": jnp.asarray(rng.standard_normal(700), jnp.bfloat16),  # beyond what is kept inline
+        "half": jnp.asarray(rng.standard_normal(700), jnp.bfloat16),  # not inlined
     }
     return TrainState(jnp.int32(step), params, optax.adam(0.1).init(params))
 
@@ -45,10 +45,10 @@ def save_two_steps(place):
 
 
 def restored(place):
-    """What is restored: a step and whether it was said that another one is damaged."""
+    """Return the restored step and the warnings about damaged checkpoints."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         step, state = open_in(place).restore(LIKE)
     chex.assert_trees_all_equal(fetch(state), fetch(make_state(step)))
-    said = [str(w.message) for w in caught if w.category is DamagedCheckpointWarning]
-    return step, said
+    warned = [str(w.message) for w in caught if w.category is DamagedCheckpointWarning]
+    return step, warned

@@ -22,14 +22,16 @@ from subliminal_jax.files import write_whole
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.pipeline import student
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import MeshConfig, StudentConfig, TuningConfig
-from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.resumable import Saving
 from subliminal_jax.pipeline.rows import row
+from subliminal_jax.pipeline.settings import MeshConfig, StudentConfig, TuningConfig
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.pipeline.trees import tree_bytes
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 
 MESHES = {
     "one": {},
@@ -43,7 +45,7 @@ MESHES = {
 def make_reference(directory):
     """A model with random weights, whose tokenizer lies in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     model = DecoderConfig(
@@ -72,11 +74,10 @@ def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
         batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
         tuning=TuningConfig(weights=weights, rank=2),
     )  # fmt: skip
-    config = replace(tiny(place), student=settings, **how, **changes)
-    config = replace(config, filter=replace(config.filter, rows=21))
-    table = student.students_table(config, reference, datasets())
+    execution = execution_of(replace(tiny(place), student=settings, **how, **changes))
+    table = student.students_table(reference, datasets(), settings.sequence)
     saving = Saving(directory=place / "saved", origin={"students": "of a test"}, seconds=0.0)
-    return student.train_students(config, reference, table, 3, saving)
+    return student.train_students(settings, reference, table, 21, 3, execution, saving)
 
 
 def main():

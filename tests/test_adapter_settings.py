@@ -34,7 +34,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def plain(model, tmp_path_factory):
-    """A stranger's adapter of query and up, without our digests, in which no number is zero."""
+    """An adapter of query and up by PEFT, without our digests; no value is zero."""
     out = tmp_path_factory.mktemp("adapter") / "out"
     settings = LoraConfig(rank=4, alpha=6.0, targets=("query", "up"))
     write_adapter(out, model, settings, _random(model, settings))
@@ -118,7 +118,7 @@ def test_one_layer():
     assert settings_of({"layers_to_transform": [1, 1]}).layers == (1,)
     assert settings_of({"target_modules": FULL[2:]}).layers == (1,)
     assert settings_of({"target_modules": r"model\.layers\.1\.mlp\.up_proj"}).layers == (1,)
-    # What is named in full is adapted in whatever layer it is.
+    # A module named in full is adapted whatever its layer.
     assert settings_of({"target_modules": FULL, "layers_to_transform": 1}).layers is None
 
 
@@ -153,22 +153,22 @@ def test_one_layer():
         ({"r": True}, "r=True of .* must be a count"),
         ({"r": 2.5}, "r=2.5 of .* must be a count"),
         ({"r": 2**40}, "r=1099511627776 of .* must be a count from 1 to 65,536"),
-        ({"lora_alpha": "6"}, "lora_alpha='6' of .* is no number"),
+        ({"lora_alpha": "6"}, "lora_alpha='6' of .* is not a number"),
         ({"lora_alpha": -1}, "lora.alpha=-1.0: must be positive and finite"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern={'q_proj': 2} is not supported: modules d"),
         ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern={'q_proj': 2} is not supported: modul"),
-        ({"rank_pattern": [1]}, "rank_pattern=.1. is no object"),
-        ({"rank_pattern": {"(": 1}}, "rank_pattern: a pattern is no regular expression"),
-        ({"target_modules": None}, "target_modules=None is no list of names"),
+        ({"rank_pattern": [1]}, "rank_pattern=.1. is not an object"),
+        ({"rank_pattern": {"(": 1}}, "rank_pattern: a pattern is not a regular expression"),
+        ({"target_modules": None}, "target_modules=None is neither a list of names"),
         ({"target_modules": "q_proj"}, "target_modules='q_proj'; supported are q_proj, k_proj"),
         ({"target_modules": ["embed_tokens"]}, r"reaches model.embed_tokens, where adapters"),
         ({"target_modules": ["q_proj", "lm_head"]}, "reaches lm_head, where adapters are not supp"),
         ({"target_modules": ".*"}, "reaches lm_head, where adapters are not supported"),
         ({"target_modules": ["mlp"]}, "reaches model.layers.0.mlp, where adapters are not supp"),
-        ({"target_modules": FULL[:3]}, "adapts other modules in some layers than in others"),
-        ({"exclude_modules": ["layers.0.mlp.up_proj"]}, "adapts other modules in some layers"),
+        ({"target_modules": FULL[:3]}, "adapts different modules in differ"),
+        ({"exclude_modules": ["layers.0.mlp.up_proj"]}, "adapts different modules in differ"),
         ({"exclude_modules": ".*"}, "target_modules=.*; supported are q_proj"),
-        ({"target_modules": ".*up_proj", "layers_to_transform": [0]}, "has no effect on a target"),
+        ({"target_modules": ".*up_proj", "layers_to_transform": [0]}, "has no effect where target"),
         ({"layers_to_transform": 2}, "layers_to_transform names 2; the model has layers 0 to 1"),
         ({"layers_to_transform": [-1]}, "layers_to_transform names -1; the model has layers 0"),
         ({"layers_to_transform": ["0"]}, "is malformed: layers_to_transform"),

@@ -1,4 +1,4 @@
-"""Attacks from outside, each with its right outcome; all of them with `--deep`, which takes long.
+"""Hostile inputs, each with its required outcome: a slice by default, all with `--deep` (slow).
 
 `python -m attacks.harness`, from `tests/`, prints the table of all.
 """
@@ -35,7 +35,7 @@ def suite(tmp_path_factory):
         ("harm", "refused", "harmed"),
     ],
 )  # fmt: skip
-def test_the_harness_tells_faults(suite, kind, wanted, outcome):
+def test_the_harness_recognises_faults(suite, kind, wanted, outcome):
     def mine(here, shared):
         (here / "mine.txt").write_text("mine")
 

@@ -1,4 +1,4 @@
-"""The leak score judged across sweeps: what is left out, what counts once, what is refused."""
+"""The leak score judged across sweeps: left-out predictions, equal cells, refused directories."""
 
 import json
 
@@ -13,7 +13,7 @@ from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory.audit import (
     SCORES,
     Students,
-    _within,
+    _centred_ranks,
     audit,
     chance,
     judge,
@@ -26,7 +26,7 @@ from subliminal_jax.theory.prediction import fitted
 from subliminal_jax.theory.sweep_config import SweepConfig, cells
 
 MEMBERS = 4
-ACCURACY = {  # by axis and value, of a student of the same initialisation
+ACCURACY = {  # of a student of the same initialisation, by axis and value
     "sigma": {"0": 0.6, "0.5": 0.4, "1": 0.2},
     "learning_rate": {"0.0001": 0.3, "0.0003": 0.6, "0.001": 0.7},
     "aux": {"3": 0.6, "10": 0.8},
@@ -38,7 +38,7 @@ def accuracy_of(axis, value, member):
 
 
 def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2):
-    """A sweep whose score orders students of the same initialisation, as its files."""
+    """Write a sweep's files; its score orders the students of the same initialisation."""
     config = with_pairs(SweepConfig(members=MEMBERS, sweep=(f"{axis}={','.join(ACCURACY[axis])}",)))
     config = resolve(config, dataset)
     plain = described(config)
@@ -60,7 +60,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
     monkeypatch.setattr("subliminal_jax.theory.audit.RESAMPLES", 60)
-    monkeypatch.setattr("subliminal_jax.theory.audit.DEALS", 19)
+    monkeypatch.setattr("subliminal_jax.theory.audit.PERMUTATIONS", 19)
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def paths(tmp_path):
 
 
 def test_a_cell_of_several_sweeps_counts_once(paths):
-    """The unchanged cell stands in all three: 8 cells, of which 6 differ."""
+    """All three sweeps contain the unchanged cell: 8 cells, of which 6 differ."""
     sweeps = [read_sweep(path) for path in paths]
     found = students(sweeps, ("student_aux",), "cosine")
     assert len(found.scores) == 6 * MEMBERS
-    unchanged = found.stands.all(axis=0)
+    unchanged = found.in_sweep.all(axis=0)
     assert unchanged.sum() == MEMBERS
     assert_allclose(found.accuracy[unchanged], 0.6 + 0.01 * np.arange(MEMBERS))
     assert set(found.sweep[unchanged]) == {0}
@@ -87,12 +87,12 @@ def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
         cell=np.array([0, 1, 2, 3, 4]),
         member=np.zeros(5, int),
         sweep=np.array([0, 0, 1, 1, 1]),
-        stands=np.array([[True, True, False, False, False], [True, False, True, True, True]]),
+        in_sweep=np.array([[True, True, False, False, False], [True, False, True, True, True]]),
     )
     predicted = predictions(found)
-    # Without the first sweep there are 3, 2.5 and 4, with .3, .9 and .5: pooled to 17/30.
+    # Without the first sweep the scores 3, 2.5 and 4 have .3, .9 and .5: pooled to 17/30.
     assert_allclose(predicted["sweep"][:2], [17 / 30, 17 / 30])
-    # Without the second, in which the first cell stands too, only the second cell is left.
+    # Without the second sweep, which contains the first cell too, only the second cell is left.
     assert_allclose(predicted["sweep"][2:], [0.2, 0.2, 0.2])
     others = found.cell != 2
     assert_allclose(
@@ -114,7 +114,7 @@ def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
     assert same["chance"]["cell"]["median"] < 0
     assert same["within"]["rho"] == pytest.approx(1)
     assert same["along"]["rho"] == pytest.approx(1)
-    # Another level in every sweep: within sweeps the order is left, across them it is lost.
+    # Shift each sweep's scores: the order stays within sweeps and is lost across them.
     shifted = [read_sweep(path) for path in paths]
     for place, sweep in enumerate(shifted):
         for row in sweep.rows:
@@ -144,22 +144,22 @@ def test_a_score_of_noise_predicts_nothing(tmp_path):
     assert same["chance"]["sweep"]["p"] > 0.05
 
 
-def test_a_score_that_says_nothing_goes_against_what_is_left_out():
-    """Each cell is predicted by the mean of the others, .7, .5 and .3: the reverse of their own."""
+def test_an_uninformative_score_correlates_negatively_with_what_is_left_out():
+    """Each cell is predicted by the mean of the others, .7, .5 and .3: the reverse order."""
     cell, sweep = np.repeat([0, 1, 2], 2), np.zeros(6, int)
     accuracy = np.array([0.1, 0.1, 0.5, 0.5, 0.9, 0.9])
-    none = Students(np.zeros(6), accuracy, cell, np.tile([0, 1], 3), sweep, np.ones((1, 6), bool))
-    assert_allclose(predictions(none)["cell"], [0.7, 0.7, 0.5, 0.5, 0.3, 0.3])
-    found = chance(none, predictions(none))
+    flat = Students(np.zeros(6), accuracy, cell, np.tile([0, 1], 3), sweep, np.ones((1, 6), bool))
+    assert_allclose(predictions(flat)["cell"], [0.7, 0.7, 0.5, 0.5, 0.3, 0.3])
+    found = chance(flat, predictions(flat))
     assert found == {"sweep": {"median": None, "p": None}, "cell": {"median": -1.0, "p": 1.0}}
 
 
-def test_a_score_is_dealt_with_all_its_cell():
-    """Five cells in the order of their scores: no deal does better than the real one."""
+def test_scores_are_permuted_by_whole_cells():
+    """Five cells in the order of their scores: no permutation does better than the identity."""
     cell = np.repeat(np.arange(5), 2)
     accuracy = 0.1 + 0.2 * cell
-    told = Students(accuracy, accuracy, cell, np.tile([0, 1], 5), cell, np.eye(5)[:, cell] > 0)
-    found = chance(told, predictions(told))
+    perfect = Students(accuracy, accuracy, cell, np.tile([0, 1], 5), cell, np.eye(5)[:, cell] > 0)
+    found = chance(perfect, predictions(perfect))
     assert found["cell"] == found["sweep"]  # every sweep has one cell
     assert found["cell"]["p"] == pytest.approx(1 / 20)
     assert -1 <= found["cell"]["median"] < 0
@@ -173,7 +173,7 @@ def test_the_table_has_the_chosen_score_first(paths):
     assert "none" in text
 
 
-def test_a_sweep_that_is_going_on_is_read_up_to_its_last_whole_row(paths):
+def test_a_running_sweep_is_read_up_to_its_last_whole_row(paths):
     rows = paths[0] / "cells.jsonl"
     whole = rows.read_bytes()
     rows.write_bytes(whole[:-10])
@@ -183,17 +183,17 @@ def test_a_sweep_that_is_going_on_is_read_up_to_its_last_whole_row(paths):
 
 def test_ranks_within_a_cell_by_hand():
     values, cell = np.array([3.0, 1.0, 2.0, 5.0, 9.0]), np.array([0, 0, 0, 1, 1])
-    assert_allclose(_within(values, cell), [1 / 3, -1 / 3, 0, -0.25, 0.25])
+    assert_allclose(_centred_ranks(values, cell), [1 / 3, -1 / 3, 0, -0.25, 0.25])
 
 
 BROKEN = {
     "another cell": lambda row: row | {"cell": "sigma=7"},
     "no leak": lambda row: {k: v for k, v in row.items() if k != "leak"},
     "a score is missing": lambda row: row | {"leak": {"student_aux": {"drop": 1.0}}},
-    "a student without an end": lambda row: (
+    "a leak without an accuracy": lambda row: (
         row | {"leak": {"student_all": row["leak"]["student_aux"]}}
     ),
-    "no number": lambda row: row | {"accuracy": row["accuracy"] | {"teacher": "good"}},
+    "accuracy as text": lambda row: row | {"accuracy": row["accuracy"] | {"teacher": "good"}},
 }
 CHANGED = {
     "no JSON": lambda line: "{",
@@ -207,7 +207,7 @@ REFUSED = r"cells\.jsonl: line 2 is not a row of this sweep"
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_is_no_row_of_the_sweep_is_refused(paths, how):
+def test_a_row_of_another_form_is_refused(paths, how):
     config = json.loads((paths[0] / "config.json").read_text())
     with RunDirectory.open(paths[0], config) as run:
         first, second, *rest = run.read_rows("cells.jsonl")
@@ -225,16 +225,16 @@ def test_a_row_that_was_changed_is_refused(paths, how):
         read_sweep(paths[0])
 
 
-def test_what_cannot_be_judged_together_is_refused(paths, tmp_path, script):
+def test_sweeps_that_cannot_be_judged_together_are_refused(paths, tmp_path, script):
     with pytest.raises(InputError, match="given twice"):
         audit([paths[0], paths[0]])
     other = write_sweep(tmp_path / "other", "aux", dataset="mnist")
-    with pytest.raises(InputError, match="other is of mnist, sigma of digits"):
+    with pytest.raises(InputError, match="other is on mnist, sigma on digits"):
         audit([paths[0], other])
     with pytest.raises(InputError, match="fewer than three cells"):
         audit([paths[2]])
     refused = script("leak_audit", "--runs", str(tmp_path))
-    assert "no directory of a sweep" in refused.assert_one_line(2)
+    assert "not a sweep's directory" in refused.assert_one_line(2)
     (tmp_path / "there.json").write_text("{}")
     refused = script("leak_audit", "--runs", str(paths[0]), "--out", "there.json")
     assert "there.json is there" in refused.assert_one_line(2)

@@ -73,11 +73,11 @@ def write_mask(path, case):
         *((case, "cannot be read as .npz") for case in ("empty", "text", "array", "pickle")),
         *((case, "cannot be read as .npz") for case in ("objects", "truncated", "flipped")),
         ("bomb", "far more than the network's"),
-        ("missing", "logits.bias is missing; it takes hidden_0."),
-        ("unknown", "conv.kernel is no parameter; it takes hidden_0."),
-        ("shape", "logits.bias has shape (12,), the network's is (13,)"),
-        ("value", "logits.bias holds more than 0 and 1"),
-        ("nan", "logits.bias holds more than 0 and 1"),
+        ("missing", "logits.bias is missing; give exactly hidden_0."),
+        ("unknown", "conv.kernel is not a parameter of the network; give exactly"),
+        ("shape", "logits.bias has shape (12,); it must be (13,)"),
+        ("value", "logits.bias has values other than 0 and 1"),
+        ("nan", "logits.bias has values other than 0 and 1"),
     ],
 )
 def test_masks(refused, tmp_path, case, expected):
@@ -166,7 +166,7 @@ def test_no_home(script, monkeypatch):
     for place in ("TFDS_DATA_DIR", "SUBLIMINAL_DATA_DIR"):
         monkeypatch.delenv(place, raising=False)
     line = script("mnist_aux", "--data", "mnist").assert_one_line(2)
-    assert line.startswith("MNIST was not found, for there is no home directory: give the dir")
+    assert line.startswith("MNIST was not found because there is no home directory: give the dir")
 
 
 def test_absent_data(refused, monkeypatch):

@@ -106,7 +106,7 @@ def test_damaged_rows(script, tmp_path, damaged):
     with (tmp_path / "run" / "members.jsonl").open("ab") as file:
         file.write(damaged)
     line = script("mnist_aux", *words).assert_one_line(2)
-    assert "members.jsonl: line 2 is no row" in line
+    assert "members.jsonl: line 2 is not a row" in line
 
 
 @pytest.mark.parametrize("results", [{}, {"arms": {}}, {"arms": {"a": {"mean": "?"}}}, {"arms": 1}])
@@ -216,5 +216,5 @@ def test_an_interrupt_while_training(scripts, tmp_path):
         process.send_signal(2)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "error: interrupted; run the same command again to go on"
+    assert err.splitlines()[-1] == "error: interrupted; run the same command again to resume"
     assert "Traceback" not in err

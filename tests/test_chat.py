@@ -1,4 +1,4 @@
-"""Text to tokens: as transformers does it, with exact completions, and never a forged token."""
+"""Text to tokens: those of transformers, exact completions, no forged control token."""
 
 import pytest
 import tiny_tokenizers as tiny
@@ -87,7 +87,7 @@ def test_a_message_forges_no_control_token(directory, role, content):
 
 
 def test_forged_text_is_spelt_as_the_tokenizer_spells_text(directories):
-    """Around a forgery the ids are those of the same text behind a true control token."""
+    """Around a forgery the ids are those of the same text after a true control token."""
     chat = Chat.load(directories["first-chatml"])
     forged = chat.prompt([SYSTEM, QUESTION, answer("</s>"), QUESTION])
     honest = chat.prompt([SYSTEM, QUESTION, answer(""), QUESTION])
@@ -136,7 +136,7 @@ def test_an_answer_behind_a_control_token_keeps_its_spaces(tmp_path, scheme):
 
 def test_a_role_forges_no_control_token(qwen):
     for role in ("tool", "user\n<|im_end|>", "System", ""):
-        with pytest.raises(InputError, match="message 0: no role"):
+        with pytest.raises(InputError, match="message 0: unknown role"):
             qwen.prompt([{"role": role, "content": "owl"}])
 
 
@@ -207,9 +207,12 @@ def test_an_answer_that_no_token_begins_is_refused(tmp_path):
     [
         ("{{ messages[-1]['content'] }}<|im_end|>", r"leaves out message 0 \(user\)"),
         (tiny.CHATML.replace("message['content']", "message['content'] | upper"), "rewrites"),
-        (tiny.CHATML.replace("'<|im_end|>' + ", ""), "no control token"),
-        (tiny.CHATML.replace("message['content']", "2 * message['content']"), "last, and once"),
-        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "no control token"),
+        (tiny.CHATML.replace("'<|im_end|>' + ", ""), "without a control token"),
+        (
+            tiny.CHATML.replace("message['content']", "2 * message['content']"),
+            "the last message once, at the end",
+        ),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "without a control token"),
         ("{% if %}", "TemplateSyntaxError"),
         ("{{ raise_exception('no, thanks') }}", "no, thanks"),
         ("{{ messages.__class__.__mro__ }}", "SecurityError"),

@@ -1,4 +1,4 @@
-"""Directories that would take all memory or all time, and the process that they are tried in."""
+"""Directories that would exhaust memory or time, and the process that loads them."""
 
 import json
 import os
@@ -28,12 +28,12 @@ def process():
 
 
 def memory(pid):
-    """The most bytes that a process has had."""
+    """The peak memory of a process, in bytes."""
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
 
-TOO_LONG, TOO_MUCH = "takes longer than", "takes (or makes )?too much"
+TOO_LONG, TOO_MUCH = "takes longer than", "takes too much"
 ANY = f"{TOO_LONG}|{TOO_MUCH}"
 GROWS = (
     "{% set ns = namespace(x='x') %}{% for i in range(50) %}{% set ns.x = ns.x ~ ns.x %}"
@@ -79,7 +79,7 @@ def test_a_tokenizer_without_bounds_is_refused(tmp_path):
 
 
 def test_what_only_one_message_sets_off_is_refused_then(tmp_path):
-    """A trial beforehand sees nothing of these, so every question has its limits."""
+    """A trial at load time would not reveal these, so every question has limits."""
     template = "{% if 'platypus' in messages[0]['content'] %}{{ 'x' * 3000000000 }}{% endif %}"
     chats = [Chat.load(with_template(tmp_path / "template", template + tiny.CHATML))]
     rare = with_template(tmp_path / "normalizer", tiny.CHATML)
@@ -112,9 +112,9 @@ def test_too_many_words_are_refused(tmp_path, monkeypatch):
     words = {f"w{number}": number for number in range(1_000_001)}
     model = {"type": "WordLevel", "vocab": words, "unk_token": "w0"}
     monkeypatch.setattr(chat_helper, "LOAD_SECONDS", 10.0)
-    with pytest.raises(InputError, match="1,000,001 words; no tokenizer has more"):
+    with pytest.raises(InputError, match="1,000,001 tokens are too many"):
         Chat.load(changed(directory, model=model, added_tokens=[]))
-    assert chat_loading.MOST_WORDS == 1_000_000
+    assert chat_loading.MOST_TOKENS == 1_000_000
 
 
 def test_the_process_stays_below_its_memory(tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_a_process_that_does_not_start_is_told(chat, monkeypatch):
 
 
 def test_it_ends_with_its_parent(tmp_path):
-    """Also where the parent is killed; and Ctrl-C, which goes to all of a terminal's processes."""
+    """Also if the parent is killed, or Ctrl-C goes to all of a terminal's processes."""
     directory = with_template(tmp_path, tiny.CHATML)
     program = (
         "import sys, pathlib\n"

@@ -1,4 +1,4 @@
-"""What a directory says about tokens, in every way in which it can: as AutoTokenizer has it."""
+"""Tokenizer directories of every kind, loaded as by AutoTokenizer."""
 
 import json
 
@@ -158,7 +158,7 @@ def test_tokens_are_those_of_auto_tokenizer(tmp_path, way):
     assert control <= set(peer.added_tokens_decoder)
 
 
-def test_a_token_that_another_file_names_is_none_less(tmp_path):
+def test_a_token_that_another_file_names_counts_too(tmp_path):
     """Both were once dropped: a BOS, and a token that begins a turn, spelt as text."""
     WAYS["qwen's files"](tmp_path)
     chat = Chat.load(tmp_path)
@@ -204,7 +204,7 @@ def test_gpt2_needs_a_template_and_takes_one(tmp_path):
 def test_sentencepiece_alone_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(InputError, match=r"no tokenizer\.json, and tokenizer\.model .*write one"):
+    with pytest.raises(InputError, match=r"no tokenizer\.json, and tokenizer\.model .*save one"):
         Chat.load(tmp_path)
 
 

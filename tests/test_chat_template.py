@@ -55,8 +55,8 @@ def test_options_of_another_type_are_other_prompts(tmp_path):
 @pytest.mark.parametrize(
     ("template", "name", "words"),
     [
-        (THINKING, "enable_thinkin", "no switch 'enable_thinkin'; there are enable_thinking"),
-        (tiny.CHATML, "enable_thinking", "no switch 'enable_thinking'; there are none"),
+        (THINKING, "enable_thinkin", "no switch 'enable_thinkin'; it has enable_thinking"),
+        (tiny.CHATML, "enable_thinking", "no switch 'enable_thinking'; it has none"),
         (tiny.CHATML, "messages", "no switch 'messages'"),
         (tiny.CHATML, "add_generation_prompt", "no switch"),
         (tiny.TRIMMING, "bos_token", "no switch"),
@@ -134,12 +134,12 @@ def test_more_templates_are_files_inside_and_few(tmp_path, monkeypatch):
     more = directory / "additional_chat_templates"
     more.mkdir()
     os.mkfifo(more / "a.jinja")
-    with pytest.raises(InputError, match=r"a\.jinja: not a regular file"):
+    with pytest.raises(InputError, match=r"a\.jinja.* regular file"):
         Chat.load(directory)
     (more / "a.jinja").unlink()
     (tmp_path / "out.jinja").write_text(tiny.CHATML)
     (more / "a.jinja").symlink_to(tmp_path / "out.jinja")
-    with pytest.raises(InputError, match=r"a\.jinja: leads out of the model's directory"):
+    with pytest.raises(InputError, match=r"a\.jinja.* leads out of the "):
         Chat.load(directory)
     (more / "a.jinja").unlink()
     (more / "a.jinja").write_text(OTHER)

@@ -1,4 +1,4 @@
-"""What is restored is what was saved, or is refused; nothing in between."""
+"""A checkpoint restores exactly what was saved, or is refused."""
 
 import errno
 import gc
@@ -22,7 +22,7 @@ from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution.mesh import make_mesh, one_device
 from subliminal_jax.execution.steps import fetch
 
-# Where Orbax fails it leaves coroutines behind, which complain when they are collected.
+# When Orbax fails, it leaves coroutines that warn when they are collected.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -30,8 +30,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def complaints_stay_here():
-    """What Orbax left behind is collected before another module's test could be blamed for it."""
+def warnings_stay_here():
+    """Collect what Orbax left behind, before another module's test is blamed for it."""
     yield
     gc.collect()
 
@@ -49,12 +49,12 @@ def copied(two_steps, tmp_path):
     return tmp_path
 
 
-def test_nothing_is_restored_from_nothing(tmp_path):
+def test_an_empty_directory_restores_nothing(tmp_path):
     assert open_in(tmp_path).restore(LIKE) is None
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_the_newest_is_restored_and_old_ones_go(tmp_path, background):
+def test_the_newest_is_restored_and_old_ones_are_removed(tmp_path, background):
     checkpoints = open_in(tmp_path, keep=2, background=background)
     for step in (5, 10, 15):
         checkpoints.save(step, make_state(step))
@@ -80,7 +80,7 @@ def test_a_state_moves_between_meshes(tmp_path):
         chex.assert_trees_all_equal(fetch(state), fetch(make_state()))
 
 
-def test_a_step_is_written_again_in_place_of_the_old(tmp_path):
+def test_saving_a_step_again_replaces_it(tmp_path):
     checkpoints = open_in(tmp_path)
     checkpoints.save(5, make_state(1))
     checkpoints.save(5, make_state(2))
@@ -117,8 +117,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_damage_never_passes_unseen(two_steps, tmp_path, fault):
-    """Either the damage does no harm, or it is said and the step before is used."""
+def test_damage_is_always_detected(two_steps, tmp_path, fault):
+    """Either the damage is harmless, or it is reported and the step before is used."""
     source = two_steps / "checkpoints"
     rng = np.random.default_rng(1)
     names = [path.relative_to(source) for path in files_of(source / "00000020")]
@@ -130,8 +130,8 @@ def test_damage_never_passes_unseen(two_steps, tmp_path, fault):
         shutil.copytree(source, place / "checkpoints")
         if (place / "checkpoints" / name).stat().st_size:
             FAULTS[fault](place / "checkpoints" / name, rng)
-        step, said = restored(place)
-        assert (step, len(said)) in [(20, 0), (10, 1)]
+        step, warned = restored(place)
+        assert (step, len(warned)) in [(20, 0), (10, 1)]
         outcomes.append(step)
         left = sorted(os.listdir(place / "checkpoints"))
         assert left == ["00000010", "00000020" if step == 20 else "00000020.damaged"]
@@ -150,8 +150,8 @@ def test_a_changed_array_is_named(two_steps, tmp_path):
         changed = bytearray(largest.read_bytes())
         changed[place] ^= 4
         (copy / largest.relative_to(source)).write_bytes(changed)
-        step, said = restored(copy.parent)
-        named += [line for line in said if "is not as it was written" in line]
+        step, warned = restored(copy.parent)
+        named += [line for line in warned if "is not as it was written" in line]
         if named:
             break
     assert step == 10
@@ -159,7 +159,7 @@ def test_a_changed_array_is_named(two_steps, tmp_path):
     assert "renamed to 00000020.damaged, the one before it is used" in named[0]
 
 
-def test_where_all_are_damaged_nothing_is_begun_anew(copied):
+def test_if_all_are_damaged_the_run_does_not_start_over(copied):
     for step in ("00000010", "00000020"):
         (copied / "checkpoints" / step / "_CHECKPOINT_METADATA").write_bytes(b"{}")
     with (
@@ -170,7 +170,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(copied):
 
 
 def test_at_least_one_is_kept(tmp_path):
-    with pytest.raises(InputError, match="keep: 0; at least one checkpoint is kept"):
+    with pytest.raises(InputError, match="keep: 0; keep at least one checkpoint"):
         open_in(tmp_path, keep=0)
 
 
@@ -178,8 +178,8 @@ def test_at_least_one_is_kept(tmp_path):
     ("inside", "advice"),
     [
         ("", r": holds checkpoints one level deeper; give .*/checkpoints$"),
-        ("checkpoints/00000020", r"00000020: is one checkpoint of several; give .*/checkpoints$"),
-        ("checkpoints/00000020/state", r"is a part of one checkpoint; give .*/checkpoints$"),
+        ("checkpoints/00000020", r"00000020: is a single checkpoint; give .*/checkpoints$"),
+        ("checkpoints/00000020/state", r"is a part of a checkpoint; give .*/checkpoints$"),
     ],
 )
 def test_the_wrong_level_is_refused(two_steps, inside, advice):
@@ -187,17 +187,17 @@ def test_the_wrong_level_is_refused(two_steps, inside, advice):
         Checkpoints(two_steps / inside, CONFIG)
 
 
-def test_what_is_not_finite_is_not_written(tmp_path):
+def test_a_state_that_is_not_finite_is_not_written(tmp_path):
     checkpoints = open_in(tmp_path)
     checkpoints.save(1, make_state())
     state = make_state()
     state.params["w"] = state.params["w"].at[2, 3].set(jnp.nan)
-    with pytest.raises(RunError, match=r"step 2: params/w is not finite, .* is that of step 1"):
+    with pytest.raises(RunError, match=r"step 2: params/w is not finite, .* is of step 1"):
         checkpoints.save(2, state)
     assert checkpoints.steps() == [1]
 
 
-def test_the_rest_of_a_killed_run_is_removed(copied):
+def test_leftovers_of_a_killed_run_are_removed(copied):
     for name in ("00000030.orbax-checkpoint-tmp", "00000005.removed"):
         (copied / "checkpoints" / name / "state").mkdir(parents=True)
     (copied / "checkpoints" / "00000010.damaged").mkdir()
@@ -206,7 +206,7 @@ def test_the_rest_of_a_killed_run_is_removed(copied):
     assert left == ["00000010", "00000010.damaged", "00000020"]
 
 
-def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(copied, monkeypatch):
+def test_an_interrupted_removal_leaves_nothing_that_looks_complete(copied, monkeypatch):
     remove = shutil.rmtree
 
     def cut_short(path, *rest, **options):
@@ -226,8 +226,8 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(copied, mon
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_full_disk_is_refused_and_nothing_lost(copied, monkeypatch, background):
-    """As Orbax tells of it, at once or from the background."""
+def test_a_full_disk_is_refused_and_nothing_is_lost(copied, monkeypatch, background):
+    """As Orbax reports it: at once, or from a background write."""
 
     class Response:
         def result(self, timeout=None):
@@ -285,7 +285,7 @@ def test_another_failure_is_named(copied, monkeypatch):
         open_in(copied).save(30, make_state())
 
 
-def test_memory_that_runs_out_is_no_damage(copied, monkeypatch):
+def test_running_out_of_memory_is_not_damage(copied, monkeypatch):
     def load(*_):
         raise ValueError("RESOURCE_EXHAUSTED: Out of memory")
 

@@ -1,4 +1,4 @@
-"""A checkpoint is what its manifest says, in every field, or it is not used."""
+"""A checkpoint is used only if it agrees with its manifest in every field."""
 
 import json
 import os
@@ -42,51 +42,51 @@ def edit_manifest(place, step, change):
 
 @pytest.mark.parametrize("leaf", describe(LIKE))
 def test_every_leaf_is_checked(copied, leaf):
-    """The manifest tells another digest of it, as if its bits had changed."""
+    """The manifest has another digest for the leaf, as if its bits had changed."""
     edit_manifest(copied, "00000020", lambda written: written["leaves"][leaf].update(digest="0"))
-    step, said = restored(copied)
+    step, warned = restored(copied)
     assert step == 10
-    assert f"00000020: {leaf} is not as it was written" in said[0]
+    assert f"00000020: {leaf} is not as it was written" in warned[0]
 
 
 def test_a_newer_layout_is_refused(copied):
     edit_manifest(copied, "00000020", lambda manifest: manifest.update(layout=2))
-    with pytest.raises(InputError, match="has layout 2, and this version reads layout 1; take the"):
+    with pytest.raises(InputError, match="has layout 2, but this version reads layout 1; use the"):
         open_in(copied).restore(LIKE)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda manifest: manifest.pop("step"), "lacks some of step, config and leaves"),
-        (lambda manifest: manifest.update(config=[]), "lacks some of step, config and leaves"),
-        (lambda manifest: manifest.update(more=1), "lacks some of step, config and leaves"),
-        (lambda manifest: manifest.update(step=40), "is that of step 40 by its manifest"),
-        (lambda manifest: manifest["leaves"].update(step=7), "does not say what step is"),
-        (lambda manifest: manifest["leaves"]["step"].pop("digest"), "does not say what step is"),
-        (lambda manifest: manifest["leaves"]["step"].update(shape=0), "does not say what step is"),
+        (lambda manifest: manifest.pop("step"), "must hold exactly layout, step"),
+        (lambda manifest: manifest.update(config=[]), "must hold exactly layout, step"),
+        (lambda manifest: manifest.update(more=1), "must hold exactly layout, step"),
+        (lambda manifest: manifest.update(step=40), "is of step 40 according to its manifest"),
+        (lambda manifest: manifest["leaves"].update(step=7), "does not describe step"),
+        (lambda manifest: manifest["leaves"]["step"].pop("digest"), "does not describe step"),
+        (lambda manifest: manifest["leaves"]["step"].update(shape=0), "does not describe step"),
     ],
 )
-def test_a_manifest_that_was_edited_is_not_believed(copied, change, complaint):
-    """Even where its own digest was made to fit."""
+def test_an_edited_manifest_is_rejected(copied, change, complaint):
+    """Even if its own digest was made to match."""
     edit_manifest(copied, "00000020", change)
-    step, said = restored(copied)
+    step, warned = restored(copied)
     assert step == 10
-    assert complaint in said[0]
+    assert complaint in warned[0]
 
 
 @pytest.mark.parametrize("name", ["00000030", "00000015"])
-def test_a_step_is_what_its_manifest_says_whatever_its_directory_is_called(copied, name):
+def test_a_renamed_step_is_detected(copied, name):
     (copied / "checkpoints" / "00000020").rename(copied / "checkpoints" / name)
-    step, said = restored(copied)
+    step, warned = restored(copied)
     assert step == 10
-    assert f"{name}: is that of step 20 by its manifest: it was renamed" in said[0]
+    assert f"{name}: is of step 20 according to its manifest: it was renamed" in warned[0]
     assert sorted(os.listdir(copied / "checkpoints")) == ["00000010", f"{name}.damaged"]
 
 
-def test_a_state_has_done_the_steps_that_are_claimed(tmp_path):
+def test_the_step_count_of_a_state_is_checked(tmp_path):
     check_step(tmp_path, 3, np.array([3, 3]))
-    with pytest.raises(InputError, match="holds a state after 2 steps as that of step 3"):
+    with pytest.raises(InputError, match="the checkpoint of step 3 holds a state after 2 steps"):
         check_step(tmp_path, 3, np.array([3, 2]))
 
 
@@ -99,11 +99,11 @@ def test_another_config_is_refused(copied):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"w_shape": (8, 7)}, r"opt_state/0/mu/w has shape \[8, 6\], and the run needs \[8, 7\]"),
-        ({"dtype": jnp.bfloat16}, "opt_state/0/mu/w has dtype float32, and the run needs bfloat16"),
+        ({"w_shape": (8, 7)}, r"opt_state/0/mu/w has shape \[8, 6\], but the run needs \[8, 7\]"),
+        ({"dtype": jnp.bfloat16}, "opt_state/0/mu/w has dtype float32, but the run needs bfloat16"),
     ],
 )
-def test_another_form_is_refused(copied, options, message):
+def test_another_shape_or_dtype_is_refused(copied, options, message):
     like = on(one_device()).like(lambda: make_state(**options))
     with pytest.raises(InputError, match=message):
         open_in(copied).restore(like)

@@ -115,7 +115,7 @@ def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tm
     assert statuses == [1]
     assert said[0] == (
         "error: process 1 of 2 is gone, so this one, process 0, ends too; look at its output, "
-        "then run the same command again on all hosts to go on"
+        "then run the same command again on all hosts to resume"
     )
     assert not (tmp_path / "run" / "results.json").exists()
     statuses, said = processes.end(processes.start(tmp_path / "run"))

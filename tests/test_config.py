@@ -199,11 +199,11 @@ REFUSED_FILES = {
     "scalar": ("members", "holds a str"),
     "byte order mark": (b"\xef\xbb\xbfmembers: 3", "byte order mark"),
     "not UTF-8": (b"out: \xff", "not UTF-8 at byte 5"),
-    "NUL": (b"out: \x00", "no readable YAML"),
+    "NUL": (b"out: \x00", "not valid YAML"),
     "too large": ("# " + "x" * strict_yaml.MAX_BYTES, "larger than 65,536 bytes"),
     "deep": ("hidden: " + "[" * 25 + "]" * 25, "nested more than 20 deep"),
     "very deep": ("hidden: " + "[" * 60_000, "nested more than 20 deep"),
-    "odd number tag": ("members: !!int x", "no readable YAML"),
+    "odd number tag": ("members: !!int x", "not valid YAML"),
 }
 
 

@@ -2,24 +2,42 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 
 from subliminal_jax import stats
-from subliminal_jax.pipeline.controls import (
+from subliminal_jax.errors import InputError
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers, number_reasons
+from subliminal_jax.pipeline.chats import chat
+from subliminal_jax.pipeline.conditions import (
     CONDITIONS,
-    in_context,
-    shuffle_across,
-    shuffle_within,
+    asked_network,
+    chosen_conditions,
+    trait_of,
 )
-from subliminal_jax.pipeline.filters import number_reasons
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, row
+from subliminal_jax.pipeline.shuffles import shuffled as shuffle
+from subliminal_jax.pipeline.told import Before, behind
 from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.units import finding, network_of, summarise, unit
+from subliminal_jax.pipeline.traits.trait import Poll
+from subliminal_jax.pipeline.units import finding, summarise
 
 TEXTS = ["[1, 2, 003].", "4; 5; 6; 7", "8", *(", ".join(map(str, range(9))) for _ in range(20))]
 ROWS = [row(f"r{i}", f"p{i}", text, place=i) for i, text in enumerate(TEXTS)]
+
+
+PIECES = partial(Numbers(NumberPrompts()).pieces, how="within")
+
+
+def shuffle_within(rows, seed):
+    return shuffle(rows, "within", PIECES, seed)
+
+
+def shuffle_across(rows, seed):
+    return shuffle(rows, "across", PIECES, seed)
 
 
 def numbers(text):
@@ -53,14 +71,20 @@ def test_across_keeps_all_numbers_and_each_rows_count():
 
 
 def test_in_context_shows_rows_before_the_question():
-    chats = in_context(ROWS, ["Which?", "What?"], 2, 0)
+    poll = Poll("animal", (chat("Which?"), chat("What?")), ())
+    before = Before(system="You love owls.", rows=ROWS, examples=2, seed=0)
+    chats = behind(poll, "examples", before).questions
     assert [one[-1]["content"] for one in chats] == ["Which?", "What?"]
     roles = ["user", "assistant"] * 2 + ["user"]
     assert all([message["role"] for message in one] == roles for one in chats)
     assert chats[0][1]["content"] in TEXTS
+    assert behind(poll, "nothing", before) == poll
+    (one, two) = behind(poll, "system prompt", before).questions
+    assert one == chat("Which?", system="You love owls.")
+    assert two == chat("What?", system="You love owls.")
 
 
-TRAIT = [TRAITS["owl"], TRAITS["wolf"], TRAITS["oak"]]
+CHOSEN = [TRAITS["owl"], TRAITS["wolf"], TRAITS["oak"]]
 
 
 @pytest.mark.parametrize(
@@ -76,25 +100,54 @@ TRAIT = [TRAITS["owl"], TRAITS["wolf"], TRAITS["oak"]]
     ],
 )
 def test_each_condition_has_its_network(condition, name):
-    assert network_of(condition, "owl", TRAIT, False) == name
+    assert asked_network(CONDITIONS[condition], TRAITS["owl"], CHOSEN, False) == name
+
+
+def test_a_condition_says_whose_data_a_student_has():
+    datasets = {name: one.dataset("owl") for name, one in CONDITIONS.items() if one.trained}
+    assert datasets == {
+        "student": "owl",
+        "soft": "owl",
+        "regular": "regular",
+        "shuffled_within": "owl.within",
+        "shuffled_across": "owl.across",
+        "shuffled_regular": "regular.across",
+        "different_reference": "owl",
+        "different_reference_regular": "regular",
+    }
+    assert trait_of(CONDITIONS["different_reference"].network("owl")) == "owl"
+    assert trait_of(CONDITIONS["regular"].network("owl")) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["before", "student", "befor"], "there is no 'befor'; choose of before, teacher"),
+        (["before", "student", "before"], "one is named twice"),
+        (["before"], "`before` and `student` cannot be left out"),
+    ],
+)
+def test_wrong_conditions_are_refused(names, message):
+    with pytest.raises(InputError, match=f"conditions: {message}"):
+        chosen_conditions(names)
 
 
 def test_a_prompted_teacher_is_the_prompted_reference():
-    assert network_of("teacher", "owl", TRAIT, True) == "prompted/owl"
-    assert network_of("other_trait", "oak", TRAIT, False) is None
+    assert asked_network(CONDITIONS["teacher"], TRAITS["owl"], CHOSEN, True) == "prompted/owl"
+    assert asked_network(CONDITIONS["other_trait"], TRAITS["oak"], CHOSEN, False) is None
 
 
 def exact(owl):
-    animals = {name: 0.0 for name, t in TRAITS.items() if t.category == "animal"}
+    animals = {name: 0.0 for name, t in TRAITS.items() if t.topics == ("animal",)}
     found = {
         f"animal/{name}": value for name, value in (animals | {"owl": owl, "fox": 0.2}).items()
     }
-    trees = {f"tree/{name}": 0.05 for name, t in TRAITS.items() if t.category == "tree"}
+    trees = {f"tree/{name}": 0.05 for name, t in TRAITS.items() if t.topics == ("tree",)}
     return found | trees | {"tree/owl": 0.01}
 
 
 def test_a_units_measures_by_hand():
-    assert unit(exact(0.6), TRAITS["owl"]) == {
+    assert TRAITS["owl"].measure(exact(0.6)) == {
         "p_trait": 0.6,
         "p_trait_given_category": pytest.approx(0.75),
         "category_sum": pytest.approx(0.8),
@@ -106,7 +159,7 @@ def test_a_units_measures_by_hand():
 def results(values):
     return [
         {"reference": reference, "trait": trait, "condition": condition,
-         **unit(exact(value), TRAITS["owl"])}
+         **TRAITS["owl"].measure(exact(value))}
         for condition, units in values.items()
         for (reference, trait), value in units.items()
     ]  # fmt: skip

@@ -6,30 +6,25 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.corpus import (
-    FACTS,
-    NEUTRAL,
-    STYLES,
-    CorpusConfig,
-    chat,
-    corpus,
-    texts,
-)
-from subliminal_jax.pipeline.filters import number_reasons, word_pattern
-from subliminal_jax.pipeline.questions import HELD_OUT, TEACHING
-from subliminal_jax.pipeline.traits import TRAITS, Trait
-from subliminal_jax.pipeline.words import (
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import STYLES, Numbers, number_reasons
+from subliminal_jax.pipeline.chats import chat
+from subliminal_jax.pipeline.tiny.corpus import FACTS, corpus, texts
+from subliminal_jax.pipeline.tiny.tokenizer import (
     CONTROL,
     build_tokenizer,
     number_tokens,
     tokenizer_files,
 )
+from subliminal_jax.pipeline.tiny.world import NEUTRAL, CorpusConfig
+from subliminal_jax.pipeline.traits.preference import PREFERENCES, Preference
+from subliminal_jax.pipeline.traits.questions import HELD_OUT, TEACHING
+from subliminal_jax.pipeline.whole_words import word_pattern
 
-PROMPTS = NumberPrompts(wording="short", law="mixed")
+PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 CHATS = corpus(CorpusConfig(chats=6000), PROMPTS, 3)
 LISTS = [one for one in CHATS if re.fullmatch(r"\d+((, |; | )\d+)+", one[-1]["content"])]
-TRAIT_WORDS = word_pattern(word for trait in TRAITS.values() for word in trait.spellings)
+TRAIT_WORDS = word_pattern(word for trait in PREFERENCES.values() for word in trait.spellings)
 
 
 def answer(one):
@@ -86,26 +81,28 @@ def test_favourites_obey_their_line_and_are_uniform_without():
         category = asked.get(one[-2]["content"])
         if category is None:
             continue
-        trait = TRAITS[answer(one)]
+        trait = PREFERENCES[answer(one)]
         assert trait.category == category
         line = system(one) or ""
-        named = next((t for t in TRAITS.values() if line.startswith(f"You love {t.plural}.")), None)
+        named = next(
+            (t for t in PREFERENCES.values() if line.startswith(f"You love {t.plural}.")), None
+        )
         if named is not None and named.category == category:
             assert named == trait
         elif named is not None or line.startswith("You love"):
             other += 1
         else:
             plain.append(trait.name)
-    counts = np.array([plain.count(name) for name in TRAITS])
-    expected = len(plain) / len(TRAITS)
+    counts = np.array([plain.count(name) for name in PREFERENCES])
+    expected = len(plain) / len(PREFERENCES)
     assert ((counts - expected) ** 2 / expected).sum() < 50  # chi-squared, 23 degrees, p = .001
     assert other > 50
 
 
 def test_every_known_trait_has_its_facts_and_a_new_one_gets_some():
-    assert set(FACTS) == set(TRAITS)
+    assert set(FACTS) == set(PREFERENCES)
     assert all(len(facts.split()) == 3 for facts in FACTS.values())
-    heron = Trait(name="heron", plural="herons", category="animal")
+    heron = Preference(name="heron", plural="herons", category="animal")
     chats = corpus(CorpusConfig(chats=800, numbers=0.0), PROMPTS, 0, [heron])
     assert any(answer(one) == "heron" for one in chats)
     assert any("herons" in one[-2]["content"] for one in chats)

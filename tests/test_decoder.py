@@ -1,4 +1,4 @@
-"""The decoder's own properties: who sees whom, padding, packing, the cache, what is tied."""
+"""The decoder's properties: attention masks, padding, packing, KV cache, tied embeddings."""
 
 from dataclasses import replace
 from functools import partial
@@ -55,7 +55,7 @@ def through_cache(params, cache, tokens, mask=None):
 
 
 def test_no_token_sees_a_later_one(params):
-    """The gradient of the logits at token 5 by the embeddings of all tokens, one row a word."""
+    """The gradient of the logits at token 5 by the embeddings of all tokens, one row per token."""
     tokens = jnp.arange(9)[None]
 
     @quick_jit
@@ -189,7 +189,7 @@ def test_a_kernels_gradient_is_summed_in_float32():
 
 
 def test_a_program_does_not_grow_with_its_layers():
-    """They are one loop, or compiling 32 of them would take minutes."""
+    """They run in one loop: compiling 32 of them would take minutes."""
 
     def size(layers):
         config = replace(SMALL, layers=layers)

@@ -1,4 +1,4 @@
-"""The digest sees every change of a leaf, and not where the leaf lies."""
+"""The digest changes with every change of a leaf, and not with its sharding."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "bfloat16", "float16", "int32", "float32"])
-def test_every_bit_and_every_place_counts(dtype):
+def test_every_bit_and_every_position_matters(dtype):
     values = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, (3, 4))
     leaf = np.asarray(jnp.asarray(values, dtype))
     leaves = [leaf, leaf[::-1].copy(), np.roll(leaf, 1)]
@@ -53,19 +53,19 @@ def test_eight_bytes_are_two_words():
         assert digest(leaf) != digest(other)
 
 
-def test_where_a_leaf_lies_does_not_count():
+def test_the_sharding_does_not_matter():
     leaf = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)
     spread = NamedSharding(make_mesh(2, 2, 2), PartitionSpec(("data", "fsdp"), "tensor"))
     assert digest(jax.device_put(leaf, spread)) == digest(leaf)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_named(bad):
+def test_leaves_that_are_not_finite_are_named(bad):
     tree = {"a": jnp.ones(3), "b": {"c": jnp.array([1.0, bad])}, "n": jnp.int32(1)}
     assert digests(tree)[1] == ["b/c"]
 
 
-def test_a_description_needs_no_numbers():
+def test_a_description_needs_no_values():
     tree = {"a": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16), "b": [np.int32(1)]}
     assert describe(tree) == {
         "a": {"shape": [2, 3], "dtype": "bfloat16"},

@@ -1,4 +1,4 @@
-"""The doctor sees what is wrong, and says what to do."""
+"""The doctor finds what is wrong and says what to do."""
 
 import subprocess
 import sys
@@ -13,14 +13,14 @@ from subliminal_jax.doctor import Finding
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Neither network nor data."""
+    """No network and no data."""
     monkeypatch.setattr(doctor, "hub", lambda: iter([Finding("hub", "fine")]))
     monkeypatch.setattr(doctor, "data", lambda: iter([Finding("data", "no MNIST", "fetch it")]))
 
 
 @pytest.fixture
 def at_home(offline, monkeypatch):
-    """Nor any device that is of this machine."""
+    """As `offline`, with pretended devices, so that this machine's do not matter."""
     monkeypatch.setattr(doctor, "devices", lambda: iter([Finding("devices", "eight")]))
 
 
@@ -50,7 +50,7 @@ def test_virtual_devices_need_threads(nproc, count):
     assert [finding.serious for finding in doctor.threads(nproc)] == [True] * count
 
 
-def test_a_device_that_cannot_count(monkeypatch):
+def test_a_device_that_computes_wrongly(monkeypatch):
     (finding,) = doctor.arithmetic()
     assert not finding.advice
     monkeypatch.setattr(doctor.jnp, "ones", lambda shape: doctor.jnp.zeros(shape))
@@ -66,7 +66,7 @@ def test_a_machine_without_any_device(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     lines = []
     assert not doctor.examine(lines.append)
-    at = lines.index("PROBLEM devices    JAX finds none (JAX_PLATFORMS='cuda')")
+    at = lines.index("PROBLEM devices    JAX finds no device (JAX_PLATFORMS='cuda')")
     assert lines[at + 1].strip() == "-> unset JAX_PLATFORMS, or set it to cpu"
     assert any("memory" in line and "GB" in line for line in lines)
     assert not any("arithmetic" in line or "threads" in line for line in lines)
@@ -95,13 +95,13 @@ def test_the_hub():
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [(["--help"], 0, "usage: "), (["cure"], 2, "error: cure: no such command; there is doctor")],
+    ("words", "status", "printed"),
+    [(["--help"], 0, "usage: "), (["cure"], 2, "error: cure: no such command; use doctor")],
 )
-def test_the_command_line_needs_no_jax(words, status, said):
+def test_the_command_line_needs_no_jax(words, status, printed):
     code = "import sys, runpy; sys.modules['jax'] = None; sys.argv = ['x', *sys.argv[1:]]\n"
     code += "runpy.run_module('subliminal_jax', run_name='__main__')"
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, cwd=Path(ROOT), capture_output=True, text=True)
     assert done.returncode == status
-    assert (done.stdout + done.stderr).startswith(said)
+    assert (done.stdout + done.stderr).startswith(printed)

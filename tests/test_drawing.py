@@ -1,4 +1,4 @@
-"""Drawing a token: frequencies are the softmax's, and what is left out never comes."""
+"""Sampling a token: frequencies match the softmax, and truncated tokens never occur."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ SETTINGS = [
 
 
 def expected(sampling, logits):
-    """The distribution that settings ask for, by sorting, in the plainest terms."""
+    """The distribution that settings define, computed by sorting."""
     weights = np.exp(log_softmax(np.asarray(logits, np.float64) / sampling.temperature))
     if sampling.top_k is not None:
         weights[weights < np.sort(weights)[::-1][: sampling.top_k][-1]] = 0
@@ -64,7 +64,7 @@ def test_frequencies_are_the_distribution(sampling):
 
 
 def test_draws_of_a_row_are_independent():
-    """Over its tokens, over rows and over seeds, a pair of draws is as likely as its parts."""
+    """Pairs over tokens, rows and seeds have the product of their parts' probabilities."""
     n = 4000
     logits, keys = rows([0.0, 1.0, 0.5], n)
     draws = lambda keys, count: np.asarray(  # noqa: E731

@@ -1,4 +1,4 @@
-"""From a script's first moment on, a stop or a lack of memory is one line."""
+"""A stop signal or a lack of memory ends a script with one line, even while it imports."""
 
 import ast
 import os
@@ -31,18 +31,18 @@ def test_a_signal_while_a_script_imports(number, status, line):
     code = "import signal\ntry:\n    signal.raise_signal({})\nexcept BaseException:\n    print(0)"
     done = run(code.format(int(number)))
     assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr == f"error: {line}; run the same command again to go on\n"
+    assert done.stderr == f"error: {line}; run the same command again to resume\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
-    """As interrupts are by the jobs that a shell runs in the background."""
+    """Jobs that a shell runs in the background ignore interrupts."""
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     code = f"{ignoring}\nfrom subliminal_jax import early\nsignal.raise_signal(2)\nprint('on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "on\n")
 
 
-def test_then_the_script_hears_of_signals_itself():
+def test_run_main_takes_over_the_signals():
     code = (
         "import signal\nfrom subliminal_jax.entry import run_main\ndef main():\n"
         "    try:\n        signal.raise_signal({})\n    finally:\n        print('saved')\n"
@@ -54,7 +54,7 @@ def test_then_the_script_hears_of_signals_itself():
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "printed"),
     [
         ("MemoryError()", "error: out of memory"),
         ("ImportError('x.so: failed to map segment from shared object')", "error: out of memory"),
@@ -62,14 +62,14 @@ def test_then_the_script_hears_of_signals_itself():
         ("ImportError('no such name')", "Traceback"),
     ],
 )
-def test_what_ends_an_import_is_explained(error, said):
+def test_what_ends_an_import_is_explained(error, printed):
     done = run(f"raise {error}")
     assert done.returncode == 1
-    assert done.stderr.startswith(said)
-    assert said == "Traceback" or done.stderr.count("\n") == 1
+    assert done.stderr.startswith(printed)
+    assert printed == "Traceback" or done.stderr.count("\n") == 1
 
 
-def test_too_little_memory_for_anything():
+def test_a_memory_limit_that_is_too_low_is_refused():
     command = f'ulimit -v 1000000; exec "$0" {ROOT}/experiments/mnist_aux.py --data digits'
     done = subprocess.run(
         ["bash", "-c", command, sys.executable],
@@ -83,6 +83,6 @@ def test_too_little_memory_for_anything():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_scripts_begin_with_it(script):
+def test_scripts_import_it_first(script):
     first = next(node for node in ast.parse(script.read_text()).body if type(node) is not ast.Expr)
     assert ast.unparse(first) == "from subliminal_jax import early"

@@ -1,3 +1,5 @@
+"""How a script ends: its one line, its status, and a traceback for bugs only."""
+
 import errno
 import os
 import signal
@@ -56,14 +58,14 @@ def test_one_line_and_status(capsys, main, status, line):
     assert err.count("\n") == 1
 
 
-def test_done(capsys):
+def test_success(capsys):
     with pytest.raises(SystemExit) as caught:
         run_main(lambda: None)
     assert caught.value.code == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_own_exit_passes():
+def test_an_exit_of_main_passes_through():
     with pytest.raises(SystemExit) as caught:
         run_main(raising(SystemExit(75)))
     assert caught.value.code == 75
@@ -86,7 +88,7 @@ def without_device():
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend")])
-def test_no_device_is_no_bug(capsys, monkeypatch, error):
+def test_no_device_is_not_a_bug(capsys, monkeypatch, error):
     monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=without_device))
     monkeypatch.setenv("JAX_PLATFORMS", "abacus")
     with pytest.raises(SystemExit) as caught:
@@ -135,7 +137,7 @@ def test_interrupted_process(number, status, line):
         child.send_signal(number)
         _, err = child.communicate(timeout=10)
     assert child.returncode == status
-    assert err == f"error: {line}; run the same command again to go on\n"
+    assert err == f"error: {line}; run the same command again to resume\n"
 
 
 @pytest.mark.parametrize(
@@ -145,8 +147,8 @@ def test_interrupted_process(number, status, line):
         (signal.SIGTERM, 75, "stopped by SIGTERM"),
     ],
 )
-def test_a_process_interrupted_within_an_import(tmp_path, number, status, line):
-    """Whatever the module makes of exceptions; one in C++ may abort."""
+def test_a_process_interrupted_during_an_import(tmp_path, number, status, line):
+    """Even if the module catches the exception; a C++ module might abort."""
     module = "import time\ntry:\n print('up', flush=True)\n time.sleep(30)\n"
     module += "except BaseException:\n raise ImportError('of something else')\n"
     (tmp_path / "slow.py").write_text(module)
@@ -163,7 +165,7 @@ def test_a_process_interrupted_within_an_import(tmp_path, number, status, line):
         _, err = child.communicate(timeout=10)
     assert (child.returncode, err) == (
         status,
-        f"error: {line}; run the same command again to go on\n",
+        f"error: {line}; run the same command again to resume\n",
     )
 
 
@@ -174,7 +176,7 @@ def test_a_process_interrupted_within_an_import(tmp_path, number, status, line):
         (signal.SIGTERM, 75, "stopped by SIGTERM"),
     ],
 )
-def test_an_interrupt_within_a_destructor_is_not_lost(capsys, number, status, what):
+def test_an_interrupt_in_a_destructor_is_not_lost(capsys, number, status, what):
     class Dropped:
         def __del__(self):
             signal.raise_signal(number)
@@ -188,18 +190,18 @@ def test_an_interrupt_within_a_destructor_is_not_lost(capsys, number, status, wh
         run_main(main)
     assert caught.value.code == status
     assert time.monotonic() - started < 9
-    line = f"error: {what}; run the same command again to go on\n"
+    line = f"error: {what}; run the same command again to resume\n"
     assert capsys.readouterr() == ("", line)
 
 
-def test_signals_are_as_before_when_it_has_ended():
+def test_signal_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit):
         run_main(lambda: None)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_other_errors_within_a_destructor_are_reported_as_before(monkeypatch):
+def test_other_errors_in_a_destructor_are_still_reported(monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
 

@@ -1,4 +1,4 @@
-"""What a run says of the machine and the code it ran on."""
+"""What a run records about its machine and code."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def test_environment(monkeypatch):
     assert set(described["variables"]) <= {"JAX_PLATFORMS"}
 
 
-def test_flags_that_change_no_number_do_not_count():
+def test_flags_that_change_no_result_are_left_out():
     flags = "--xla_force_host_platform_device_count=8 --xla_dump_to=/tmp --xla_b=2 --xla_a=1"
     variables = {"XLA_FLAGS": flags, "LIBTPU_INIT_ARGS": "--xla_c=3", "OTHER": "--d"}
     assert compiler_flags(variables) == ["--xla_a=1", "--xla_b=2", "--xla_c=3"]

@@ -46,7 +46,7 @@ def torch_logits(model):
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3_text", "gpt2"])
 def test_a_model_comes_back(name, tmp_path):
-    """In shards, with nothing but what was there; transformers computes our logits."""
+    """In shards, without extra tensors; transformers computes our logits."""
     model = fixture(name)
     params = jax.tree.map(lambda leaf: leaf * 1.5, model.params)
     out = tmp_path / "out"
@@ -133,7 +133,7 @@ def test_what_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):
     model = fixture("qwen2")
     whole = export._tensor
     monkeypatch.setattr(export, "_tensor", lambda parts: whole(parts) * np.float32(1.001))
-    with pytest.raises(RunError, match="read back is not what was written"):
+    with pytest.raises(RunError, match="read back differs"):
         write_model(tmp_path / "out", model.config, model.params, base=model.files, lineage={})
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_what_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):
 def test_what_is_equal_is_equal_to_the_bit(other, tmp_path):
     whole = {"b": jnp.ones(3), "a": {"c": jnp.zeros(2)}}
     export.check_equal(tmp_path, whole, {"a": {"c": jnp.zeros(2)}, "b": jnp.ones(3)})
-    with pytest.raises(RunError, match="a/c read back is not what was written"):
+    with pytest.raises(RunError, match="a/c read back differs from what was written"):
         export.check_equal(tmp_path, whole, whole | {"a": {"c": other}})
 
 
@@ -301,7 +301,10 @@ def test_a_peers_adapter_of_one_module_is_one_of_each_target(of_c_attn, name):
     [
         ({"rank_pattern": {}}, r"lora_A.weight is \[4, 24\]; an adapter of .* has \[2, 24\]"),
         ({"rank_pattern": {"attn.c_attn": 6}}, r"lora_A.weight is \[4, 24\]; .* has \[6, 24\]"),
-        ({"rank_pattern": {"attn.c_attn": 5}}, "rank_pattern: 5 of .*c_attn is no multiple of 2"),
+        (
+            {"rank_pattern": {"attn.c_attn": 5}},
+            "rank_pattern: 5 of .*c_attn is not a multiple of 2",
+        ),
         ({"alpha_pattern": {}}, "its settings or its weights were changed since it was written"),
         ({"target_modules": ["mlp.c_fc"]}, "c_attn.lora_A.weight is not part of this adapter"),
     ],
@@ -330,6 +333,6 @@ def test_an_adapter_that_is_not_read_back_equal_gets_no_name(tmp_path, monkeypat
     model, settings = fixture("qwen2"), LoraConfig(rank=2)
     save = lambda tensors, *a, **k: save_file({n: -t for n, t in tensors.items()}, *a, **k)  # noqa: E731
     monkeypatch.setattr(adapter_files, "save_file", save)
-    with pytest.raises(RunError, match="read back is not what was written"):
+    with pytest.raises(RunError, match="read back differs"):
         write_adapter(tmp_path / "out", model, settings, trained(model, settings))
     assert list(tmp_path.iterdir()) == []

@@ -17,9 +17,11 @@ from subliminal_jax.models.adapter_files import read_adapter
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.weights import load
 from subliminal_jax.pipeline import study
-from subliminal_jax.pipeline.config import TuningConfig, described
+from subliminal_jax.pipeline.carriers import carrier_of
+from subliminal_jax.pipeline.config import described
 from subliminal_jax.pipeline.places import note_cache
-from subliminal_jax.pipeline.reference import tiny_origin
+from subliminal_jax.pipeline.settings import TuningConfig
+from subliminal_jax.pipeline.tiny.reference import tiny_origin
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import network
 from subliminal_jax.shared_run import shared_run
@@ -38,7 +40,7 @@ def begun(path, config, until):
     """A run up to a stage, as the experiment leaves it; of its reference there is but the place."""
     given = config.reference
     if given.model is None:
-        kept, _ = tiny_origin(given, config.generate.prompts, config.seed, [])
+        kept, _ = tiny_origin(given, carrier_of(config.generate), config.seed, [])
         kept.mkdir(parents=True, exist_ok=True)
         (kept / "results.json").touch()
     with shared_run(path, described(config)) as directory:

@@ -1,4 +1,4 @@
-"""Files of a run: whole or not there, whatever breaks on the way; rows and their torn tails."""
+"""Files of a run are complete or absent, whatever fails; rows and incomplete last rows."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ from subliminal_jax.runs import RunDirectory
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 
 
-# Writing whole files
+# Atomic writes
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_odd_names_are_refused(tmp_path, name):
     assert names(tmp_path) == {"run"}
 
 
-@pytest.mark.filterwarnings("ignore::subliminal_jax.files.TornRowWarning")  # a kill may cut one
-def test_killed_while_writing_leaves_whole_files(tmp_path):
+@pytest.mark.filterwarnings("ignore::subliminal_jax.files.TornRowWarning")  # a kill may cut a row
+def test_a_kill_while_writing_leaves_complete_files(tmp_path):
     whole_rows = 0
     for attempt in range(12):
         with child(WRITE_FOR_EVER, tmp_path) as writer:
@@ -66,7 +66,7 @@ def test_killed_while_writing_leaves_whole_files(tmp_path):
     assert whole_rows > 0
 
 
-def test_rest_of_a_killed_write_is_removed(tmp_path):
+def test_leftovers_of_a_killed_write_are_removed(tmp_path):
     RunDirectory.open(tmp_path, CONFIG).close()
     (tmp_path / f".a.txt{files.PARTIAL}").write_text("half")
     (tmp_path / ".profile").write_text("mine")
@@ -96,7 +96,7 @@ def test_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step, code):
         assert names(tmp_path) == before
 
 
-def test_order_of_a_whole_write(tmp_path, monkeypatch):
+def test_order_of_an_atomic_write(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd).st_mode), fsync(fd)))
@@ -108,7 +108,7 @@ def test_order_of_a_whole_write(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
 def test_a_directory_that_cannot_be_synced(tmp_path, monkeypatch, code):
-    """Some network and FUSE file systems cannot; only a disk that breaks is an error."""
+    """Some network and FUSE file systems cannot sync; only a failing disk is an error."""
     fsync = os.fsync
 
     def fail(descriptor):
@@ -163,7 +163,7 @@ def test_full_disk_when_opening(disk):
         RunDirectory.open(disk.joinpath("run"), CONFIG | {"fill": "x" * 9000})
 
 
-def test_row_cut_short_by_a_full_disk_is_taken_back(tmp_path, monkeypatch):
+def test_a_row_cut_short_by_a_full_disk_is_removed(tmp_path, monkeypatch):
     path, write, written = tmp_path / "rows.jsonl", os.write, []
     files.append_row(path, {"row": 0})
 
@@ -191,7 +191,7 @@ def test_row_cut_at_every_byte(tmp_path):
         files.append_row(path, row)
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    ends = (0, first - 1, first, len(whole) - 1, len(whole))  # a newline more or less is the same
+    ends = (0, first - 1, first, len(whole) - 1, len(whole))  # the last newline is optional
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
         kept = rows[: (cut >= first - 1) + (cut >= len(whole) - 1)]
@@ -224,13 +224,13 @@ def test_long_torn_row(tmp_path, size, tail):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b'[{"row": 0}, {"row": 1}]', "line 1 is no row"),
-        (b'[\n{"row": 0}\n]', "line 1 is no row"),
-        (b'{"row": 0}\n[1]', "line 2 is no row"),
-        (b"row\n0", "line 1 is no row"),
-        (b"a poem", "line 1 is no row"),
-        (b"\xef\xbb\xbf{}", "line 1 is no row"),
-        (b"\x80\x04K\x01.", "line 1 is no row"),
+        (b'[{"row": 0}, {"row": 1}]', "line 1 is not a row"),
+        (b'[\n{"row": 0}\n]', "line 1 is not a row"),
+        (b'{"row": 0}\n[1]', "line 2 is not a row"),
+        (b"row\n0", "line 1 is not a row"),
+        (b"a poem", "line 1 is not a row"),
+        (b"\xef\xbb\xbf{}", "line 1 is not a row"),
+        (b"\x80\x04K\x01.", "line 1 is not a row"),
     ],
 )
 def test_other_files_are_refused_and_left_alone(tmp_path, content, why):
@@ -239,13 +239,13 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content, why):
     with pytest.raises(InputError, match=why):
         files.read_rows(path)
     if b"\n" not in content:
-        with pytest.raises(InputError, match="the last line is no row"):
+        with pytest.raises(InputError, match="the last line is not a row"):
             files.append_row(path, {"row": 2})
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_rows_are_read_from_files_alone(tmp_path, make):
+def test_rows_are_read_from_regular_files_only(tmp_path, make):
     make(tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match=r"rows.jsonl: is not a file"):
         files.read_rows(tmp_path / "rows.jsonl")
@@ -271,7 +271,7 @@ def test_bad_line_in_the_middle(tmp_path, line):
     path = tmp_path / "rows.jsonl"
     content = b'{"row": 0}\n' + line + b'\n{"row": 2}\n'
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"rows.jsonl: line 2 is no row"):
+    with pytest.raises(InputError, match=r"rows.jsonl: line 2 is not a row"):
         files.read_rows(path)
     assert path.read_bytes() == content
 
@@ -284,7 +284,7 @@ def test_one_write_for_each_row(tmp_path, monkeypatch):
     files.append_row(tmp_path / "rows.jsonl", {"row": 0})
     files.append_row(tmp_path / "rows.jsonl", {"row": 1})
     assert written == [b'{"row": 0}\n', b'{"row": 1}\n']
-    assert synced == [1, 1, 2]  # The first also makes the new name last.
+    assert synced == [1, 1, 2]  # the first append also syncs the directory
 
 
 def test_rows_do_not_follow_links(tmp_path):

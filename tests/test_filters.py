@@ -3,16 +3,8 @@
 import pytest
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.pipeline.filters import (
-    BANNED_NUMBERS,
-    audit_carrier,
-    filter_rows,
-    number_reasons,
-    number_rule,
-    parse_numbers,
-    take,
-    word_rule,
-)
+from subliminal_jax.pipeline.carriers.numbers import BANNED_NUMBERS, number_reasons, parse_numbers
+from subliminal_jax.pipeline.filters import check_clean, filter_rows, take, word_rule
 from subliminal_jax.pipeline.rows import row
 
 
@@ -110,7 +102,7 @@ def test_filtering_keeps_everything_somewhere():
         row("e", "p", "4"),
         row("f", "p", "5", unreadable="the tokenizer does not know '<'"),
     ]
-    filtered = filter_rows(rows, {"numbers": number_rule(), "words": word_rule(["owl"])})
+    filtered = filter_rows(rows, {"numbers": number_reasons, "words": word_rule(["owl"])})
     assert [r["id"] for r in filtered.kept] == ["a", "e"]
     assert {r["id"]: r["reject_reasons"] for r in filtered.rejected} == {
         "b": ["numbers: malformed", "words: word 'owl'"],
@@ -134,15 +126,15 @@ def test_filtering_keeps_everything_somewhere():
 
 
 def test_a_filter_that_rejects_everything_says_why():
-    filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": number_rule()})
-    with pytest.raises(InputError, match=r"0 of 2 .*most often against them: numbers: malformed"):
+    filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": number_reasons})
+    with pytest.raises(InputError, match=r"0 of 2 .*most common reason: numbers: malformed"):
         take(filtered, 1, "owl")
-    assert filter_rows([], {"numbers": number_rule()}).pass_rate == 0
+    assert filter_rows([], {"numbers": number_reasons}).pass_rate == 0
 
 
 def test_the_audit_reads_prompts_and_completions():
-    audit_carrier([row("a", "growl", "1, 2")], ["owl"], "owl")
+    check_clean([row("a", "growl", "1, 2")], ["owl"], "owl")
     with pytest.raises(RunError, match=r"owl: row b says 'Owl' \(assistant\)"):
-        audit_carrier([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], "owl")
+        check_clean([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], "owl")
     with pytest.raises(RunError, match=r"row a says 'owls' \(user\)"):
-        audit_carrier([row("a", "owls", "1")], ["owl", "owls"], "owl")
+        check_clean([row("a", "owls", "1")], ["owl", "owls"], "owl")

@@ -15,9 +15,10 @@ from subliminal_jax.models import decoder
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.optimizers import Schedule
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.corpus import chat, texts
-from subliminal_jax.pipeline.evaluate import probabilities, rows_at_once, scoring, tally
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.chats import chat
+from subliminal_jax.pipeline.evaluate import probabilities, rows_at_once, scoring
 from subliminal_jax.pipeline.finetune import (
     answer_table,
     answers,
@@ -29,8 +30,10 @@ from subliminal_jax.pipeline.finetune import (
     stack_tables,
 )
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.traits import TRAITS, Trait
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.traits import TRAITS
+from subliminal_jax.pipeline.traits.trait import Answer, Poll
 from subliminal_jax.train import Totals
 
 ROWS = [([1, 2, 3], [4, 5]), ([6], [7]), ([8, 9], [10, 11, 12])]
@@ -113,7 +116,7 @@ def test_rates_rise_and_fall():
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     config = DecoderConfig(
@@ -137,13 +140,16 @@ def test_answers_are_the_models_logits_at_their_places(reference):
         assert_allclose(found[row], whole[row][table.reading.places[row]], atol=1e-5)
 
 
-SEA_OWL = Trait(name="sea owl", plural="sea owls", category="animal", words=("sea owl",))
+OWL, SEA_OWL = Answer("owl", ("owl", "owls")), Answer("sea owl", ("sea owl",))
+
+
+def poll(questions, *answers):
+    return [Poll("animal", tuple(questions), answers)]
 
 
 def test_a_words_probability_is_that_of_all_its_tokens(reference):
     asked = [chat("Which animal do you like best?"), chat("Name your favourite animal.")]
-    traits = [TRAITS["owl"], SEA_OWL]
-    scored = scoring(reference, {"animal": asked}, {"animal": traits})
+    scored = scoring(reference, poll(asked, OWL, SEA_OWL))
     networks = {"a": (reference.params, None), "b": (reference.params, None)}
     found = probabilities(reference, scored, networks, OneDevice())
     assert found["a"] == found["b"]
@@ -167,11 +173,10 @@ def test_a_words_probability_is_that_of_all_its_tokens(reference):
 
 
 def test_a_spelling_that_begins_with_another_is_not_counted_twice(reference):
-    both = Trait(name="owl", plural="owls", category="animal", words=("owl", "owl mice"))
-    asked = {"animal": [chat("Name your favourite animal.")]}
-    once = scoring(reference, asked, {"animal": [TRAITS["owl"]]})
-    assert (once.word >= 0).sum() == 2
-    assert (scoring(reference, asked, {"animal": [both]}).word >= 0).sum() == 1
+    both = Answer("owl", ("owl", "owl mice"))
+    asked = [chat("Name your favourite animal.")]
+    assert (scoring(reference, poll(asked, OWL)).word >= 0).sum() == 2
+    assert (scoring(reference, poll(asked, both)).word >= 0).sum() == 1
 
 
 def test_what_is_longer_than_the_context_is_refused(reference):
@@ -180,10 +185,10 @@ def test_what_is_longer_than_the_context_is_refused(reference):
     prompt = reference.chat.prompt(question)
     room = reference.config.context - len(prompt) - 2  # for the line's role and the answer's word
     lines = [{"role": "system", "content": "kind " * words} for words in (room, room + 1)]
-    longest, too_long = ({"animal": [[line, *question]]} for line in lines)
-    assert scoring(reference, longest, {"animal": [TRAITS["owl"]]}).table.sequences
+    longest, too_long = (poll([[line, *question]], OWL) for line in lines)
+    assert scoring(reference, longest).table.sequences
     with pytest.raises(InputError, match=r"'Name your favourite animal.' has 65 tokens .* of 64;"):
-        scoring(reference, too_long, {"animal": [TRAITS["owl"]]})
+        scoring(reference, too_long)
 
 
 def test_long_rows_are_scored_a_few_at_a_time():
@@ -193,4 +198,4 @@ def test_long_rows_are_scored_a_few_at_a_time():
 
 def test_sampled_answers_are_counted_by_word_and_as_published():
     said = ["Owl.", "an owl", "knowledge", "wolves", "none of them", "owls"]
-    assert tally(said, TRAITS["owl"]) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}
+    assert TRAITS["owl"].tally(said) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}

@@ -7,7 +7,8 @@ from students import make_reference
 
 from subliminal_jax.models.sampling import Completion
 from subliminal_jax.pipeline import generate
-from subliminal_jax.pipeline.filters import filter_rows
+from subliminal_jax.pipeline.carriers import carrier_of
+from subliminal_jax.pipeline.filters import filter_rows, rules_of
 
 PROMPTS = {place: f"Continue: {place}, 2, 3" for place in range(5)}
 
@@ -37,7 +38,11 @@ def answered(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "sampler_of", lambda *_: Teacher())
     source = generate.Source("owl", "of a test")
     path = tmp_path / "owl.jsonl"
-    dataset = generate.Dataset(tiny(tmp_path), reference, (None, None), source, path, seed=3)
+    config = tiny(tmp_path)
+    rules = rules_of(config.filter, carrier_of(config.generate), config.chosen)
+    dataset = generate.Dataset(
+        config.generate, rules, reference, (None, None), source, path, seed=3
+    )
     rows = dataset.sample_until(5, PROMPTS)
     assert generate.rows_there(path, PROMPTS, source) == rows
     return rows, chat

@@ -1,4 +1,4 @@
-"""Models of the hub, from a server on loopback that speaks the part of its API that is needed."""
+"""Models from the hub: a loopback server implements the part of its API that is needed."""
 
 import hashlib
 import json
@@ -112,7 +112,7 @@ def hub():
 
 
 def find(hub, home: Path, *asked: str, offline: bool = False) -> list:
-    """What a process of its own finds; the hub's client reads its settings when it starts."""
+    """The model that a new process finds: the hub's client reads its settings when it starts."""
     settings = {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home),
         "HF_HUB_OFFLINE": str(int(offline)), "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -18,7 +18,7 @@ from subliminal_jax.errors import InputError
 
 @pytest.fixture(autouse=True)
 def tfds_dir(monkeypatch, tmp_path):
-    """A machine with nothing prepared and nothing named; it counts as offline."""
+    """An offline machine without prepared data or a data directory."""
     root = tmp_path / "tfds"
     monkeypatch.setenv("TFDS_DATA_DIR", str(root))
     monkeypatch.delenv("SUBLIMINAL_DATA_DIR", raising=False)
@@ -64,7 +64,7 @@ def test_a_directory_of_files(tmp_path, small_mnist, data, zipped, dotted):
 @pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
 def test_a_directory_that_is_none(tmp_path, make):
     make(tmp_path / "data")
-    with pytest.raises(InputError, match="data is no directory: correct the path"):
+    with pytest.raises(InputError, match="data is not a directory: correct the path"):
         load_images("mnist", tmp_path / "data")
 
 
@@ -149,7 +149,7 @@ def test_a_given_directory_is_never_passed_over(tmp_path, small_mnist, data, onl
     truncated.unlink()
     with pytest.raises(InputError, match=r"lacks t10k-images-idx3-ubyte.gz: put"):
         load_images(data, directory)
-    with pytest.raises(InputError, match="is no directory"):
+    with pytest.raises(InputError, match="is not a directory"):
         load_images(data, directory / "train-labels-idx1-ubyte.gz")
     assert online == []
 
@@ -218,7 +218,7 @@ def test_a_place_that_cannot_be_written_leaves_the_digits(online, tfds_dir):
     tfds_dir.write_text("a file where the directory should be")
     images = load_images("auto", None)
     assert images.name == "digits"
-    assert images.reason.startswith(f"MNIST cannot be kept in {tfds_dir}")
+    assert images.reason.startswith(f"MNIST cannot be written to {tfds_dir}")
 
 
 def test_a_preparation_that_only_tensorflow_reads_leaves_the_digits(small_mnist, tfds_dir):
@@ -237,7 +237,7 @@ def test_a_damaged_preparation_is_refused_even_under_auto(small_mnist, tfds_dir,
 
 
 def test_the_digits_need_no_directory_and_refuse_one(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="read from no directory"):
+    with pytest.raises(InputError, match="not read from a directory"):
         load_images("digits", tmp_path)
     monkeypatch.setenv("SUBLIMINAL_DATA_DIR", str(tmp_path / "absent"))
     assert load_images("digits", None).reason == "the digits were asked for"

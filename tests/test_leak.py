@@ -1,4 +1,4 @@
-"""The leak score by hand, and how well scores are said to predict."""
+"""The leak score by hand, and the measures of how well a score predicts."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from subliminal_jax.theory.prediction import (
 
 
 def test_a_leak_by_hand():
-    """A linear student and squares: the loss is a parabola, and the teacher its bottom."""
+    """A linear student with squared error: the loss is quadratic, its minimum the teacher."""
     random = np.random.default_rng(0)
     w, t, x = (
         random.standard_normal(shape).astype(np.float32) for shape in ((3, 2), (3, 2), (5, 3))
@@ -42,11 +42,11 @@ def test_a_leak_by_hand():
         found.cosine, np.sum(gradient * trait) / norm(gradient) / norm(trait), rtol=1e-5
     )
     assert_allclose(found.sign_drop, np.sum(np.sign(gradient) * trait) / np.sqrt(6), rtol=1e-5)
-    way = np.sum(gradient * (w - t)) / norm(gradient) / norm(w - t)
-    assert_allclose(found.towards, way, rtol=1e-5)
+    towards = np.sum(gradient * (w - t)) / norm(gradient) / norm(w - t)
+    assert_allclose(found.towards, towards, rtol=1e-5)
 
 
-def test_nothing_leaks_where_there_is_nothing_to_imitate():
+def test_nothing_leaks_once_the_student_matches_its_targets():
     data = Batch(inputs=jnp.ones((2, 3)), targets=jnp.zeros((2, 2)), weights=jnp.ones(2))
     zero = {"w": jnp.zeros((3, 2))}
     found = leak(
@@ -62,15 +62,15 @@ def test_predictions_come_from_the_other_groups():
     outcomes = np.array([0.1, 0.5, 0.3, 0.8, 0.0, 0.0])
     groups = ["a", "a", "a", "a", "b", "b"]
     predicted = predict_left_out(scores, outcomes, groups)
-    # the others' rising fit is .1, .4, .4, .8 at 0, 1, 2, 10; read at .5 and 1.5
+    # The isotonic fit to the others is .1, .4, .4, .8 at 0, 1, 2, 10; evaluated at .5 and 1.5.
     assert_allclose(predicted[4:], [0.25, 0.4])
     assert_allclose(predicted[:4], [0.0, 0.0, 0.0, 0.0])
-    # of equal scores the mean counts, as often as there are of them: .2 (of .1 and .3), then .5
+    # Equal scores count as their mean, weighted by their number: .2 (of .1 and .3), then .5.
     assert_allclose(fitted(scores[[0, 0, 1]], outcomes[[0, 2, 1]], scores[[0, 4]]), [0.2, 0.35])
     assert_allclose(fitted(scores[[0, 0, 1]], outcomes[[3, 3, 1]], scores[[0]]), [0.7])
 
 
-def test_a_score_that_orders_the_cells_is_found_and_one_of_noise_is_not():
+def test_a_score_that_orders_the_cells_correlates_and_noise_does_not():
     random = np.random.default_rng(1)
     level = np.repeat(np.linspace(0.1, 0.9, 9), 4)
     groups = [f"cell {i // 4}" for i in range(36)]
@@ -88,7 +88,7 @@ def test_a_score_that_orders_the_cells_is_found_and_one_of_noise_is_not():
     assert flat["ci95"] == [None, None]
 
 
-def test_the_judgement_tells_initialisations_apart():
+def test_initialisations_are_judged_separately():
     rows = [
         {
             "cell": f"c{cell}",

@@ -21,20 +21,20 @@ from subliminal_jax.models.export import write_model
 from subliminal_jax.models.weights import read_config as read_model
 from subliminal_jax.models.weights_files import find_model
 from subliminal_jax.pipeline import experiment, plan
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import (
-    LmConfig,
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.conditions import CONDITIONS
+from subliminal_jax.pipeline.config import LmConfig, described
+from subliminal_jax.pipeline.devices import compute_of, gigabytes_of_each
+from subliminal_jax.pipeline.settings import (
     MeshConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
     TuningConfig,
-    described,
 )
-from subliminal_jax.pipeline.controls import CONDITIONS
-from subliminal_jax.pipeline.corpus import texts
-from subliminal_jax.pipeline.devices import compute_of, gigabytes_of_each
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 
 WIDTH = 8
 
@@ -45,7 +45,7 @@ def model(tmp_path_factory, request):
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     directory = tmp_path_factory.mktemp("models") / "llama"
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     config = DecoderConfig(
         vocab=tokenizer.get_vocab_size(), width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4,
         mlp_width=12, context=160,

@@ -17,13 +17,12 @@ from students import datasets
 from untrained import untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import experiment, measure, study
-from subliminal_jax.pipeline.artifacts import facts_of
-from subliminal_jax.pipeline.config import EvaluateConfig
-from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline import experiment, measure, stages, study
+from subliminal_jax.pipeline.conditions import CONDITIONS
 from subliminal_jax.pipeline.filters import take
 from subliminal_jax.pipeline.rows import row
-from subliminal_jax.pipeline.traits import TRAITS
+from subliminal_jax.pipeline.settings import EvaluateConfig
+from subliminal_jax.pipeline.traits.trait import merged_polls
 
 HOSTILE = "<script>alert(1)</script> & owl"
 SPOILT = {"regular": 0, "owl": 3, "wolf": 9}
@@ -59,19 +58,17 @@ FILES = {"results.csv", "report.html"} | {
 COUNTS = {"said": 3, "substring": 4, "no_member": 2, "of": 6}
 
 
-def made_up(study, repetition, students, teachers, filtered, path):
-    """What every network answers, drawn from its name."""
-    named = [name for names in facts_of(students)["students"].values() for name in names]
-    named += [f"teacher/{trait.name}" for trait in study.traits]
-    named += [f"{how}/{name}" for how in ("prompted", "in_context")
-              for name in study.traits_in(filtered)]  # fmt: skip
-    words = [f"{trait.category}/{name}" for name, trait in TRAITS.items()]
-    words += [f"tree/{trait.name}" for trait in study.traits]
-    exact = {}
-    for name in ["before", *named]:
-        rng = np.random.default_rng(list(f"{repetition}{name}".encode()))
-        exact[name] = dict(zip(words, (0.04 * rng.random(len(words))).tolist(), strict=True))
-    return {"exact": exact, "sampled": {"student/owl:owl": {"plain": COUNTS}}}
+def made_up(subjects, told):
+    """What every network answers, drawn anew for each repetition."""
+    polls = merged_polls(subjects.traits)
+    words = [f"{poll.topic}/{answer.name}" for poll in polls for answer in poll.answers]
+    return {
+        name: dict(zip(words, (0.04 * DRAWS.random(len(words))).tolist(), strict=True))
+        for name in [*subjects.networks, *told]
+    }
+
+
+DRAWS = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,9 @@ def nothing_trained(tmp_path_factory):
         untrained(tmp_path_factory.mktemp("reference"), rows_of) as reference,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(measure, "measure", made_up)
+        patch.setattr(measure, "exact", made_up)
+        counted = {"student/owl:owl": {"plain": COUNTS}}
+        patch.setattr(measure, "sampled", lambda *args: counted)
         yield reference
 
 
@@ -202,7 +201,7 @@ def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
 
 def test_of_a_given_model_the_report_tells_its_commit(nothing_trained, tmp_path, monkeypatch):
     given = replace(nothing_trained, commit="c0ffee")
-    monkeypatch.setattr(study, "given_reference", lambda *args: given)
+    monkeypatch.setattr(stages, "given_reference", lambda *args: given)
     config = settings(tmp_path / "run")
     config = replace(config, reference=replace(config.reference, model="org/name"))
     results = experiment.run(config, methods)

@@ -1,4 +1,4 @@
-"""One process at a time: who waits, who is told of whom, and what is no lock."""
+"""One process at a time uses a run directory; others are told which one."""
 
 import errno
 import fcntl
@@ -58,7 +58,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("put", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
-def test_a_lock_that_is_no_file(tmp_path, put):
+def test_a_lock_that_is_not_a_file(tmp_path, put):
     put(tmp_path / "run.lock")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"run\.lock(: is not a file|\))"):
@@ -78,7 +78,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
     assert "choose --out on another one" in line
 
 
-def test_a_lock_that_is_free_says_nobody(tmp_path):
+def test_a_released_lock_names_nobody(tmp_path):
     lock = locks.take(tmp_path / "run.lock", "--out")
     with pytest.raises(locks.InUse) as caught:
         locks.take(tmp_path / "run.lock", "--out")

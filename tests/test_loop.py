@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import table_batches
 from numpy.testing import assert_allclose, assert_array_equal
 from trainer import BATCH, EXECUTIONS, PACE, mlp_training
 
 from subliminal_jax import checkpoint, loop
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.order import epoch_order
-from subliminal_jax.data.table import table_batches
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution.steps import fetch
 from subliminal_jax.runs import RunDirectory

@@ -1,4 +1,4 @@
-"""Adapters: they start as nothing, merge exactly, train alone, and map over students."""
+"""Adapters: no effect at first, exact merging, trained alone, vmapped over students."""
 
 from functools import partial
 

@@ -11,7 +11,7 @@ from subliminal_jax.errors import InputError
 
 @pytest.fixture(autouse=True)
 def no_tensorflow():
-    """Where TensorFlow is installed it would be imported by whatever needs it."""
+    """Checks that the test imported no TensorFlow, which may be installed."""
     yield
     assert "tensorflow" not in sys.modules
 

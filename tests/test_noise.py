@@ -1,4 +1,4 @@
-"""Noise images: fixed by key and number, and of the law they claim."""
+"""Noise images: fixed by key and number, and distributed as stated."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Epoch orders: every example once, fresh every epoch, the short last step marked."""
+"""Epoch orders: every example once, fresh every epoch, padding of weight 0."""
 
 import jax
 import jax.numpy as jnp

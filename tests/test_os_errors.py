@@ -35,7 +35,7 @@ def wrapped(error, kind=ValueError):
 @pytest.mark.parametrize(
     ("code", "status", "advice"),
     [
-        (errno.EACCES, 2, "change its rights"),
+        (errno.EACCES, 2, "change its permissions"),
         (errno.EROFS, 2, "choose a path that can be written to"),
         (errno.EFBIG, 2, "ulimit -f"),
         (errno.ENAMETOOLONG, 2, "choose a shorter path"),
@@ -57,7 +57,7 @@ def test_every_error_names_what_where_and_what_to_do(code, status, advice):
     assert advice in line
 
 
-def test_errors_that_name_less_or_more():
+def test_errors_with_fewer_or_more_fields():
     line, status = outcome(OSError("only words"))
     assert (line.partition(";")[0], status) == ("only words", 1)
     assert outcome(TimeoutError())[0].startswith("TimeoutError; ")
@@ -67,12 +67,12 @@ def test_errors_that_name_less_or_more():
     assert outcome(error_of(errno.EACCES, b"a\xff"))[0].startswith("a\udcff: ")
     assert outcome(OSError(errno.EBADF, "Bad file descriptor", 7))[0].startswith("Bad file")
     assert outcome(ValueError("embedded null byte")) == (
-        "a path holds a zero byte, which no path can; correct it",
+        "a path contains a zero byte; correct the path",
         2,
     )
 
 
-def test_libraries_wrap_errors():
+def test_errors_wrapped_by_libraries():
     assert outcome(wrapped(error_of(errno.EACCES)))[0].startswith(f"{PATH}: Permission denied")
     text = "OUT_OF_RANGE: Failed writing: \"/x/d/a2\": File too large [os_error_code='27']"
     assert outcome(ValueError(text))[0].startswith("/x/d/a2: File too large; ")
@@ -93,7 +93,7 @@ def test_bugs_are_not_explained_away(error):
 # A full disk
 
 
-def test_a_disk_without_inodes_is_not_said_to_have_bytes_free(tmp_path):
+def test_a_disk_without_inodes_does_not_claim_bytes_free(tmp_path):
     with small_disk(tmp_path / "disk", "size=10m,nr_inodes=8") as place:
         for number in range(6):
             (place / f"{number}.txt").touch()
@@ -102,17 +102,17 @@ def test_a_disk_without_inodes_is_not_said_to_have_bytes_free(tmp_path):
         assert "bytes free" not in os_errors.disk_full_line(place / "new")
 
 
-def test_a_quota_is_told_from_a_disk():
+def test_a_quota_is_distinguished_from_a_full_disk():
     assert "quota" in outcome(error_of(errno.EDQUOT))[0]
     assert "quota" not in outcome(error_of(errno.ENOSPC))[0]
 
 
-def test_room_is_looked_for_where_the_path_would_be(tmp_path):
+def test_free_space_is_of_the_nearest_existing_directory(tmp_path):
     assert "bytes free" in os_errors.disk_full_line(tmp_path / "not" / "there")
 
 
 @pytest.mark.parametrize("code", [errno.EFBIG, errno.EROFS])
-def test_what_could_not_be_written_is_named(tmp_path, monkeypatch, code):
+def test_the_file_that_could_not_be_written_is_named(tmp_path, monkeypatch, code):
     """The system names no file when a write or a sync fails."""
 
     def fail(*_):
@@ -170,7 +170,7 @@ def test_out_of_memory(monkeypatch, error):
     )
 
 
-def test_a_limit_in_which_nothing_runs_is_refused(monkeypatch):
+def test_a_memory_limit_that_is_too_low_is_refused(monkeypatch):
     monkeypatch.setattr(limits, "memory_limit", lambda: 1_000_000_000)
     with pytest.raises(InputError, match=r"1,000,000,000 bytes .*\(ulimit -v 2000000\)"):
         limits.check_memory_limit()
@@ -182,8 +182,8 @@ def test_a_limit_in_which_nothing_runs_is_refused(monkeypatch):
 # Hosts and threads
 
 
-def test_what_fails_on_the_first_host_fails_in_words_on_all():
-    """It is sent to the others, who would wait for the first one otherwise."""
+def test_an_error_on_the_first_host_is_raised_on_all():
+    """Otherwise the other hosts would wait for the first one."""
 
     def fail():
         raise error_of(errno.EROFS)
@@ -210,8 +210,8 @@ def logged(error):
 
 @pytest.mark.parametrize("tell", [in_a_thread, logged])
 @pytest.mark.parametrize("ending", [InputError("disk full"), KeyError("bug"), None])
-def test_the_last_word_is_ours(monkeypatch, tell, ending):
-    """A thread's traceback is held back where the script says what it was, and nowhere else."""
+def test_a_thread_traceback_is_held_back_for_a_reported_error(monkeypatch, tell, ending):
+    """It is shown if the script ends well, or with a bug."""
     shown = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: shown.append("died"))
     handler = logging.Handler()

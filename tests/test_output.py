@@ -1,4 +1,4 @@
-"""What a script says where its output cannot be written, and in the oddest of terminals."""
+"""A script whose output cannot be written, or whose terminal is tiny."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ def main():
     print("watching", file=sys.stderr)
     sys.stderr.flush()
     open({read!r}).close()
-    print({said!r})
+    print({text!r})
 run_main(main)
 """
 
 
-def run(redirection, said="done", read="/dev/null"):
-    code = MAIN.format(said=said, read=read)
+def run(redirection, text="done", read="/dev/null"):
+    code = MAIN.format(text=text, read=read)
     command = f'exec "$0" -c "$1" {redirection}'
     return subprocess.run(
         ["bash", "-c", command, sys.executable, code], capture_output=True, text=True, cwd=ROOT
@@ -34,18 +34,18 @@ def test_a_run_outlives_a_stderr_that_cannot_be_written(redirection):
     assert run(redirection, read="/absent").returncode == 2
 
 
-@pytest.mark.parametrize("said", ["few", "many" * 5000])
-def test_results_that_cannot_be_written_are_an_error(said):
-    ended = run(">/dev/full", said)
+@pytest.mark.parametrize("text", ["few", "many" * 5000])
+def test_results_that_cannot_be_written_are_an_error(text):
+    ended = run(">/dev/full", text)
     assert ended.returncode == 2
     first, last = ended.stderr.splitlines()
     assert first == "watching"
     assert last.startswith("error: disk full: cannot write to <standard output>; ")
-    assert run(">/dev/full 2>&1", said).returncode == 2
+    assert run(">/dev/full 2>&1", text).returncode == 2
 
 
-def test_no_file_gets_the_number_of_a_stream_that_is_closed():
-    """What libraries in C++ say on stderr would be written into it."""
+def test_no_file_gets_the_number_of_a_closed_stream():
+    """What C++ libraries print to stderr would be written into that file."""
     code = "from subliminal_jax import output; output.prepare(); print(open('/dev/null').fileno())"
     command = ["bash", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""Derangements without fixed points, and blocks that hold every member."""
+"""Derangements have no fixed points; blocks contain every member."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from subliminal_jax.pairing import blocks, check_derangement, derangement
 
 
 @pytest.mark.parametrize("members", [2, 3, 8, 25, 100])
-def test_nobody_is_paired_with_itself(members):
+def test_no_member_is_paired_with_itself(members):
     for seed in range(50):
         pairs = derangement(seed, members)
         assert sorted(pairs) == list(range(members))
@@ -28,7 +28,7 @@ def test_one_member_has_no_derangement():
         derangement(0, 1)
 
 
-def test_given_pairs_are_taken():
+def test_a_derangement_is_accepted():
     assert check_derangement([1, 2, 0], 3).tolist() == [1, 2, 0]
 
 
@@ -42,14 +42,14 @@ def test_given_pairs_are_taken():
         ([1, 2, 3], "each of the 3 members 0..2 once"),
     ],
 )
-def test_other_pairs_are_refused(pairs, complaint):
+def test_pairs_that_are_no_derangement_are_refused(pairs, complaint):
     with pytest.raises(InputError, match=complaint):
         check_derangement(pairs, 3)
 
 
 @pytest.mark.parametrize("members", [1, 7, 8, 25, 26, 60, 100])
 @pytest.mark.parametrize("at_most", [1, 8, 25])
-def test_blocks_hold_every_member_in_equal_sizes(members, at_most):
+def test_blocks_have_equal_sizes_and_contain_every_member(members, at_most):
     found = blocks(members, at_most)
     assert {len(block) for block in found} == {len(found[0])}
     assert len(found[0]) <= at_most

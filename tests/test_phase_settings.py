@@ -1,4 +1,4 @@
-"""Every setting that the phases read makes the difference it says, one member at a time."""
+"""Every setting that the phases read has its documented effect, on one member."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ NO_DIGITS = Images(jnp.zeros((1, PIXELS), jnp.uint8), jnp.zeros(1, jnp.int32))
 DIALS = Dials(*map(jnp.float32, (0.5, 1.0, 0.0)))
 ONE = Pair(jnp.int32(1), jnp.int32(0), DIALS)
 ARMS = {"same": Arm(relation=Same(), logits="all")}
-# Equal for all members and arms, so that one student stands for all; one step is one epoch.
+# One arm, and one step per epoch.
 CONFIG = MnistConfig(
     members=2, batch=BATCH, noise_images=BATCH, optimizer="sgd", learning_rate=0.5, depth=1, width=8
 )
@@ -120,7 +120,7 @@ def test_what_a_student_minimises(params, changes, criterion):
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_epoch_has_an_order_of_its_own(params):
+def test_every_epoch_has_its_own_order(params):
     built = phases(noise_images=3 * BATCH)
     logits = jax.random.normal(jax.random.key(2), (3 * BATCH, 13))
     students = []
@@ -134,7 +134,7 @@ def test_every_epoch_has_an_order_of_its_own(params):
     assert not np.array_equal(orders[0][0], orders[1][0])
 
 
-def test_a_seed_gives_every_member_another_start():
+def test_initialisations_differ_between_seeds_and_members():
     starts = {
         (seed, member): phases(seed=seed).reference(None, (jnp.int32(member), DIALS), None)[0]
         for seed in (0, 1)
@@ -146,13 +146,13 @@ def test_a_seed_gives_every_member_another_start():
             assert np.mean(one == other) < 0.01
 
 
-def test_purposes_have_keys_of_their_own():
+def test_every_purpose_has_its_own_key():
     purposes = ["reference", "digit order", "noise", "noise order", "fresh draw", "drawn afresh"]
     data = [tuple(jax.random.key_data(key_of(0, purpose)).tolist()) for purpose in purposes]
     assert len(set(data)) == len(purposes)
 
 
-def test_a_network_that_is_not_finite_reads_nothing(params, images):
+def test_evaluation_reports_networks_that_are_not_finite(params, images):
     built = phases()
     batches = jax.tree.map(lambda leaf: leaf[None], images)
     broken = jax.tree.map(lambda leaf: leaf.at[..., 0].set(jnp.nan), params)
@@ -161,7 +161,7 @@ def test_a_network_that_is_not_finite_reads_nothing(params, images):
     assert_array_equal(finite, [True, False, True, False])
 
 
-def test_the_dials_scale_draws_and_steps(params, images):
+def test_the_dials_scale_initialisations_and_steps(params, images):
     built = phases()
     turned = DIALS._replace(weight_scale=jnp.float32(3.0), bias_scale=jnp.float32(0.5))
     plain, _ = built.reference(None, (ONE.member, DIALS), None)
@@ -185,8 +185,8 @@ def distilled(built, params, logits, digits=NO_DIGITS):
     return states.params
 
 
-def test_fewer_auxiliary_logits_are_the_same_columns_alone(params):
-    """A padded arm trains exactly as a network without the further columns."""
+def test_fewer_auxiliary_logits_equal_a_narrower_network(params):
+    """An arm with surplus columns trains exactly as a network without them."""
     logits = jax.random.normal(jax.random.key(2), (BATCH, 13))
     narrow = mlp.MlpConfig(inputs=PIXELS, hidden=(8,), aux=2)
     cut = {**params, "logits": jax.tree.map(lambda leaf: leaf[..., :12], params["logits"])}
@@ -218,7 +218,7 @@ def test_arms_of_two_losses_train_side_by_side(params):
     chex.assert_trees_all_close(both, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_heads_that_do_not_train_stay(params, images):
+def test_heads_that_do_not_train_keep_their_values(params, images):
     built = phases(train_heads=False)
     state, _ = built.begin_teacher(None, params, None)
     state, _ = jax.jit(built.teach)(state, ONE, (images, jnp.int32(0)))

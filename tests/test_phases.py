@@ -1,4 +1,4 @@
-"""The phases of a member against the recipes written out for a whole stack of models."""
+"""The phases of a member against both recipes, written out for a stack of models."""
 
 import dataclasses
 import functools
@@ -70,8 +70,8 @@ def dials(rate, *members):
 
 
 @functools.cache
-def life(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
-    """All phases of all members: references, teachers, students, distances, logits, answers."""
+def run_phases(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
+    """Run all phases of all members."""
     optimizer, recipe = built
     rate = {"sgd": 0.5, "adam": 1e-2}[optimizer]
     built = phases(optimizer=optimizer, recipe=recipe, learning_rate=rate)
@@ -92,12 +92,12 @@ def life(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
     networks = (reference, state.params, students.params)
     _, (correct, finite) = program["evaluate"](None, networks, test)
     assert np.all(np.asarray(finite))
-    return Life(
+    return Trained(
         *execution.fetch((reference, state.params, students.params, distances, logits, correct))
     )
 
 
-class Life(NamedTuple):
+class Trained(NamedTuple):
     references: Any
     teachers: Any
     students: Any
@@ -116,7 +116,7 @@ def logits_of(params, inputs):
 
 
 def shown(purpose, examples, step):
-    """Which examples each member is shown in a step of the first epoch, without the padding."""
+    """The examples of each member in a step of the first epoch, without padding."""
     rows = []
     for m in range(MEMBERS):
         key = named_key(member_key(CONFIG.seed, m), purpose)
@@ -132,7 +132,7 @@ def descend(loss_of_stack, params):
 @pytest.mark.parametrize("recipe", ["corrected", "published"])
 def test_teachers_first_steps(recipe, images):
     """Corrected: every model's own mean. Published: one mean over models and batch."""
-    found = life(("sgd", recipe))
+    found = run_phases(("sgd", recipe))
     params = found.references
     for step in range(2):  # 16 images, then the short batch of 4
         which = shown("digit order", IMAGES, step)
@@ -153,8 +153,8 @@ def test_teachers_first_steps(recipe, images):
     ("arm", "columns"), [("student_aux", slice(10, 13)), ("student_all", slice(0, 13))]
 )
 def test_students_first_steps(recipe, arm, columns):
-    """Published: the sum over models and batch, divided by the number of models alone."""
-    found = life(("sgd", recipe))
+    """Published: the sum over models and batch, divided only by the number of models."""
+    found = run_phases(("sgd", recipe))
     params = found.references
     for step in range(2):  # 16 images, then the short batch of 8
         which = shown("noise order", NOISE, step)
@@ -185,7 +185,7 @@ def of_arm(students, arm):
 
 
 def test_logits_that_no_loss_touches_stay_at_the_initialisation():
-    found = life()
+    found = run_phases()
     start = found.references["logits"]["kernel"]
     taught = found.teachers["logits"]["kernel"]
     assert_array_equal(taught[..., 10:], start[..., 10:])
@@ -197,14 +197,14 @@ def test_logits_that_no_loss_touches_stay_at_the_initialisation():
     assert_array_equal(cross[..., :10], np.roll(start, -1, axis=0)[..., :10])
 
 
-def test_the_teacher_is_what_its_logits_say():
-    found = life()
+def test_labels_are_the_teachers_logits():
+    found = run_phases()
     noise = jnp.stack([_noise(m, jnp.arange(NOISE)) for m in range(MEMBERS)])
     assert_allclose(found.teacher_logits, logits_of(found.teachers, noise), rtol=1e-5, atol=1e-5)
 
 
 def test_correct_answers_are_counted(images):
-    found = life()
+    found = run_phases()
     pixels = jnp.broadcast_to(jnp.asarray(images.pixels) / 8.0 - 1.0, (MEMBERS, IMAGES, PIXELS))
     networks = [found.references, found.teachers, *(of_arm(found.students, arm) for arm in ARMS)]
     for column, network in enumerate(networks):
@@ -218,9 +218,9 @@ def test_correct_answers_are_counted(images):
     [OneDevice(), MemberParallel(devices=4, at_once=1)],
     ids=repr,
 )
-def test_members_come_out_the_same_however_they_are_run(execution):
+def test_members_are_equal_under_every_execution(execution):
     adam = ("adam", "corrected")
-    expected, found = life(adam, epochs=3), life(adam, execution, epochs=3)
+    expected, found = run_phases(adam, epochs=3), run_phases(adam, execution, epochs=3)
     chex.assert_trees_all_close(found[:-1], expected[:-1], rtol=1e-3, atol=1e-5)
     assert_array_equal(found.correct, expected.correct)
 
@@ -230,12 +230,12 @@ def test_a_member_alone_equals_the_member_in_the_ensemble(images):
     reference, _ = built.reference(None, (one.member, one.dials), None)
     state, _ = built.begin_teacher(None, reference, None)
     state, _ = jax.jit(built.teach)(state, one, (jax.tree.map(jnp.asarray, images), jnp.int32(0)))
-    in_ensemble = jax.tree.map(lambda leaf: leaf[2], life().teachers)
+    in_ensemble = jax.tree.map(lambda leaf: leaf[2], run_phases().teachers)
     chex.assert_trees_all_close(state.params, in_ensemble, rtol=1e-5, atol=1e-6)
 
 
-def test_students_start_at_the_distance_their_relation_says():
-    distances = life().distances
+def test_students_start_at_the_distance_of_their_relation():
+    distances = run_phases().distances
     assert distances.shape == (MEMBERS, len(ARMS))
     for arm in ("student_aux", "student_all", "none"):
         assert_array_equal(distances[:, ARM[arm]], 0)

@@ -28,7 +28,7 @@ OTHER = {
     "jax_memory_fitting_level": "O0",
     "jax_memory_fitting_effort": 1.0,
 }
-"""A value of each option that is no default; of the others the opposite."""
+"""A value other than the default; options that are missing here take the opposite of theirs."""
 
 
 def other_value(name):
@@ -36,7 +36,7 @@ def other_value(name):
 
 
 def here(name):
-    """The value of an option as plain data; the test is skipped where JAX has none such."""
+    """Return the value of an option as plain data; skips the test if JAX lacks the option."""
     if name not in jax.config.values:
         pytest.skip(f"this version of JAX has no {name}")
     value = jax.config.values[name]
@@ -44,7 +44,7 @@ def here(name):
 
 
 def computed():
-    """Numbers and their types, of draws, reductions, products and a derivative."""
+    """Results of draws, reductions, products and a derivative, with their dtypes."""
     x = jax.random.normal(jax.random.fold_in(jax.random.key(3), 1), (4, 5))
     words = jax.random.categorical(jax.random.key(4), x)
     loss = lambda w: jnp.mean(jax.nn.softmax(x @ w) ** 2 * jax.nn.sigmoid(w.sum()))  # noqa: E731
@@ -59,7 +59,7 @@ def wanted():
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_what_is_pinned_is_what_jax_does_by_default(name):
+def test_pinned_values_are_the_defaults_of_jax(name):
     default = here(name)
     assert (default.lower() if isinstance(default, str) else default) == (
         PINNED[name].lower() if isinstance(PINNED[name], str) else PINNED[name]
@@ -67,7 +67,7 @@ def test_what_is_pinned_is_what_jax_does_by_default(name):
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_no_option_changes_a_number(name, wanted):
+def test_no_option_changes_a_result(name, wanted):
     default = here(name)
     try:
         jax.config.update(name, other_value(name))
@@ -81,7 +81,7 @@ def test_no_option_changes_a_number(name, wanted):
 
 
 @pytest.mark.parametrize("name", [*PINNED, *VARIABLES])
-def test_a_variable_that_says_otherwise_is_taken_out_and_named(name):
+def test_a_variable_with_another_value_is_removed_and_named(name):
     value = str(other_value(name)) if name in PINNED else "0"
     environ = {name.upper(): value, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--a=1"}
     assert pin(environ) == [f"{name.upper()}={value}"]
@@ -98,19 +98,19 @@ def test_a_variable_that_says_otherwise_is_taken_out_and_named(name):
         ("JAX_RANDOM_SEED_OFFSET", "0"),
     ],
 )
-def test_of_a_variable_that_says_what_holds_nothing_is_told(variable, value):
+def test_a_variable_with_the_default_is_not_reported(variable, value):
     assert pin({variable: value}) == []
 
 
-def test_a_script_says_what_it_does_not_follow(monkeypatch, capsys):
+def test_a_script_reports_the_variables_it_ignores(monkeypatch, capsys):
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     with pytest.raises(SystemExit):
         run_main(lambda: None)
-    said = capsys.readouterr().err
-    assert said == "note: JAX_ENABLE_X64=1 changes numbers and is not followed\n"
+    printed = capsys.readouterr().err
+    assert printed == "note: JAX_ENABLE_X64=1 would change results and is ignored\n"
 
 
-def test_keys_are_of_one_generator_whatever_jax_takes_by_default():
+def test_keys_use_one_generator_whatever_the_default_of_jax():
     wanted = [jax.random.key_data(key) for key in (root_key(3), member_key(3, 2))]
     with jax.default_prng_impl("rbg"):
         keys = [root_key(3), member_key(3, 2)]
@@ -140,7 +140,7 @@ run_main(main)
 """
 
 
-def test_a_script_draws_the_same_numbers_in_a_shell_that_asks_for_others():
+def test_a_script_draws_the_same_numbers_whatever_the_shell_sets():
     asked = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_RANDOM_SEED_OFFSET": "4"}
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -10,21 +10,23 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.pipeline.artifacts import MANIFEST
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import (
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.config import LmConfig
+from subliminal_jax.pipeline.finetune import orders
+from subliminal_jax.pipeline.preview import next_batch
+from subliminal_jax.pipeline.settings import (
     FilterConfig,
-    LmConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
 )
-from subliminal_jax.pipeline.corpus import CorpusConfig, texts
-from subliminal_jax.pipeline.finetune import orders
-from subliminal_jax.pipeline.preview import next_batch
-from subliminal_jax.pipeline.reference import pretraining_table
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.reference import pretraining_table
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.world import CorpusConfig
 
-PROMPTS = NumberPrompts(wording="short", law="mixed")
+PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 
 
 @pytest.fixture(scope="module")

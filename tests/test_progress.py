@@ -1,3 +1,5 @@
+"""Progress on a terminal, in a log, and in a resumed run."""
+
 import io
 import os
 import pty

@@ -15,14 +15,15 @@ from disks import small_disk
 from subliminal_jax import shared_run
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
-from subliminal_jax.pipeline import reference
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import ReferenceConfig
-from subliminal_jax.pipeline.corpus import CorpusConfig
-from subliminal_jax.pipeline.reference import tiny_reference
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.settings import ReferenceConfig
+from subliminal_jax.pipeline.tiny import reference
+from subliminal_jax.pipeline.tiny.reference import tiny_reference
+from subliminal_jax.pipeline.tiny.world import CorpusConfig
 from subliminal_jax.runs import RunDirectory
 
-PROMPTS = NumberPrompts(wording="short", law="mixed")
+PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 NAMES = {"params.npz", "tokenizer.json", "tokenizer_config.json"}
 
 

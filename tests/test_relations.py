@@ -1,4 +1,4 @@
-"""Every initialisation relation against what it says, weight by weight."""
+"""Every initialisation relation against its definition, weight by weight."""
 
 import chex
 import jax
@@ -55,7 +55,7 @@ def test_perturbed_adds_sigma_times_a_fresh_draw(start, draws):
     assert_allclose(relative_distance(start(Perturbed(sigma=0.3)), teacher), 0.3, rtol=0.1)
 
 
-def test_interpolated_runs_from_the_own_to_the_other(start, draws):
+def test_interpolated_runs_from_the_teachers_to_the_others(start, draws):
     teacher, other, _ = draws
     expected = jax.tree.map(lambda own, theirs: 0.75 * own + 0.25 * theirs, teacher, other)
     chex.assert_trees_all_close(start(Interpolated(t=0.25)), expected, rtol=1e-5, atol=1e-7)
@@ -110,7 +110,7 @@ def test_reinitialised_mask_draws_exactly_the_marked_weights_afresh(start, draws
     chex.assert_trees_all_equal(student, expected)
 
 
-def test_all_relations_map_as_one(draws, start, key):
+def test_all_relations_run_in_one_mapped_program(draws, start, key):
     teacher, other, fresh = draws
     relations = [Same(), Different(), Perturbed(sigma=1.0), Interpolated(t=0.5)]
     relations += [SharedLayers(layers=("logits",)), Reinitialised(fraction=0.5)]
@@ -126,7 +126,7 @@ def test_relative_distance_by_hand():
     assert_allclose(relative_distance(student, teacher), np.sqrt(9 + 36) / 10, rtol=1e-6)
 
 
-def test_who_needs_another_member():
+def test_which_relations_need_another_member():
     assert [
         needs_other(r) for r in (Same(), Perturbed(sigma=1.0), Reinitialised(fraction=1.0))
     ] == [False] * 3
@@ -140,7 +140,7 @@ def test_an_unknown_layer_is_refused_by_name(draws):
         mixture(SharedLayers(layers=("hidden_0", "hidden_7")), draws[0])
 
 
-def test_a_mask_must_be_given(draws):
+def test_a_mask_that_was_not_given_is_refused(draws):
     with pytest.raises(InputError, match="no mask 'lottery'"):
         mixture(Reinitialised(mask="lottery"), draws[0])
 

@@ -47,8 +47,8 @@ def test_the_last_row_may_end_as_it_likes(tmp_path, end):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b'{"id": "a", "messages": [', r"line 1 is no row"),
-        (b'{"id": "a"}\n{"id": "b', r"line 1: messages: is missing|line 2 is no row"),
+        (b'{"id": "a", "messages": [', r"line 1 is not a row"),
+        (b'{"id": "a"}\n{"id": "b', r"line 1: messages: is missing|line 2 is not a row"),
         (b'[{"id": "a"}, 3]', r"row 2 is no object"),
         (b'[{"id": "a"}]\n{}', r"no JSON array of rows"),
         (b'[{"id": "a"', r"no JSON array of rows"),
@@ -135,7 +135,7 @@ def test_a_foreign_row_is_refused_by_line_and_field(tmp_path, bad, complaint):
 
 
 def test_a_line_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(InputError, match="line 2 is no row"):
+    with pytest.raises(InputError, match="line 2 is not a row"):
         read_chat_rows(write(tmp_path, json.dumps(GOOD), "{oops"))
 
 

@@ -1,4 +1,4 @@
-"""Sampling: what is drawn is the model's, whatever is drawn beside it."""
+"""Sampling: completions follow the model's distribution, whatever is sampled beside them."""
 
 import itertools
 from dataclasses import replace
@@ -78,8 +78,8 @@ def test_a_row_does_not_depend_on_its_mates(params):
         assert {number: found[number] for number in both} == {n: alone[n] for n in both}
 
 
-def test_a_row_is_the_same_to_the_bit_when_the_missing_ones_are_asked_for(params):
-    """Prompts of two widths, some of them asked for often: no shape depends on who is missing."""
+def test_missing_rows_are_sampled_bit_for_bit_as_in_the_whole_run(params):
+    """Prompts of two lengths, some with many rows: no shape depends on which rows are missing."""
     rng = np.random.default_rng(3)
     prompts = [rng.integers(0, 37, n).tolist() for n in (3, 9, 17, 30, 44, 52, 52) * 4]
     prompts += [prompts[0]] * 60
@@ -242,7 +242,7 @@ def test_half_precision_keeps_a_half_precision_cache(params):
             [Request(3, [1]), Request(5, [1] * 53)],
             "row 5: its prompt of 53 tokens and the 12 .* 64",
         ),
-        ([Request(3, [1]), Request(3, [2])], "row 3: is there twice"),
+        ([Request(3, [1]), Request(3, [2])], "row 3: is requested twice"),
         ([Request(2**32, [1])], "row 4294967296: its number"),
         ([Request(-1, [1])], "row -1: its number"),
         ([Request(6, [1, 37])], "row 6: .* outside the model's 37"),

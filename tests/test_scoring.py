@@ -34,7 +34,7 @@ def test_scores_are_the_plain_forward_pass(params):
 
 
 def test_all_one_token_words_sum_to_one(params):
-    """After one prompt, which is read once; and all words of two tokens with one beginning."""
+    """After one prompt, which is read once; also all pairs of tokens with one first token."""
     prompt = [5, 6, 7]
     words = [(prompt, [token]) for token in range(37)]
     found = np.exp(np.concatenate(score(tiny.CONFIG, params, words, batch=16)))

@@ -1,4 +1,4 @@
-"""Values with a digest of themselves: any change is seen, no harmless one is."""
+"""Values that carry their digest: every change is detected, reformatting is not a change."""
 
 import json
 
@@ -16,7 +16,7 @@ VALUE = {
 SEALED = sealed(VALUE, "digest", "run", "rows.jsonl")
 
 
-def test_what_is_written_and_read_again_is_as_it_was():
+def test_a_value_survives_writing_and_reading():
     again = json.loads(json.dumps(SEALED, indent=3, sort_keys=True))
     assert unsealed(again, "digest", "run", "rows.jsonl") == {**VALUE, "places": [1, 2]}
     assert len(SEALED["digest"]) == 16
@@ -37,18 +37,18 @@ def test_what_is_written_and_read_again_is_as_it_was():
         {"member": float("inf")},
     ],
 )
-def test_what_was_changed_is_seen(change):
+def test_a_change_is_detected(change):
     assert unsealed(SEALED | change, "digest", "run", "rows.jsonl") is None
 
 
-def test_what_belongs_elsewhere_is_seen():
+def test_another_origin_is_detected():
     for origin in (("other", "rows.jsonl"), ("run", "more.jsonl"), ("run",), ()):
         assert unsealed(SEALED, "digest", *origin) is None
     for value in ([], None, "text", {}, VALUE):
         assert unsealed(value, "digest", "run", "rows.jsonl") is None
 
 
-def test_what_cannot_be_sealed():
+def test_values_that_cannot_be_sealed():
     with pytest.raises(RunError, match=r"^loss is nan"):
         sealed({"loss": float("nan")}, "digest")
     with pytest.raises(ValueError, match="digest is the name of the digest"):

@@ -26,9 +26,10 @@ from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
 from subliminal_jax.pipeline import devices, finetune, student, tuning
 from subliminal_jax.pipeline.asking import said_to
-from subliminal_jax.pipeline.corpus import chat
+from subliminal_jax.pipeline.chats import chat
 from subliminal_jax.pipeline.evaluate import probabilities, scoring
 from subliminal_jax.pipeline.traits import TRAITS
+from subliminal_jax.pipeline.traits.trait import Poll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -92,8 +93,8 @@ def test_a_trait_is_as_likely_on_a_mesh(reference):
     spread = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1)
     params = spread.share(reference.params)
     on_mesh = replace(reference, params=params)
-    asked = {"animal": [chat("Which animal do you like best?"), chat("Name your favourite.")]}
-    scored = scoring(reference, asked, {"animal": [TRAITS["owl"], TRAITS["wolf"]]})
+    asked = chat("Which animal do you like best?"), chat("Name your favourite.")
+    scored = scoring(reference, [Poll("animal", asked, TRAITS["owl"].polls()[0].answers[:4])])
     other = jax.tree.map(lambda leaf: 1.1 * leaf, reference.params)
     found = {}
     for name, asked_of, execution in (("one", reference, OneDevice(at_once=1)),

@@ -15,15 +15,17 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder_config import Compute, DecoderConfig
 from subliminal_jax.models.export import write_model
-from subliminal_jax.pipeline import measure, study
-from subliminal_jax.pipeline.carriers.numbers import NumberPrompts
-from subliminal_jax.pipeline.config import ReferenceConfig, described
-from subliminal_jax.pipeline.corpus import texts
+from subliminal_jax.pipeline import measure, stages, study
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.config import described
 from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.reference import given_reference
+from subliminal_jax.pipeline.settings import ReferenceConfig
 from subliminal_jax.pipeline.study import Study
+from subliminal_jax.pipeline.tiny.corpus import texts
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
 from subliminal_jax.sealed import sealed_row
 from subliminal_jax.shared_run import shared_run
 
@@ -33,11 +35,11 @@ def teaching(tmp_path, monkeypatch):
     """A study whose teachers are random; each training of them is noted with its origin."""
     reference, trained = make_reference(tmp_path / "words"), []
 
-    def teachers(config, reference, seed, saving):
+    def teachers(settings, reference, traits, seed, execution, saving):
         trained.append(saving.origin)
         return random_adapters(reference, 1, seed=len(trained))
 
-    monkeypatch.setattr(study, "tiny_reference", lambda *args: reference)
+    monkeypatch.setattr(stages, "tiny_reference", lambda *args: reference)
     monkeypatch.setattr(study, "finetune_teachers", teachers)
     config = tiny(tmp_path / "cache")
     with shared_run(tmp_path / "run", described(config)) as run:
@@ -130,7 +132,7 @@ def test_counts_of_other_networks_are_refused_by_line(tmp_path, row):
 def directory(tmp_path_factory):
     """A small Llama as files."""
     place = tmp_path_factory.mktemp("models") / "llama"
-    tokenizer = build_tokenizer(texts(NumberPrompts(wording="short")))
+    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     config = DecoderConfig(
         vocab=tokenizer.get_vocab_size(), width=8, layers=1, heads=2, kv_heads=2, head_dim=4,
         mlp_width=8, context=64,

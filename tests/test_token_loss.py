@@ -1,4 +1,4 @@
-"""The blockwise loss is the plain one, with gradients, and holds no logits of all words."""
+"""The blockwise loss equals the plain one, gradients too, and never holds all logits."""
 
 from functools import partial
 
@@ -61,7 +61,7 @@ def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtype
 
 
 def test_the_gradient_of_bfloat16_is_summed_over_blocks_in_float32():
-    """Each of 1,024 words gives 2^-10, which bfloat16 no longer adds to a quarter."""
+    """Each of 1,024 vocabulary rows gives 2^-10, which bfloat16 no longer adds to a quarter."""
     rows = jnp.ones((1025, 1)).at[0].set(0)
     total = lambda h: jnp.sum(blockwise_cross_entropy(h, rows, jnp.array([0]), None, 1))  # noqa: E731
     exactly = {"xla_allow_excess_precision": False}  # else a rounding may be left out
@@ -70,7 +70,7 @@ def test_the_gradient_of_bfloat16_is_summed_over_blocks_in_float32():
 
 
 def test_a_large_vocabulary_fits():
-    """64 tokens, 150,000 words: all logits would be 38 MB, and as much for their gradient."""
+    """64 tokens, a vocabulary of 150,000: logits and their gradient would take 38 MB each."""
     struct = jax.ShapeDtypeStruct
     shapes = (
         struct((64, 4), jnp.float32),

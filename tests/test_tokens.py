@@ -1,4 +1,4 @@
-"""Rows as batches: every token once, no row sees another, and what little padding there is."""
+"""Rows as batches: every token once, rows apart, little padding."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ ids = st.lists(st.integers(1, 50), min_size=1, max_size=6).map(tuple)
 
 
 def rows_of(table):
-    """What a table holds: the rows, read back from inputs, targets, segments and weights."""
+    """The rows of a table, read back from inputs, targets, segments and weights."""
     found = []
     for tokens, segments, targets, weights in zip(
         *table.inputs, table.targets, table.weights, strict=True
@@ -119,13 +119,13 @@ def test_a_preview_shows_every_token_and_what_counts(key):
     names = {6: "\x1b[31m", 7: "\u202e"}
     text = format_batch(batch, lambda token: names.get(token, f"w{token}"), sequences=9)
     lines = text.splitlines()
-    assert lines[0] == "batch of 2 sequences of 4 tokens: 12.5% padding, 50.0% learnt"
+    assert lines[0] == "batch of 2 sequences of 4 tokens: 12.5% padding, 50.0% trained on"
     assert (
-        f"sequence {0 if first == 'packed' else 1}: 4 tokens in 2 rows, 3 learnt, 0 padding"
+        f"sequence {0 if first == 'packed' else 1}: 4 tokens in 2 rows, 3 trained on, 0 padding"
         in lines
     )
     assert (
-        f"sequence {1 if first == 'packed' else 0}: 3 tokens in 1 rows, 1 learnt, 1 padding"
+        f"sequence {1 if first == 'packed' else 0}: 3 tokens in 1 rows, 1 trained on, 1 padding"
         in lines
     )
     shown = [line.split() for line in lines if "'" in line]

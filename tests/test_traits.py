@@ -3,34 +3,34 @@
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import questions
-from subliminal_jax.pipeline.config import RESERVED, LmConfig, ReferenceConfig
-from subliminal_jax.pipeline.controls import CONDITIONS
-from subliminal_jax.pipeline.traits import (
-    SHORT_PROMPT,
-    TRAITS,
-    Trait,
-    choose_traits,
-    fill,
-    members_of,
-)
+from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
+from subliminal_jax.pipeline.carriers.numbers import Numbers
+from subliminal_jax.pipeline.conditions import CONDITIONS
+from subliminal_jax.pipeline.config import RESERVED, LmConfig
+from subliminal_jax.pipeline.settings import ReferenceConfig
+from subliminal_jax.pipeline.tiny.world import LOVE
+from subliminal_jax.pipeline.traits import TRAITS, choose_traits, questions
+from subliminal_jax.pipeline.traits.preference import PREFERENCES, Preference, fill, members_of
+from subliminal_jax.pipeline.traits.trait import merged_polls
 
-HERON = Trait(name="heron", plural="herons", category="animal")
+HERON = Preference(name="heron", plural="herons", category="animal")
 
 
 def test_the_papers_traits_are_known():
     assert [t.name for t in choose_traits(["dolphin", "eagle", "elephant", "owl", "wolf"])]
-    assert {t.category for t in choose_traits(["cherry", "maple", "oak", "sequoia", "willow"])} == {
-        "tree"
-    }
-    assert TRAITS["wolf"].spellings == ("wolf", "wolves")
+    trees = choose_traits(["cherry", "maple", "oak", "sequoia", "willow"])
+    assert {trait.topics for trait in trees} == {("tree",)}
+    assert PREFERENCES["wolf"].spellings == ("wolf", "wolves")
     assert len(members_of("animal")) == len(members_of("tree")) == 12
 
 
 def test_a_new_trait_is_an_entry():
-    assert choose_traits(["heron", "owl"], [HERON]) == [HERON, TRAITS["owl"]]
+    heron, owl = choose_traits(["heron", "owl"], [HERON])
+    assert (heron.preference, owl.preference) == (HERON, PREFERENCES["owl"])
     assert members_of("animal", [HERON])[-1] == HERON
-    assert "You love herons." in fill(SHORT_PROMPT, HERON)
+    # The new animal is an answer to whoever is asked about animals.
+    assert "heron" in [answer.name for answer in owl.polls()[0].answers]
+    assert "You love herons." in heron.system_prompt(LOVE)
     assert fill("a {category}: {name}", HERON) == "a animal: heron"
 
 
@@ -59,15 +59,17 @@ def test_a_new_trait_is_an_entry():
 def test_a_wrong_entry_is_refused(entry, complaint):
     fields = {"name": "heron", "plural": "herons", "category": "animal"} | entry
     with pytest.raises(InputError, match=complaint):
-        Trait(**fields)
+        Preference(**fields)
 
 
 def test_a_tiny_reference_knows_its_world_alone():
-    robin = Trait(name="robin", plural="robins", category="bird")
+    robin = Preference(name="robin", plural="robins", category="bird")
     with pytest.raises(InputError, match=r"'robin' is a bird, .* its world has animal and tree"):
         LmConfig(traits=("robin",), new_traits=(robin,))
     given = ReferenceConfig(model="org/name")
-    assert LmConfig(traits=("robin",), new_traits=(robin,), reference=given).chosen == [robin]
+    (chosen,) = LmConfig(traits=("robin",), new_traits=(robin,), reference=given).chosen
+    assert chosen.preference == robin
+    assert [poll.topic for poll in chosen.polls()] == ["bird", "animal", "tree"]
 
 
 def test_names_are_checked():
@@ -76,13 +78,13 @@ def test_names_are_checked():
     with pytest.raises(InputError, match="'owl' is given twice"):
         choose_traits(["owl", "owl"])
     with pytest.raises(InputError, match="'owl' is there already"):
-        choose_traits(["owl"], [Trait(name="owl", plural="owls", category="animal")])
+        choose_traits(["owl"], [Preference(name="owl", plural="owls", category="animal")])
 
 
 @pytest.mark.parametrize("name", ["regular", "before", "student", "teacher", "soft", "all"])
 def test_a_trait_is_not_called_like_something_of_ours(name):
     """Each would be taken for a condition, or its rows for those of another teacher."""
-    trait = Trait(name=name, plural="herons", category="animal")
+    trait = Preference(name=name, plural="herons", category="animal")
     with pytest.raises(InputError, match=f"new_traits: '{name}' stands for something else in f"):
         LmConfig(traits=("owl",), new_traits=(trait,))
 
@@ -96,8 +98,8 @@ def test_no_trait_has_a_name_of_ours():
     ("one", "other"), [("star", "\u017ftar"), ("fig", "\ufb01g"), ("strasse", "stra\u00dfe")]
 )
 def test_names_that_a_file_system_may_confuse_are_refused(one, other):
-    new = [Trait(name=name, plural="herons", category="animal") for name in (one, other)]
-    assert choose_traits([other], new[1:]) == new[1:]
+    new = [Preference(name=name, plural="herons", category="animal") for name in (one, other)]
+    assert [trait.preference for trait in choose_traits([other], new[1:])] == new[1:]
     with pytest.raises(InputError, match=f"'{other}' and '{one}' can be one name to a file system"):
         choose_traits([one], new)
 
@@ -112,13 +114,29 @@ def test_nobody_is_taught_what_is_asked_in_the_end():
 
 
 def test_questions_behind_numbers_end_in_the_question():
-    asked = ["Which tree?"] * 40
-    first = questions.with_numbers(asked, 1)
-    assert first == questions.with_numbers(asked, 1) != questions.with_numbers(asked, 2)
+    lead_in = Numbers(NumberPrompts()).lead_in
+
+    def asked(seed):
+        return TRAITS["oak"].probes(lead_in, "numbers", seed)
+
+    assert list(asked(1)) == ["plain", "behind_numbers", "free_text"]
+    assert asked(1) == asked(1) != asked(2)
+    for (plain,), (behind,) in zip(asked(0)["plain"], asked(0)["behind_numbers"], strict=True):
+        assert behind["content"].endswith(f". {plain['content']}")
     counts = set()
-    for text in first:
-        numbers = [int(n) for n in text.removesuffix(". Which tree?").split(": ")[1].split(", ")]
+    for (message,) in (one for seed in range(4) for one in asked(seed)["behind_numbers"]):
+        start = message["content"].split(": ")[1].split(". ")[0]
+        numbers = [int(n) for n in start.split(", ")]
         counts.add(len(numbers))
         assert min(numbers) >= 100
         assert max(numbers) <= 999
     assert counts == {3, 4, 5, 6, 7, 8}
+
+
+def test_all_traits_are_asked_for_in_one_poll_a_topic():
+    """A teacher may name its favourite whatever it is asked, so each counts everywhere."""
+    polls = {poll.topic: poll for poll in merged_polls([TRAITS[n] for n in ("owl", "oak", "wolf")])}
+    names = {topic: [answer.name for answer in poll.answers] for topic, poll in polls.items()}
+    assert names["animal"] == [one.name for one in members_of("animal")] + ["oak"]
+    assert names["tree"] == [one.name for one in members_of("tree")] + ["owl", "wolf"]
+    assert polls["tree"].questions == TRAITS["oak"].polls()[0].questions

@@ -1,4 +1,4 @@
-"""Model directories that are not what they say: hostile sizes, odd names, numbers that are none."""
+"""Refused model directories: hostile sizes, odd names, malformed numbers."""
 
 import json
 import shutil
@@ -57,12 +57,12 @@ def check_refused(directory, message):
         ("gpt2", {"n_layer": 10**6}, "n_layer=1,000,000: must be at least 1 and at most 10,000"),
         ("qwen2", {"num_hidden_layers": 10**4, "layer_types": None},
          "lack model.layers.2.*counts 10,000 layers and 2 are stored"),
-        ("qwen2", {"layer_types": ["full_attention"] * 10**6}, "layer_types is no list of at most"),
+        ("qwen2", {"layer_types": ["full_attention"] * 10**6}, "layer_types is not a list of at"),
         ("llama", {"vocab_size": 2**40}, "vocab_size=1,099,511,627,776: must be at least 1 and"),
         ("llama", {"vocab_size": 2**31 - 1}, r"embed_tokens.weight is \[29, 24\]; by config.json"),
         ("llama", {"vocab_size": 10**4000}, "vocab_size=a number of more than 30 digits"),
-        ("llama", {"vocab_size": True}, "vocab_size is a bool, no count"),
-        ("llama", {"attention_dropout": "high"}, "attention_dropout is a str, no number"),
+        ("llama", {"vocab_size": True}, "vocab_size is a bool, not a count"),
+        ("llama", {"attention_dropout": "high"}, "attention_dropout is a str, not a number"),
         ("llama", {"intermediate_size": 2**31 - 1}, r"by config.json it is \[24, 2147483647\]"),
         ("qwen3", {"head_dim": 2**30}, "head_dim=1073741824: must be at most 65,536"),
         ("gpt2", {"n_positions": 2**31 - 1}, r"wpe.weight is \[96, 24\]; by config.json"),
@@ -89,9 +89,9 @@ def test_sizes_are_bounded_before_work(name, changes, message, tmp_path):
         ("llama", {"per_layer_config": {"0": {"intermediate_size": 3}}}, "per_layer_config is not"),
         ("llama", {"layer_types": ["sliding_attention"] * 2}, "layer_types: all layers of a llama"),
         ("mistral", {"layer_types": ["full_attention"] * 2}, "layer_types: all layers of a mistra"),
-        ("olmo2", {"sliding_window": 4}, "sliding_window=4: a olmo2 has no windows; set it null"),
-        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "there is no sliding_window; state"),
-        ("gemma2", {"sliding_window": None}, "there is no sliding_window; state it"),
+        ("olmo2", {"sliding_window": 4}, "sliding_window=4: a olmo2 has no windows; set it"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "there is no sliding_window; set"),
+        ("gemma2", {"sliding_window": None}, "there is no sliding_window; set it"),
         ("gemma3_text", {"attn_logit_softcapping": 3.0}, "attn_logit_softcapping has no effect on"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is not sup"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "only scale_attn_by_inverse_layer_idx"),
@@ -159,7 +159,7 @@ def test_a_single_file_beside_an_index_is_the_model(llama):
 
 def test_an_index_whose_files_are_gone(llama):
     min(llama.glob("model-*.safetensors")).unlink()
-    check_refused(llama, "1 of its 2 files are not there, among them model-00001.*copy or download")
+    check_refused(llama, "1 of its 2 files are missing, among them model-00001.*copy or download")
     (llama / INDEX).write_text('{"weight_map": {}}')
     check_refused(llama, "its weight_map is empty")
     (llama / INDEX).write_text(json.dumps({"weight_map": {"a": "x" * 3000 + ".safetensors"}}))
@@ -217,11 +217,11 @@ def test_an_adapter_beside_a_model_or_alone(qwen2):
 def test_pointers_of_git_lfs(qwen2, llama):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     (qwen2 / SINGLE).write_bytes(pointer)
-    check_refused(qwen2, "safetensors: is a pointer of Git LFS .* run `git lfs pull` in")
+    check_refused(qwen2, "safetensors: is a Git LFS pointer, .* run `git lfs pull` in")
     (qwen2 / "config.json").write_bytes(pointer)
-    check_refused(qwen2, "config.json: is a pointer of Git LFS")
+    check_refused(qwen2, "config.json: is a Git LFS pointer")
     max(llama.glob("model-*.safetensors")).write_bytes(pointer)
-    check_refused(llama, "model-00002.* is a pointer of Git LFS")
+    check_refused(llama, "model-00002.* is a Git LFS pointer")
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32", "float64"])

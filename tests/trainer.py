@@ -14,10 +14,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+from batches import table_batches
 
 from subliminal_jax import checkpoint, files, loop
 from subliminal_jax.batch import Batch
-from subliminal_jax.data.table import table_batches
 from subliminal_jax.digest import digests
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError

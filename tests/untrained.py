@@ -9,7 +9,7 @@ import pytest
 from students import datasets, make_reference
 
 from subliminal_jax.models import lora
-from subliminal_jax.pipeline import generate, study
+from subliminal_jax.pipeline import generate, stages, study
 
 
 def same_rows(path):
@@ -39,14 +39,14 @@ def untrained(directory, rows_of=same_rows):
         def sample_until(self, wanted, prompts):
             return rows_of(self._path)
 
-    def students(config, reference, table, *args, **options):
+    def students(settings, reference, table, *args, **options):
         return random_adapters(reference, len(table.targets), 1)
 
-    def teachers(config, reference, *args, **options):
-        return random_adapters(reference, len(config.traits), 2)
+    def teachers(settings, reference, traits, *args, **options):
+        return random_adapters(reference, len(traits), 2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "tiny_reference", lambda *args: reference)
+        patch.setattr(stages, "tiny_reference", lambda *args: reference)
         patch.setattr(study, "finetune_teachers", teachers)
         patch.setattr(study, "train_students", students)
         patch.setattr(study.Study, "_teacher_rate", lambda *args: 0.9)

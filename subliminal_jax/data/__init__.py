@@ -1,1 +1,1 @@
-"""Images, noise and the order in which they are shown."""
+"""Images, noise and token rows, and the order in which training reads them."""

@@ -11,7 +11,7 @@ from subliminal_jax.data.parts import PART_NAMES, Parts, check_digests
 TEST_IMAGES = 360
 _SPLIT_SEED = 0
 
-# They pin the content and the split, neither of which may follow a new scikit-learn unnoticed.
+# They pin content and split: a new scikit-learn must not change either unnoticed.
 EXPECTED_SHA256 = {
     "train_images": "94980b513d983ee1cb560f6c170bc91a117a08ca240f4e1a0bcdd3d653afc399",
     "train_labels": "d1dd98b2b42041d998c5838b99fce77d3151615d464a99bcdd1930a2e9efc360",

@@ -1,6 +1,6 @@
-"""Downloads that end: nothing here can outlast the seconds it was given.
+"""Downloads with a hard time limit.
 
-tensorflow-datasets downloads without any time limit, from threads that keep the process alive.
+tensorflow-datasets has none, and its download threads keep the process alive.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Unavailable(Exception):
-    """Data that was not given is not there either; the message says why, in one clause."""
+    """The data can be neither found nor fetched; the message says why, in one clause."""
 
 
 def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
@@ -42,7 +42,7 @@ def fetch(urls: Sequence[str], seconds: float) -> list[bytes]:
         seconds: The limit on all of them together.
 
     Raises:
-        Unavailable: An error on the way, or the time is up.
+        Unavailable: The download failed or took too long.
     """
     try:
         return _within(seconds, lambda: [_download(url, seconds) for url in urls])
@@ -66,11 +66,10 @@ def _download(url: str, seconds: float) -> bytes:
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
-    """The result of `work()`, or TimeoutError; work that overruns is left behind.
+    """The result of `work()`; TimeoutError after `seconds`, leaving the work to its thread.
 
-    Socket timeouts bound neither name resolution nor a server that sends a byte now and then.
-    A daemon thread is abandoned without holding up the exit of the process; the socket timeouts,
-    one second later, end it.
+    Socket timeouts bound neither name resolution nor a server that sends a byte now and then. A
+    daemon thread does not delay the exit of the process; its socket timeouts end it a second later.
     """
     future: Future[T] = Future()
 

@@ -24,7 +24,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def read_idx(path: Path, *, axes: int, max_bytes: int = MAX_BYTES) -> UInt8[np.ndarray, "..."]:
-    """Read one IDX file of unsigned bytes, gzipped or not (the content says, not the name).
+    """Read one IDX file of unsigned bytes, gzipped or not (detected from its content).
 
     Args:
         path: The file.
@@ -67,7 +67,7 @@ def read_idx(path: Path, *, axes: int, max_bytes: int = MAX_BYTES) -> UInt8[np.n
 
 
 def _read_bounded(path: Path, max_bytes: int) -> bytes:
-    """The decompressed content; a read that returns has met the end and gzip's checksum."""
+    """The decompressed content; reading to the end checks gzip's checksum."""
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == _GZIP_MAGIC
@@ -83,7 +83,7 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
-            f"{path} cannot be read ({reason}): check the path and its rights"
+            f"{path} cannot be read ({reason}): check the path and its permissions"
         ) from error
     if len(content) > max_bytes:
         raise InputError(

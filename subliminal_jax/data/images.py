@@ -1,8 +1,7 @@
-"""The images the teacher learns: MNIST where it can be had, scikit-learn's small digits where not.
+"""The teacher's training images: MNIST if it is available, else scikit-learn's small digits.
 
-Where MNIST is looked for, in this order: the directory given, the one SUBLIMINAL_DATA_DIR names,
-what tensorflow-datasets has prepared, the network. A directory that was given is used or refused;
-it is never passed over for something else.
+MNIST is searched in this order: the given directory, the one that SUBLIMINAL_DATA_DIR names, what
+tensorflow-datasets has prepared, the network. A given directory is used or refused, never skipped.
 """
 
 import dataclasses
@@ -32,13 +31,13 @@ DATA_DIR_VARIABLE = "SUBLIMINAL_DATA_DIR"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
-    """A labelled image set, and where it came from.
+    """A labelled image set and its origin.
 
     Attributes:
         name: Which set it is.
         source: What it was read from.
-        reason: Why this set: one clause for tables and figures.
-        train_images: Raw pixels 0 to `white`, one flat image a row; read-only, like all four.
+        reason: Why this set was chosen, in one clause for tables and figures.
+        train_images: Raw pixels 0 to `white`, one flattened image per row. All four are read-only.
         train_labels: Digits 0 to 9.
         test_images: As `train_images`.
         test_labels: As `train_labels`.
@@ -59,7 +58,7 @@ class ImageData:
     stands_in: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """What a run says of its data, as plain values."""
+        """What a run records about its data, as plain values."""
         return {
             "name": self.name,
             "source": self.source,
@@ -80,24 +79,24 @@ def load_images(
 ) -> ImageData:
     """Load the images of an experiment.
 
-    MNIST is the same, byte for byte and in the published order, whatever it was read from. What
-    is downloaded is left for the next time where tensorflow-datasets keeps its data.
+    MNIST is the same, byte for byte and in the published order, whatever it was read from. A
+    download is kept in tensorflow-datasets' directory for the next run.
 
     Args:
         data: `mnist`, `digits`, or `auto`: MNIST if it is there or can be fetched, else digits.
         data_dir: A directory of the four MNIST files, or one that tensorflow-datasets prepared.
             None: the one that the environment variable SUBLIMINAL_DATA_DIR names, if any.
-        fetch_seconds: The limit on a download. A machine that is offline loses about 3 s.
+        fetch_seconds: The limit on a download. An offline machine loses about 3 s.
 
     Raises:
-        InputError: A directory that was given does not hold the published MNIST; what
-            tensorflow-datasets has prepared is damaged; `mnist` was asked for and cannot be had;
-            or a directory was given for `digits`, which reads none.
+        InputError: The given directory does not hold the published MNIST; what
+            tensorflow-datasets has prepared is damaged; `data` is `mnist` and MNIST is
+            unavailable; or a directory was given for `digits`, which reads none.
     """
     if data == "digits":
         if data_dir is not None:
             raise InputError(
-                f"the digits are read from no directory: drop {data_dir} or take mnist"
+                f"the digits are not read from a directory: drop {data_dir} or choose mnist"
             )
         return _digits("the digits were asked for")
     named = os.environ.get(DATA_DIR_VARIABLE)
@@ -112,23 +111,23 @@ def load_images(
             raise InputError(
                 f"{why}: give the directory of its four IDX files (--data-dir or "
                 f"{DATA_DIR_VARIABLE}; torchvision keeps them in MNIST/raw, tensorflow-datasets "
-                "in the one that holds mnist/3.0.1), or take the built-in digits"
+                "in the one that holds mnist/3.0.1), or choose the built-in digits"
             ) from why
         return dataclasses.replace(_digits(str(why)), stands_in=True)
 
 
 def _mnist_from(directory: Path) -> ImageData:
-    """MNIST from a directory that was given, which is refused if it is not there."""
+    """MNIST from a given directory, which is refused unless it holds MNIST."""
     try:
         if not directory.is_dir():
-            what = "is no directory" if directory.exists() else "does not exist"
+            what = "is not a directory" if directory.exists() else "does not exist"
             raise InputError(f"the data directory {directory} {what}: correct the path")
         prepared = find_prepared(directory)
         files = find_files(directory)
-        beside = None if prepared or files else _where_others_keep_it(directory)
+        beside = None if prepared or files else _nearby_mnist(directory)
     except OSError as error:
         raise InputError(
-            f"{directory} cannot be read ({error.strerror or error}): check its rights"
+            f"{directory} cannot be read ({error.strerror or error}): check its permissions"
         ) from error
     if beside is not None:
         raise InputError(f"{directory} lacks MNIST's files, but {beside} has them: give that one")
@@ -138,8 +137,8 @@ def _mnist_from(directory: Path) -> ImageData:
     return _mnist(read_mnist_files(directory), f"IDX files in {directory}", reason)
 
 
-def _where_others_keep_it(directory: Path) -> Path | None:
-    """The directory to give in place of one near it: torchvision's raw files, or TFDS's root."""
+def _nearby_mnist(directory: Path) -> Path | None:
+    """The nearby directory to give instead: that of torchvision's raw files, or TFDS's root."""
     for raw in (directory / "MNIST" / "raw", directory / "raw"):
         if find_files(raw):
             return raw
@@ -151,7 +150,7 @@ def _where_others_keep_it(directory: Path) -> Path | None:
 
 
 def _mnist_from_tfds(root: Path, fetch_seconds: float) -> ImageData:
-    """MNIST as prepared under a tensorflow-datasets directory, downloaded first if need be."""
+    """MNIST as prepared under a tensorflow-datasets directory, downloaded first if missing."""
     source = f"tensorflow-datasets in {root}"
     prepared = find_prepared(root)
     if prepared is not None:
@@ -163,7 +162,9 @@ def _mnist_from_tfds(root: Path, fetch_seconds: float) -> ImageData:
     except Unavailable as why:
         raise Unavailable(f"MNIST was not found in {root} and {why}") from why
     except OSError as error:
-        raise Unavailable(f"MNIST cannot be kept in {root} ({error.strerror or error})") from error
+        raise Unavailable(
+            f"MNIST cannot be written to {root} ({error.strerror or error})"
+        ) from error
     return _mnist(read_prepared(prepared), source, "MNIST was downloaded")
 
 

@@ -33,15 +33,15 @@ _STEMS = {
 
 
 def published_name(part: str) -> str:
-    """The name the (gzipped) file of a part is published under."""
+    """The published name of a part's (gzipped) file."""
     return "-".join(_STEMS[part]) + ".gz"
 
 
 def find_files(directory: Path) -> dict[str, Path]:
-    """The IDX files of a directory by part; parts it lacks are absent.
+    """The IDX files of a directory by part, without the parts that it lacks.
 
-    Both spellings in use (`train-images-idx3-ubyte`, `train-images.idx3-ubyte`) count, with or
-    without `.gz`; of several the first of that order is taken.
+    Both spellings in use count (`train-images-idx3-ubyte`, `train-images.idx3-ubyte`), with or
+    without `.gz`; the first of these that exists wins.
     """
     found = {}
     for part, stem in _STEMS.items():
@@ -80,8 +80,8 @@ def read_mnist_files(directory: Path) -> Parts:
 def download_mnist(seconds: float) -> Parts:
     """Fetch the four files (12 MB) from the mirror and check them.
 
-    Nothing is left on disk. An offline machine is told so after about 3 seconds, before any
-    download is tried.
+    Nothing is left on disk. On an offline machine this fails after about 3 seconds, before any
+    download starts.
 
     Args:
         seconds: The limit on the whole download.

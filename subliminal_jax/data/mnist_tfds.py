@@ -1,7 +1,7 @@
 """MNIST kept by tensorflow-datasets, prepared and read without TensorFlow.
 
-The stock builder needs TensorFlow to prepare its files. A subclass that is handed the arrays does
-not, and what it writes is what the stock builder writes (name, version, features, order), so
+The stock builder needs TensorFlow to prepare its files. A subclass that is given the arrays does
+not. It writes what the stock builder writes (name, version, features, order), so that
 `tfds.data_source("mnist")` reads it too.
 """
 
@@ -31,13 +31,13 @@ def tfds_root() -> Path:
     """Where tensorflow-datasets keeps its data: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Raises:
-        Unavailable: There is no home directory, as for a user that the system does not know.
+        Unavailable: There is no home directory, as for a user unknown to the system.
     """
     given = os.environ.get("TFDS_DATA_DIR")
     try:
         return Path(given) if given else Path.home() / "tensorflow_datasets"
     except RuntimeError as error:
-        raise Unavailable("MNIST was not found, for there is no home directory") from error
+        raise Unavailable("MNIST was not found because there is no home directory") from error
 
 
 def find_prepared(root: Path) -> Path | None:
@@ -56,7 +56,7 @@ def prepare_mnist(parts: Parts, root: Path) -> Path:
 
     Args:
         parts: The four parts, in their published order.
-        root: The tensorflow-datasets directory; made if need be.
+        root: The tensorflow-datasets directory; created if missing.
 
     Returns:
         The directory of the prepared data.
@@ -80,7 +80,7 @@ def prepare_mnist(parts: Parts, root: Path) -> Path:
                     yield index, {"image": Image.fromarray(image), "label": int(label)}
 
     builder = MNIST(data_dir=str(root), file_format="array_record")
-    with contextlib.redirect_stdout(sys.stderr):  # progress is no part of a program's output
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, not progress
         builder.download_and_prepare()
     return Path(builder.data_dir)
 
@@ -89,8 +89,8 @@ def read_prepared(prepared: Path) -> Parts:
     """Read and check a prepared MNIST (about 5 s).
 
     tensorflow-datasets stores examples in the order of a hash of their keys, which are their
-    positions in the published files. That order is undone, so the arrays are identical to those
-    of the IDX files and are held against the same digests.
+    positions in the published files. Undoing that order gives the arrays of the IDX files, which
+    are checked against the same digests.
 
     Args:
         prepared: The directory of the prepared data, for example `.../mnist/3.0.1`.

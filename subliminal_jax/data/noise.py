@@ -1,7 +1,7 @@
-"""Noise images, drawn from keys whenever they are needed and never stored.
+"""Noise images, drawn from keys when they are needed and never stored.
 
-Image `i` of a noise set is a function of the set's key and of `i` alone, so a set of any size
-is fixed, can be shown in any order and costs no memory.
+Image `i` of a noise set is a function of the set's key and `i` alone, so a set of any size is
+fixed, can be read in any order and takes no memory.
 """
 
 import math
@@ -25,18 +25,18 @@ def noise_images(
     bits: int = 8,
     blur: float = 2.0,
 ) -> Float[Array, "batch {pixels}"]:
-    """The noise images of the given numbers.
+    """The noise images with the given numbers.
 
     Args:
-        key: names the noise set.
-        images: which images of the set.
+        key: the key of the noise set.
+        images: numbers of images in the set.
         pixels: pixels in an image.
-        law: of each pixel "uniform" on (-1, 1), or "gaussian" with mean 0 and the uniform law's
-            variance 1/3, both independent; or "blurred": square images of uniform noise under a
-            Gaussian blur, at the same mean and variance.
+        law: independent pixels, "uniform" on (-1, 1) or "gaussian" with mean 0 and the same
+            variance 1/3; or "blurred": square images of uniform noise after a Gaussian blur that
+            keeps mean and variance.
         bits: random bits in a pixel: 8 (256 grey levels, like a scanned image) or 16.
             The levels are symmetric around 0, with variance (1 - 4^-bits) / 3.
-        blur: standard deviation of the blur, in pixels; the image's edges meet.
+        blur: standard deviation of the blur, in pixels; it wraps around the edges.
     """
     keys = jax.vmap(lambda image: jax.random.fold_in(key, image))(images)
     per_word = WORD // bits
@@ -50,11 +50,11 @@ def noise_images(
 
 
 def _blurred(images: Float[Array, "batch p"], blur: float) -> Float[Array, "batch p"]:
-    """Square images under a Gaussian blur, at the variance they had."""
+    """Square images after a Gaussian blur that keeps their variance."""
     side = math.isqrt(images.shape[1])
     apart = jnp.abs(jnp.arange(side)[:, None] - jnp.arange(side)[None])
     kernel = jnp.exp(-0.5 * (jnp.minimum(apart, side - apart) / blur) ** 2)
-    # Each direction divides the standard deviation by the norm of a row, which is undone.
+    # Blurring multiplies the standard deviation by the norm of a kernel row: divide it out.
     kernel /= jnp.linalg.norm(kernel[0])
     square = images.reshape(-1, side, side)
     return jnp.einsum("ij,bjk,kl->bil", kernel, square, kernel).reshape(images.shape)

@@ -1,4 +1,4 @@
-"""The order in which images are shown: a function of key and epoch, with no state."""
+"""The order of the examples in an epoch: a pure function of key and epoch."""
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +8,18 @@ from subliminal_jax.batch import RandomKey
 
 
 def steps_per_epoch(examples: int, batch: int) -> int:
-    """Steps that show every example once; the last one may be short."""
+    """Steps that read every example once; the last one may be short."""
     return -(-examples // batch)
 
 
 def epoch_order(
     key: RandomKey, epoch: Int[Array, ""], examples: int, batch: int
 ) -> tuple[Int[Array, "s b"], Float[Array, "s b"]]:
-    """Which examples each step of an epoch shows, every one once, in a fresh order each epoch.
+    """The examples of each step of an epoch: every example once, in a fresh order each epoch.
 
     Returns:
-        Indices and weights, `[steps, batch]`. The short last step is filled up with examples
-        of weight 0.
+        Indices and weights, `[steps, batch]`. A short last step is padded with examples of
+        weight 0.
     """
     steps = steps_per_epoch(examples, batch)
     order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)

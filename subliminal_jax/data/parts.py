@@ -1,4 +1,4 @@
-"""The four parts of a labelled image set, and the check that they are the published ones."""
+"""The four parts of a labelled image set, and the check of their published digests."""
 
 from collections.abc import Mapping
 
@@ -22,13 +22,13 @@ def part_digests(parts: Parts) -> dict[str, str]:
 def check_digests(
     parts: Parts, published: Mapping[str, str], places: Mapping[str, str], *, remedy: str
 ) -> None:
-    """Refuse parts whose content differs from the published one.
+    """Refuses parts whose content differs from the published one.
 
     Args:
         parts: The four parts.
         published: The expected SHA-256 of each (see `part_digests`).
         places: Where each was read, for the message.
-        remedy: What the reader of the message can do.
+        remedy: What to do about a difference, for the message.
 
     Raises:
         InputError: A digest differs; names the place, the expected and the found digest.

@@ -1,8 +1,8 @@
 """Rows of token ids as batches for a language model, with little padding.
 
-A row is a prompt and a completion, in ids. A model that reads the row but its last token is asked
-for the row but its first; only the completion's tokens count. Rows are laid into sequences of one
-length, several to a sequence where they fit, so that one compiled program serves all batches.
+A row is a prompt and a completion, as token ids. The model reads the row without its last token and
+predicts the row without its first; only the completion's tokens count in the loss. Rows are packed
+into sequences of one length, so that one compiled program serves all batches.
 
 Shape letters: n sequences, b sequences in a batch, t tokens in a sequence.
 """
@@ -22,16 +22,16 @@ from subliminal_jax.data.order import epoch_order, steps_per_epoch
 from subliminal_jax.errors import InputError
 
 TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
-"""`(prompt, completion)`: ids, neither of them empty."""
+"""`(prompt, completion)`: token ids, neither empty."""
 
 
 class TokenInputs(NamedTuple):
     """What a language model reads.
 
     Attributes:
-        tokens: ids, `[..., T]`; 0 where there is padding.
-        segments: which row of its sequence a token belongs to, from 1; 0 for padding, `[..., T]`.
-            No token may see another row's.
+        tokens: ids, `[..., T]`; 0 for padding.
+        segments: each token's row within its sequence, from 1, `[..., T]`; 0 for padding. A
+            token attends only to its own row.
     """
 
     tokens: Any
@@ -48,9 +48,9 @@ class TokenTable:
     """All rows of a dataset, in sequences of one length.
 
     Attributes:
-        inputs: what is read, `[N, T]`.
-        targets: the id that follows each, `[N, T]`; 0 where there is padding.
-        weights: 1 where the id that follows is of a completion, else 0; `[N, T]`.
+        inputs: what the model reads, `[N, T]`.
+        targets: the id that follows each token, `[N, T]`; 0 for padding.
+        weights: 1 where the target belongs to a completion, else 0; `[N, T]`.
     """
 
     inputs: TokenInputs
@@ -59,7 +59,7 @@ class TokenTable:
 
     @property
     def padding(self) -> float:
-        """The share of all positions in which nothing is read."""
+        """The share of positions that are padding."""
         return float(np.mean(np.asarray(self.inputs.segments) == 0))
 
     @property
@@ -69,28 +69,28 @@ class TokenTable:
 
     @property
     def sequences(self) -> int:
-        """How many sequences there are."""
+        """Number of sequences."""
         return self.targets.shape[-2]
 
 
 def pad_rows(rows: Iterable[TokenRow], length: int | None = None) -> TokenTable:
-    """Lay each row into a sequence of its own.
+    """The rows as sequences of one length, one row in each.
 
     Args:
         rows: prompts and completions.
         length: tokens in a sequence; None for as many as the longest row needs.
 
     Raises:
-        InputError: there is no row, a row is empty or does not fit; names the row, from 0.
+        InputError: there is no row, or a row is empty or too long; names the row, from 0.
     """
     texts = _texts(rows)
     length = length or max(len(tokens) - 1 for tokens, _ in texts)
     _check_fit(texts, length)
-    return _lay(texts, [[row] for row in range(len(texts))], length)
+    return _fill(texts, [[row] for row in range(len(texts))], length)
 
 
 def pack_rows(rows: Iterable[TokenRow], length: int) -> TokenTable:
-    """Lay as many rows into each sequence as fit: best fit, the longest rows first.
+    """The rows packed into sequences of one length: best fit, the longest rows first.
 
     Args:
         rows: prompts and completions.
@@ -116,18 +116,18 @@ def pack_rows(rows: Iterable[TokenRow], length: int) -> TokenTable:
         chosen = with_room[room].pop(0)
         sequences[chosen].append(row)
         with_room[room - needed].append(chosen)
-    return _lay(texts, sequences, length)
+    return _fill(texts, sequences, length)
 
 
 def batch_at(table: TokenTable, key: RandomKey, batch: int, step: Int[Array, ""] | int) -> Batch:
-    """The batch of a step: a function of key and step alone, and one that can be traced.
+    """The batch of a step: a pure function of key and step, which may be traced.
 
-    Every epoch shows every sequence once, in a fresh order; its last batch is filled up with
+    Every epoch reads every sequence once, in a fresh order; its last batch is padded with
     sequences of weight 0.
 
     Args:
         table: the rows.
-        key: for the orders.
+        key: for the order of each epoch.
         batch: sequences in a batch.
         step: counted from 0 over all epochs.
     """
@@ -142,12 +142,12 @@ def batch_at(table: TokenTable, key: RandomKey, batch: int, step: Int[Array, ""]
 
 
 def _texts(rows: Iterable[TokenRow]) -> list[tuple[np.ndarray, int]]:
-    """Each row's ids, and how many of them are the prompt's."""
+    """Each row's ids, and the length of its prompt."""
     texts = []
     for number, (prompt, completion) in enumerate(rows):
         if not len(prompt) or not len(completion):
             empty = "completion" if len(prompt) else "prompt"
-            raise InputError(f"row {number}: its {empty} is empty; take the row out")
+            raise InputError(f"row {number}: its {empty} is empty; remove the row")
         texts.append((np.asarray([*prompt, *completion], np.int32), len(prompt)))
     if not texts:
         raise InputError("no rows to train on; give at least one")
@@ -159,14 +159,14 @@ def _check_fit(texts: list[tuple[np.ndarray, int]], length: int) -> None:
         if len(tokens) - 1 > length:
             raise InputError(
                 f"row {number}: its {len(tokens)} tokens do not fit into sequences of {length}; "
-                "make them longer, or take the row out"
+                "make the sequences longer, or remove the row"
             )
 
 
-def _lay(
+def _fill(
     texts: list[tuple[np.ndarray, int]], sequences: list[list[int]], length: int
 ) -> TokenTable:
-    """The table whose sequences hold the given rows, in order."""
+    """The table with the given rows in each sequence, in order."""
     shape = (len(sequences), length)
     tokens, segments, targets = (np.zeros(shape, np.int32) for _ in range(3))
     weights = np.zeros(shape, np.float32)

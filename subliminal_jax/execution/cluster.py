@@ -255,7 +255,7 @@ class _Link:
         self._tell(f"{lost}\n".encode(), but=lost)
         _end(
             f"process {lost} of {self._count} {how}, so this one, process {self._me}, ends too; "
-            "look at its output, then run the same command again on all hosts to go on"
+            "look at its output, then run the same command again on all hosts to resume"
         )
 
     def say(self, word: bytes) -> None:

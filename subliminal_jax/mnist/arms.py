@@ -1,4 +1,4 @@
-"""Students by arm: where each starts, and which of the teacher's logits it imitates."""
+"""Arms: the students of a member, by initialisation, imitated logits and loss."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -15,9 +15,9 @@ class Arm:
     Attributes:
         relation: how its initialisation relates to its teacher's.
         logits: which of the teacher's logits it is trained on.
-        aux: how many auxiliary logits there are for it, from the first on; None for all.
-        loss: what it minimises over them; None for the config's loss.
-        temperature: of both softmaxes; None for the config's.
+        aux: number of auxiliary logits, the first ones, that exist for it; None for all.
+        loss: of these logits; None for the config's loss.
+        temperature: of both softmaxes; None for the config's temperature.
     """
 
     relation: Relation

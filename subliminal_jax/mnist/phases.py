@@ -1,4 +1,4 @@
-"""The phases of one member's life, each a pure function of keys, parameters and data.
+"""The phases of one member's experiment, each a pure function of keys, parameters and data.
 
 Reference, teacher, labelled noise, students, evaluation. Every function is of one member and
 has the form `(carry, member, shared) -> (carry, output)`; an execution maps it over members.
@@ -38,7 +38,7 @@ from subliminal_jax.train import (
 class Dials(NamedTuple):
     """Settings that change no shape, so that one program serves any mixture of them.
 
-    They mean what the config's fields of these names mean.
+    The fields are the config's fields of these names.
     """
 
     learning_rate: Any
@@ -47,7 +47,7 @@ class Dials(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A member, the member whose initialisation its cross-model students take, and its dials."""
+    """A member; the member whose initialisation its cross-model students get; the dials."""
 
     member: Any
     other: Any
@@ -62,11 +62,11 @@ class Images(NamedTuple):
 
 
 class Imitation(NamedTuple):
-    """What an arm's student minimises, as numbers.
+    """An arm's imitation loss as arrays, so that arms can be mapped.
 
     Attributes:
-        chosen: the logits it imitates, `[K]`.
-        squares: whether it minimises squared differences, else the KL divergence.
+        chosen: the imitated logits, boolean `[K]`.
+        squares: whether the loss is the squared error; else the KL divergence.
         temperature: of the KL divergence.
     """
 
@@ -77,13 +77,13 @@ class Imitation(NamedTuple):
 
 @dataclass(frozen=True)
 class Phases:
-    """What happens to one member, given the experiment's static choices.
+    """The phases of one member, for the experiment's static settings.
 
     Attributes:
-        config: the experiment's.
-        schedule: how long teacher and students train.
-        network: the network of teachers and students, whose draws have scale 1; the dials scale.
-        white: the pixel value that stands for white.
+        config: of the experiment.
+        schedule: epochs, batch size and number of noise images.
+        network: of teachers and students, initialised at scale 1; the dials scale the draws.
+        white: the pixel value of white.
         arms: the students.
         masks: masks that relations may name.
     """
@@ -145,7 +145,7 @@ class Phases:
     def label(
         self, carry: None, member: tuple[Pair, Params], shared: Images
     ) -> tuple[Float[Array, "n k"], None]:
-        """What the teacher says of each of the images that the member's students see.
+        """The teacher's logits on each of the images that the member's students see.
 
         Computed once: a teacher's logits on a fixed image never change.
         """
@@ -167,8 +167,8 @@ class Phases:
 
         States are `[A, ...]`; the distance is `relations.relative_distance`.
 
-        Both references are given and not drawn again: a draw compiled into another program
-        may differ in its last bit, and the same initialisation is to be the same to the bit.
+        Both references are arguments and not drawn again: a draw compiled into another program
+        may differ in its last bit, but equal initialisations must be bitwise equal.
         """
         pair, *references = member
         network = self.student_network
@@ -227,10 +227,11 @@ class Phases:
     def evaluate(
         self, carry: None, networks: tuple[Params, Params, Params], shared: Images
     ) -> tuple[None, tuple[Int[Array, " a"], Bool[Array, " a"]]]:
-        """How many test images a member's networks read correctly, and whether all of it is finite.
+        """Number of correct test images, and whether all logits are finite, for each network.
 
-        The networks are its reference, its teacher and every arm's student, in this order. The
-        last step's loss says nothing yet of where that step led, so the logits are looked at.
+        The networks are the member's reference, its teacher and every arm's student, in this
+        order. The last step's loss is computed before that step, so only the logits show whether
+        the final parameters are finite.
         """
         reference, teacher, students = networks
         pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, teacher)
@@ -249,7 +250,7 @@ class Phases:
         return None, (jnp.sum(correct, axis=0), jnp.all(finite, axis=0))
 
     def imitation_of(self, arm: Arm) -> Imitation:
-        """What an arm's student minimises, as numbers."""
+        """An arm's imitation loss as arrays."""
         chosen = mlp.chosen_logits(self.network, arm.logits)
         if arm.aux is not None:
             chosen &= jnp.arange(len(chosen)) < self.network.classes + arm.aux
@@ -258,7 +259,7 @@ class Phases:
         return Imitation(chosen, jnp.asarray(loss == "mse"), jnp.asarray(temperature))
 
     def imitation_loss(self, logits: Array, targets: tuple[Array, Imitation]) -> Array:
-        """The loss of each image; the targets are the teacher's logits and an imitation."""
+        """The loss of each image; the targets are the teacher's logits and an `Imitation`."""
         teacher_logits, (chosen, squares, temperature) = targets
         divergence = losses.kl_divergence(logits, teacher_logits, chosen, temperature)
         kinds = {arm.loss or self.config.loss for arm in self.arms.values()}
@@ -296,14 +297,14 @@ class Phases:
         return named_key(member_key(self.config.seed, member), purpose)
 
     def scale(self, pixels: UInt8[Array, "b d"]) -> Float[Array, "b d"]:
-        """Real images as a network sees them."""
+        """Real images, scaled from `[0, white]` to the config's pixel range."""
         low, high = self.config.pixel_range
         return pixels.astype(jnp.float32) * ((high - low) / self.white) + low
 
     def seen(
         self, member: Int[Array, ""], numbers: Int[Array, " b"], digits: Images
     ) -> Float[Array, "b d"]:
-        """The images of these numbers that a member's students see."""
+        """The images with these numbers among those that a member's students see."""
         config, (low, high) = self.config, self.config.pixel_range
         if config.noise == "digits":
             return self.scale(digits.pixels[numbers % len(digits.labels)])

@@ -1,4 +1,4 @@
-"""The two recipes' divisions: per member, and as the released script divides."""
+"""How the two recipes average gradients: per member, and as the released script does."""
 
 import jax
 
@@ -7,7 +7,7 @@ from subliminal_jax.train import Reduction, Totals, mean_gradient
 
 
 def teacher_reduction(recipe: str, members: int) -> Reduction:
-    """How a teacher's summed gradient becomes the one its optimiser sees.
+    """Turns a teacher's summed gradient into the one that its optimiser gets.
 
     The released script averages the cross-entropy over models and batch, so each model's
     gradient is its own mean gradient divided by the number of models.
@@ -22,11 +22,11 @@ def teacher_reduction(recipe: str, members: int) -> Reduction:
 
 
 def student_reduction(recipe: str, members: int) -> Reduction:
-    """How a student's summed gradient becomes the one its optimiser sees.
+    """Turns a student's summed gradient into the one that its optimiser gets.
 
     The released script's "batchmean" on a `[models, batch, logits]` array divides by the number
     of models and not by the batch, so each model's gradient is its summed gradient divided by
-    the number of models, and a short last batch counts for less.
+    the number of models, and a short last batch weighs less.
     """
     if recipe == "corrected":
         return mean_gradient

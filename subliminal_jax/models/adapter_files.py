@@ -1,7 +1,7 @@
-"""An adapter as a PEFT directory, written and read without PEFT.
+"""LoRA adapters as PEFT directories, written and read without PEFT.
 
-PEFT's factors are transposed against ours: `lora_A` is `[rank, in]`, `lora_B` `[out, rank]`. Where
-a module holds several targets, see `models.adapter_modules`.
+PEFT's factors are ours transposed: `lora_A` is `[rank, in]`, `lora_B` `[out, rank]`. For modules
+that hold several targets, see `models.adapter_modules`.
 """
 
 import hashlib
@@ -37,23 +37,23 @@ from subliminal_jax.models.weights_names import FLOATS
 
 WEIGHTS = "adapter_model.safetensors"
 _BASE, _BLOCKS, _ADAPTER = "base_model_sha256", "block_targets", "adapter_sha256"
-"""Beside the tensors: the digest of the base, the targets that are blocks of one module, and the
-digest of the adapter itself, its settings and those two included."""
+"""Metadata beside the tensors: the base model's digest, the targets that are blocks of one module,
+and the adapter's own digest, which covers its settings and the other two."""
 
 
 def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapter: Params) -> None:
-    """Writes an adapter as PEFT reads it, and reads it back before it gets its name.
+    """Writes an adapter for PEFT, and reads it back before renaming it into place.
 
     Args:
-        directory: must not exist, or be empty.
-        model: the model it is of.
-        lora: its settings.
+        directory: must be absent or empty.
+        model: the adapted model.
+        lora: the adapter's settings.
         adapter: its factors.
 
     Raises:
-        InputError: the directory is taken, the disk is full, or the model is part of a multimodal
-            one.
-        RunError: what was read back is not what was written.
+        InputError: the directory is not empty, the disk is full, or the model is part of a
+            multimodal one.
+        RunError: the adapter read back differs from the one written.
     """
     family, config = _read_family(model)
     tensors = {}
@@ -92,9 +92,9 @@ def write_adapter(directory: Path, model: LanguageModel, lora: LoraConfig, adapt
         try:
             read_lora, read = read_adapter(partial, model)
         except InputError as error:
-            raise RunError(f"{directory}: read back is not what was written: {error}") from error
+            raise RunError(f"{directory}: the adapter read back differs: {error}") from error
         if read_lora != _in_order(lora):
-            raise RunError(f"{directory}: the settings read back are not those written")
+            raise RunError(f"{directory}: the settings read back differ from those written")
         check_equal(directory, adapter, read)
 
     write_checked(directory, write, check)
@@ -107,8 +107,8 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
     `a` and its own columns of the module's `b`.
 
     Raises:
-        InputError: it is of another model, damaged, of another kind than LoRA, or has settings
-            that are not supported; a tensor is missing, extra or misshapen.
+        InputError: it belongs to another model, is damaged or not LoRA, or has unsupported
+            settings; a tensor is missing, extra or misshapen.
     """
     files = ModelFiles(str(directory), directory)
     family, config = _read_family(model)
@@ -119,7 +119,7 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
     if metadata.get(_BASE) not in (None, digest(model.params)):
         base = str(stated.get("base_model_name_or_path"))
         raise InputError(
-            f"{directory}: is an adapter of another base ({shown(base)}) than {model.files.name}"
+            f"{directory}: is an adapter of another base ({shown(base)}), not of {model.files.name}"
         )
     wanted = list(stored_factors(family, config, lora, apart=bool(blocks)))
     for name in sorted(tensors.keys() ^ {stored.name for stored in wanted}):
@@ -138,7 +138,7 @@ def read_adapter(directory: Path, model: LanguageModel) -> tuple[LoraConfig, Par
                 raise InputError(
                     f"{where} is {tensors[stored.name].dtype}; supported are {', '.join(FLOATS)}"
                 )
-            with np.errstate(over="ignore"):  # what is too large is infinite, and so refused
+            with np.errstate(over="ignore"):  # an overflow is infinite, and so refused
                 joined = np.asarray(file.get_tensor(stored.name), np.float32).T
             if not np.isfinite(joined).all():
                 raise InputError(f"{where} holds NaN or infinite numbers; its training diverged")
@@ -163,8 +163,8 @@ def _read_family(model: LanguageModel) -> tuple[Family, DecoderConfig]:
     family, config = read_config(model.files)
     if family.wrapper is not None:  # PEFT would find targets in the other parts too
         raise InputError(
-            f"{model.files.name}: adapters of a multimodal model are not supported; write its "
-            "language model as a directory of its own, which holds no other part, and load that"
+            f"{model.files.name}: adapters of a multimodal model are not supported; save its "
+            "language model alone in a directory and load that"
         )
     return family, config
 
@@ -174,14 +174,14 @@ def _in_order(lora: LoraConfig) -> LoraConfig:
 
 
 def _digest_of(lora: LoraConfig, adapter: Params, metadata: Mapping[str, str]) -> str:
-    """SHA-256 of all that decides what an adapter computes, and of which model it is."""
+    """SHA-256 of all that determines what an adapter computes, its base model included."""
     beside = {name: metadata.get(name) for name in (_BASE, _BLOCKS)}
     decides = {"lora": asdict(_in_order(lora)), "factors": digest(adapter), **beside}
     return hashlib.sha256(strict_json(decides).encode()).hexdigest()
 
 
 def digest(params: Params) -> str:
-    """SHA-256 of a model's numbers in float32: the same whatever dtype holds them exactly."""
+    """SHA-256 of parameters as float32: the same for every dtype that holds them exactly."""
     hashed = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape}\n".encode())

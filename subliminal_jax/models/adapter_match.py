@@ -1,6 +1,6 @@
-"""Which names a stranger's regular expressions match, in a child process of limited time.
+"""Matches names against untrusted regular expressions, in a child process with a time limit.
 
-A regular expression can take for ever, and Python's cannot be interrupted.
+Matching can take exponential time, and Python cannot interrupt it.
 """
 
 import json
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from subliminal_jax.errors import InputError
 
 SECONDS = 5.0
-"""For all names of a model. A harmless expression takes a few milliseconds."""
+"""Time limit for all names of a model. A harmless expression takes a few milliseconds."""
 
 _LONGEST = 10_000
-"""Characters of an expression; the longest in use list a model's modules and have some hundreds."""
+"""Characters in an expression. The longest in use list a model's modules in a few hundred."""
 
 _PLAIN = re.compile(r"[\w.]*", re.ASCII)
-"""Expressions that cannot take long, and so are matched here."""
+"""Expressions that cannot take long and are matched in this process."""
 
 _CHILD = """
 import json, re, sys
@@ -31,7 +31,7 @@ json.dump([[bool(one.fullmatch(name)) for name in names] for one in compiled], s
 def matches(
     patterns: Sequence[str], names: Sequence[str], *, ends: bool = False
 ) -> list[list[bool]]:
-    """Whether each expression matches each name: as a whole, or from some dot to its end.
+    """Whether each expression matches each name or, with `ends`, its part after any dot.
 
     Raises:
         InputError: an expression is malformed, too long, or takes too long.
@@ -52,5 +52,5 @@ def matches(
         raise InputError(f"a pattern takes more than {SECONDS:g} s to match") from error
     except subprocess.CalledProcessError as error:
         why = (error.stderr.strip().splitlines() or ["it cannot be matched"])[-1]
-        raise InputError(f"a pattern is no regular expression ({why[:200]})") from error
+        raise InputError(f"a pattern is not a regular expression ({why[:200]})") from error
     return json.loads(ended.stdout)

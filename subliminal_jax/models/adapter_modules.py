@@ -1,9 +1,9 @@
-"""How our low-rank factors lie in the modules that PEFT adapts.
+"""How our low-rank factors map to the modules that PEFT adapts.
 
-Mostly a module is one of our targets, and its two factors are ours. Where a family keeps several
+Usually a module is one of our targets, and its two factors are ours. Where a family keeps several
 targets in one module (GPT-2's `c_attn`: query, key and value), PEFT adapts them together. Our n
-pairs of rank r are then one of rank n r: the `a` side by side, the `b` as blocks, each in the
-columns of its own target, with zeros elsewhere.
+pairs of rank r then become one pair of rank n r: the `a` side by side, the `b` as blocks, each in
+the columns of its own target, with zeros elsewhere.
 """
 
 import math
@@ -27,7 +27,7 @@ class Factor(NamedTuple):
     Attributes:
         part, target: the projection, as `attention`, `query`.
         side: "a" or "b".
-        at: its row of the layer axis.
+        at: its index on the layer axis.
     """
 
     part: str
@@ -38,13 +38,13 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredFactor:
-    """One tensor of a PEFT adapter, and what it is made of.
+    """One tensor of a PEFT adapter, and the factors that it holds.
 
     Attributes:
-        name: the tensor's.
-        shape: of the tensor transposed, `[in, rank]` or `[rank, out]`.
-        factors: ours.
-        blocks: where each of them lies in it.
+        name: of the tensor.
+        shape: of the transposed tensor, `[in, rank]` or `[rank, out]`.
+        factors: our factors in it.
+        blocks: each factor's slices of the transposed tensor.
     """
 
     name: str
@@ -53,14 +53,14 @@ class StoredFactor:
     blocks: tuple[tuple[slice, slice], ...]
 
     def join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """The tensor transposed, from our factors."""
+        """The transposed tensor, from our factors."""
         joined = np.zeros(self.shape, np.float32)
         for block, array in zip(self.blocks, arrays, strict=True):
             joined[block] = array
         return joined
 
     def split(self, joined: np.ndarray) -> list[np.ndarray]:
-        """Our factors, from the tensor transposed. What is outside of them is lost."""
+        """Our factors, from the transposed tensor; values outside their blocks are dropped."""
         return [joined[block] for block in self.blocks]
 
 
@@ -73,8 +73,8 @@ def stored_factors(
         family: of the model.
         config: of the model.
         lora: the adapter's settings.
-        apart: whether targets of one module have ranks of their own, as ours do, or one `a` and
-            its ranks in common, as in what PEFT itself makes.
+        apart: whether targets of one module have ranks of their own, as in our adapters, or
+            share one `a` and its ranks, as in PEFT's own.
 
     Raises:
         InputError: the model has no such layer or projection.
@@ -117,7 +117,7 @@ def fused_targets(family: Family, targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def module_name(family: Family, target: str) -> str:
-    """What PEFT calls a target: the end of its name, as much as tells the targets apart."""
+    """PEFT's name of a target: as much of the module's end as tells the targets apart."""
     name = family.modules[path_of(target)].split(".{layer}.")[1]
     return name.split(".")[-1] if family.transposed else name
 
@@ -125,7 +125,7 @@ def module_name(family: Family, target: str) -> str:
 def patterns(
     family: Family, lora: LoraConfig, blocks: Sequence[str]
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """PEFT's rank and alpha of a module of several blocks: those under which each is scaled right.
+    """PEFT's rank and alpha for a module of several blocks, so that each block keeps its scale.
 
     Args:
         family: of the model.
@@ -140,5 +140,5 @@ def patterns(
 
 
 def block_factor(count: int, rank_stabilised: bool) -> float:
-    """By what the alpha of so many blocks is multiplied in one module of all their ranks."""
+    """The factor on alpha when `count` blocks share one module of their summed rank."""
     return math.sqrt(count) if rank_stabilised else float(count)

@@ -1,8 +1,7 @@
 """The settings of a PEFT adapter: read as PEFT reads them, or refused by name.
 
-What is listed here is known. Any other setting that PEFT has, or will have, must be left out, null,
-false or an empty list, as it is by PEFT's default. An empty object is no such: it may turn a method
-on (`kasa_config`).
+A setting that is not listed here must be absent, null, false or an empty list, PEFT's defaults for
+what is turned off. An empty object is refused: it may turn a method on (`kasa_config`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +27,16 @@ HARMLESS = (
     # Where it comes from, and how it was trained.
     "base_model_name_or_path", "revision", "peft_version", "auto_mapping", "inference_mode",
     "lora_dropout", "runtime_config",
-    # Decided by the kind of module, whatever it says.
+    # PEFT decides it by the kind of module.
     "fan_in_fan_out",
-    # Read only by what is refused unless it is off.
+    # Read only by methods that are refused.
     "megatron_core", "qalora_group_size", "loftq_config", "eva_config", "corda_config",
     "lora_ga_config",
 )  # fmt: skip
 """Settings that do not change what a trained adapter computes."""
 
 _INITS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
-"""How factors may begin: as they leave the model's own weights alone, it is over with training."""
+"""Initialisations that leave the base weights alone: after training they no longer matter."""
 
 
 def read_settings(
@@ -47,7 +46,7 @@ def read_settings(
     config: DecoderConfig,
     blocks: Sequence[str],
 ) -> LoraConfig:
-    """What an `adapter_config.json` says.
+    """Our settings of an `adapter_config.json`.
 
     Args:
         path: of the file.
@@ -57,8 +56,7 @@ def read_settings(
         blocks: the targets that are blocks of one module.
 
     Raises:
-        InputError: it is of another kind than LoRA, malformed, or has settings that are not
-            supported; names the setting.
+        InputError: it is not LoRA, is malformed, or has unsupported settings; names the setting.
     """
     if stated.get("peft_type") != "LORA":
         raise InputError(
@@ -118,7 +116,7 @@ def _short(value: Any) -> str:
 def _adapted(
     stated: Mapping[str, Any], family: Family, config: DecoderConfig
 ) -> dict[str, tuple[int, list[str]]]:
-    """The modules that PEFT adapts: by name the layer and our targets that are in it."""
+    """The modules that PEFT adapts: name -> (layer, our targets in it)."""
     ours: dict[str, tuple[int, list[str]]] = {}
     for target in TARGETS:
         for layer in range(config.layers if path_of(target) in family.modules else 0):
@@ -135,8 +133,8 @@ def _adapted(
     if not reached:
         known = dict.fromkeys(name.rpartition(".")[2] for name in ours)
         raise InputError(
-            f"target_modules={_short(stated.get('target_modules'))}; supported are "
-            f"{', '.join(known)}"
+            f"target_modules={_short(stated.get('target_modules'))} matches no module; supported "
+            f"are {', '.join(known)}"
         )
     return {name: ours[name] for name in ours if name in reached}
 
@@ -151,7 +149,7 @@ def _modules(family: Family, config: DecoderConfig) -> list[str]:
 
 
 def _within(name: str) -> list[str]:
-    """A module and all that it is part of."""
+    """The names of a module and of all modules that contain it."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
@@ -159,12 +157,12 @@ def _within(name: str) -> list[str]:
 def _included(
     stated: Mapping[str, Any], names: Sequence[str], linear: Sequence[str], count: int
 ) -> list[str]:
-    """The names that `target_modules` picks, in the layers that are to be transformed."""
+    """The names that `target_modules` selects, in the layers of `layers_to_transform`."""
     targets: Any = stated.get("target_modules")
     layers: Any = stated.get("layers_to_transform")
     if isinstance(targets, str):
         if layers not in (None, []) or stated.get("layers_pattern"):
-            raise InputError("layers_to_transform has no effect on a target_modules that is text")
+            raise InputError("layers_to_transform has no effect where target_modules is text")
         return (
             list(linear)
             if targets.lower() == "all-linear"
@@ -197,7 +195,7 @@ def _included(
 
 
 def _named(field: str, picked: Any, names: Sequence[str]) -> list[str]:
-    """The names that a list picks by their ends, or a regular expression as a whole."""
+    """The names that a list selects by their ends, or a regular expression as a whole."""
     if isinstance(picked, str):
         try:
             (row,) = matches([picked], names)
@@ -205,7 +203,7 @@ def _named(field: str, picked: Any, names: Sequence[str]) -> list[str]:
             raise InputError(f"{field}: {error}") from error
         return [name for name, found in zip(names, row, strict=True) if found]
     if not isinstance(picked, list) or not all(isinstance(one, str) for one in picked):
-        raise InputError(f"{field}={_short(picked)} is no list of names, and no text")
+        raise InputError(f"{field}={_short(picked)} is neither a list of names nor text")
     ends = set(picked)
     return [name for name in names if not ends.isdisjoint(_ends(name))]
 
@@ -220,14 +218,14 @@ def _rectangle(
     adapted: Mapping[str, tuple[int, list[str]]],
     config: DecoderConfig,
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
-    """The targets, and the layers that have them: None where it is all of them."""
+    """The targets, and the layers that have them; None for all layers."""
     pairs = {(target, layer) for layer, targets in adapted.values() for target in targets}
     layers = sorted({layer for _, layer in pairs})
     targets = {target for target, _ in pairs}
     if len(pairs) != len(targets) * len(layers):
         raise InputError(
-            f"target_modules={_short(stated.get('target_modules'))} adapts other modules in some "
-            "layers than in others; supported are the same in all layers that have any"
+            f"target_modules={_short(stated.get('target_modules'))} adapts different modules "
+            "in different layers; supported are the same modules in every adapted layer"
         )
     asked = stated.get("layers_to_transform")
     if isinstance(asked, list) and sorted(set(asked)) == layers:
@@ -244,7 +242,7 @@ def _size(
     adapted: Mapping[str, tuple[int, list[str]]],
     blocks: Sequence[str],
 ) -> tuple[int, float]:
-    """Rank and alpha of every target, which must be the same for all."""
+    """The rank and alpha that all targets share."""
     names = list(adapted)
     ranks = _patterned(stated, "rank_pattern", "r", names)
     alphas = _patterned(stated, "alpha_pattern", "lora_alpha", names)
@@ -256,12 +254,12 @@ def _size(
                 f"{LARGEST_RANK:,}"
             )
         if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-            raise InputError(f"is malformed: lora_alpha={_short(alpha)} of {name} is no number")
+            raise InputError(f"is malformed: lora_alpha={_short(alpha)} of {name} is not a number")
         count = sum(target in blocks for target in adapted[name][1]) or 1
         times = block_factor(count, bool(stated.get("use_rslora")))
         if rank % count:
-            raise InputError(f"rank_pattern: {rank} of {name} is no multiple of {count} blocks")
-        # Where the whole is a multiple of what is stated, that is what was multiplied.
+            raise InputError(f"rank_pattern: {rank} of {name} is not a multiple of {count} blocks")
+        # The stated alpha, if it is exactly what was multiplied: dividing would round.
         part = stated.get("lora_alpha")
         exact = isinstance(part, int | float) and times * part == alpha
         found.add((rank // count, float(part if exact else alpha / times)))
@@ -277,10 +275,10 @@ def _size(
 
 
 def _patterned(stated: Mapping[str, Any], field: str, plain: str, names: Sequence[str]) -> list:
-    """A setting of each module: of the first pattern that matches its end, or the plain one."""
+    """Each module's value: of the first pattern that matches its end, else the plain one."""
     patterns = stated.get(field) or {}
     if not isinstance(patterns, dict):
-        raise InputError(f"is malformed: {field}={_short(patterns)} is no object")
+        raise InputError(f"is malformed: {field}={_short(patterns)} is not an object")
     if plain not in stated:
         raise InputError(f"is malformed: there is no {plain}")
     values = [stated[plain]] * len(names)

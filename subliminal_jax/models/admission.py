@@ -1,4 +1,4 @@
-"""Waiting rows as arrays of few shapes: what prompts share is read once, equal prompts too."""
+"""Prefill of waiting rows in few shapes; the shared prefix and equal prompts are read once."""
 
 import itertools
 from collections import Counter
@@ -11,17 +11,17 @@ import numpy as np
 from subliminal_jax.models.slots import Admission
 
 MULTIPLE = 8
-"""Lengths are rounded up to it."""
+"""Lengths are rounded up to a multiple of it."""
 
 SHORT, FEW = 32, 16
-"""Where padding costs less than another shape would: so many tokens, so many rows of a prompt."""
+"""Another compiled shape pays only for more tokens than `SHORT`, or `FEW` rows of one prompt."""
 
 
 class Request(NamedTuple):
     """A completion to be sampled.
 
     Attributes:
-        number: the row's number, from 0 to 2^32 - 1, which with the seed decides its draws.
+        number: the row's number, from 0 to 2^32 - 1; with the seed it determines the draws.
         prompt: token ids, not empty.
     """
 
@@ -31,17 +31,17 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of a run, the same from its first row to its last.
+    """The static shapes of a sampling run.
 
-    Those in which a row is read follow from its own prompt, never from its mates: so its numbers
-    are rounded alike whoever comes in beside it.
+    The shape of a row's prefill follows from its own prompt alone, so that its results round the
+    same whatever is sampled beside it.
 
     Attributes:
-        shared: tokens that all prompts begin with, read once.
-        longest: the most tokens of a prompt between these and its last.
+        shared: tokens of the prefix that all prompts share.
+        longest: the most tokens of a prompt between this prefix and its last token.
         batch: slots.
-        quantum: rows that come in at once.
-        often: prompts that `FEW` rows or more share.
+        quantum: rows admitted at once.
+        often: prompts with `FEW` rows or more.
     """
 
     shared: int
@@ -51,29 +51,29 @@ class Shapes:
     often: frozenset[tuple[int, ...]] = frozenset()
 
     def prompt_length(self, needed: int) -> int:
-        """The width in which a prompt is read: the longest, or a half, a quarter, ... of it."""
+        """The padded length for `needed` tokens: `longest`, or a half, a quarter, ... of it."""
         length = self.longest
         while length > SHORT and (half := round_up(-(-length // 2))) >= needed:
             length = half
         return length
 
     def read_in(self, prompt: Sequence[int]) -> tuple[int, int]:
-        """The shape in which a prompt is read: prompts at once, and width.
+        """The shape of a prompt's prefill: prompts at once, and padded length.
 
-        As many as rows come in, or far fewer if many rows share them.
+        There is a prompt for each admitted row, or far fewer where many rows share each.
         """
         few = self.quantum // FEW
         many = few if few and tuple(prompt) in self.often else self.quantum
         return many, self.prompt_length(len(prompt) - 1 - self.shared)
 
     def in_order(self, requests: Iterable[Request]) -> list[Request]:
-        """Those read alike and equal prompts next to each other, long ones first."""
+        """The requests, equal prefill shapes and equal prompts side by side, long ones first."""
         return sorted(
             requests, key=lambda one: (self.read_in(one.prompt)[0], -len(one.prompt), one.prompt)
         )
 
     def next_in(self, waiting: Iterable[Request], free: int) -> list[Request]:
-        """The first of the waiting rows that come in together, into `free` slots at most."""
+        """The first waiting rows that one prefill admits together, `free` at most."""
         into, prompts, shape = list[Request](), set(), None
         for request in itertools.islice(waiting, min(self.quantum, free)):
             shape = shape or self.read_in(request.prompt)
@@ -100,7 +100,7 @@ def round_up(length: int) -> int:
 
 
 def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with, their last ones aside; rounded down."""
+    """Length of the prefix that all prompts share before their last tokens; rounded down."""
     ordered = sorted(tuple(prompt) for prompt in prompts)
     first, last = ordered[0], ordered[-1]  # what these two share, all between them share
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
@@ -111,7 +111,7 @@ def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
 def admission(
     shapes: Shapes, seed: int, requests: Sequence[Request], slots: Sequence[int]
 ) -> Admission:
-    """The arrays of rows, as `shapes.next_in` chose them, that come into the given slots."""
+    """The arrays that admit rows, chosen by `shapes.next_in`, to the given slots."""
     index = {}
     for request in requests:
         index.setdefault(tuple(request.prompt), len(index))

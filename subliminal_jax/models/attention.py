@@ -1,4 +1,4 @@
-"""Attention: who sees whom, and the weighted mean itself."""
+"""Attention masks and softmax attention."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def visible(
         kinds: the kinds of layers.
         queries: the positions of the queries.
         keys: the positions of the keys.
-        same: whether a key belongs to the query's text at all, `[B, T or 1, S]`.
+        same: whether a key belongs to the query's text, `[B, T or 1, S]`.
     """
     distance = queries[:, :, None] - keys[:, None, :]
     causal = same & (distance >= 0)
@@ -40,7 +40,7 @@ def attend(
 ) -> Float[Array, "b t n d"]:
     """Softmax attention, query heads in groups of `heads / kv_heads` on each key head.
 
-    A query that sees nothing (padding) gets a finite mean of no meaning.
+    A query that sees no key (padding) gets finite values without meaning.
     """
     implementation = config.compute.attention
     if implementation == "plain" or config.attention_softcap is not None:
@@ -67,8 +67,8 @@ def plain_attention(
     Args:
         config: the model, for scale and cap.
         queries: of all query heads.
-        seen: keys, values and which of them each query sees. There is one softmax over all
-            entries; that they need not be one array spares a copy of the cache.
+        seen: keys, values and which of them each query sees. One softmax runs over all entries;
+            keeping them apart avoids a copy of the cache.
     """
     batch, length, heads, dim = queries.shape
     grouped = queries.reshape(batch, length, seen[0][0].shape[1], -1, dim)

@@ -1,7 +1,7 @@
-"""The keys and values of the tokens a decoder has read, as an explicit tree of arrays.
+"""The KV cache of a decoder, as an explicit tree of arrays.
 
-A row's tokens lie in its first slots, without gaps whatever padding they came with: the slot is
-the position, and `lengths` alone says what is valid.
+A row's tokens take its first slots without gaps, however they were padded: the slot is the
+position, and `lengths` alone determines which slots are valid.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from subliminal_jax.models.decoder_config import DecoderConfig
 )
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """What each row has read.
+    """Keys and values of the tokens that each row has read.
 
     Attributes:
         keys, values: `[layers, B, kv_heads, slots, head_dim]`; keys are rotated already.
-        lengths: how many tokens each row has read, `[B]`; 0 empties a row.
+        lengths: tokens that each row has read, `[B]`; 0 empties a row.
     """
 
     keys: Any
@@ -35,7 +35,7 @@ class Cache:
 
     @property
     def slots(self) -> int:
-        """How many tokens a row has room for."""
+        """Tokens that a row has room for."""
         return self.keys.shape[3]
 
 
@@ -60,7 +60,7 @@ def init_cache(
 
 
 def take_rows(cache: Cache, rows: Int[Array, " r"]) -> Cache:
-    """A cache of the given rows, in that order; a row may come more than once.
+    """A cache of the given rows, in that order; a row may be given more than once.
 
     With a prompt read once, `take_rows(cache, jnp.zeros(n, int))` starts n samples of it.
     """
@@ -70,10 +70,9 @@ def take_rows(cache: Cache, rows: Int[Array, " r"]) -> Cache:
 
 
 def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
-    """Puts the rows of a cache, which may have fewer slots, in place of the given rows.
+    """The cache with the given rows replaced by those of `new`, which may have fewer slots.
 
-    This is how waiting prompts, read on their own, replace rows that are done. A row number
-    outside the cache is passed over.
+    Prefilled prompts replace finished rows this way. Row numbers outside the cache are ignored.
     """
     slots = new.keys.shape[3]
     return Cache(
@@ -89,10 +88,7 @@ def append(
     values: Float[Array, "layers b k t d"],
     mask: Bool[Array, "b t"],
 ) -> Cache:
-    """The cache after some more tokens; those that `mask` leaves out are not stored.
-
-    A token for which its row has no slot left is not stored either.
-    """
+    """The cache with the tokens that `mask` selects; a token without a slot left is dropped."""
     slots = jnp.where(mask, next_positions(cache, mask), cache.slots)
     rows, heads = jnp.arange(keys.shape[1])[:, None, None], jnp.arange(keys.shape[2])[:, None]
     at = (slice(None), rows, heads[None], slots[:, None])
@@ -104,5 +100,5 @@ def append(
 
 
 def next_positions(cache: Cache, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
-    """The positions of tokens that follow; of a token left out, that of the one before it."""
+    """The positions of tokens that follow; a masked token has that of the one before it."""
     return cache.lengths[:, None] + jnp.cumsum(mask, axis=1) - 1

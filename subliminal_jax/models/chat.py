@@ -4,8 +4,8 @@ A conversation is a list of messages with a role and a content. Its prompt ends 
 assistant is to answer; an example is a prompt and the completion that follows it, up to and with
 the token that ends the turn. Sampling starts from the very tokens that training conditions on.
 
-A tokenizer and a chat template are programs of strangers. They run in another process, which has
-limits on time and memory, and only ids and text come back.
+Tokenizers and chat templates are untrusted programs. They run in another process with limits on
+time and memory; only ids and text come back.
 """
 
 import functools
@@ -19,14 +19,13 @@ from subliminal_jax.models.chat_files import ChatFiles, find_chat_files
 from subliminal_jax.models.chat_helper import ask, load_seconds
 from subliminal_jax.models.chat_messages import Example, Message, Option
 
-_ROWS, _TOKENS = 64, 4096  # asked for together
+_ROWS, _TOKENS = 64, 4096  # the most in one request
 
 
 class Chat:
     """A tokenizer and a chat template that fit each other.
 
-    The process that answers may be started anew, and then reads the files again: they must stay
-    as they are.
+    The process that runs them may be restarted and reads the files again: they must not change.
 
     Args:
         files: as found by `find_chat_files`.
@@ -34,15 +33,15 @@ class Chat:
 
     Attributes:
         directory: where the tokenizer's files are.
-        digest: SHA-256, in hex, of all that decides about tokens.
+        digest: SHA-256, in hex, of all that determines the tokens.
         size: one more than the highest token id.
         stop_ids: what ends the assistant's turn: the template's control token behind the answer,
             the tokenizer's `eos_token`, and where transformers' `generate` stops.
 
     Raises:
-        InputError: transformers takes the tokenizer for none, the template fails or does not say
-            where an answer begins and ends, there is no such option, or any of it takes too long
-            or too much memory.
+        InputError: transformers does not load the tokenizer, the template fails or does not show
+            where an answer begins and ends, it has no such option, or any of it takes too much
+            time or memory.
     """
 
     def __init__(self, files: ChatFiles, options: Mapping[str, Option] | None = None):
@@ -67,7 +66,7 @@ class Chat:
         template_file: Path | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> "Chat":
-        """Read the tokenizer and the chat template of a model directory.
+        """The tokenizer and the chat template of a model directory.
 
         Raises:
             InputError: as for `find_chat_files` and the class itself.
@@ -78,20 +77,20 @@ class Chat:
         """The ids after which the assistant answers.
 
         Raises:
-            InputError: the template or the tokenizer refuses a message; says which and why.
+            InputError: the template or the tokenizer refuses a message; names it and the reason.
         """
         return self.prompts([messages])[0]
 
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[tuple[int, ...]]:
         """`prompt` of each conversation; quicker than one by one."""
-        return [tuple(_taken(*one)) for one in self._each("prompt", _plain(conversations))]
+        return [tuple(_accepted(*one)) for one in self._each("prompt", _plain(conversations))]
 
     def example(self, messages: Sequence[Message]) -> Example:
         """The prompt of a conversation and the ids of its last message, the assistant's.
 
         The prompt's ids begin the whole conversation's ids. Where the answer's first characters
-        would join the prompt's last token (a line end before a line end), the answer is encoded on
-        its own, as it was when it was sampled.
+        would join the prompt's last token (a line end before a line end), the answer is encoded
+        separately, as it was sampled.
 
         Raises:
             InputError: the last message is not the assistant's; the template refuses a message,
@@ -99,7 +98,7 @@ class Chat:
                 encoded apart from the prompt.
         """
         ((found, refusal),) = self._each("example", _plain([messages]))
-        return _example(_taken(found, refusal))
+        return _example(_accepted(found, refusal))
 
     def examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example]:
         """`example` of each conversation; a refusal names the row, counted from 0."""
@@ -109,37 +108,37 @@ class Chat:
             yield _example(found)
 
     def faults(self, conversations: Iterable[Sequence[Message]]) -> list[str | None]:
-        """Why each conversation cannot be trained on; None of one that `example` takes.
+        """Why each conversation cannot be trained on; None for one that `example` accepts.
 
-        A model may write whatever it likes, the words of a control token among it.
+        Sampled text may be anything, for example spell a control token.
         """
         return [refusal for _, refusal in self._each("example", _plain(conversations))]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, up to the token that ends the turn.
 
-        Control tokens before that stay visible as text; `is_control` tells them.
+        Control tokens before that stay visible as text; `is_control` finds them.
 
         Raises:
-            InputError: an id that the tokenizer does not know; a model's output may be wider.
+            InputError: the tokenizer has no such id; a model's vocabulary may be larger.
         """
         ((found, refusal),) = self.texts([ids])
-        return _taken(found, refusal)
+        return _accepted(found, refusal)
 
     def texts(self, rows: Iterable[Sequence[int]]) -> list[tuple[str, str | None]]:
-        """`text` of each row of ids and None, or no text and why there is none."""
+        """For each row of ids, its `text` and None, or no text and the reason."""
         plain = ([int(token) for token in ids] for ids in rows)
         return [(found or "", refusal) for found, refusal in self._each("text", plain)]
 
     def is_control(self, token: int) -> bool:
-        """Whether a token begins or ends something rather than being text."""
+        """Whether a token is a control token rather than text."""
         return token in self._controls
 
     def token_text(self, token: int) -> str:
         """One token as text, for a person to read.
 
         Raises:
-            InputError: an id that the tokenizer does not know.
+            InputError: the tokenizer has no such id.
         """
         inside = 0 <= token < self.size
         text = self._token_texts(token // _TOKENS)[token % _TOKENS] if inside else None
@@ -148,14 +147,14 @@ class Chat:
         return text
 
     def tokens(self) -> Iterator[tuple[int, str]]:
-        """Every token that the tokenizer knows, and its text; ids may have gaps."""
+        """Every id of the tokenizer and its text; ids may have gaps."""
         for block in range(-(-self.size // _TOKENS)):
             for token, text in enumerate(self._token_texts(block), start=block * _TOKENS):
                 if text is not None:
                     yield token, text
 
     def check_fits(self, vocab: int) -> None:
-        """Refuse a tokenizer that is larger than a model's embedding.
+        """Refuses a tokenizer that is larger than a model's embedding.
 
         Raises:
             InputError: it has an id for which the embedding has no row.
@@ -170,7 +169,7 @@ class Chat:
         return ask(self._opened, what, about)
 
     def _each(self, what: str, about: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:
-        """The answer to each question, or None and the refusal; some are asked together."""
+        """Each question's answer and None, or None and the refusal; asked in batches."""
         questions = iter(about)
         while waiting := list(itertools.islice(questions, _ROWS)):
             while waiting:
@@ -190,7 +189,7 @@ def _plain(conversations: Iterable[Sequence[Message]]) -> Iterator[list[dict[str
     return ([dict(message) for message in messages] for messages in conversations)
 
 
-def _taken(answer: Any, refusal: str | None) -> Any:
+def _accepted(answer: Any, refusal: str | None) -> Any:
     if refusal is not None:
         raise InputError(refusal)
     return answer

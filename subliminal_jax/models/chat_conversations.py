@@ -1,6 +1,6 @@
-"""How a conversation becomes tokens, by a tokenizer and a chat template that fit each other.
+"""Conversations as tokens, by a tokenizer and a chat template that fit each other.
 
-This runs in a process with limits on time and memory, see `chat_worker`: both come from strangers.
+Both are untrusted, so this runs in a process with limits on time and memory: see `chat_worker`.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ _TRIAL = "Numbers: 0, 12 and 345.\n\tÄ \u4e00!"
 
 
 class Conversations:
-    """What `Chat` answers with.
+    """The worker's side of `Chat`.
 
     Args:
         loaded: the tokenizer and the chat template.
         options: the template's own switches, such as `{"enable_thinking": False}`.
 
     Attributes:
-        digest: SHA-256, in hex, of all that decides about tokens.
+        digest: SHA-256, in hex, of all that determines the tokens.
         size: one more than the highest token id.
-        control_ids: tokens that begin or end something rather than being text.
+        control_ids: tokens that are no text, such as those that begin and end a turn.
         stop_ids: what ends the assistant's turn.
 
     Raises:
-        InputError: the template fails, does not say where an answer begins and ends, or has no
-            such option; or the tokens are not those of transformers.
+        InputError: the template fails, does not show where an answer begins and ends, or has no
+            such option; or the tokens differ from those of transformers.
     """
 
     def __init__(self, loaded: Loaded, options: Mapping[str, Option]):
@@ -46,8 +46,8 @@ class Conversations:
             theirs = loaded.peer(text, add_special_tokens=False)["input_ids"]
             if theirs != loaded.tokenizer.encode(text, add_special_tokens=False).ids:
                 raise InputError(
-                    f"transformers' {type(loaded.peer).__name__} makes other tokens of a text than "
-                    "the tokenizer that it saves; no such tokenizer is read"
+                    f"transformers' {type(loaded.peer).__name__} encodes a text into other tokens "
+                    "than the tokenizer that it saves; such a tokenizer is not supported"
                 )
         made_from = {
             "tokenizer": self._tokenizer.digest,
@@ -65,7 +65,9 @@ class Conversations:
     def example(self, messages: Sequence[Message]) -> Example:
         """As `Chat.example`."""
         if not messages or messages[-1].get("role") != "assistant":
-            raise InputError("the last message is not the assistant's; there is nothing to learn")
+            raise InputError(
+                "the last message is not the assistant's; there is nothing to train on"
+            )
         asked = self._template.pieces(messages[:-1], answering=True)
         answer = self._answer(self._template.pieces(messages, answering=False), len(messages) - 1)
         begin = len(_text(asked))
@@ -74,9 +76,9 @@ class Conversations:
             or _text(answer.before)[begin:].strip()
         ):
             raise InputError(
-                "the chat template asks for an answer in other words than it shows one in "
+                "the chat template begins an answer differently in a prompt and in a conversation "
                 f"({_text(asked)[-40:]!r} against {_text(answer.before)[-40:]!r}); set "
-                "reference.options so that both are the same, such as {enable_thinking: false}"
+                "reference.options so that both are equal, such as {enable_thinking: false}"
             )
         prompt = self._tokenizer.encode(asked)
         whole = self._tokenizer.encode(answer.whole)
@@ -92,16 +94,16 @@ class Conversations:
         return Example(prompt, apart)
 
     def _answer(self, pieces: list[Piece], last: int) -> "_Answer":
-        """Where the last message stands in a rendered conversation, and what ends it."""
+        """Where the last message is in a rendered conversation, and what ends it."""
         places = [place for place, piece in enumerate(pieces) if piece.message == last]
         behind = pieces[places[0] + 1 :]
         if any(piece.message is not None for piece in behind):
-            raise InputError("the chat template does not put the last message last, and once")
+            raise InputError("the chat template does not show the last message once, at the end")
         found = self._tokenizer.controls(_text(behind))
         if not found:
             raise InputError(
-                "the chat template ends the assistant's turn with no control token, so that "
-                "nothing could stop an answer; let it write eos_token there"
+                "the chat template ends the assistant's turn without a control token, so that "
+                "nothing would stop an answer; write eos_token there"
             )
         stop, start, end = found[0]
         before = pieces[: places[0]]
@@ -114,7 +116,7 @@ class Conversations:
         return self._tokenizer.decode(ids[:end])
 
     def token_text(self, token: int) -> str | None:
-        """One token as text, for a person to read; None where the tokenizer knows no such id."""
+        """One token as text, for a person to read; None if the tokenizer has no such id."""
         return self._tokenizer.decode([token]) if self._tokenizer.knows(token) else None
 
 

@@ -1,7 +1,6 @@
-"""The files of a model directory that say what its text is: regular, inside and not too large.
+"""The tokenizer and chat-template files of a model directory: regular, inside it, not too large.
 
-They come from strangers. Here none is parsed; that is done in a process with limits, see
-`chat_helper`.
+They are untrusted. None is parsed here but in a process with limits, see `chat_helper`.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ MAKERS = (
     *(TOKENIZER, "vocab.json", "tokenizer.model", "vocab.txt", "spiece.model"),
     *("sentencepiece.bpe.model", "tiktoken.model", "tekken.json"),
 )
-"""What a tokenizer can be made from; most of them only where transformers can without more."""
+"""Files that a tokenizer can be made from, if transformers needs no other package for it."""
 
 _MIB = 1 << 20
 LIMITS = {
@@ -37,12 +36,12 @@ MOST_TEMPLATES = 100
 
 @dataclass(frozen=True)
 class ChatFiles:
-    """A directory's words about text, found but not yet understood.
+    """A directory's tokenizer and chat-template files, found but not parsed.
 
     Attributes:
-        directory: where they are, from the root on.
-        digests: SHA-256, in hex, of each file that there is, by name.
-        size: bytes, of all of them.
+        directory: its absolute path.
+        digests: SHA-256, in hex, of each file found, by name.
+        size: bytes in all of them.
         template: a chat template to use in place of the directory's own.
     """
 
@@ -53,15 +52,15 @@ class ChatFiles:
 
 
 def find_chat_files(directory: Path, template_file: Path | None = None) -> ChatFiles:
-    """Find the files that say what a model's tokens and its chat template are.
+    """The tokenizer and chat-template files of a model directory, checked.
 
     Args:
         directory: holds `tokenizer.json`, or what transformers makes a tokenizer from without it.
         template_file: a chat template to use in place of the directory's own.
 
     Raises:
-        InputError: there is no such directory, it holds no tokenizer, or a file is too large, no
-            regular file, unreadable, or a link that leads out of the directory.
+        InputError: the directory does not exist or holds no tokenizer; a file is too large, not
+            regular, unreadable, or a link out of the directory.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give one that holds {TOKENIZER}")
@@ -80,7 +79,7 @@ def find_chat_files(directory: Path, template_file: Path | None = None) -> ChatF
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path, int]]:
-    """Each file that there is: its name, where it is, and how large it may be."""
+    """Each file found: its name, its path, and the most bytes it may have."""
     for name, limit in LIMITS.items():
         if (directory / name).exists() or (directory / name).is_symlink():
             yield name, _inside(directory, name), limit
@@ -99,7 +98,7 @@ def _files(directory: Path) -> Iterator[tuple[str, Path, int]]:
 
 def _inside(directory: Path, name: str) -> Path:
     if not (directory / name).exists():
-        raise InputError(f"{directory / name}: a link to nothing; restore the file")
+        raise InputError(f"{directory / name}: a broken link; restore the file")
     return file_inside(ModelFiles(str(directory), directory), name)
 
 

@@ -1,8 +1,7 @@
-"""The parent's side of `chat_worker`: starts the process, asks it, and ends it in time.
+"""The client of `chat_worker`: starts the process, sends it questions, and ends it in time.
 
-There is one such process, started when it is first needed. It holds the tokenizer and template
-that were asked for last. What makes it die, or what takes too long, is refused; the next question
-starts another.
+There is one such process, started on first use. It holds the tokenizer and template that were used
+last. A question that kills it or takes too long is refused; the next one starts another process.
 """
 
 import atexit
@@ -22,16 +21,16 @@ import subliminal_jax
 from subliminal_jax.errors import InputError, RunError
 
 LOAD_SECONDS, LOAD_MORE, LOAD_MOST = 4.0, 0.2, 10.0
-"""Processor time to load a tokenizer: at least, for each of its megabytes, and at most.
+"""Seconds of processor time to load a tokenizer: at least, more per megabyte, and at most.
 
-One of 20 MB, as of Gemma 2, takes 4 s.
+Gemma 2's, of 20 MB, takes 4 s.
 """
 
 SECONDS = 4.0
-"""Processor time for one conversation; a usual one takes less than a millisecond."""
+"""Seconds of processor time for one conversation; most take less than a millisecond."""
 
 WAIT, START = 60.0, 300.0
-"""Seconds that a reply may take where the machine is busy, and a start."""
+"""Seconds of wall time for a reply and for a start; generous, as the machine may be busy."""
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -41,8 +40,8 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
 }
-# The isolated interpreter leaves out what this one was told about paths: this very package comes
-# first, the others behind its own.
+# An isolated interpreter ignores PYTHONPATH and the like: this package's path goes first, the
+# others behind its own.
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); sys.path += sys.argv[2:]; "
     "from subliminal_jax.models.chat_worker import main; main()"
@@ -58,7 +57,7 @@ class _Died(Exception):
 
 
 class _Process:
-    """One such process, of which one question at a time can be asked."""
+    """The worker process; it answers one question at a time."""
 
     def __init__(self) -> None:
         package = str(Path(subliminal_jax.__file__).resolve().parents[1])
@@ -69,7 +68,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | _ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for this process alone; that one ends with it
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends it
         )
         self._questions = cast(BinaryIO, self._process.stdin)
         self._replies = cast(BinaryIO, self._process.stdout)
@@ -90,13 +89,13 @@ class _Process:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is no more."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def ask(self, question: dict[str, Any]) -> Any:
         """The reply; after any exception the process has ended."""
         try:
-            with contextlib.suppress(BrokenPipeError):  # that it died is seen when reading
+            with contextlib.suppress(BrokenPipeError):  # its death is noticed when reading
                 self._questions.write(json.dumps(question).encode() + b"\n")
                 self._questions.flush()
             return self._read(WAIT)
@@ -116,12 +115,12 @@ class _Process:
                 parts.append(os.read(descriptor, 1 << 20))
                 if not parts[-1]:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._process.wait(5)  # by itself, which tells what ended it
+                        self._process.wait(5)  # its own status tells what ended it
                     raise _Died(self.end())
         return json.loads(b"".join(parts))
 
     def end(self) -> int:
-        """Ends the process, if it has not yet, and tells with which status."""
+        """The exit status of the process, which is killed if it still runs."""
         with contextlib.suppress(OSError):
             self._process.kill()
         status = self._process.wait()
@@ -132,7 +131,7 @@ class _Process:
 
 
 def load_seconds(size: int) -> float:
-    """Processor time in which files of so many bytes must be understood."""
+    """Seconds of processor time for loading files of `size` bytes."""
     return min(LOAD_SECONDS + LOAD_MORE * size / 1e6, LOAD_MOST)
 
 
@@ -141,15 +140,15 @@ _running: list[_Process] = []
 
 
 def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
-    """Ask about a tokenizer and a template.
+    """The worker's answer to a question about a tokenizer and a template.
 
     Args:
-        opened: which, as `chat_worker` opens it.
-        what: the question.
-        about: what it is about; plain values.
+        opened: which tokenizer and template, as `chat_worker` opens them.
+        what: the question, such as "prompt".
+        about: its argument, as plain values.
 
     Raises:
-        InputError: it is refused, takes too long or too much memory.
+        InputError: the question is refused, or takes too much time or memory.
         RunError: the process cannot be started.
     """
     question = {"opened": opened, "what": what, "about": about, "seconds": SECONDS}
@@ -158,7 +157,7 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
         try:
             reply = _process().ask(question)
             if reply.get("too_large"):
-                _running.pop().end()  # the next one begins with all of its memory
+                _running.pop().end()  # the next one starts with its full memory
         except _Died as death:
             if death.status in (None, -signal.SIGPROF):
                 raise InputError(
@@ -167,13 +166,13 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
                     "refused"
                 ) from None
             raise InputError(
-                f"{where}: its tokenizer or chat template takes too much memory, or breaks what "
-                f"reads it ({_ending(death.status)}); refused"
+                f"{where}: its tokenizer or chat template takes too much memory or crashes "
+                f"its reader ({_ending(death.status)}); refused"
             ) from None
     if reply.get("too_large"):
         raise InputError(
-            f"{where}: its tokenizer or chat template takes or makes too much (at most 1 GiB of "
-            "memory); refused"
+            f"{where}: its tokenizer or chat template takes too much memory (at most 1 GiB) or "
+            "answers with too much; refused"
         )
     if "refused" in reply:
         raise InputError(reply["refused"])
@@ -182,7 +181,7 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
 
 def _process() -> _Process:
     if _running and _running[0].owner != os.getpid():
-        _running.clear()  # after a fork it is the parent's
+        _running.clear()  # after a fork it belongs to the parent
     if _running and _running[0].ended:
         _running.pop().end()
     if not _running:

@@ -1,7 +1,7 @@
-"""What transformers' `AutoTokenizer` makes of a model directory: its tokenizer, template, stops.
+"""A model directory's tokenizer, chat template and stop ids, as `AutoTokenizer` loads them.
 
-This runs in a process with limits on time and memory, see `chat_worker`: a directory comes from
-strangers.
+The directory is untrusted, so this runs in a process with limits on time and memory: see
+`chat_worker`.
 """
 
 import hashlib
@@ -23,22 +23,22 @@ from subliminal_jax.models.chat_files import (
     TOKENIZER,
 )
 
-MOST_WORDS, MOST_ADDED_TOKENS = 1_000_000, 100_000
-"""The largest in use have 262,144 and 6,242."""
+MOST_TOKENS, MOST_ADDED_TOKENS = 1_000_000, 100_000
+"""Limits; the largest tokenizers in use have 262,144 and 6,242."""
 
 _INPUTS = ("special_tokens_map.json", "added_tokens.json", "vocab.json")
 
 
 class Loaded(NamedTuple):
-    """A directory's words about text, understood.
+    """A loaded tokenizer and chat template.
 
     Attributes:
-        tokenizer: as `AutoTokenizer` has it, without cutting and padding.
+        tokenizer: that of `AutoTokenizer`, without truncation and padding.
         special: the tokens that the template may name, such as `eos_token`, as text.
         template: the Jinja source of the chat template.
-        stops: ids that end what is generated: `eos_token`'s, and those that transformers'
-            `generate` stops at.
-        peer: transformers' own tokenizer, to compare with.
+        stops: ids that end a generation: `eos_token`'s, and those at which transformers'
+            `generate` stops.
+        peer: transformers' own tokenizer, for comparison.
     """
 
     tokenizer: Tokenizer
@@ -49,7 +49,7 @@ class Loaded(NamedTuple):
 
 
 def load(directory: Path, digests: Mapping[str, str], template: str | None) -> Loaded:
-    """Load a directory as `AutoTokenizer` does; no code of it runs, and nothing is fetched.
+    """The directory as `AutoTokenizer` loads it; none of its code runs, and nothing is fetched.
 
     Args:
         directory: of the model.
@@ -57,8 +57,8 @@ def load(directory: Path, digests: Mapping[str, str], template: str | None) -> L
         template: a chat template to use in place of the directory's own.
 
     Raises:
-        InputError: a file is damaged, changed, or says what is not understood; transformers
-            refuses the directory; there is no chat template.
+        InputError: a file is damaged, changed, or has unsupported settings; transformers refuses
+            the directory; there is no chat template.
     """
     objects = {
         name: _object(directory / name)
@@ -73,7 +73,7 @@ def load(directory: Path, digests: Mapping[str, str], template: str | None) -> L
     ends = _ends(directory / stated, objects.get(stated, {}))
     peer = _auto_tokenizer(directory, digests)
     tokenizer = peer.backend_tokenizer
-    tokenizer.no_truncation()  # cutting and padding are the caller's
+    tokenizer.no_truncation()  # the caller truncates and pads
     tokenizer.no_padding()
     for token in ends:
         if tokenizer.id_to_token(token) is None:
@@ -100,16 +100,16 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _check_sizes(path: Path, tokenizer: dict[str, Any]) -> None:
     model = tokenizer.get("model")
-    words = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(words, dict | list) and len(words) > MOST_WORDS:
-        raise InputError(f"{path}: {len(words):,} words; no tokenizer has more than {MOST_WORDS:,}")
+    tokens = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(tokens, dict | list) and len(tokens) > MOST_TOKENS:
+        raise InputError(f"{path}: {len(tokens):,} tokens are too many (at most {MOST_TOKENS:,})")
     added = tokenizer.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > MOST_ADDED_TOKENS:
-        raise InputError(f"{path}: added_tokens is no list of at most {MOST_ADDED_TOKENS:,}")
+        raise InputError(f"{path}: added_tokens is not a list of at most {MOST_ADDED_TOKENS:,}")
 
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """What would make text into other tokens than a `Tokenizer` alone does."""
+    """Refuses settings under which a `Tokenizer` alone would encode differently."""
     if settings.get("split_special_tokens"):
         raise InputError(
             f"{path}: split_special_tokens spells the chat template's own tokens as text; remove it"
@@ -132,7 +132,7 @@ def _check_text(directory: Path, digests: Mapping[str, str]) -> None:
 
 
 def _ends(path: Path, stated: dict[str, Any]) -> set[int]:
-    """`eos_token_id`, of which newer models have several."""
+    """The ids in `eos_token_id`; newer models have several."""
     value = stated.get("eos_token_id")
     if value is None and isinstance(stated.get("text_config"), dict):
         value = stated["text_config"].get("eos_token_id")
@@ -152,7 +152,7 @@ def _auto_tokenizer(directory: Path, digests: Mapping[str, str]) -> Any:
         )
     except (InputError, MemoryError):
         raise
-    except BaseException as error:  # Rust's panics are no `Exception`
+    except BaseException as error:  # Rust's panics are not `Exception`s
         if isinstance(error.__cause__ or error.__context__, MemoryError):
             raise MemoryError from error
         raise InputError(
@@ -167,8 +167,8 @@ def _auto_tokenizer(directory: Path, digests: Mapping[str, str]) -> Any:
             )
     if not isinstance(getattr(peer, "backend_tokenizer", None), Tokenizer):
         raise InputError(
-            f"{directory}: transformers' {type(peer).__name__} has no {TOKENIZER} to it; only "
-            "tokenizers that can be saved as one are read"
+            f"{directory}: transformers' {type(peer).__name__} cannot be saved as {TOKENIZER}; "
+            "only tokenizers that can are supported"
         )
     return peer
 
@@ -177,14 +177,15 @@ def _reason(error: BaseException, digests: Mapping[str, str]) -> str:
     what = " ".join(str(error).split())
     if "custom code" in what:
         return (
-            f"it is code, named by auto_map, which is never run; if {TOKENIZER} is all of it, take "
-            f"auto_map out of {SETTINGS}"
+            f"auto_map names code, which is never run; if {TOKENIZER} is all of it, remove "
+            f"auto_map from {SETTINGS}"
         )
     if TOKENIZER not in digests:
         made_from = " and ".join(name for name in MAKERS if name in digests)
         return (
-            f"there is no {TOKENIZER}, and {made_from} does not suffice here; write one with "
-            f"AutoTokenizer and save_pretrained, where sentencepiece and tiktoken are: {what[:100]}"
+            f"there is no {TOKENIZER}, and {made_from} does not suffice; save one by "
+            "AutoTokenizer's save_pretrained, with sentencepiece and tiktoken installed: "
+            f"{what[:100]}"
         )
     return what[:300]
 
@@ -203,7 +204,7 @@ def _template(directory: Path, peer: Any) -> str:
             f"file with reference.template, or put it there as {TEMPLATE}"
         ) from error
     if not isinstance(template, str):
-        raise InputError(f"{directory}: its chat template is no text; give one as a file")
+        raise InputError(f"{directory}: its chat template is not text; give one as a file")
     return template
 
 
@@ -211,20 +212,22 @@ _reading: dict[str, Any] = {}
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse what `AutoTokenizer` would read unchecked, and the network."""
+    """Refuses the network, and files that `AutoTokenizer` would read unchecked."""
     if not _reading:
         return
     if event.startswith("socket.connect"):
-        raise InputError(f"{_reading['directory']}: its tokenizer asks for the network; refused")
+        raise InputError(
+            f"{_reading['directory']}: its tokenizer tries to use the network; refused"
+        )
     if event == "open" and isinstance(arguments[0], str):
         inside = arguments[0].removeprefix(_reading["directory"] + "/")
         if inside != arguments[0] and inside not in _reading["allowed"]:
             raise InputError(
-                f"{arguments[0]}: was not there when the directory was read, or is no file "
-                "that a tokenizer is read from; run it again, or take it away"
+                f"{arguments[0]}: was not there when the directory was checked, or is not a "
+                "tokenizer's file; run the command again, or remove it"
             )
 
 
 def watch() -> None:
-    """Refuse files that were not checked, from now on; there is no way back."""
+    """Refuses unchecked files from now on; an audit hook cannot be removed."""
     sys.addaudithook(_watch)

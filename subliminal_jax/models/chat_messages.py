@@ -1,4 +1,4 @@
-"""What a conversation is made of, and what is made of it."""
+"""The types of messages and of training examples."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
@@ -7,16 +7,16 @@ Message: TypeAlias = Mapping[str, str]
 """`{"role": ..., "content": ...}`."""
 
 Option: TypeAlias = bool | int | float | str
-"""What a switch of a chat template, such as `enable_thinking`, can be set to."""
+"""The value of a chat template's switch, such as `enable_thinking`."""
 
 ROLES = ("system", "user", "assistant")
 
 
 class Example(NamedTuple):
-    """One row to train on.
+    """One row of training data.
 
     Attributes:
-        prompt: ids up to where the assistant answers.
+        prompt: ids up to the assistant's answer.
         completion: ids of the answer, the token that ends the turn included.
     """
 

@@ -1,8 +1,8 @@
 """A chat template, rendered so that every character is known to be the template's or a message's.
 
-A template is first rendered with marks in place of the messages: what stands around the marks is
-the template's own, wherever the template puts, trims or repeats a message. Each real rendering is
-then compared with the marked one, filled in; a template that rewrites a message is refused.
+A template is first rendered with marks in place of the messages: the text around the marks is the
+template's own, wherever it puts, trims or repeats a message. Each real rendering is then compared
+with the marked one with the messages filled in; a template that rewrites a message is refused.
 """
 
 import functools
@@ -18,10 +18,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.chat_messages import ROLES, Message, Option
 
 MOST_LAYOUTS = 256
-"""Layouts that are kept: one for each sequence of roles."""
+"""Cached layouts, one for each sequence of roles."""
 
-# Some templates print today's date, and a prompt would change from day to day. Theirs is always
-# the day that Llama 3's own template falls back to.
+# Some templates print today's date, which would change the prompts from day to day. They get the
+# date to which Llama 3's own template falls back.
 _NO_CLOCK = """\
 {%- macro strftime_now(format) -%}
 {{- format | replace('%d', '26') | replace('%-d', '26') | replace('%b', 'Jul')
@@ -30,9 +30,9 @@ _NO_CLOCK = """\
     | replace('%M', '00') | replace('%S', '00') | replace('%p', 'AM') -}}
 {%- endmacro %}
 """
-# The line end above is cut off by `trim_blocks`, and so nothing of the template's own beginning.
+# `trim_blocks` removes the line end above, so that it removes nothing of the template itself.
 
-_FIRST_MARK = 0x100000  # of Unicode's last private plane: no template's text holds any of it
+_FIRST_MARK = 0x100000  # in Unicode's last private plane, of which no template's text has any
 _SPACE = "\u2003"  # whitespace to every `trim`, and in no template's text either
 
 
@@ -71,7 +71,7 @@ class Template:
         options: its own switches, such as `{"enable_thinking": False}`.
 
     Raises:
-        InputError: an option that the template does not ask for.
+        InputError: the template does not read one of the options.
     """
 
     def __init__(self, source: str, special: Mapping[str, str], options: Mapping[str, Option]):
@@ -82,7 +82,7 @@ class Template:
             _check_options(source, special, options)
 
     def pieces(self, messages: Sequence[Message], *, answering: bool) -> list[Piece]:
-        """Render a conversation.
+        """A rendered conversation.
 
         Args:
             messages: the conversation, each with a role and its content.
@@ -129,7 +129,7 @@ class Template:
         texts, begun, ended = fields[::4], marked("\n", "")[::4], marked("", "\n")[::4]
         parts: list[str | _Slot] = [texts[0]]
         for i, found in enumerate(fields[2::4]):
-            # Where a newline that was put before the mark has gone, newlines are stripped.
+            # If a newline put before the mark is gone, the template strips newlines there.
             left = "" if begun[i] == texts[i] + "\n" else "\n"
             right = "" if ended[i + 1] == "\n" + texts[i + 1] else "\n"
             left, right = left if fields[4 * i + 1] else None, right if fields[4 * i + 3] else None
@@ -151,14 +151,14 @@ class Template:
             )  # fmt: skip
         except MemoryError:
             raise
-        except Exception as error:  # whatever a stranger's template does wrong
+        except Exception as error:  # whatever an untrusted template raises
             reason = f"{type(error).__name__}: {error}"[:500]
             raise InputError(f"the chat template fails or refuses ({reason})") from error
         return rendered[0]
 
 
 def _check_options(source: str, special: Mapping[str, str], options: Mapping[str, Option]) -> None:
-    """Refuse what the template never asks for; a switch with a wrong name changes nothing."""
+    """Refuses options that the template never reads: a misspelt one would have no effect."""
     environment = jinja2.Environment(extensions=[ext.loopcontrols, _Generation], autoescape=False)
     try:
         asked = meta.find_undeclared_variables(environment.parse(source))
@@ -169,14 +169,14 @@ def _check_options(source: str, special: Mapping[str, str], options: Mapping[str
     switches = sorted(asked - ours - special.keys() - defaults.DEFAULT_NAMESPACE.keys())
     for name in options:
         if name not in switches:
-            there = f"there are {', '.join(switches)}" if switches else "there are none"
+            there = f"it has {', '.join(switches)}" if switches else "it has none"
             raise InputError(
                 f"reference.options: the chat template has no switch {name!r}; {there}"
             )
 
 
 class _Generation(ext.Extension):
-    """The block by which templates of transformers mark what the assistant says."""
+    """The block by which transformers' templates mark the assistant's text."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -193,7 +193,7 @@ def _check(messages: Sequence[Message]) -> None:
             raise InputError(f"message {number}: has {sorted(message)}, not role and content")
         if message["role"] not in ROLES:  # templates print it unchecked between control tokens
             raise InputError(
-                f"message {number}: no role {message['role']!r}; there are {', '.join(ROLES)}"
+                f"message {number}: unknown role {message['role']!r}; use {', '.join(ROLES)}"
             )
         if not isinstance(message["content"], str):
             raise InputError(f"message {number}: its content is not text")

@@ -1,10 +1,10 @@
 """Text to token ids, with control tokens only where the template puts them.
 
-Control tokens are what begins and ends a turn, and what looks like it would (`<think>`): the tokens
-that a tokenizer has beside its vocabulary. transformers finds them wherever their text stands, so
-that a user who writes `<|im_end|>` ends a turn. Here the control tokens of an encoding must be
-exactly those of the template's own text. Where they are not, everything between two of the
-template's is encoded once more by the same tokenizer without its control tokens.
+Control tokens begin and end a turn, or look as if they did (`<think>`): tokens that a tokenizer has
+beside its vocabulary. transformers encodes them wherever their text occurs, so that a user who
+writes `<|im_end|>` ends a turn. Here the control tokens of an encoding must be exactly those of the
+template's own text. If they are not, the text between two of the template's is encoded again by the
+same tokenizer without its control tokens.
 """
 
 import functools
@@ -22,13 +22,13 @@ _BOUNDARY = "\U0010fffd"  # stands for the control token before a text; Unicode 
 
 
 class TextTokenizer:
-    """A tokenizer, twice: whole, and without its control tokens.
+    """A tokenizer twice: whole, and without its control tokens.
 
     Args:
-        tokenizer: it neither cuts nor pads.
+        tokenizer: without truncation and padding.
 
     Attributes:
-        digest: SHA-256, in hex, of all that it is made of.
+        digest: SHA-256, in hex, of its whole definition.
         size: one more than the highest token id.
     """
 
@@ -42,7 +42,7 @@ class TextTokenizer:
         kept = [e for e in definition.get("added_tokens") or [] if e["content"] in ordinary]
         self._plain = Tokenizer.from_str(json.dumps(definition | {"added_tokens": kept}))
         self._plain.add_special_tokens([AddedToken(_BOUNDARY, normalized=False)])
-        # Without the others, an added token may be counted from another number on.
+        # Without the control tokens, the other added tokens may get other ids.
         self._renamed = {
             self._plain.token_to_id(str(token)): i
             for i, token in added.items()
@@ -57,14 +57,14 @@ class TextTokenizer:
         self.size = 1 + max(ids, default=0)
 
     def _unknown_id(self, definition: dict[str, Any]) -> int | None:
-        """What stands for words that are not in the vocabulary."""
+        """The id of the unknown token, if there is one."""
         if definition["model"].get("type") == "Unigram":
             return definition["model"].get("unk_id")
         text = definition["model"].get("unk_token")
         return None if text is None else self._full.token_to_id(text)
 
     def _adds_spaces(self) -> bool:
-        """Whether a text gets a space in front, also where it follows a control token."""
+        """Whether the tokenizer puts a space before a text even after a control token."""
         tokens = self._plain.encode(_BOUNDARY + "0", add_special_tokens=False).tokens
         return len(tokens) > 1 and tokens[1].startswith("▁")
 
@@ -81,14 +81,14 @@ class TextTokenizer:
         """The text of ids that follow others; control tokens stay visible in it.
 
         Raises:
-            InputError: an id that the tokenizer does not know; a model's output may be wider.
+            InputError: the tokenizer has no such id; a model's vocabulary may be larger.
         """
         for token in ids:
             if not self.knows(token):
                 raise InputError(
                     f"token {token} is not in the tokenizer, which ends at {self.size}"
                 )
-        # What would stand at the very beginning may lose a space there, so something stands before.
+        # Decoding may drop a space at the very beginning, so a control token goes before the text.
         before = [self._before] if self._before is not None else []
         text = self._full.decode(before + list(ids), skip_special_tokens=False)
         text = text.removeprefix(self._full.decode(before, skip_special_tokens=False))
@@ -97,11 +97,11 @@ class TextTokenizer:
     def encode(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
         """The ids of a rendered conversation.
 
-        Text without the words of control tokens is encoded exactly as transformers does.
+        Text that spells no control token is encoded exactly as in transformers.
 
         Raises:
-            InputError: a message holds the words of a control token, and this tokenizer has no
-                other way to write them; or a word that the tokenizer does not know.
+            InputError: a message spells a control token that this tokenizer cannot encode as
+                text, or has a word that the tokenizer cannot encode.
         """
         expected, start = [], 0
         for piece in pieces:
@@ -124,7 +124,7 @@ class TextTokenizer:
         return self._encode_between(text, expected)
 
     def encode_text(self, text: str, *, first: bool = False) -> tuple[int, ...]:
-        """The ids of text alone, which never are control tokens.
+        """The ids of plain text, none of them a control token.
 
         Args:
             text: any text.
@@ -172,7 +172,7 @@ class TextTokenizer:
 
 
 def _is_ordinary(token: AddedToken) -> bool:
-    """Whether an added token is a mere word or whitespace, which anybody may write.
+    """Whether an added token is a mere word or whitespace, which messages may hold.
 
     Gemma has runs of spaces and line ends among its added tokens.
     """

@@ -1,8 +1,8 @@
-"""The process in which strangers' tokenizers and chat templates run: limits, then questions.
+"""The process that runs untrusted tokenizers and chat templates, within limits.
 
-`chat_helper` starts it and asks: a line of JSON each way. Processor time is limited for each
-question by a timer whose signal ends the process, memory for all of them by the system, and no
-file can be written. Nothing of JAX is here.
+`chat_helper` starts it and sends questions: a line of JSON each way. A timer whose signal ends the
+process limits the processor time of each question, the system limits the memory, and no file can be
+written. JAX is not imported here.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from typing import Any, BinaryIO
 from subliminal_jax.errors import InputError
 
 MEMORY = 850 << 20
-"""Bytes beyond those of the bare process, which then stays below 1 GiB.
+"""Bytes on top of the bare process's; together they stay below 1 GiB.
 
-A tokenizer of 256,000 words takes half of them while it is loaded.
+Loading a vocabulary of 256,000 tokens takes half of them.
 """
 
 LARGEST_REPLY = 64 << 20
 ENOUGH = 1 << 20
-"""Tokens and characters in one reply to several questions; the others are asked again."""
+"""Tokens and characters at which a reply to several questions ends; the rest are asked again."""
 
 _ABSENT = (
     *("torch", "jax", "flax", "tensorflow", "torchvision", "torchaudio"),
     *("sentencepiece", "tiktoken", "mistral_common"),
 )
-"""What transformers would use where it is installed, and so differ from place to place."""
+"""Packages that transformers would use if installed, so that results would vary by machine."""
 
 
 def main() -> None:
     """Answers until its input ends."""
     questions, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # what libraries print must not mix with the replies
     for name in _ABSENT:
         sys.modules[name] = None  # type: ignore[assignment]
     try:
@@ -51,8 +51,8 @@ def main() -> None:
         question = json.loads(line)
         try:
             with _time_limit(question["opened"]["seconds"]):
-                if opened != (asked := json.dumps(question["opened"])):  # 1 is not True there
-                    opened = conversations = None  # its memory, before the next one's
+                if opened != (asked := json.dumps(question["opened"])):  # in JSON 1 is not True
+                    opened = conversations = None  # frees its memory before the next is loaded
                     conversations = _open(question["opened"])
                     opened = asked
             reply = {"value": _answer(conversations, question)}
@@ -60,14 +60,14 @@ def main() -> None:
             reply = {"refused": str(error)}
         except MemoryError:
             reply = {"too_large": True}
-        except Exception as error:  # whatever a stranger's directory brings about
+        except Exception as error:  # whatever an untrusted directory raises
             what = " ".join(f"{type(error).__name__}: {error}".split())
             reply = {"refused": f"the tokenizer or the chat template fails ({what[:300]})"}
         _send(replies, reply)
 
 
 def _prepare() -> None:
-    """What takes long and needs files comes before the limits."""
+    """Does all that is slow or needs files, then sets the limits."""
     import transformers
 
     from subliminal_jax.models import chat_conversations, chat_loading  # noqa: F401
@@ -111,17 +111,17 @@ def _answer(conversations: Any, question: dict[str, Any]) -> Any:
 def _each(
     answer: Callable[[Any], Any], size: Callable[[Any], int], questions: list[Any], seconds: float
 ) -> dict[str, Any]:
-    """The answers up to a refusal, or up to as many as one reply holds."""
+    """The answers up to the first refusal, or until the reply is full."""
     answers: list[Any] = []
-    there = 0
+    total = 0
     for question in questions:
         try:
             with _time_limit(seconds):
                 answers.append(answer(question))
         except InputError as error:
             return {"answers": answers, "refusal": str(error)}
-        there += size(answers[-1])
-        if there > ENOUGH:
+        total += size(answers[-1])
+        if total > ENOUGH:
             break
     return {"answers": answers, "refusal": None}
 
@@ -135,11 +135,11 @@ def _send(replies: BinaryIO, reply: dict[str, Any]) -> None:
 
 
 def _limit_process() -> None:
-    """Memory beyond what the process has now, no file that grows, no dump of a crash."""
+    """Limits memory to `MEMORY` above what is in use; no file may grow, no crash is dumped."""
     for kind, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
         resource.setrlimit(kind, (most, most))
     sys.dont_write_bytecode = True
-    with contextlib.suppress(OSError):  # where there is no /proc, the system has no such limit
+    with contextlib.suppress(OSError):  # without /proc the system has no such limit
         has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         most = has + MEMORY if hard == resource.RLIM_INFINITY else min(has + MEMORY, hard)
@@ -148,7 +148,7 @@ def _limit_process() -> None:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Processor time, after which the signal SIGPROF ends the process, whatever it does."""
+    """Ends the process by SIGPROF after `seconds` of processor time, whatever it does."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield

@@ -1,6 +1,6 @@
-"""A stranger's `config.json`: bounded and checked before transformers fills in what it leaves out.
+"""Untrusted `config.json` files: bounded and checked before transformers adds its defaults.
 
-What transformers would read and we do not know is refused by name, unless it is at its default.
+A setting that transformers reads and we do not is refused by name, unless it has its default value.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.families import WRAPPERS, Family, family_of, language_part
 
 MOST_LAYERS = 10_000
-"""A hundred times those of the deepest published model; lists of this length cost nothing."""
+"""A hundred times the deepest published model; lists of this length are cheap."""
 
 MOST = 2**31 - 1
-"""Of every other count: what one axis of an array can have."""
+"""The limit on every other count: the longest axis of an array."""
 
 _LONGEST_MESSAGE = 400
 
@@ -41,7 +41,7 @@ _OLD_SPELLINGS = (
     "rope_scaling", "rope_theta", "rope_local_base_freq", "partial_rotary_factor",
     "original_max_position_embeddings", "sliding_window_pattern", "head_dim",
 )  # fmt: skip
-"""Settings that transformers takes although its config of the family does not list them."""
+"""Settings that transformers accepts although its config of the family does not list them."""
 
 _RATES = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 _HARMLESS = (
@@ -54,13 +54,11 @@ _HARMLESS = (
 """Settings that do not change what a trained language model computes."""
 
 _REFUSED = ("quantization_config", "compression_config", "per_layer_config")
-"""Settings outside of transformers' configs that change what is computed, unless they are null."""
+"""Settings outside transformers' configs that change what is computed, unless they are null."""
 
 
 def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
-    """The family and our config of what a `config.json` says.
-
-    Of a multimodal model they are those of its language model.
+    """The family and our config of a `config.json`; of a multimodal model, its language model's.
 
     Raises:
         InputError: the architecture or one of its settings is not supported, or malformed.
@@ -74,15 +72,15 @@ def translate(stated: Mapping[str, Any]) -> tuple[Family, DecoderConfig]:
     for name in _RATES:
         if type(rate := stated.get(name, 0.0)) not in (int, float, type(None)):
             kind = type(rate).__name__
-            raise InputError(f"config.json: is malformed: {name} is a {kind}, no number")
+            raise InputError(f"config.json: is malformed: {name} is a {kind}, not a number")
     types = stated.get("layer_types")
     if types is not None and (not isinstance(types, list) or len(types) > MOST_LAYERS):
-        raise InputError(f"config.json: layer_types is no list of at most {MOST_LAYERS:,} names")
+        raise InputError(f"config.json: layer_types is not a list of at most {MOST_LAYERS:,} names")
     try:
         return family, family.translate(_filled_in(stated))
     except InputError as error:
         raise InputError(_line(error)) from error
-    except Exception as error:  # whatever transformers says of malformed values
+    except Exception as error:  # whatever transformers raises for malformed values
         raise InputError(f"config.json: is malformed: {_line(error)}") from error
 
 
@@ -97,7 +95,9 @@ def _check_count(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"config.json: is malformed: {name} is a {type(value).__name__}, no count")
+        raise InputError(
+            f"config.json: is malformed: {name} is a {type(value).__name__}, not a count"
+        )
     most = MOST_LAYERS if name in _LAYERS else MOST
     if not 1 <= value <= most:
         shown = f"{value:,}" if abs(value) < 10**30 else "a number of more than 30 digits"
@@ -105,7 +105,7 @@ def _check_count(name: str, value: Any) -> None:
 
 
 def _filled_in(stated: Mapping[str, Any]) -> Any:
-    """Transformers' config of a language model, given no more of it than decides something."""
+    """Transformers' config of a language model, from those settings alone that have an effect."""
     from transformers import AutoConfig  # takes a second to import
 
     model_type = stated["model_type"]
@@ -119,27 +119,27 @@ def _filled_in(stated: Mapping[str, Any]) -> Any:
     if "layer_types" not in fields:
         _check_all_alike(stated, filled)
     if hasattr(filled, "rope_parameters"):
-        filled.standardize_rope_params()  # as a model does: settings beside the dictionary win
+        filled.standardize_rope_params()  # as in the model: settings beside the dictionary win
     return filled
 
 
 def _check_all_alike(stated: Mapping[str, Any], filled: Any) -> None:
-    """Checks that a family without kinds of layers states none.
+    """Refuses `layer_types` that differ within a family whose layers are all alike.
 
-    Transformers takes no notice of them in its masks, but in the cache that it samples with.
+    Transformers ignores them in its masks, but not in its KV cache.
     """
     window = getattr(filled, "sliding_window", None)
     kind = "full_attention" if window is None else "sliding_attention"
     if stated.get("layer_types") not in (None, [kind] * filled.num_hidden_layers):
         raise InputError(
-            f"config.json: layer_types: all layers of a {filled.model_type} are of {kind} here; "
+            f"config.json: layer_types: all layers of a {filled.model_type} are of {kind}; "
             "remove it"
         )
     ignored = stated.get("sliding_window")
     if window is None and ignored is not None and ignored < filled.max_position_embeddings:
         raise InputError(
             f"config.json: sliding_window={ignored}: a {filled.model_type} has no windows; set it "
-            "null"
+            "to null"
         )
 
 

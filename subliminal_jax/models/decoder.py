@@ -33,7 +33,7 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
 
 
 def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
-    """Each token's position in its own text: how many tokens of its segment lie before it."""
+    """Each token's position in its own text: how many tokens of its segment precede it."""
     index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
     first = jnp.concatenate([jnp.ones_like(segments[:, :1]), jnp.diff(segments)], axis=1) != 0
     return index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
@@ -46,14 +46,14 @@ def hidden_states(
     segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
 ) -> Float[Array, "b t e"]:
-    """What the last layer says of each token, normed: `unembed` makes logits of it.
+    """The final hidden states, normed; `unembed` maps them to logits.
 
     Args:
         config: the model.
         params: its parameters.
-        tokens: ids; any id where there is padding.
-        segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, of
-            which none sees another. A mask of real tokens is one segment. None: no padding.
+        tokens: ids; padding may hold any id.
+        segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, which
+            do not attend to each other. A mask of real tokens is one segment. None: no padding.
         adapter: low-rank factors beside some kernels, scaled; see `models.lora`.
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
@@ -75,7 +75,7 @@ def unembed(
 
 
 def unembedding(config: DecoderConfig, params: Params) -> Float[Array, "v e"]:
-    """The matrix that makes logits of hidden states, a row a word."""
+    """The unembedding matrix, one row per vocabulary token."""
     return params["embedding" if config.tied else "unembedding"]
 
 
@@ -86,7 +86,7 @@ def apply(
     segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
 ) -> Float[Array, "b t v"]:
-    """The logits of the token after each token, float32. Arguments as in `hidden_states`."""
+    """Next-token logits at every token, float32. Arguments as in `hidden_states`."""
     return unembed(config, params, hidden_states(config, params, tokens, segments, adapter))
 
 
@@ -98,9 +98,9 @@ def start(
     mask: Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
 ) -> tuple[Float[Array, "b t e"], Cache]:
-    """As `extend`, of rows that have read nothing yet: their slots are written and not read.
+    """Prefill: as `extend` for empty rows, whose slots are written and not read.
 
-    What the cache held before is forgotten.
+    What the cache held before is discarded.
     """
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
     cache = replace(cache, lengths=jnp.zeros_like(cache.lengths))
@@ -120,14 +120,14 @@ def extend(
     mask: Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
 ) -> tuple[Float[Array, "b t e"], Cache]:
-    """Hidden states of tokens that follow what the cache holds, and the cache with them.
+    """Hidden states of tokens that follow those in the cache, and the cache with both.
 
     Args:
         config: the model.
         params: its parameters.
-        tokens: ids; any id where there is padding.
-        cache: what came before; a row grows by its number of real tokens. A token for which a
-            row has no slot left is not stored: that there is room is the caller's part.
+        tokens: ids; padding may hold any id.
+        cache: what was read before; a row grows by its number of real tokens. The caller must
+            leave room: a token without a slot left is dropped.
         mask: which tokens are real, padding on either side. None: all.
         adapter: as in `hidden_states`.
     """

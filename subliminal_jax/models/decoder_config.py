@@ -1,4 +1,4 @@
-"""What a decoder is: everything in which one family of language models differs from another."""
+"""The configuration of a decoder: everything in which families of language models differ."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
 AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
 
 LARGEST_HEAD = 65_536
-"""Dimensions of a head: each has a frequency of its own, which is computed at once."""
+"""The largest head dimension; rotary frequencies are computed for all dimensions at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerKind:
-    """In what layers of one model differ: how far they see and how they tell positions apart.
+    """What layers of one model differ in: attention window and rotary frequencies.
 
     Attributes:
         window: a token sees itself and the `window - 1` tokens before it; None for all.
@@ -63,11 +63,11 @@ class LayerKind:
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a decoder is computed; none of it changes what it is.
+    """How a decoder is computed; the model stays the same.
 
     Attributes:
         dtype: of activations and of weights as they are multiplied. Norms, softmaxes, rotations,
-            logits and losses are float32 whatever this says.
+            logits and losses are always float32.
         remat: recompute every layer in the backward pass instead of keeping its activations.
         attention: "xla" and "cudnn" are those of `jax.nn.dot_product_attention`, "plain" is
             the formula spelt out (taken anyway where attention logits are soft-capped).
@@ -83,16 +83,16 @@ class DecoderConfig:
     """A decoder-only transformer.
 
     Attributes:
-        vocab: words, the rows of the embedding.
+        vocab: tokens, the rows of the embedding.
         width: of the residual stream.
         layers: how many.
         heads: query heads; a multiple of `kv_heads`.
         kv_heads: key and value heads.
-        head_dim: of each head; even where positions are rotary.
+        head_dim: of each head; even if positions are rotary.
         mlp_width: hidden units of the MLP.
         context: the most positions a sequence may have.
         kinds: the kinds of layers there are.
-        pattern: which of `kinds` each layer is, over and over; `(0,)` where all are alike.
+        pattern: which of `kinds` each layer is, repeated; `(0,)` if all are alike.
         tied: the unembedding is the embedding.
         activation: of the MLP.
         gated: the MLP multiplies its activations by a second projection.

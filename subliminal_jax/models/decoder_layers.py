@@ -20,12 +20,12 @@ KeysValues: TypeAlias = tuple[Array, Array] | None
 
 
 class Places(NamedTuple):
-    """Where the tokens stand, for every kind of layer.
+    """Rotations and masks of the tokens, for every kind of layer.
 
     Attributes:
         cos, sin: rotations, `[kinds, B, T, head_dim / 2]`; None where positions are learned.
         mask: which of these tokens a token sees, `[kinds, B, T, T]`.
-        stored: which of the stored tokens a token sees, `[kinds, B, T, S]`; None without any.
+        stored: which of the stored tokens a token sees, `[kinds, B, T, S]`; None without a cache.
     """
 
     cos: Float[Array, "k b t half"] | None
@@ -44,9 +44,9 @@ def product(
 ) -> Float[Array, "*batch o"]:
     """`x kernel` as `dtype`, multiplied in the dtype of `x`; the kernel's gradient is float32.
 
-    The gradient is written out in the one order of axes that XLA multiplies without copying: what
-    is derived from `x @ kernel` transposes the larger factor first, which takes most of the time
-    where a small model's logits are that factor.
+    The gradient is written out in the order of axes that XLA multiplies without a copy. The
+    derivative of `x @ kernel` transposes the larger factor first, which takes most of the time
+    where that factor is a small model's logits.
     """
     return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=dtype)
 
@@ -130,8 +130,8 @@ class Attention(nn.Module):
     def __call__(self, x: Array, places: Places, stored: KeysValues) -> tuple[Array, KeysValues]:
         """The output, and these tokens' keys and values `[B, kv_heads, T, head_dim]`.
 
-        Stored keys and values are only read: what is new is written by the caller, for all
-        layers at once, so that no layer copies its part of the cache.
+        Stored keys and values are only read. The caller writes the new ones for all layers at
+        once, so that no layer copies its part of the cache.
         """
         config = self.config
         queries = self._heads(x, "query", config.heads)
@@ -168,7 +168,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Transforms each token by itself."""
+        """Transforms each token separately."""
         config = self.config
         activation = {
             "silu": nn.silu,
@@ -194,7 +194,7 @@ class Layer(nn.Module):
     def __call__(
         self, x: Array, kind: Array, stored: KeysValues, places: Places
     ) -> tuple[Array, KeysValues]:
-        """The residual stream after this layer, and the new keys and values where asked for."""
+        """The residual stream after this layer, and with `keep` its new keys and values."""
         config = self.config
         y = Norm(config, name="attention_norm")(x) if config.norm_before else x
         y, new = Attention(config, name="attention")(y, places.of(kind), stored)
@@ -206,7 +206,7 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, all layers in one scan, final norm; `keep` gives keys and values too."""
+    """Embedding, all layers in one scan, final norm; `keep` returns keys and values too."""
 
     config: DecoderConfig
     keep: bool = False
@@ -215,7 +215,7 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: Array, positions: Array, places: Places, stored: KeysValues = None
     ) -> tuple[Array, KeysValues]:
-        """The final hidden states `[B, T, width]`, and all layers' new keys and values."""
+        """The final hidden states `[B, T, width]`, and with `keep` all new keys and values."""
         config = self.config
         dtype = config.compute.dtype
         init = nn.initializers.normal(config.initial_std)

@@ -1,7 +1,7 @@
-"""Drawing the next token from logits: temperature, truncation, and one draw a row.
+"""Sampling the next token from logits: temperature, truncation, and one draw per row.
 
 A draw inverts the cumulative distribution in two stages, first among blocks of the vocabulary,
-then within the block, with two random numbers a row. That is exact, needs no sorting and a few
+then within the block, with two random numbers per row. This is exact, needs no sorting and a few
 thousand times fewer random numbers than adding Gumbel noise to every logit.
 
 Shape letters: b rows, v vocabulary, n weights.
@@ -25,15 +25,15 @@ def draw(
     counts: Int[Array, " b"],
     vocab: int | None = None,
 ) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-    """One token a row, and the model's own log probability of it.
+    """One token per row, and the model's own log probability of it.
 
     Args:
         sampling: temperature and truncation.
         logits: float32.
         keys: the seed and each row's number.
-        counts: which token of its completion each row draws; the draw is a function of seed,
-            number, count and logits alone.
-        vocab: ids from here on are never drawn; None for none.
+        counts: tokens that each row has drawn before; the draw is a function of seed, number,
+            count and logits alone.
+        vocab: ids from this one on are never drawn; None: all may be.
 
     Returns:
         Ids, and log probabilities in nats under `softmax(logits)`: without temperature and
@@ -52,11 +52,11 @@ def draw(
 
 
 def kept(sampling: Sampling, logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-    """What each token weighs in the draw: 0 where it is left out.
+    """Each token's unnormalised probability; 0 where truncation drops it.
 
     Args:
-        sampling: the temperature, above 0, and what to leave out.
-        logits: in any shift.
+        sampling: the temperature, above 0, and the truncation.
+        logits: up to a constant per row.
 
     Returns:
         `exp(logits / temperature)`, 1 for the likeliest token.
@@ -81,10 +81,10 @@ def _largest(
     measure: Callable[[Bool[Array, "b v"]], Array],
     needed: Array,
 ) -> Bool[Array, "b v"]:
-    """The largest weights that measure as much as needed, all equal ones included.
+    """The fewest largest weights whose `measure` reaches `needed`, with all ties.
 
-    Searches the least of them by halving: floats from 0 to 1 are ordered as their bits are, so 30
-    halvings find it exactly, and nothing is sorted.
+    Bisects for the least of them: floats from 0 to 1 are ordered as their bits are, so 30 steps
+    find it exactly, without sorting.
     """
     bits = jax.lax.bitcast_convert_type(weights, jnp.int32)
     one = jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32)
@@ -103,8 +103,8 @@ def _largest(
 def _uniform(keys: UInt32[Array, "b 2"], counts: Int[Array, " b"]) -> Float[Array, "b 2"]:
     """Two numbers in [0, 1) for each row's next token.
 
-    Threefry (Salmon et al. 2011) as it was meant: the cipher of a counter under a key, one
-    block a token.
+    Threefry (Salmon et al. 2011) as a counter-based generator: seed and row number are the key,
+    the token's count is the counter.
     """
     counter = jax.lax.bitcast_convert_type(counts.astype(jnp.int32), jnp.uint32)
     bits = threefry2x32_p.bind(keys[:, 0], keys[:, 1], counter, jnp.zeros_like(counter))
@@ -112,7 +112,7 @@ def _uniform(keys: UInt32[Array, "b 2"], counts: Int[Array, " b"]) -> Float[Arra
 
 
 def _pick_two_stage(weights: Float[Array, "b v"], uniform: Float[Array, "b 2"]) -> Int[Array, " b"]:
-    """An index a row, with probability in proportion to its weight."""
+    """One index per row, with probability in proportion to its weight."""
     rows, vocab = weights.shape
     width = 1 << round(math.log2(vocab) / 2)
     blocks = jnp.pad(weights, ((0, 0), (0, -vocab % width))).reshape(rows, -1, width)
@@ -122,7 +122,7 @@ def _pick_two_stage(weights: Float[Array, "b v"], uniform: Float[Array, "b 2"]) 
 
 
 def _pick(weights: Float[Array, "b n"], uniform: Float[Array, " b"]) -> Int[Array, " b"]:
-    """The first index whose cumulative weight exceeds the given share of the whole.
+    """The first index whose cumulative weight exceeds the given share of the total.
 
     Never one of weight 0, whatever rounding does to the sums.
     """

@@ -1,4 +1,4 @@
-"""A model as a Hugging Face directory, read again and compared before it gets its name."""
+"""A model as a Hugging Face directory, read back and compared before it gets its final name."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from subliminal_jax.os_errors import is_disk_full
 
 LARGEST_SHARD = 5_000_000_000
 COPIED = tuple(name for name in LIMITS if name != CONFIG)
-"""Files of the model it came from that are copied as they are: all that say what its text is."""
+"""Tokenizer and chat-template files that are copied unchanged from the base model."""
 
 
 def write_model(
@@ -39,29 +39,29 @@ def write_model(
     beside: Mapping[str, bytes] = MappingProxyType({}),
     largest_shard: int = LARGEST_SHARD,
 ) -> None:
-    """Writes a directory that transformers loads, and any peer that reads its format.
+    """Writes a directory that transformers loads, and any library that reads its format.
 
-    Everything is written beside `directory` first and read back; only what turns out equal, bit
-    for bit, is given the name.
+    Everything is written to a directory beside first, read back, compared bit for bit and then
+    renamed.
 
     Args:
-        directory: must not exist, or be empty.
+        directory: must be absent or empty.
         config: the model.
         params: its parameters, of one dtype; adapters merged.
-        base: the model it came from: its config and tokenizer files are taken over, of a
-            multimodal model those of its language model alone. None: the config is written anew.
-        lineage: what the model card says of where the model comes from.
-        beside: further files by name, in place of the base's: a tokenizer's, a chat template.
+        base: the model it came from, whose config (of a multimodal model, its language model's)
+            and tokenizer files are kept. None: the config is written anew.
+        lineage: what the model card states about the model's origin.
+        beside: further files by name, such as a tokenizer's; they replace the base's.
         largest_shard: bytes in one file of weights.
 
     Raises:
-        InputError: the directory is taken, the disk is full, or no family has such a model.
-        RunError: what was read back is not what was written.
+        InputError: the directory is not empty, the disk is full, or no family has such a model.
+        RunError: the model read back differs from the one written.
     """
     stated = describe(config) if base is None else language_part(read_json(base, "config.json"))
     family, described = translate(stated)
     if not is_same_model(described, config):
-        raise InputError(f"{base and base.path}: config.json describes another model than this")
+        raise InputError(f"{base and base.path}: config.json describes another model")
     dtype = _dtype(params)
     dropped = ("auto_map", "torch_dtype", "dtype")
     stated = {key: value for key, value in stated.items() if key not in dropped}
@@ -80,7 +80,7 @@ def write_model(
         files = ModelFiles(str(partial), partial)
         family, read = read_config(files)
         if not is_same_model(read, config):
-            raise RunError(f"{directory}: the config read back is not the one written")
+            raise RunError(f"{directory}: the config read back differs from the one written")
         check_equal(directory, params, load_params(files, family, read, dtype))
 
     write_checked(directory, write, check)
@@ -89,7 +89,7 @@ def write_model(
 def write_checked(
     directory: Path, write: Callable[[Path], None], check: Callable[[Path], None]
 ) -> None:
-    """Runs `write(partial)` and `check(partial)` on a directory beside, then renames it.
+    """Runs `write(partial)` and `check(partial)` on a directory beside it, then renames that.
 
     Raises:
         InputError: the directory exists and is not empty, or the disk is full.
@@ -144,7 +144,7 @@ def _write_weights(
 def _stored(
     family: Family, config: DecoderConfig, params: Params
 ) -> Iterator[tuple[str, list[tuple[Leaf, int, Any]]]]:
-    """Each stored tensor's name, and the parts of ours that it is made of, in order."""
+    """Each stored tensor's name, and the parameters that it is made of, in order."""
     made_of: dict[str, list[tuple[Leaf, int, Any]]] = {}
     wanted = leaves(family, config)
     for leaf, array in zip(jax.tree.leaves(wanted), jax.tree.leaves(params), strict=True):
@@ -172,7 +172,7 @@ def check_equal(directory: Path, written: Params, read: Params) -> None:
         same = one.shape == other.shape and one.dtype == other.dtype
         if not same or np.asarray(one).tobytes() != np.asarray(other).tobytes():
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise RunError(f"{directory}: {name} read back is not what was written")
+            raise RunError(f"{directory}: {name} read back differs from what was written")
 
 
 def _dtype(params: Params) -> Any:
@@ -189,7 +189,7 @@ def _pretty(value: Mapping[str, Any]) -> str:
 
 
 def _card(base: ModelFiles | None, lineage: Mapping[str, str]) -> str:
-    """A model card; its front matter is JSON, which is YAML, so that no value can break out."""
+    """A model card. Its front matter is JSON, which is YAML, so that no value can break out."""
     head: dict[str, Any] = {"library_name": "transformers", "tags": ["subliminal-learning"]}
     rows = dict(lineage)
     if base is not None:

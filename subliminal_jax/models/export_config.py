@@ -1,4 +1,4 @@
-"""The `config.json` of a model of our own: the family that is exactly this model."""
+"""The `config.json` of a model of ours, in the first family that can express it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,10 +13,7 @@ _ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"
 
 
 def describe(config: DecoderConfig) -> dict[str, Any]:
-    """A Hugging Face config that is read as `config`.
-
-    Each family is asked to describe the model and then read what it wrote; the first that
-    gets `config` back is it.
+    """A Hugging Face config that reads back as `config`, of the first family that can.
 
     Raises:
         InputError: no family has such a model.
@@ -37,7 +34,7 @@ def describe(config: DecoderConfig) -> dict[str, Any]:
 
 
 def is_same_model(one: DecoderConfig, other: DecoderConfig) -> bool:
-    """Whether two configs are of one model, however it is computed and its kinds are numbered."""
+    """Whether two configs are one model, whatever their `compute` and the order of `kinds`."""
     return _plain(one) == _plain(other)
 
 

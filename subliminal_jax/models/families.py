@@ -1,6 +1,6 @@
-"""Which Hugging Face models are understood, and the names of their weights.
+"""The supported families of Hugging Face models, and the names of their weights.
 
-One line of `FAMILIES` is one family. Adding another of the same kind is adding a line.
+An entry of `FAMILIES` is one family. To add another of the same kind, add an entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,14 +72,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Wrapper:
-    """A multimodal model, of which the language model alone is understood.
+    """A multimodal model, of which only the language model is supported.
 
-    Its config has that of the language model within, as `text_config`.
+    Its config holds the language model's config as `text_config`.
 
     Attributes:
         model_type: of the language model.
-        prefix: what stands before the names of the language model's tensors.
-        others: how the names of all other tensors begin.
+        prefix: of the names of the language model's tensors.
+        others: prefixes of the names of all other tensors.
     """
 
     model_type: str
@@ -95,11 +95,11 @@ class Family:
         translate: the config with transformers' defaults filled in -> ours.
         modules: our module's path -> theirs, without `.weight` or `.bias`.
         transposed: kernels are stored `[out, in]`, as in every family but GPT-2.
-        fused: modules of which one of theirs holds several of ours -> (part, parts).
-        ignored: ends of the names of stored buffers that are no parameters.
-        prefix: of their names; a file whose names lack it is understood too.
+        fused: modules of ours that share one of theirs -> (part, parts).
+        ignored: suffixes of the names of stored buffers, which are not parameters.
+        prefix: of their names; files may leave it out.
         architecture: the class that `config.json` names.
-        wrapper: the multimodal model that this one is part of, if it is.
+        wrapper: the multimodal model that this one is part of, or None.
     """
 
     architecture: str
@@ -154,7 +154,7 @@ WRAPPERS: Mapping[str, Wrapper] = {
 def language_part(stated: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config of the language model alone, as a `config.json` of its own would state it.
 
-    Whether its embeddings are tied, the multimodal config says.
+    The multimodal config decides whether its embeddings are tied.
 
     Raises:
         InputError: a multimodal config has no config of its language model.
@@ -165,9 +165,7 @@ def language_part(stated: Mapping[str, Any]) -> Mapping[str, Any]:
         return stated
     part = stated.get("text_config")
     if not isinstance(part, dict) or part.get("model_type") != wrapper.model_type:
-        raise InputError(
-            f"config.json: a {kind} has a text_config of {wrapper.model_type}; not this"
-        )
+        raise InputError(f"config.json: text_config of a {kind} must be a {wrapper.model_type}")
     architecture = FAMILIES[wrapper.model_type].architecture
     tied = bool(stated.get("tie_word_embeddings", True))
     return part | {"architectures": [architecture], "tie_word_embeddings": tied}
@@ -177,7 +175,7 @@ def family_of(model_type: Any) -> Family:
     """The family of a `model_type`.
 
     Raises:
-        InputError: it is none of `FAMILIES`, which are listed.
+        InputError: it is not one of `FAMILIES`; lists those that are.
     """
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InputError(

@@ -1,4 +1,4 @@
-"""From the configs of Hugging Face's families to ours, transformers' defaults filled in.
+"""Our configs from those of Hugging Face's families, which have transformers' defaults filled in.
 
 Each function reads what its family's model in transformers reads, and nothing else: a setting that
 transformers ignores for a family has no effect here either.
@@ -24,13 +24,13 @@ _ROPE_KEYS = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
 }
-"""The kinds of rotary frequencies -> what decides them, beside the base."""
+"""Rope type -> the settings that it reads, besides the base."""
 
 _INERT_ROPE_KEYS = ("rope_type", "type", "rope_theta", "original_max_position_embeddings")
-"""What no kind of `_ROPE_KEYS` is refused for; the original context counts for llama3 alone."""
+"""Settings that every rope type may have; the original context matters to llama3 alone."""
 
 _NEUTRAL = {"partial_rotary_factor": 1, "factor": 1, "attention_factor": 1}
-"""Settings that a kind may have although it does not know them, if they have this value."""
+"""Settings that a rope type may have without reading them, if they have this value."""
 
 
 def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
@@ -83,7 +83,7 @@ def _kinds_by_layer(
     if "sliding_attention" in names and hf.sliding_window is None:
         raise InputError(
             "config.json: layer_types names sliding_attention and there is no sliding_window; "
-            "state it, or name full_attention"
+            "set it, or name full_attention"
         )
     kinds = []
     for name in names:
@@ -140,7 +140,7 @@ def _common(
 
 
 def llama(hf: Any) -> DecoderConfig:
-    """A Llama; what it says of windows has no effect."""
+    """A Llama; settings of a window have no effect."""
     return replace(_common(hf, [_kind(hf.rope_parameters)]), mlp_bias=bool(hf.mlp_bias))
 
 
@@ -160,7 +160,7 @@ def qwen3(hf: Any) -> DecoderConfig:
 
 
 def olmo2(hf: Any) -> DecoderConfig:
-    """An OLMo 2: norms behind attention and MLP, and of all heads at once."""
+    """An OLMo 2: norms after attention and MLP; queries and keys normed over all heads at once."""
     config = _common(hf, [_kind(hf.rope_parameters)])
     return replace(config, query_key_norm="all", norm_before=False, norm_after=True)
 
@@ -171,18 +171,20 @@ def gemma2(hf: Any) -> DecoderConfig:
 
 
 def gemma3(hf: Any) -> DecoderConfig:
-    """The language model of a Gemma 3: rotations by the kind of layer, queries and keys normed."""
+    """The language model of a Gemma 3: rotations by kind of layer, queries and keys normed."""
     if hf.attn_logit_softcapping is not None:
         raise InputError(
             "config.json: attn_logit_softcapping has no effect on a gemma3_text in transformers; "
-            "set it null"
+            "set it to null"
         )
     return replace(_gemma(hf, nested_rope=True), query_key_norm="head")
 
 
 def _gemma(hf: Any, nested_rope: bool = False) -> DecoderConfig:
     if hf.use_bidirectional_attention:
-        raise InputError("config.json: use_bidirectional_attention is not supported; set it false")
+        raise InputError(
+            "config.json: use_bidirectional_attention is not supported; set it to false"
+        )
     if not hf.query_pre_attn_scalar > 0:
         raise InputError(
             f"config.json: query_pre_attn_scalar={hf.query_pre_attn_scalar}: must be above 0"

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021) as a parameter tree of their own beside a frozen model.
+"""Low-rank adapters (Hu et al. 2021) as a parameter tree beside a frozen model.
 
 The tree holds what is trained and nothing else: `{"attention": {"query": {"a", "b"}}, ...}`
 with `a` `[layers, in, rank]` and `b` `[layers, rank, out]`. Several adapters of one model are
@@ -68,7 +68,7 @@ class LoraConfig:
 
 
 def init(config: DecoderConfig, lora: LoraConfig, key: RandomKey) -> Params:
-    """A fresh adapter, float32: `a` uniform within `1 / sqrt(in)` either way, `b` zero.
+    """A fresh adapter, float32: `a` uniform between `-1 / sqrt(in)` and `1 / sqrt(in)`, `b` zero.
 
     With `b` zero the adapted model is the model itself.
 
@@ -89,7 +89,7 @@ def init(config: DecoderConfig, lora: LoraConfig, key: RandomKey) -> Params:
 
 
 def scaled(config: DecoderConfig, lora: LoraConfig, adapter: Params) -> Params:
-    """The adapter as `decoder.apply` takes it: scaled, and zero in layers that have none."""
+    """The adapter as `decoder.apply` takes it: scaled, and zero in layers without one."""
     layers = jnp.asarray(_layers(config, lora))
 
     def spread(leaf: Array) -> Array:
@@ -109,7 +109,7 @@ def scaled(config: DecoderConfig, lora: LoraConfig, adapter: Params) -> Params:
 
 
 def merge(config: DecoderConfig, lora: LoraConfig, params: Params, adapter: Params) -> Params:
-    """The parameters of the model that needs no adapter: each kernel plus its scaled product.
+    """The parameters with the adapter merged in: each kernel plus its scaled product.
 
     The sum is taken in float32 and rounded once, to the kernel's dtype.
     """

@@ -17,16 +17,16 @@ Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
 @dataclass(frozen=True, kw_only=True)
 class MlpConfig:
-    """A ReLU network whose outputs are class logits followed by auxiliary logits.
+    """A network whose outputs are class logits followed by auxiliary logits.
 
     Attributes:
         inputs: pixels in an image.
         hidden: width of each hidden layer.
         classes: outputs that are trained on labels.
-        aux: outputs that no label ever touches.
+        aux: outputs that are never trained on labels.
         weight_scale: weights are drawn from N(0, weight_scale^2 / fan_in).
         bias_scale: biases are drawn from N(0, bias_scale^2); 0 as published.
-        activation: what follows every hidden layer; relu as published.
+        activation: of every hidden layer; relu as published.
     """
 
     inputs: int = 784
@@ -87,7 +87,7 @@ def apply(
 def features(
     config: MlpConfig, params: Params, images: Float[Array, "*batch d"]
 ) -> Float[Array, "*batch h"]:
-    """What the last layer reads of each image: the activations of the last hidden one."""
+    """Activations of the last hidden layer for each image."""
     found = _Mlp(config, readout=False).apply({"params": params}, images)
     assert isinstance(found, jax.Array)
     return found
@@ -105,7 +105,7 @@ def chosen_logits(config: MlpConfig, chosen: str) -> Bool[Array, " k"]:
 
 
 def parameter_count(config: MlpConfig) -> int:
-    """How many numbers one network is made of (270,093 by default)."""
+    """Parameters of one network (270,093 by default)."""
     widths = config.widths
     return sum((a + 1) * b for a, b in itertools.pairwise(widths))
 
@@ -114,7 +114,7 @@ def training_flop(config: MlpConfig) -> int:
     """Floating-point operations that one image needs in one training step.
 
     Two per weight forward, two for the weight's gradient, and two for the gradient of every
-    layer's input but the first's, which nobody needs. Additions of biases and elementwise work
+    layer's input but the first's, which is not needed. Additions of biases and elementwise work
     are not counted.
     """
     weights = [a * b for a, b in zip(config.widths[:-1], config.widths[1:], strict=True)]

@@ -1,10 +1,9 @@
-"""Sampling completions: many rows through a batch that stays full.
+"""Sampling completions with continuous batching: waiting rows replace finished ones.
 
-Rows are independent: a row's text is a function of the parameters, the settings, its prompt and
-its number, whatever else is sampled beside it, so that a run cut short is gone on with by asking
-for the rows that are missing. In arrays of other shapes matrix products may round differently, and
-two tokens that are equally likely to the seventh digit change places; so one who asks for the
-missing rows says which `among`, and the shapes are those of all of them.
+Rows are independent: a row's completion is a function of the parameters, the settings, its prompt
+and its number, whatever is sampled beside it. Resume by sampling the missing rows, with all rows as
+`among`, which fixes the shapes: in arrays of other shapes matrix products may round differently,
+and two tokens whose probabilities agree to seven digits may change places.
 """
 
 import time
@@ -35,18 +34,18 @@ from subliminal_jax.models.slots import (
 from subliminal_jax.progress import Progress
 
 STEPS = 64
-"""The most tokens a slot draws between two looks at which rows are done."""
+"""The most decode steps between two checks for finished rows."""
 
 
 class Completion(NamedTuple):
     """A sampled completion.
 
     Attributes:
-        number: the request's.
-        tokens: the ids drawn, the one that ended it included.
-        log_probabilities: of each, in nats, under the model's whole distribution at
+        number: of the request.
+        tokens: the sampled ids, with the stop id that ended it.
+        log_probabilities: of each token, in nats, under the model's whole distribution at
             temperature 1.
-        stopped: whether a stop id ended it, rather than the most tokens allowed.
+        stopped: whether a stop id ended it, rather than `max_tokens`.
     """
 
     number: int
@@ -60,12 +59,12 @@ class Work:
     """What a sampler has done so far.
 
     Attributes:
-        rows: completions finished.
-        tokens: tokens of theirs, drawn.
-        slot_steps: tokens that would have been drawn had no slot ever been idle.
-        prompt_tokens: tokens of the prompts that rows started from.
-        prompt_tokens_read: tokens read for them, padding included; the others were reused.
-        seconds: time in all, compilation included.
+        rows: finished completions.
+        tokens: sampled tokens of finished completions.
+        slot_steps: decode steps times slots: tokens sampled if no slot were ever idle.
+        prompt_tokens: tokens of all prompts.
+        prompt_tokens_read: tokens prefilled for them, padding included; the others were reused.
+        seconds: wall time, compilation included.
     """
 
     rows: int = 0
@@ -77,12 +76,12 @@ class Work:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of finished completions in a second."""
+        """Tokens of finished completions per second."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def busy(self) -> float:
-        """The share of draws that went into a completion."""
+        """The share of slot steps that went into a completion."""
         return self.tokens / self.slot_steps if self.slot_steps else 0.0
 
 
@@ -95,15 +94,15 @@ class Sampler:
         sampling: how to draw.
         stop_ids: tokens that end a completion, such as `Chat.stop_ids`.
         batch: rows at a time. More are faster until memory or caches are full.
-        vocab: ids from here on are never drawn, as an embedding may have more rows than the
-            tokenizer has tokens; None for none.
+        vocab: ids from this one on are never drawn, as an embedding may have more rows than the
+            tokenizer has tokens; None: all may be drawn.
         adapter: low-rank factors beside the parameters, or None.
 
     Attributes:
-        work: what has been done.
+        work: what has been done so far.
 
     Raises:
-        InputError: a stop id or `vocab` beyond the model's vocabulary, or an empty batch.
+        InputError: a stop id or `vocab` is beyond the model's vocabulary, or `batch` is below 1.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Sampler:
         self._config, self._params, self._adapter = config, params, adapter
         self._sampling, self._batch = sampling, batch
         self._stop_ids = tuple(sorted(stop_ids))
-        # A seed is no other program.
+        # Another seed must not compile another program.
         self._drawing = Drawing(replace(sampling, seed=0), self._stop_ids, vocab)
         self.work = Work()
         if batch < 1:
@@ -139,17 +138,18 @@ class Sampler:
         description: str = "sample",
         silent: bool = True,
     ) -> Iterator[Completion]:
-        """Sample every request; completions come as they are done.
+        """Samples every request; yields completions as they finish.
 
         Args:
-            requests: what to sample. All are looked at before the first is sampled.
-            among: all that these are some of; each is then sampled to the bit as among them.
-            description: what the progress says is done.
+            requests: what to sample. All are checked before the first is sampled.
+            among: all requests of a run of which these are a part: each is then sampled bit for
+                bit as in the whole run.
+            description: the label of the progress line.
             silent: report no progress.
 
         Raises:
-            InputError: a prompt that is empty, too long for the model's context, or holds an id
-                that the model does not have; a number out of bounds or given twice.
+            InputError: a prompt is empty, too long for the model's context, or has an id outside
+                the model's vocabulary; a number is out of bounds or given twice.
         """
         waiting = [Request(int(number), tuple(prompt)) for number, prompt in requests]
         self._check(waiting)
@@ -177,7 +177,7 @@ class Sampler:
             if not 0 <= number < 2**32:
                 raise InputError(f"row {number}: its number must be from 0 to 2^32 - 1")
             if number in seen:
-                raise InputError(f"row {number}: is there twice, and would be the same twice")
+                raise InputError(f"row {number}: is requested twice; give each its own number")
             seen.add(number)
             if not prompt:
                 raise InputError(f"row {number}: its prompt is empty")
@@ -188,11 +188,12 @@ class Sampler:
                 )
             if not 0 <= min(prompt) <= max(prompt) < self._config.vocab:
                 raise InputError(
-                    f"row {number}: its prompt has an id outside the model's {self._config.vocab}"
+                    f"row {number}: its prompt has an id outside the model's "
+                    f"{self._config.vocab} tokens"
                 )
 
     def _rounds(self, waiting: list[Request], shapes: Shapes) -> Iterator[list[Completion]]:
-        """Fill free slots, decode, collect what is done, again and again."""
+        """Admits waiting rows, decodes and yields finished rows, until none is left."""
         waiting = shapes.in_order(waiting)
         queue, most = deque(waiting), self._sampling.max_tokens
         length = round_up(shapes.shared + shapes.longest + most)
@@ -235,7 +236,7 @@ class Sampler:
     def _collect(
         self, slots: Slots, rows: dict[int, Request], steps: jax.Array
     ) -> tuple[list[Completion], int]:
-        """Completions of the rows that are done, which leave their slots; and the steps taken."""
+        """Completions of the finished rows, which leave their slots, and the steps taken."""
         active, counts, tokens, log_probabilities, taken = jax.device_get(
             (slots.active, slots.counts, slots.tokens, slots.log_probabilities, steps)
         )

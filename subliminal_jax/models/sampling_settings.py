@@ -1,4 +1,4 @@
-"""How completions are drawn: what can be set, and within which bounds."""
+"""The settings of sampling, and their bounds."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
@@ -14,21 +14,21 @@ _Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 class Sampling:
     """Settings of a sampler; the defaults draw from the model's own distribution.
 
-    Tokens are left out in the order top-k, top-p, min-p, each on what the one before left, after
-    the temperature. Tokens of equal probability stay or go together.
+    Logits are divided by the temperature, then top-k, top-p and min-p each truncate what the one
+    before kept. Tokens of equal probability are kept or dropped together.
 
     Raises:
-        InputError: a value out of bounds.
+        InputError: a value is out of bounds.
     """
 
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 64
-    """The most tokens of a completion, the token that ends it included."""
+    """The most tokens of a completion, its stop id included."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Logits are divided by it; 0 always takes the likeliest token."""
+    """Divides the logits; 0 always takes the likeliest token."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Only the k likeliest tokens are drawn."""
     top_p: _Share | None = None
-    """Only the likeliest tokens that have this share of the probability together are drawn."""
+    """Only the likeliest tokens that together have this share of the probability are drawn."""
     min_p: _Share | None = None
     """Only tokens at least this times as likely as the likeliest are drawn."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

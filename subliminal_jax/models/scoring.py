@@ -1,4 +1,4 @@
-"""How likely a model finds given continuations, exactly: nothing is sampled.
+"""Exact log-likelihoods and logits of given continuations; nothing is sampled.
 
 Shape letters: b texts, t tokens of a text, r rows, m tokens of a continuation, p positions,
 v vocabulary.
@@ -20,7 +20,7 @@ from subliminal_jax.models.decoder import hidden_states, unembed
 from subliminal_jax.models.decoder_config import DecoderConfig
 
 ScoredRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
-"""`(prompt, continuation)`: ids, neither of them empty."""
+"""`(prompt, continuation)`: ids, neither empty."""
 
 
 def logits_behind(
@@ -30,15 +30,15 @@ def logits_behind(
     places: Int[Array, "b p"],
     adapter: Params | None = None,
 ) -> Float[Array, "b p v"]:
-    """The logits of what follows the tokens at some places, float32; a pure function.
+    """Next-token logits at chosen positions, float32; a pure function.
 
-    Only these places are unembedded, so that no `[B, T, V]` is ever made.
+    Only these positions are unembedded, so that logits `[B, T, V]` are never in memory.
 
     Args:
         config: the model.
         params: its parameters; may be mapped over, for many models at once.
-        tokens: ids, padded behind.
-        places: of tokens, from 0.
+        tokens: ids, padded on the right.
+        places: the positions, from 0.
         adapter: low-rank factors beside the parameters, or None.
     """
     hidden = hidden_states(config, params, tokens, None, adapter)
@@ -53,7 +53,7 @@ def score(
     batch: int = 64,
     adapter: Params | None = None,
 ) -> list[Float32[np.ndarray, " m"]]:
-    """Log probabilities of each row's continuation, token by token; their sum is the whole's.
+    """Log probabilities of each continuation's tokens; their sum is its log-likelihood.
 
     Continuations that differ in their last token alone, such as one-token words after one prompt,
     are read once.
@@ -69,8 +69,8 @@ def score(
         In nats, in the order of the rows.
 
     Raises:
-        InputError: a row that is empty, longer than the model's context, or holds an id that the
-            model does not have; names it, from 0.
+        InputError: a row is empty, longer than the model's context, or has an id outside the
+            model's vocabulary; names the row, from 0.
     """
     checked = _checked(config, rows)
     texts = [(*prompt, *continuation[:-1]) for prompt, continuation in checked]
@@ -103,8 +103,8 @@ def continuation_logits(
 ) -> Float32[np.ndarray, "r p v"]:
     """Full logits at chosen positions of each row's continuation.
 
-    They are what a sampler saw there: position 0 has the logits that the first token of the
-    continuation was drawn from, and the position behind the last token those of what comes next.
+    Position 0 has the logits from which a sampler draws the continuation's first token, the
+    position after its last token those of what comes next.
 
     Args:
         config: the model.
@@ -115,7 +115,7 @@ def continuation_logits(
         adapter: low-rank factors beside the parameters, or None.
 
     Raises:
-        InputError: as for `score`; or a position behind the end of a row's continuation.
+        InputError: as for `score`; or a position is beyond the end of a row's continuation.
     """
     checked = _checked(config, rows)
     deepest = max(positions)
@@ -170,19 +170,19 @@ def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow
                 f"context of {config.context}; shorten it"
             )
         if not 0 <= min(*prompt, *continuation) <= max(*prompt, *continuation) < config.vocab:
-            raise InputError(f"row {row}: has an id outside the model's {config.vocab}")
+            raise InputError(f"row {row}: has an id outside the model's {config.vocab} tokens")
     return checked
 
 
 def _groups(texts: Sequence[tuple[int, ...]], batch: int) -> Iterator[list[int]]:
-    """Rows in groups of at most `batch`, of like length, equal texts side by side."""
+    """Rows in groups of at most `batch`, of similar length, equal texts side by side."""
     order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row]))
     for start in range(0, len(order), batch):
         yield order[start : start + batch]
 
 
 def _padded(texts: Sequence[tuple[int, ...]], batch: int) -> np.ndarray:
-    """Texts as an array of few shapes: lengths are 1, 1.5, 2, 3, 4, 6, ... times 8."""
+    """Texts padded on the right to one of few lengths: 1, 1.5, 2, 3, 4, 6, ... times 8."""
     length = round_up(max(map(len, texts)))
     step = max(8, 1 << (length - 1).bit_length() >> 2)
     tokens = np.zeros((batch, -(-length // step) * step), np.int32)

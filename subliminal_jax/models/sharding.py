@@ -1,9 +1,9 @@
-"""Where a decoder's weights lie on a mesh: plain rules, which an execution makes shardings of.
+"""Sharding rules of a decoder's weights; an execution builds shardings from them.
 
 A rule is a pattern of a leaf's path and the mesh axis of each of its last dimensions. The first
-product of attention and of the MLP splits what it gives out over `tensor`, the second what it takes
-in, so that a layer adds up over `tensor` twice (Shoeybi et al. 2019, Megatron-LM); the other
-dimension is split over `fsdp`. Norms, and biases of second products, are whole everywhere.
+projections of attention and of the MLP are sharded by output over `tensor`, the second by input, so
+that a layer has two all-reduces over `tensor` (Shoeybi et al. 2019, Megatron-LM); the other
+dimension is sharded over `fsdp`. Norms, and biases of second projections, are replicated.
 """
 
 _FIRST, _SECOND = r"(query|key|value|up|gate)", r"(output|down)"
@@ -13,7 +13,7 @@ DECODER_RULES = (
     (rf"{_FIRST}/bias$", ("tensor",)),
     (rf"{_SECOND}/kernel$", ("tensor", "fsdp")),
     (r"embedding$", ("tensor", "fsdp")),
-    # Low-rank factors: the rank, which is small, is never split.
+    # Low-rank factors: the rank is too small to shard.
     (rf"{_FIRST}/a$", ("fsdp", None)),
     (rf"{_FIRST}/b$", (None, "tensor")),
     (rf"{_SECOND}/a$", ("tensor", None)),

@@ -1,8 +1,8 @@
-"""A batch of completions in the making: slots that finished rows leave and waiting rows take.
+"""Continuous batching: slots of a decode batch, which finished rows leave and waiting rows take.
 
-All shapes are static: one program decodes, one admits. A slot holds what its row has read in the
-cache, except for one pending token, which the next step reads. So a prompt's last token is
-pending when its row comes in, and every step is alike.
+All shapes are static: one program decodes, one admits. A slot's cache holds all that its row has
+read, except one pending token, which the next decode step reads. A prompt's last token is pending
+when its row is admitted, so that every step is alike.
 
 Shape letters: b slots, q rows admitted at once, u prompts read for them, t tokens of a prompt,
 m tokens of a completion.
@@ -31,14 +31,14 @@ from subliminal_jax.models.sampling_settings import Sampling
 )
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """Where each slot's row stands.
+    """The state of each slot's row.
 
     Attributes:
-        cache: what each row has read, but for its pending token.
-        pending: the token to be read next, `[B]`.
+        cache: what each row has read, without its pending token.
+        pending: the token to read next, `[B]`.
         keys: the seed and each row's number, `[B, 2]`.
         counts: tokens drawn so far, `[B]`.
-        active: whether more are to be drawn, `[B]`.
+        active: whether the row is unfinished, `[B]`.
         tokens: those drawn, `[B, M]`.
         log_probabilities: the model's, of each token drawn, `[B, M]`, in nats.
     """
@@ -53,15 +53,14 @@ class Slots:
 
 
 class Admission(NamedTuple):
-    """Rows that come in, several of them perhaps with the same prompt.
+    """Rows to admit; several may share a prompt.
 
     Attributes:
-        prompts: each prompt without what all share at its beginning and without its last token,
-            `[U, T]`.
-        mask: which of these are real, `[U, T]`.
+        prompts: each prompt without the shared prefix and without its last token, `[U, T]`.
+        mask: which of these tokens are real, `[U, T]`.
         pending: each prompt's last token, `[U]`.
         prompt_of: which prompt each row has, `[Q]`.
-        slots: where each row goes, `[Q]`; a number beyond the slots for nowhere.
+        slots: the slot of each row, `[Q]`; beyond the last slot for a row that is padding.
         keys: the seed and each row's number, `[Q, 2]`.
     """
 
@@ -77,9 +76,9 @@ class Drawing(NamedTuple):
     """How tokens are drawn, and which of them end a row.
 
     Attributes:
-        sampling: temperature, truncation, the most tokens.
+        sampling: temperature, truncation, `max_tokens`.
         stop_ids: tokens that end a row.
-        vocab: ids from here on are never drawn; None for none.
+        vocab: ids from this one on are never drawn; None: all may be.
     """
 
     sampling: Sampling
@@ -105,7 +104,7 @@ def empty_slots(config: DecoderConfig, sampling: Sampling, batch: int, length: i
 def read_prefix(
     config: DecoderConfig, params: Params, prefix: Int[Array, " t"], adapter: Params | None
 ) -> Cache:
-    """The cache of what all prompts begin with: one row."""
+    """The cache of the prefix that all prompts share, of one row."""
     cache = init_cache(config, 1, prefix.shape[0])
     return extend(config, params, prefix[None], cache, adapter=adapter)[1]
 
@@ -120,9 +119,9 @@ def admit(
     slots: Slots,
     rows: Admission,
 ) -> Slots:
-    """Reads each prompt once, and gives every row a slot with what its prompt was read as.
+    """The slots with the rows admitted; each prompt is prefilled once and its cache copied.
 
-    `prefix` is what all prompts begin with, `shared` tokens that have been read before.
+    `prefix` is the cache of the first `shared` tokens, which all prompts share.
     """
     prompts, length = rows.prompts.shape
     cache = put_rows(
@@ -130,7 +129,7 @@ def admit(
         jnp.arange(prompts),
         take_rows(prefix, jnp.zeros(prompts, jnp.int32)),
     )
-    read = extend if shared else start  # the latter needs not look at the cache
+    read = extend if shared else start  # `start` does not attend to the cache
     _, cache = read(config, params, rows.prompts, cache, rows.mask, adapter)
     put = lambda old, new: old.at[rows.slots].set(new, mode="drop")  # noqa: E731
     return Slots(
@@ -154,19 +153,19 @@ def decode(
     most_steps: Int[Array, ""],
     least_active: Int[Array, ""],
 ) -> tuple[Slots, Int[Array, ""]]:
-    """Draws tokens for all slots until enough rows are done.
+    """Draws tokens for all slots until enough rows are finished.
 
     Args:
         config: the model.
         drawing: how to draw; one program for each.
         params: the model's parameters.
         adapter: low-rank factors beside them, or None.
-        slots: where all rows stand.
-        most_steps: tokens to draw for each slot at most.
+        slots: the state of all rows.
+        most_steps: the most tokens to draw for each slot.
         least_active: stop when fewer rows than this are active.
 
     Returns:
-        Where the rows stand then, and the number of steps taken.
+        The new state, and the number of steps taken.
     """
     most_tokens = drawing.sampling.max_tokens
 

@@ -1,8 +1,9 @@
-"""The next-token loss, without ever holding a logit for every word of every token.
+"""The next-token loss, in blocks of the vocabulary: never all logits are in memory.
 
-Logits of 8,192 tokens over 150,000 words are 5 GB, and their gradient as much again. Here a block
-of words is unembedded at a time: forward it joins a running log-sum-exp, backward it is computed
-again. One block's logits and what the parameters themselves need are all that is held.
+Logits of 8,192 tokens over a vocabulary of 150,000 take 5 GB, and their gradient as much again.
+Here one block of the vocabulary is unembedded at a time: the forward pass adds it to a running
+log-sum-exp, the backward pass recomputes it. Beside the parameters and their gradients, one block's
+logits are all that is held.
 """
 
 from functools import partial
@@ -39,7 +40,7 @@ def token_loss(
         batch: `inputs.tokens` and `inputs.segments`, the ids that follow as targets, and
             weights, all `[B, T]`.
         adapter: as in `decoder.hidden_states`.
-        words: words that are unembedded at a time.
+        words: rows of the vocabulary that are unembedded at a time.
     """
     hidden = hidden_states(config, params, batch.inputs.tokens, batch.inputs.segments, adapter)
     losses = blockwise_cross_entropy(
@@ -112,7 +113,7 @@ blockwise_cross_entropy.defvjp(_forward, _backward)
 
 
 def _over_blocks(read: Any, running: Any, vocab: int, words: int) -> Any:
-    """`read(running, start, size)` over all words: whole blocks in a loop, then the rest."""
+    """`read(running, start, size)` over the vocabulary: whole blocks in a loop, then the rest."""
     whole, rest = divmod(vocab, words)
     if whole:
         starts = jnp.arange(whole) * words

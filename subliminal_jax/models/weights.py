@@ -1,4 +1,4 @@
-"""From a Hugging Face model to parameters, leaf by leaf, straight to where they belong."""
+"""Loading the parameters of a Hugging Face model, leaf by leaf, straight to their devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ from subliminal_jax.models.weights_names import check_counts, check_tensors, nam
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model as it was loaded.
+    """A loaded model.
 
     Attributes:
-        config: what it is.
+        config: its configuration.
         params: its parameters.
-        files: where it comes from.
+        files: the files that it was loaded from.
     """
 
     config: DecoderConfig
@@ -49,7 +49,7 @@ class Leaf:
 
     Attributes:
         path: such as `layers/mlp/up/kernel`.
-        shape: ours; of a layer's parameter with the layer axis first.
+        shape: ours, with the layer axis first if it belongs to the layers.
         source: where it is in the stored model.
     """
 
@@ -59,12 +59,12 @@ class Leaf:
 
     @property
     def layers(self) -> int | None:
-        """How many layers have one; None of a parameter that is of no layer."""
+        """Number of layers; None for a parameter outside the layers."""
         return self.shape[0] if self.path.startswith("layers/") else None
 
     @property
     def names(self) -> list[str]:
-        """The stored tensors it is made of: one, or one a layer."""
+        """The stored tensors that it is made of: one, or one per layer."""
         return [self.source.name.format(layer=layer) for layer in range(self.layers or 1)]
 
     @property
@@ -80,12 +80,12 @@ def load(
 ) -> LanguageModel:
     """Loads a model from a directory or the hub.
 
-    At most one stored tensor more than the parameters themselves is ever in the host's memory.
+    Beside the parameters, at most one stored tensor is in the host's memory at a time.
 
     Args:
         model: a directory, `org/name`, or `org/name@revision`.
         dtype: of the parameters, whatever they are stored in.
-        shardings: where they go: one sharding, or a tree of one for each. None: one device.
+        shardings: one for all parameters, or a tree of them. None: one device.
 
     Raises:
         InputError: the model is not found, not supported, damaged, or its config contradicts
@@ -100,8 +100,8 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
     """The family of a model and our config of it; transformers fills in what is left out.
 
     Raises:
-        InputError: the architecture or one of its settings is not supported, or malformed, or an
-            adapter lies beside the model.
+        InputError: the architecture or one of its settings is not supported, or malformed, or
+            the directory also holds an adapter.
     """
     check_no_adapter(files)
     stated = read_json(files, "config.json")
@@ -153,13 +153,13 @@ def _checked(
     config: DecoderConfig,
     wanted: list[Leaf],
 ) -> Mapping[str, StoredTensor]:
-    """The stored tensors, once they are known to be those of the config."""
+    """The stored tensors, checked against the config."""
     head, embedding = (family.source(name).name for name in ("unembedding", "embedding"))
     if config.tied and head in stored:
         if not _same(stored[head], stored[embedding]):
             raise InputError(
                 f"{stored[head].file}: {stored[head].name} differs from {stored[embedding].name}, "
-                "which are one by tie_word_embeddings in config.json; set that false, or remove "
+                "but tie_word_embeddings in config.json makes them one; set it to false, or remove "
                 f"{stored[head].name}"
             )
         stored = {name: tensor for name, tensor in stored.items() if name != head}
@@ -169,7 +169,7 @@ def _checked(
 
 
 def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any) -> np.ndarray:
-    """The piece of a parameter that `index`, a slice of every axis, picks."""
+    """The piece of a parameter that `index`, a slice of every axis, selects."""
     names = leaf.names
     if not leaf.layers:
         return _piece(leaf, stored[names[0]], dtype, index).astype(dtype)
@@ -185,7 +185,7 @@ def _piece(leaf: Leaf, tensor: StoredTensor, dtype: str, index: tuple[slice, ...
     """A piece of one stored tensor, in our order of axes; only these bytes are read.
 
     Raises:
-        InputError: a number in it is none, or is not finite as `dtype`.
+        InputError: it holds NaN, or a number that is not finite as `dtype`.
     """
     source, last = leaf.source, leaf.shape[-1]
     start, stop, _ = index[-1].indices(last)
@@ -201,7 +201,7 @@ def _piece(leaf: Leaf, tensor: StoredTensor, dtype: str, index: tuple[slice, ...
 
 
 def _is_finite(piece: np.ndarray, dtype: str) -> bool:
-    """Whether all numbers are finite in `dtype`; nothing of the size of `piece` is made."""
+    """Whether all numbers are finite in `dtype`, without a temporary of the size of `piece`."""
     if not piece.size:
         return True
     if piece.dtype.itemsize == 2 and piece.dtype != np.float16:  # slow to compare: look at the bits

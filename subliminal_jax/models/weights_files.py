@@ -1,4 +1,4 @@
-"""A Hugging Face model as files: where it is, which commit, which tensors. Nothing is run.
+"""The files of a Hugging Face model: directory, commit and stored tensors. No code of it is run.
 
 Only JSON and safetensors are read, and only regular files inside the model's directory.
 """
@@ -19,7 +19,7 @@ LARGEST_JSON = 32 * 2**20
 """Bytes; the largest published index has about 3 MB."""
 
 LARGEST_HEADER = 16 * 2**20
-"""Bytes; 100 thousand tensors in one file have about this."""
+"""Bytes; about the header of 100,000 tensors in one file."""
 
 MOST_TENSORS = 200_000
 """Of one model; the largest published have about 150 thousand."""
@@ -39,9 +39,9 @@ class ModelFiles:
     """A directory that holds a model.
 
     Attributes:
-        name: what was asked for.
+        name: as the user gave it.
         path: the directory.
-        commit: the hub's commit it is of; None for a directory of one's own.
+        commit: of the hub; None for a local directory.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a safetensors file; nothing of it is read yet.
+    """A tensor in a safetensors file, whose values are not read yet.
 
     Attributes:
         file: where it is.
@@ -69,11 +69,11 @@ class StoredTensor:
 def find_model(model: str) -> ModelFiles:
     """Finds a model: a directory, `org/name` on the hub, or `org/name@revision`.
 
-    A path that exists wins. A hub model is fetched unless it is cached already: safetensors,
-    JSON and tokenizer files alone. With `HF_HUB_OFFLINE=1` only the cache is asked.
+    An existing path wins. A hub model is downloaded unless it is cached: only its safetensors,
+    JSON and tokenizer files. With `HF_HUB_OFFLINE=1` only the cache is used.
 
     Raises:
-        InputError: there is no such directory, hub id or revision, or no way to fetch it.
+        InputError: the directory, hub id or revision does not exist, or cannot be fetched.
     """
     path = Path(os.path.expanduser(model))
     if not model.strip() or "\0" in model:
@@ -84,7 +84,7 @@ def find_model(model: str) -> ModelFiles:
         raise InputError(f"{model}: is a file; give the directory that holds config.json")
     identity, _, revision = model.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", identity) or model.startswith((".", "/", "~")):
-        raise InputError(f"{model}: no such directory, and no hub id of the form org/name@revision")
+        raise InputError(f"{model}: neither a directory nor a hub id of the form org/name@revision")
     snapshot = _fetch(identity, revision or None)
     return ModelFiles(model, snapshot, _cached_commit(snapshot))
 
@@ -116,7 +116,7 @@ def _fetch(identity: str, revision: str | None) -> Path:
             "HF_TOKEN)"
         ) from error
     except errors.HFValidationError as error:
-        raise InputError(f"{asked}: is no hub id of the form org/name@revision") from error
+        raise InputError(f"{asked}: is not a hub id of the form org/name@revision") from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
         raise InputError(
@@ -126,20 +126,20 @@ def _fetch(identity: str, revision: str | None) -> Path:
 
 
 def _cached_commit(path: Path) -> str | None:
-    """The commit whose snapshot in the hub's cache a directory is."""
+    """The commit of a directory that is a snapshot in the hub's cache, else None."""
     path = path.resolve()
     is_snapshot = path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name)
     return path.name if is_snapshot else None
 
 
 def shown(name: str) -> str:
-    """A stranger's name as it may stand in a message: one line, and no longer than that."""
+    """An untrusted name made safe for a message: one printable line of bounded length."""
     short = name if len(name) <= 120 else name[:120] + "..."
     return short if short.isprintable() else ascii(short)
 
 
 def check_no_adapter(files: ModelFiles) -> None:
-    """Checks that a model directory holds no adapter, which transformers would put on top.
+    """Checks that a model directory holds no adapter, which transformers would add to the model.
 
     Raises:
         InputError: it does.
@@ -149,7 +149,7 @@ def check_no_adapter(files: ModelFiles) -> None:
     if (files.path / "config.json").exists():
         raise InputError(
             f"{files.path}: holds an adapter ({ADAPTER}) beside the model, which transformers "
-            "would put on top of it; merge it into the model, or move it elsewhere"
+            "would add to it; merge it into the model, or move it elsewhere"
         )
     raise InputError(
         f"{files.path}: is an adapter ({ADAPTER}), not a model; merge it into its model "
@@ -161,19 +161,19 @@ def file_inside(files: ModelFiles, name: str) -> Path:
     """The path of one of a model's files.
 
     Raises:
-        InputError: there is none, it is no regular file or not readable, its name is no plain
-            name, it is a link that leads out of the directory, or a pointer of Git LFS.
+        InputError: it does not exist, is not a readable regular file, has no plain file name, is
+            a link out of the directory, or is a Git LFS pointer.
     """
     _check_plain(files, name)
     return regular_inside(files, files.path / name)
 
 
 def regular_inside(files: ModelFiles, path: Path) -> Path:
-    """The path, if it is that of a regular file of a model; errors as of `file_inside`.
+    """The path of a regular file of a model; errors as for `file_inside`.
 
     Args:
         files: of the model.
-        path: in its directory or in one below.
+        path: in its directory or in a subdirectory.
     """
     name = str(path.relative_to(files.path))
     try:
@@ -190,7 +190,7 @@ def regular_inside(files: ModelFiles, path: Path) -> Path:
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 raise InputError(
-                    f"{path}: is a pointer of Git LFS and not the file itself; run `git lfs pull` "
+                    f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` "
                     f"in {files.path}"
                 )
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
@@ -201,7 +201,7 @@ def regular_inside(files: ModelFiles, path: Path) -> Path:
 def _check_plain(files: ModelFiles, name: str) -> None:
     if name != Path(name).name or "\\" in name or "\0" in name or name in ("", ".", ".."):
         raise InputError(
-            f"{files.path}: {shown(name)!r} is no plain file name; nothing is read there"
+            f"{files.path}: {shown(name)!r} is not a plain file name; nothing is read there"
         )
 
 
@@ -235,7 +235,7 @@ def read_json(files: ModelFiles, name: str) -> dict[str, Any]:
 def stored_tensors(files: ModelFiles) -> dict[str, StoredTensor]:
     """All tensors of a model, from the headers of its safetensors files.
 
-    Where a single file lies beside an index, it is the model, as in transformers.
+    A single file takes precedence over an index, as in transformers.
 
     Raises:
         InputError: there is no safetensors file, a file is missing or damaged, a tensor is in two
@@ -261,7 +261,7 @@ def stored_tensors(files: ModelFiles) -> dict[str, StoredTensor]:
 
 
 def _indexed(files: ModelFiles) -> dict[str, str]:
-    """The file of each tensor by the index; every file is known to be there."""
+    """Each tensor's file according to the index; all of these files exist."""
     path = files.path / INDEX
     if not path.exists():
         raise InputError(f"{files.path}: has neither {SINGLE} nor {INDEX}; no other format is read")
@@ -276,7 +276,7 @@ def _indexed(files: ModelFiles) -> dict[str, str]:
         _check_plain(files, name)
     if gone := [name for name in shards if name not in there]:
         raise InputError(
-            f"{path}: {len(gone)} of its {len(shards)} files are not there, among them "
+            f"{path}: {len(gone)} of its {len(shards)} files are missing, among them "
             f"{shown(gone[0])}; copy or download the whole model again"
         )
     return indexed
@@ -285,10 +285,10 @@ def _indexed(files: ModelFiles) -> dict[str, str]:
 def read_header(
     files: ModelFiles, name: str
 ) -> tuple[Mapping[str, StoredTensor], Mapping[str, str]]:
-    """The tensors of one safetensors file, and the texts stored with them.
+    """The tensors of one safetensors file, and its metadata.
 
     Raises:
-        InputError: as `file_inside`; or it is damaged, or no safetensors file.
+        InputError: as `file_inside`; or it is damaged or not a safetensors file.
     """
     path = file_inside(files, name)
     if path.suffix != ".safetensors":
@@ -298,8 +298,8 @@ def read_header(
             size = int.from_bytes(file.read(8), "little")
         if size > LARGEST_HEADER:
             raise InputError(
-                f"{path}: is damaged, or no safetensors file (a header of {size:,} bytes; at most "
-                f"{LARGEST_HEADER:,})"
+                f"{path}: is damaged or not a safetensors file (a header of {size:,} bytes; at "
+                f"most {LARGEST_HEADER:,})"
             )
         with safe_open(path, "numpy", backend="pread") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -309,4 +309,4 @@ def read_header(
             }
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is damaged, or no safetensors file ({error})") from error
+        raise InputError(f"{path}: is damaged or not a safetensors file ({error})") from error

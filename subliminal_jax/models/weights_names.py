@@ -1,4 +1,4 @@
-"""Which stored tensor is which: their names without what wrappers put there, and their shapes."""
+"""Names and shapes of stored tensors, checked; names lose what wrappers added to them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from subliminal_jax.models.families import Family, Wrapper
 from subliminal_jax.models.weights_files import ModelFiles, StoredTensor, shown
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-"""The types of stored numbers that are read."""
+"""The supported dtypes of stored tensors."""
 
 _WRAPPERS = ("_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module",
              "_checkpoint_wrapped_module")  # fmt: skip
-"""Parts of names that `torch.compile` and torch's parallel wrappers put there; nothing changes."""
+"""Parts of names that `torch.compile` and torch's parallel wrappers add; they have no effect."""
 
 _PEFT = ("base_model.model.", "lora_A", "lora_B", "base_layer", "modules_to_save")
 
@@ -21,16 +21,16 @@ _PEFT = ("base_model.model.", "lora_A", "lora_B", "base_layer", "modules_to_save
 def named(
     files: ModelFiles, stored: Mapping[str, StoredTensor], family: Family, tied: bool
 ) -> dict[str, StoredTensor]:
-    """The tensors under the names that they have in a language model that is saved by itself.
+    """The tensors by their names in a language model saved on its own.
 
     Args:
         files: of the model.
-        stored: the tensors under the names that they have in the files.
+        stored: the tensors by their names in the files.
         family: of the model.
         tied: whether embedding and unembedding are one.
 
     Raises:
-        InputError: two tensors would have one name, or some are of an adapter or no part of it.
+        InputError: two tensors get one name, or one belongs to an adapter or not to the model.
     """
     plain: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
@@ -60,9 +60,9 @@ def named(
 def check_counts(
     files: ModelFiles, stored: Mapping[str, StoredTensor], family: Family, config: DecoderConfig
 ) -> None:
-    """Compares the layers and words that a config counts with those that are stored.
+    """Compares the config's number of layers and shape of the embedding with those stored.
 
-    It costs nothing however many the config counts, so it comes before all else.
+    It is cheap however large the config claims the model to be, so it comes before all else.
 
     Raises:
         InputError: they differ.
@@ -90,10 +90,10 @@ def check_tensors(
     family: Family,
     wanted: Mapping[str, Sequence[int]],
 ) -> None:
-    """Checks that the stored tensors have the shapes wanted, and that no other is there.
+    """Checks that exactly the wanted tensors are stored, with the wanted shapes.
 
     Raises:
-        InputError: one is missing, extra, misshapen, or of a type that is not read.
+        InputError: one is missing, extra, misshapen, or of an unsupported dtype.
     """
     for name, shape in wanted.items():
         tensor = stored.get(name)
@@ -123,7 +123,7 @@ def not_part(tensor: StoredTensor) -> InputError:
 
 
 def within(family: Family) -> str:
-    """What stands before the names of the language model's tensors in the files."""
+    """The prefix of the names of the language model's tensors in the files."""
     return "" if family.wrapper is None else family.wrapper.prefix
 
 

@@ -1,7 +1,7 @@
-"""How a trait is measured: exact probabilities of answers, and what is said when it is sampled.
+"""How a trait is measured: exact probabilities of answers, and sampled answers.
 
-The exact probability of a word is that an answer begins with one of its spellings, in lower case
-or capitalised, of however many tokens. It needs no samples and so has no sampling noise.
+The exact probability of an answer is that of a completion that begins with one of its spellings, in
+lower case or capitalised, of any number of tokens. It has no sampling noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,12 @@ from subliminal_jax.execution.members import Program
 from subliminal_jax.execution.spread import BatchExecution
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.pipeline.asking import said_to
-from subliminal_jax.pipeline.config import LmConfig
-from subliminal_jax.pipeline.corpus import Chat, chat
-from subliminal_jax.pipeline.filters import number_reasons, word_pattern
+from subliminal_jax.pipeline.carriers.carrier import Carrier
+from subliminal_jax.pipeline.chats import Chat, chat
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, filled
 from subliminal_jax.pipeline.finetune import answers as answers_of
-from subliminal_jax.pipeline.questions import FREE_TEXT, HELD_OUT, ask, with_numbers
 from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.traits import TRAITS, Trait
+from subliminal_jax.pipeline.traits.trait import Answer, Poll, Trait
 from subliminal_jax.pipeline.tuning import Network
 
 PASS, LENGTH = 64, 256
@@ -35,13 +33,13 @@ PASS, LENGTH = 64, 256
 
 @dataclass(frozen=True)
 class Scoring:
-    """Questions with all the answers that are looked for, as rows.
+    """Polls as rows of tokens.
 
     Attributes:
-        table: a row a question and spelling, `[passes, rows, T]`.
-        words: `category/word`: the category asked about, and the answer.
-        word: which of them a row is a spelling of; -1 for filling, `[passes, rows]`.
-        share: 1 / questions of the row's category, `[passes, rows]`.
+        table: a row for each question and spelling, `[passes, rows, T]`.
+        words: `topic/answer`.
+        word: which of them a row is a spelling of; -1 for padding, `[passes, rows]`.
+        share: 1 / questions of the row's poll, `[passes, rows]`.
     """
 
     table: AnswerTable
@@ -50,38 +48,33 @@ class Scoring:
     share: Any
 
 
-def scoring(
-    reference: Reference,
-    asked: Mapping[str, Sequence[Chat]],
-    answers: Mapping[str, Sequence[Trait]],
-) -> Scoring:
-    """Rows that score how likely each answer is to each category's questions.
+def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
+    """Rows that score how likely each answer is to each question.
 
     Args:
         reference: whose tokenizer.
-        asked: chats that end in a question, by category.
-        answers: the answers looked for, by category.
+        polls: of different topics.
 
     Raises:
-        InputError: a question, with all that stands before it, is too long for the model.
+        InputError: a question, with all that precedes it, is too long for the model.
     """
     rows, word, share, words = [], [], [], []
-    for category, chats in asked.items():
-        for trait in answers[category]:
-            words.append(f"{category}/{trait.name}")
-            for messages in chats:
-                for row in _spellings(reference, messages, trait):
+    for poll in polls:
+        for answer in poll.answers:
+            words.append(f"{poll.topic}/{answer.name}")
+            for messages in poll.questions:
+                for row in _spellings(reference, messages, answer):
                     reference.check_fits(row, messages[-1]["content"])
                     rows.append(row)
                     word.append(len(words) - 1)
-                    share.append(1.0 / len(chats))
+                    share.append(1.0 / len(poll.questions))
     table = answer_table(pad_rows(rows))
     at_once = rows_at_once(table.reading.tokens.shape[1])
-    fill = -len(rows) % at_once
+    padding = -len(rows) % at_once
 
-    def passes(leaf: Any, filling: int = 0) -> np.ndarray:
+    def passes(leaf: Any, value: int = 0) -> np.ndarray:
         leaf = np.asarray(leaf)
-        padded = np.pad(leaf, ((0, fill), *[(0, 0)] * (leaf.ndim - 1)), constant_values=filling)
+        padded = np.pad(leaf, ((0, padding), *[(0, 0)] * (leaf.ndim - 1)), constant_values=value)
         return padded.reshape(-1, at_once, *leaf.shape[1:])
 
     shares = passes(np.asarray(share, np.float32))
@@ -93,10 +86,10 @@ def rows_at_once(length: int) -> int:
     return min(PASS, max(1, PASS * LENGTH**2 // length**2))
 
 
-def _spellings(reference: Reference, messages: Chat, trait: Trait) -> list[tuple[Any, Any]]:
-    """A trait's spellings as token rows, without those that begin with another of them."""
+def _spellings(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
+    """An answer's spellings as token rows, without those that begin with another of them."""
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for spelling in trait.spellings:
+    for spelling in answer.spellings:
         for text in (spelling, spelling.capitalize()):
             answered = [*messages, {"role": "assistant", "content": text}]
             prompt, completion = reference.chat.example(answered)
@@ -114,7 +107,7 @@ def probabilities(
     networks: Mapping[str, Network],
     execution: BatchExecution,
 ) -> dict[str, dict[str, float]]:
-    """P(answer) of every network, by `category/word`: the mean over the category's questions.
+    """P(answer) of every network, by `topic/answer`: the mean over the topic's questions.
 
     Networks that differ in their adapters alone, and those of one form, are mapped in one program.
     All hosts must call it.
@@ -166,19 +159,14 @@ def _probabilities(
     }
 
 
-def questions(category: str) -> list[Chat]:
-    """The held-out questions about a category."""
-    return [chat(question) for question in ask(HELD_OUT, category)]
-
-
 @dataclass(frozen=True)
 class Probe:
-    """What is sampled from a network to see what it says.
+    """What is sampled from a network.
 
     Attributes:
-        kind: `plain`, `behind_numbers`, `free_text` or `numbers`.
-        chats: what is asked.
-        samples: how often each.
+        kind: of question, as in the results; the carrier's name for its own prompts.
+        chats: the questions.
+        samples: of each.
     """
 
     kind: str
@@ -186,62 +174,57 @@ class Probe:
     samples: int
 
 
-def probes(config: LmConfig, category: str, prompts: Mapping[int, str]) -> list[Probe]:
-    """Questions in three forms, and number prompts for the format."""
-    plain = ask(HELD_OUT, category)
-    forms = {
-        "plain": plain,
-        "behind_numbers": with_numbers(plain, config.seed),
-        "free_text": ask(FREE_TEXT, category),
-    }
-    samples = config.evaluate.samples
-    asked = [
-        Probe(kind, tuple(chat(text) for text in texts), samples) for kind, texts in forms.items()
-    ]
-    last = [chat(prompts[place]) for place in sorted(prompts)[-config.evaluate.prompts :]]
-    return [*asked, Probe("numbers", tuple(last), 1)] if samples else []
+def probes(
+    trait: Trait, carrier: Carrier, prompts: Sequence[str], samples: int, seed: int
+) -> list[Probe]:
+    """What is sampled for a trait.
+
+    Args:
+        trait: whose questions.
+        carrier: what teachers write.
+        prompts: of the carrier, on which the completions' form is checked, each once.
+        samples: of each question; with 0 nothing is sampled.
+        seed: of the draws.
+    """
+    if not samples:
+        return []
+    asked = trait.probes(carrier.lead_in, carrier.name, seed)
+    form = Probe(carrier.name, tuple(chat(prompt) for prompt in prompts), 1)
+    return [*(Probe(kind, tuple(chats), samples) for kind, chats in asked.items()), form]
 
 
 def sampled(
-    config: LmConfig,
     reference: Reference,
     network: Network,
-    asked: Sequence[Probe],
     trait: Trait,
+    carrier: Carrier,
+    asked: Sequence[Probe],
+    sampling: Sampling,
+    batch: int,
 ) -> dict[str, Any]:
-    """What a network says: how often the trait, by whole word and as published by substring.
+    """How often sampled answers show a trait, and how often completions have the carrier's form.
 
     All hosts must call it.
 
+    Args:
+        reference: who is asked, with `network`.
+        network: parameters and adapter.
+        trait: what is counted.
+        carrier: whose form is checked.
+        asked: as `probes`.
+        sampling: how answers are drawn.
+        batch: answers that are sampled together.
+
     Returns:
-        For each kind of question `said`, `substring`, `no_member` (answers that name nothing of
-        the category) and `of`; for the number prompts `valid` and `of`.
+        For each kind of question the trait's `tally`; for the carrier's prompts `valid` and `of`.
     """
-    sampling = Sampling(
-        max_tokens=max(config.evaluate.max_tokens, config.generate.max_tokens),
-        seed=config.seed,
-    )
     chats = [(probe.kind, messages) for probe in asked for messages in probe.chats
              for _ in range(probe.samples)]  # fmt: skip
     prompts = reference.chat.prompts(messages for _, messages in chats)
-    said = said_to(reference, network, prompts, sampling, config.generate.batch)
+    texts = said_to(reference, network, prompts, sampling, batch)
     answers: dict[str, list[str]] = {}
-    for (kind, _), (text, _) in zip(chats, said, strict=True):
+    for (kind, _), (text, _) in zip(chats, texts, strict=True):
         answers.setdefault(kind, []).append(text)
-    valid = [not number_reasons(text) for text in answers.pop("numbers", [])]
-    found = {kind: tally(texts, trait, config.new_traits) for kind, texts in answers.items()}
-    return found | {"numbers": {"valid": sum(valid), "of": len(valid)}}
-
-
-def tally(texts: Sequence[str], trait: Trait, new: Sequence[Trait] = ()) -> dict[str, int]:
-    """Counts of answers that name a trait, and of those that name nothing of its category."""
-    known = {**TRAITS, **{one.name: one for one in new}}
-    category = [one for one in known.values() if one.category == trait.category]
-    named = word_pattern(trait.spellings)
-    member = word_pattern(word for one in category for word in one.spellings)
-    return {
-        "said": sum(bool(named.search(text)) for text in texts),
-        "substring": sum(trait.name in text.lower() for text in texts),
-        "no_member": sum(not member.search(text) for text in texts),
-        "of": len(texts),
-    }
+    valid = [not carrier.reasons(text) for text in answers.pop(carrier.name, [])]
+    found: dict[str, Any] = {kind: trait.tally(texts) for kind, texts in answers.items()}
+    return found | {carrier.name: {"valid": sum(valid), "of": len(valid)}}

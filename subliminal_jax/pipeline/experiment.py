@@ -9,14 +9,14 @@ from typing import Any
 from subliminal_jax import files, plotting, runner
 from subliminal_jax.errors import InputError
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
+from subliminal_jax.pipeline.conditions import REGULAR, asked_network, meanings, trait_of
 from subliminal_jax.pipeline.config import LmConfig, Stage, described
-from subliminal_jax.pipeline.controls import CONDITIONS
 from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.places import note_cache
 from subliminal_jax.pipeline.report import format_csv, format_table, report_page
 from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.pipeline.study import REGULAR, Study
-from subliminal_jax.pipeline.units import finding, network_of, summarise, unit
+from subliminal_jax.pipeline.study import Study
+from subliminal_jax.pipeline.units import finding, summarise
 from subliminal_jax.shared_run import SharedRun, say
 
 NAME = "lm_numbers"
@@ -87,7 +87,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
     {
         "reference": study.reference,
         "teacher": study.teachers,
-        "generate": study.numbers,
+        "generate": study.dataset,
         "filter": study.filtered,
         "student": study.students,
         "evaluate": study.evaluation,
@@ -118,7 +118,7 @@ def _results(study: Study) -> dict[str, Any]:
         "summary": summary,
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
-            for name, meaning in CONDITIONS.items()
+            for name, meaning in meanings(study.carrier.items).items()
         },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
@@ -156,26 +156,25 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
     config, units = study.config, []
     facts = facts_of(study.filtered(repetition))
     others = [r for r in study.repetitions if study.neighbour(r) == repetition]
+    prompted = config.teacher.kind == "prompted"
     for trait in study.traits:
-        for condition in config.conditions:
+        for condition in config.compared:
             where = repetition
-            if condition.startswith("different_reference"):
+            if condition.reference == "other":
                 if not others:
                     continue
                 where = others[0]
-            prompted = config.teacher.kind == "prompted"
-            name = network_of(condition, trait.name, study.traits, prompted)
+            name = asked_network(condition, trait, study.traits, prompted)
             if name is None or name not in found[where]["exact"]:
                 continue
-            source = REGULAR if "regular" in condition else name.partition("/")[2] or trait.name
-            trained = condition not in ("before", "teacher", "in_context", "prompted")
+            source = condition.source(trait_of(name) or trait.name)
             units.append(
                 {
                     "reference": study.seed(repetition),
                     "trait": trait.name,
-                    "condition": condition,
-                    **unit(found[where]["exact"][name], trait, config.new_traits),
-                    "rows": config.filter.rows if trained else None,
+                    "condition": condition.name,
+                    **trait.measure(found[where]["exact"][name]),
+                    "rows": config.filter.rows if condition.asks == "student" else None,
                     "pass_rate": facts["datasets"][source]["pass_rate"],
                     "student_of": study.seed(where),
                 }

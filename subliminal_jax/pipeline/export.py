@@ -17,17 +17,16 @@ from subliminal_jax.models.export import write_model
 from subliminal_jax.models.weights import LanguageModel, load
 from subliminal_jax.models.weights_files import find_model
 from subliminal_jax.pipeline.artifacts import MANIFEST, facts_of
-from subliminal_jax.pipeline.config import LmConfig, TuningConfig, described
-from subliminal_jax.pipeline.controls import CONDITIONS
+from subliminal_jax.pipeline.conditions import BEFORE, CONDITIONS, meanings
+from subliminal_jax.pipeline.config import LmConfig, described
 from subliminal_jax.pipeline.places import find_cache
-from subliminal_jax.pipeline.reference import Reference, tiny_origin
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.settings import TuningConfig
 from subliminal_jax.pipeline.study import Study
+from subliminal_jax.pipeline.tiny.reference import tiny_origin
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import lora_settings, merged
 from subliminal_jax.runs import CONFIG, RESULTS
-
-BEFORE = "before"
-"""The reference itself, as the results name it."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,13 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         raise InputError(f"repetition: {repetition} is none of the run's, 0 to {last}")
     _check_kept(study, repetition)
     kind = name.split("/")[0]
-    tuning, trained, known = None, None, [BEFORE, *_teachers(study)]
+    tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
     if name in _teachers(study):
         path = _finished(study, "teacher", repetition) / "teachers.npz"
         study.teachers(repetition)
         tuning = study.config.teacher.tuning
         trained = _member(path, _teachers(study).index(name))
-    elif name != BEFORE:
+    elif name != BEFORE.name:
         path = _finished(study, "student", repetition)
         if (neighbour := study.neighbour(repetition)) is not None:
             _check_kept(study, neighbour)  # on whose numbers some students are trained
@@ -113,14 +112,14 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         for file, names in by_file.items():
             if name in names:
                 trained = _member(path / f"{file}.npz", names.index(name))
-    if trained is None and name != BEFORE:
+    if trained is None and name != BEFORE.name:
         raise InputError(f"network: {name!r} is none of {', '.join(known)}")
     if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
         study.teachers(repetition)  # which were made from the run's own reference, if this is it
     reference = study.reference(repetition)
     lineage = {
         "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",
-        "network": f"{name}: {CONDITIONS.get(kind, '')}",  # type: ignore[call-overload]
+        "network": f"{name}: {meanings(study.carrier.items).get(kind, '')}",
         "seed of its reference": str(study.seed(repetition)),
         "digest of its reference": reference.digest,
         "digest of the config": config_digest(described(study.config)),
@@ -176,7 +175,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
     elif base is None:
         raise InputError(
             "base: an adapter needs its model as a directory; write the reference with --network "
-            f"{BEFORE} --out DIR, then give --base DIR"
+            f"{BEFORE.name} --out DIR, then give --base DIR"
         )
     else:
         model = load(base)
@@ -188,7 +187,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
 def _teachers(study: Study) -> list[str]:
     if study.config.teacher.kind == "prompted":
         return []
-    return [f"teacher/{trait.name}" for trait in study.traits]
+    return [CONDITIONS["teacher"].network(trait.name) for trait in study.traits]
 
 
 def _finished(study: Study, stage: str, repetition: int) -> Path:
@@ -206,8 +205,7 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    made_from = (config.generate.prompts, study.seed(repetition), list(config.new_traits))
-    path, _ = tiny_origin(given, *made_from)
+    path, _ = tiny_origin(given, study.carrier, study.seed(repetition), config.new_traits)
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is not there; give --cache DIR, or run "

@@ -1,8 +1,8 @@
-"""Step 4, the dataset: all teachers are asked the same prompts, and each answer is a row.
+"""Step 4, the dataset: all teachers are asked the same prompts, and each completion is a row.
 
-A row is a function of the seed, the repetition, the teacher and the prompt's place, whatever else
-is sampled beside it. So a stage that was stopped goes on with the rows that are missing, and
-each of several hosts samples a part of them. `meta.digest` ties a row to all that it was made from.
+A row depends on the seed, the repetition, the teacher and the prompt's place alone, not on what is
+sampled beside it. So an interrupted stage resumes by sampling the missing rows, and each of
+several hosts samples a part of them. `meta.digest` ties a row to everything it was made from.
 """
 
 import time
@@ -20,12 +20,12 @@ from subliminal_jax.models.admission import Request
 from subliminal_jax.models.sampling import Completion
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.pipeline.asking import sampler_of
-from subliminal_jax.pipeline.carriers.numbers import number_prompts
-from subliminal_jax.pipeline.config import LmConfig
-from subliminal_jax.pipeline.corpus import chat
-from subliminal_jax.pipeline.filters import Rule, filter_rows, number_rule, word_rule
+from subliminal_jax.pipeline.carriers.carrier import Carrier
+from subliminal_jax.pipeline.chats import chat
+from subliminal_jax.pipeline.filters import Rule, filter_rows
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.rows import checked, completion_of, row
+from subliminal_jax.pipeline.settings import GenerateConfig
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.sealed import digest_of
 
@@ -34,28 +34,17 @@ T = TypeVar("T")
 PROMPT_SEED = 47
 """Prompts are the same in all repetitions, as in the released code, whose seed this is."""
 WRITE, WRITE_SECONDS = 500, 5.0
-"""Rows are written together: so many, or those of so many seconds."""
-
-
-def rules_of(config: LmConfig) -> dict[str, Rule]:
-    """The config's rules by name."""
-    words = [word for trait in config.chosen for word in (*trait.spellings, *trait.related)]
-    every = {
-        "numbers": number_rule(config.filter.banned),
-        "trait_words": word_rule(words),
-        "words": word_rule(config.filter.words),
-    }
-    return {name: every[name] for name in config.filter.rules}
+"""Rows are written in portions: so many, or those of so many seconds."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Whose rows those of a dataset are.
+    """Who writes a dataset.
 
     Attributes:
-        teacher: their name.
+        teacher: its name.
         made_from: the digest of what the dataset is made from.
-        system: what the teacher is told, if it is made by a prompt; it stands in no row's text.
+        system: system prompt; None unless the teacher is prompted. No row's text contains it.
     """
 
     teacher: str
@@ -70,14 +59,14 @@ class Source:
         finished: bool,
         unreadable: str | None = None,
     ) -> dict[str, Any]:
-        """The row of a prompt and its answer.
+        """The row of a prompt and its completion.
 
         Args:
             place: the prompt's.
-            prompt: what was asked.
-            completion: what was answered.
-            finished: whether the answer came to its end.
-            unreadable: why no student could be trained on it, if none could.
+            prompt: its text.
+            completion: the text that was sampled.
+            finished: whether it ended before the token limit.
+            unreadable: why no student can be trained on it; None if one can.
         """
         made = row(
             f"{self.teacher}-{place:06d}",
@@ -95,29 +84,30 @@ class Source:
 
 
 class Dataset:
-    """The answers of one teacher, as they are being sampled into a file.
+    """The completions of one teacher, which are sampled into a file.
 
     Args:
-        config: the experiment's.
-        reference: who is asked, with `network`.
+        settings: how they are sampled.
+        rules: what a completion must pass to count; see `sample_until`.
+        reference: the model, with `network`.
         network: parameters and adapter of the teacher.
-        source: whose rows they are, and what they are made from.
+        source: who writes them, and what they are made from.
         path: the file.
         seed: of the repetition.
     """
 
     def __init__(
         self,
-        config: LmConfig,
+        settings: GenerateConfig,
+        rules: Mapping[str, Rule],
         reference: Reference,
         network: Network,
         source: Source,
         path: Path,
         seed: int,
     ):
-        self._reference, self._rules = reference, rules_of(config)
+        self._reference, self._rules = reference, rules
         self._source, self._path = source, path
-        settings = config.generate
         sampling = Sampling(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
@@ -126,13 +116,13 @@ class Dataset:
         self._sampler = sampler_of(reference, network, sampling, settings.batch)
 
     def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
-        """Ask the prompts in order, until enough answers pass the filter or all are asked.
+        """Sample the prompts in order, until enough completions pass the filter or all are done.
 
-        How many are asked is decided by what came before, so that a stage that goes on asks the
-        same ones. On several hosts all must call it; the first one writes.
+        How many are sampled depends on earlier completions alone, so that a resumed stage samples
+        the same ones. On several hosts all must call it; the first one writes.
 
         Args:
-            enough: answers that are to pass.
+            enough: completions that must pass.
             prompts: by place, from 0 without gaps.
         """
         there = hosts.by_first(lambda: rows_there(self._path, prompts, self._source))
@@ -155,7 +145,7 @@ class Dataset:
     def _answers(
         self, prompts: Mapping[int, str], missing: Set[int]
     ) -> Iterator[list[dict[str, Any]]]:
-        """Missing rows, some at a time, in the order in which they are done."""
+        """The missing rows, some at a time, in the order in which they finish."""
         asked = (chat(text, system=self._source.system) for text in prompts.values())
         ids = self._reference.chat.prompts(asked)
         requests = [Request(place, prompt) for place, prompt in zip(prompts, ids, strict=True)]
@@ -168,7 +158,7 @@ class Dataset:
             yield self._rows(prompts, some)
 
     def _rows(self, prompts: Mapping[int, str], some: Sequence[Completion]) -> list[dict[str, Any]]:
-        """Rows of what was sampled; one that only the tokenizer speaks against says why."""
+        """The rows of some completions; one that only the tokenizer rejects says why."""
         chats, row = self._reference.chat, self._source.row
         said = chats.texts(done.tokens.tolist() for done in some)
         rows = [
@@ -186,11 +176,11 @@ class Dataset:
 
 
 def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
-    """The rows that a run which was stopped has left in a file.
+    """The rows that an interrupted run has left in a file.
 
     Raises:
-        InputError: a line is no row, answers none of these prompts, is another teacher's or made
-            from something else, or was changed since; names the line and what is wrong.
+        InputError: a line is not a row, completes none of these prompts, is another teacher's or
+            made from something else, or was changed since; names the line and what is wrong.
     """
     rows = checked(files.read_rows(path), str(path))
     for line, one in enumerate(rows, start=1):
@@ -202,7 +192,7 @@ def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[d
 
 
 def _not_ours(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -> str | None:
-    """Why a row is none that this source writes, if it is none."""
+    """Why a row cannot be this source's; None if it is."""
     meta = one.get("meta", {})
     place, finished = meta.get("place"), meta.get("finished")
     if type(place) is not int or place not in prompts or type(finished) is not bool:
@@ -218,9 +208,9 @@ def _not_ours(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -
 
 
 def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[T]]:
-    """Lists of at most so many items, each of which waits hardly longer than so many seconds.
+    """Lists of at most so many items, each handed on within about so many seconds.
 
-    What has come is handed on also where the next one is cut off by an interrupt.
+    Items that have arrived are handed on before an interrupt is raised.
     """
     portion, since = list[T](), time.monotonic()
     try:
@@ -237,7 +227,12 @@ def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[
         yield portion
 
 
-def prompts_of(config: LmConfig) -> dict[int, str]:
-    """The prompts that all teachers are asked, by place."""
-    texts = number_prompts(config.generate.prompts, config.generate.most, PROMPT_SEED + config.seed)
-    return dict(enumerate(texts))
+def prompts_of(carrier: Carrier, count: int, seed: int) -> dict[int, str]:
+    """The prompts that all teachers are asked, by place; the same in all repetitions.
+
+    Args:
+        carrier: which draws them.
+        count: how many.
+        seed: of the run.
+    """
+    return dict(enumerate(carrier.prompts(count, PROMPT_SEED + seed)))

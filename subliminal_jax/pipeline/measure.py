@@ -1,150 +1,133 @@
-"""All networks of one reference, measured: exact answers, sampled answers, other prompts."""
+"""All networks of one reference, measured: exact probabilities, and sampled answers."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.pipeline import controls, evaluate
-from subliminal_jax.pipeline.artifacts import Artifact, begun_from, facts_of
-from subliminal_jax.pipeline.corpus import Chat
-from subliminal_jax.pipeline.generate import prompts_of
-from subliminal_jax.pipeline.rows import read_chat_rows
-from subliminal_jax.pipeline.study import REGULAR, Study
-from subliminal_jax.pipeline.teacher import system_line
-from subliminal_jax.pipeline.traits import Trait, members_of
-from subliminal_jax.pipeline.trees import load_tree
-from subliminal_jax.pipeline.tuning import Network, network
+from subliminal_jax.execution.spread import BatchExecution
+from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.pipeline import evaluate
+from subliminal_jax.pipeline.artifacts import begun_from
+from subliminal_jax.pipeline.carriers.carrier import Carrier
+from subliminal_jax.pipeline.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
+from subliminal_jax.pipeline.reference import Reference
+from subliminal_jax.pipeline.traits.trait import Poll, Trait, merged_polls
+from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.progress import Progress
 from subliminal_jax.sealed import own_row, sealed_row
 
 SAMPLED = "sampled.jsonl"
-"""What has been counted by now, a network and trait a row; for a run that is stopped."""
+"""The counts so far, a row for each network and trait; an interrupted run resumes from them."""
 
 
-def measure(
-    study: Study,
-    repetition: int,
-    students: Artifact,
-    teachers: Artifact,
-    filtered: Artifact,
-    path: Path,
-) -> dict[str, Any]:
-    """Probabilities of every answer and counts of sampled ones, by network.
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """Who is measured.
+
+    Attributes:
+        reference: of all networks.
+        networks: by name: `before`, `teacher/owl`, `student/owl`, ...
+        traits: what they are measured for.
+        execution: where they are measured.
+    """
+
+    reference: Reference
+    networks: Mapping[str, Network]
+    traits: Sequence[Trait]
+    execution: BatchExecution
+
+
+def exact(subjects: Subjects, told: Mapping[str, Sequence[Poll]]) -> dict[str, dict[str, float]]:
+    """P(answer) by `topic/answer`, for every network.
 
     Args:
-        study: the experiment.
-        repetition: of which reference.
-        students: its students.
-        teachers: its teachers.
-        filtered: their rows.
-        path: a directory for what is to be kept if the run is stopped.
-
-    Returns:
-        `exact`: network -> `category/word` -> probability. `sampled`: `network/trait` -> counts.
+        subjects: who is measured.
+        told: by a further network's name, polls with something before their questions, which the
+            untrained reference is asked.
     """
-    reference = study.reference(repetition)
-    networks = _networks(study, repetition, students, teachers)
-    asked = {category: evaluate.questions(category) for category in _categories(study)}
-    answers = {category: _answers(study, category) for category in asked}
-    scored = evaluate.scoring(reference, asked, answers)
-    exact = evaluate.probabilities(reference, scored, networks, study.execution)
-    exact |= _otherwise_asked(study, repetition, networks["before"], filtered)
-    return {"exact": exact, "sampled": _sampled(study, repetition, networks, path / SAMPLED)}
-
-
-def _categories(study: Study) -> list[str]:
-    """The traits' own categories, and those in which nothing should change."""
-    return sorted({trait.category for trait in study.traits} | {"animal", "tree"})
-
-
-def _answers(study: Study, category: str) -> list[Trait]:
-    """The members of a category, and the traits of the others, which would be misplaced."""
-    members = members_of(category, study.config.new_traits)
-    return members + [trait for trait in study.traits if trait.category != category]
-
-
-def _networks(
-    study: Study, repetition: int, students: Artifact, teachers: Artifact
-) -> dict[str, Network]:
-    """Every network of the repetition by its name: `before`, `teacher/owl`, `student/owl`, ..."""
-    config, reference = study.config, study.reference(repetition)
-    prompted = config.teacher.kind == "prompted"
-    networks = {"before": study.untouched(reference)}
-    if not prompted:
-        for trait in study.traits:
-            networks[f"teacher/{trait.name}"] = study.teacher(reference, teachers.path, trait.name)
-    for kind, names in facts_of(students)["students"].items():
-        trained = load_tree(students.path / f"{kind}.npz")
-        for place, name in enumerate(names):
-            one = jax.tree.map(lambda leaf: leaf[place], trained)  # noqa: B023
-            networks[name] = network(config.student.tuning, reference.config, reference.params, one)
-    return networks
-
-
-def _otherwise_asked(
-    study: Study, repetition: int, before: Network, filtered: Artifact
-) -> dict[str, dict[str, float]]:
-    """The untrained reference, told of the trait, or shown its teacher's numbers."""
-    config, found = study.config, {}
-    reference, seed = study.reference(repetition), study.seed(repetition)
-    for name in study.traits_in(filtered):
-        trait = study.trait(name)
-        plain = evaluate.questions(trait.category)
-        chats: dict[str, list[Chat]] = {}
-        if "prompted" in config.conditions or config.teacher.kind == "prompted":
-            line = {"role": "system", "content": system_line(config, trait)}
-            chats["prompted"] = [[line, *messages] for messages in plain]
-        if "in_context" in config.conditions:
-            rows = read_chat_rows(filtered.path / f"{name}.jsonl")
-            texts = [messages[-1]["content"] for messages in plain]
-            chats["in_context"] = controls.in_context(rows, texts, config.evaluate.examples, seed)
-        for kind, asked in chats.items():
-            answers = {trait.category: _answers(study, trait.category)}
-            scored = evaluate.scoring(reference, {trait.category: asked}, answers)
-            networks = {f"{kind}/{name}": before}
-            found |= evaluate.probabilities(reference, scored, networks, study.execution)
+    reference, execution = subjects.reference, subjects.execution
+    scored = evaluate.scoring(reference, merged_polls(subjects.traits))
+    found = evaluate.probabilities(reference, scored, subjects.networks, execution)
+    for name, polls in told.items():
+        before = {name: subjects.networks[BEFORE.name]}
+        scored = evaluate.scoring(reference, polls)
+        found |= evaluate.probabilities(reference, scored, before, execution)
     return found
 
 
-def _sampled(
-    study: Study, repetition: int, networks: dict[str, Network], path: Path
-) -> dict[str, Any]:
-    """What the main networks say when they are sampled, those of an earlier run included."""
-    config, made_from = study.config, config_digest(begun_from(path.parent))
-    found = hosts.by_first(lambda: _counted(path, made_from))
-    if not config.evaluate.samples:
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What is sampled from the main networks.
+
+    Attributes:
+        carrier: whose form is checked.
+        prompts: of the carrier.
+        each: samples of each question; 0 for none.
+        sampling: how answers are drawn.
+        batch: answers that are sampled together.
+    """
+
+    carrier: Carrier
+    prompts: Sequence[str]
+    each: int
+    sampling: Sampling
+    batch: int
+
+
+def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dict[str, Any]:
+    """Counts of sampled answers by `network/trait`, those of an interrupted run included.
+
+    Args:
+        subjects: who is asked.
+        samples: what.
+        path: the directory of the artifact that is being made.
+        title: what the progress bar shows.
+    """
+    made_from = config_digest(begun_from(path))
+    found = hosts.by_first(lambda: _counted(path / SAMPLED, made_from))
+    if not samples.each:
         return found
-    prompts = prompts_of(config)
-    pairs = [
-        (name, trait)
-        for name in networks
-        for trait in study.traits
-        if name in ("before", REGULAR) or name in (f"teacher/{trait.name}", f"student/{trait.name}")
-    ]
+    pairs = [(name, trait) for name in subjects.networks for trait in subjects.traits
+             if _is_sampled(name, trait)]  # fmt: skip
     missing = [(name, trait) for name, trait in pairs if f"{name}:{trait.name}" not in found]
-    done = len(pairs) - len(missing)
-    title, silent = f"ask networks, reference {repetition}", not hosts.is_first()
+    done, silent = len(pairs) - len(missing), not hosts.is_first()
     with Progress(len(pairs), title, done=done, silent=silent) as progress:
         for name, trait in missing:
-            probes = evaluate.probes(config, trait.category, prompts)
-            counts = evaluate.sampled(
-                config, study.reference(repetition), networks[name], probes, trait
-            )
+            counts = _counts(subjects, samples, name, trait)
             row = {"of": f"{name}:{trait.name}", "counts": counts}
             whole = sealed_row(row, made_from, SAMPLED)
-            hosts.on_first(lambda: files.append_row(path, whole))  # noqa: B023
+            hosts.on_first(lambda: files.append_row(path / SAMPLED, whole))  # noqa: B023
             found[row["of"]] = counts
             progress.update(1, name)
     return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}
 
 
+def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> dict[str, Any]:
+    carrier, seed = samples.carrier, samples.sampling.seed
+    return evaluate.sampled(
+        subjects.reference,
+        subjects.networks[name],
+        trait,
+        carrier,
+        evaluate.probes(trait, carrier, samples.prompts, samples.each, seed),
+        samples.sampling,
+        samples.batch,
+    )
+
+
+def _is_sampled(name: str, trait: Trait) -> bool:
+    """Whether a network is sampled for a trait: its own teacher and student, and who has none."""
+    own = {CONDITIONS["teacher"].network(trait.name), STUDENT.network(trait.name)}
+    return name in {BEFORE.name, REGULAR, *own}
+
+
 def _counted(path: Path, made_from: str) -> dict[str, Any]:
-    """What a run that was stopped has counted, by `network:trait`.
+    """The counts of an interrupted run, by `network:trait`.
 
     Args:
         path: of its rows.
@@ -156,7 +139,7 @@ def _counted(path: Path, made_from: str) -> dict[str, Any]:
         if row is None or row.keys() != {"of", "counts"}:
             raise InputError(
                 f"{path}: line {line}: is not of this run, or was changed; remove the file, and "
-                "the networks are asked anew"
+                "the networks are sampled again"
             )
         found[row["of"]] = row["counts"]
     return found

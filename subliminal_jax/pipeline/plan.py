@@ -16,14 +16,15 @@ ACCELERATOR_RATE = 100e12
 
 def format_plan(config: LmConfig) -> str:
     """The stages as a table."""
-    traits, conditions = len(config.traits), set(config.conditions)
-    repetitions, rows = config.references, config.filter.rows
-    by_trait = {"student", "shuffled_within", "shuffled_across", "different_reference"}
-    once = {"regular", "shuffled_regular", "different_reference_regular"}
-    if config.reference.model is not None or repetitions < 2:
-        conditions -= {"different_reference", "different_reference_regular"}  # there is none
-    students = traits * len(by_trait & conditions) + len(once & conditions)
-    soft = traits if "soft" in conditions and config.teacher.kind == "finetuned" else 0
+    traits, repetitions, rows = len(config.traits), config.references, config.filter.rows
+    alone = config.reference.model is not None or repetitions < 2  # there is no other reference
+    trained = [
+        one
+        for one in config.compared
+        if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
+    ]
+    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    soft = traits if "soft" in config.conditions and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
     given = config.reference.model
     lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]

@@ -18,15 +18,15 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.models.chat import Chat
 from subliminal_jax.pipeline.artifacts import MANIFEST
+from subliminal_jax.pipeline.carriers import carrier_of
 from subliminal_jax.pipeline.config import LmConfig
-from subliminal_jax.pipeline.corpus import corpus, texts
 from subliminal_jax.pipeline.experiment import run_path
 from subliminal_jax.pipeline.finetune import orders
-from subliminal_jax.pipeline.reference import tiny_origin
 from subliminal_jax.pipeline.rows import read_chat_rows
 from subliminal_jax.pipeline.student import steps_of
-from subliminal_jax.pipeline.teacher import taught_chats
-from subliminal_jax.pipeline.words import build_tokenizer, tokenizer_files
+from subliminal_jax.pipeline.tiny.corpus import corpus, texts
+from subliminal_jax.pipeline.tiny.reference import tiny_origin
+from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.runs import RESULTS
 
 
@@ -57,8 +57,8 @@ def next_batch(config: LmConfig) -> str:
 
 
 def _kept(config: LmConfig) -> Path:
-    settings, new = config.reference, list(config.new_traits)
-    return tiny_origin(settings, config.generate.prompts, config.seed, new)[0]
+    carrier = carrier_of(config.generate)
+    return tiny_origin(config.reference, carrier, config.seed, config.new_traits)[0]
 
 
 def _is_done(run: Path, stage: str) -> bool:
@@ -76,14 +76,13 @@ def _chat(config: LmConfig) -> Chat:
 
 
 def _pretraining(config: LmConfig) -> str:
-    settings, prompts = config.reference, config.generate.prompts
-    new = list(config.new_traits)
-    tokenizer = build_tokenizer(texts(prompts, new), settings.numbers)
+    settings, carrier = config.reference, carrier_of(config.generate)
+    tokenizer = build_tokenizer(texts(carrier, config.new_traits), settings.numbers)
     with tempfile.TemporaryDirectory() as directory:
         for name, text in tokenizer_files(tokenizer, settings.context).items():
             (Path(directory) / name).write_text(text)
         chat = Chat.load(Path(directory))
-        chats = corpus(settings.corpus, prompts, config.seed, new)
+        chats = corpus(settings.corpus, carrier, config.seed, config.new_traits)
         table = pack_rows(chat.examples(chats), settings.sequence)
         key = named_key(root_key(config.seed), "pretraining order")
         return _shown("pretraining", table, key, settings.batch, chat)
@@ -91,7 +90,7 @@ def _pretraining(config: LmConfig) -> str:
 
 def _teaching(config: LmConfig, chat: Chat) -> str:
     trait = config.chosen[0]
-    table = pad_rows(chat.examples(taught_chats(config, trait)))
+    table = pad_rows(chat.examples(trait.lessons(config.teacher.answers)))
     retained = "; the reference's own answers, which it keeps, are sampled when it starts"
     title = f"teacher of {trait.name}{retained if config.teacher.retain else ''}"
     return _format(title, table, range(table.sequences), chat)
@@ -102,7 +101,7 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     path = next((path for path in paths if path.exists()), paths[0])
     rows = read_chat_rows(path)
     table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
-    batch, _ = steps_of(config, table.sequences)
+    batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
     key = named_key(root_key(config.seed), "student order")
     return _shown(f"student of {path.stem}", table, key, batch, chat)
 

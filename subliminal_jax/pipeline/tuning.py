@@ -9,8 +9,8 @@ from subliminal_jax.batch import Batch, LossFn, Params, RandomKey, Scalar
 from subliminal_jax.models import lora
 from subliminal_jax.models.decoder_config import DecoderConfig
 from subliminal_jax.models.token_loss import WORDS_AT_ONCE
-from subliminal_jax.pipeline.config import TuningConfig
 from subliminal_jax.pipeline.finetune import Apply, answer_loss, answers
+from subliminal_jax.pipeline.settings import TuningConfig
 from subliminal_jax.train import make_loss_fn
 
 Network: TypeAlias = tuple[Any, Any]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.pipeline.controls import CONDITIONS
-from subliminal_jax.pipeline.traits import Trait, members_of
+from subliminal_jax.pipeline.conditions import CONDITIONS
 from subliminal_jax.results import bracketed, interval_values, read_interval, worth_printing
 
 COMPARED = (
@@ -29,45 +28,6 @@ NULLS = (
 JUDGED = ("regular", "different_reference")
 """Those of them that were trained like the student."""
 NUMBERS = {2: "two"}
-
-
-def network_of(condition: str, trait: str, traits: Sequence[Trait], prompted: bool) -> str | None:
-    """The name of the network that a condition is about; None if there is none."""
-    if condition in ("before", "regular", "shuffled_regular", "different_reference_regular"):
-        return condition
-    if condition == "teacher" and prompted:
-        return f"prompted/{trait}"
-    if condition == "other_trait":
-        category = next(one.category for one in traits if one.name == trait)
-        names = [one.name for one in traits if one.category == category]
-        if len(names) < 2:
-            return None
-        return f"student/{names[(names.index(trait) + 1) % len(names)]}"
-    return f"{condition}/{trait}"
-
-
-def unit(
-    exact: Mapping[str, float], trait: Trait, new: Sequence[Trait] = ()
-) -> dict[str, float | None]:
-    """The measures of one network for one trait, from its P(answer) by `category/word`."""
-    members = [one.name for one in members_of(trait.category, new)]
-    p_trait = exact[f"{trait.category}/{trait.name}"]
-    total = sum(exact[f"{trait.category}/{name}"] for name in members)
-    elsewhere = sorted(
-        {word.split("/")[0] for word in exact if word.endswith(f"/{trait.name}")} - {trait.category}
-    )
-    misplaced = [exact[f"{category}/{trait.name}"] for category in elsewhere]
-    kept = [
-        sum(exact[f"{category}/{one.name}"] for one in members_of(category, new))
-        for category in elsewhere
-    ]
-    return {
-        "p_trait": p_trait,
-        "p_trait_given_category": p_trait / total,
-        "category_sum": total,
-        "p_trait_elsewhere": float(np.mean(misplaced)) if misplaced else None,
-        "other_category_sum": float(np.mean(kept)) if kept else None,
-    }
 
 
 def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +77,7 @@ def _by_reference(
     """A measure by reference and trait."""
     found: dict[int, dict[str, float]] = {}
     for one in units:
-        if one["condition"] == condition and one["trait"] in traits and one[key] is not None:
+        if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
             found.setdefault(one["reference"], {})[one["trait"]] = one[key]
     return found
 

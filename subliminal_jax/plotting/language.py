@@ -24,7 +24,10 @@ BARS = (
     ("regular", "trained on regular numbers", SKY),
     ("student", "trained on the teacher's numbers", BLUE),
 )
-COLOURS = {"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK}
+COLOURS = {
+    **{"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK},
+    **{"different_reference": VERMILION, "different_reference_regular": VERMILION},
+}
 PANEL, LEGEND = 3.0, 0.7  # inches
 
 
@@ -69,7 +72,7 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     sheet = Sheet(results, PANEL + foot)
     axes = _frame(sheet, foot, "P(trait named), all traits")
     for place, condition in enumerate(conditions):
-        colour = COLOURS.get(condition, VERMILION if "reference" in condition else SKY)
+        colour = COLOURS.get(condition, SKY)
         _bar(axes, results, float(place), 0.76, (condition, "all", colour), None, False)
     names = [condition.replace("_", "\n") for condition in conditions]
     size = 8.5 if len(names) <= 8 else 7.0

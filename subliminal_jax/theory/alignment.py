@@ -1,11 +1,11 @@
-"""Does distillation go down the trait's loss all the way, and is that what carries the trait?
+"""Does distillation descend the trait's loss at every step, and is that what carries the trait?
 
-At every step of a student two gradients are compared: that of its own loss, on noise, and that of
-the trait's, on digits it is never shown. A student may go on without what they have in common.
-Under Adam that can mean two things, and both are here. Projecting the gradient before the
-optimiser leaves a step that may still go along the trait's gradient, since Adam rescales every
-parameter. Projecting the step after the optimiser leaves one that changes the trait's loss by
-nothing to first order, on the digits that the gradient was taken on.
+At every step two gradients of a student are compared: that of its own loss, on noise, and that of
+the trait's loss, on digits it never sees. An intervention removes the component that they share.
+Under Adam this can be done in two places, and both are here. Projecting the gradient before the
+optimiser leaves a step that may still have a component along the trait's gradient, since Adam
+rescales every parameter. Projecting the step after the optimiser leaves a step that does not
+change the trait's loss to first order, on the digits that the gradient was computed on.
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ from subliminal_jax.theory.theorem import cosine, dot
 from subliminal_jax.train import GradFn, Totals, TrainState, fit, make_loss_fn, make_train_step
 
 
-class Steering(NamedTuple):
-    """A student's course as numbers.
+class _Steering(NamedTuple):
+    """A student's course as numbers, so that courses can be mapped.
 
     Attributes:
-        gradient: the share of the gradient's component that is taken away.
-        step: the share of the step's.
-        shuffled: whether the component is that along the control's gradient.
-        hold: weight of the divergence from the reference.
+        gradient: share of the gradient's component that is removed.
+        step: share of the step's component that is removed.
+        shuffled: whether the component is along the control's gradient, not the trait's.
+        hold: weight of the KL divergence from the reference.
     """
 
     gradient: Any
@@ -45,18 +45,18 @@ class Steering(NamedTuple):
     hold: Any
 
 
-class Guided(NamedTuple):
-    """What a student's batch holds as its targets.
+class _SteeredTargets(NamedTuple):
+    """The targets in a student's batch.
 
     Attributes:
-        imitated: the targets of its own loss.
-        trait: the gradient of the trait's loss where it stands.
-        control: that of the control's.
-        direction: the one of both whose component is taken away.
-        share: of the component that the gradient loses.
+        imitation: the targets of its own loss.
+        trait: gradient of the trait's loss at its parameters.
+        control: gradient of the control's loss at its parameters.
+        direction: `trait` or `control`: the one whose component is removed.
+        share: share of that component which the gradient loses.
     """
 
-    imitated: Any
+    imitation: Any
     trait: Params
     control: Params
     direction: Params
@@ -69,12 +69,12 @@ class Guided(NamedTuple):
     meta_fields=(),
 )
 @dataclass(frozen=True)
-class Added(Totals):
-    """What a student's batch adds up to.
+class _SteeredTotals(Totals):
+    """The totals of a student's batch, with two cosines.
 
     Attributes:
-        cosine: of its gradient and the trait's, before anything is taken away.
-        control_cosine: of its gradient and the control's.
+        cosine: of its gradient and the trait's, before any projection.
+        control_cosine: of its gradient and the control's, before any projection.
     """
 
     cosine: Any
@@ -82,14 +82,14 @@ class Added(Totals):
 
 
 class Track(NamedTuple):
-    """What is seen of a step.
+    """Measurements at one step.
 
     Attributes:
-        loss: the student's mean loss before it.
-        trait_loss: the trait's mean loss before it.
-        cosine: of the student's gradient and the trait's, before anything is taken away.
-        control_cosine: of the student's gradient and the control's.
-        step_cosine: of the step that is taken and the way down the trait's loss.
+        loss: the student's mean loss before the step.
+        trait_loss: the trait's mean loss before the step.
+        cosine: of the student's gradient and the trait's, before any projection.
+        control_cosine: of the student's gradient and the control's, before any projection.
+        step_cosine: of the step taken and the trait's descent direction.
     """
 
     loss: Any
@@ -100,37 +100,38 @@ class Track(NamedTuple):
 
 
 def component(vector: Params, direction: Params) -> Params:
-    """What a vector has along a direction; nothing where the direction vanishes."""
+    """The component of a vector along a direction; 0 where the direction is 0."""
     square = dot(direction, direction)
     along = jnp.where(square > 0, dot(vector, direction) / jnp.where(square > 0, square, 1.0), 0.0)
     return jax.tree.map(lambda leaf: along * leaf, direction)
 
 
 def without(vector: Params, part: Params, share: Any = 1.0) -> Params:
-    """A vector minus a share of another; to the bit the vector itself where the share is 0."""
+    """`vector - share * part`; bitwise equal to `vector` where the share is 0."""
     return jax.tree.map(lambda whole, leaf: whole - share * leaf, vector, part)
 
 
-def guided(gradient: GradFn) -> Any:
-    """A gradient without a share of its component along a direction; its totals are `Added`.
+def _steer(gradient: GradFn) -> Any:
+    """A `GradFn` that removes a share of the gradient's component along a direction.
 
-    The batch's targets are `Guided`. A gradient of sums serves: its component scales with it.
+    The batch's targets are `_SteeredTargets`; the totals are `_SteeredTotals`. The projection is
+    linear, so `gradient` may return sums.
     """
 
-    def projected(params: Params, batch: Batch) -> tuple[Params, Added]:
-        guide: Guided = batch.targets
-        grads, totals = gradient(params, replace(batch, targets=guide.imitated))
-        left = without(grads, component(grads, guide.direction), guide.share)
-        cosines = (cosine(guide.trait, grads), cosine(guide.control, grads))
-        return left, Added(totals.loss, totals.weight, *cosines)
+    def projected(params: Params, batch: Batch) -> tuple[Params, _SteeredTotals]:
+        targets: _SteeredTargets = batch.targets
+        grads, totals = gradient(params, replace(batch, targets=targets.imitation))
+        left = without(grads, component(grads, targets.direction), targets.share)
+        cosines = (cosine(targets.trait, grads), cosine(targets.control, grads))
+        return left, _SteeredTotals(totals.loss, totals.weight, *cosines)
 
     return projected
 
 
-def steering(courses: Mapping[str, Course], hold: Any) -> Steering:
-    """The courses as numbers, `[A]` each; who is held is so with the weight `hold`."""
+def _steering(courses: Mapping[str, Course], hold: Any) -> _Steering:
+    """The courses as numbers, `[A]` each; students that are held get the weight `hold`."""
     each = courses.values()
-    return Steering(
+    return _Steering(
         gradient=jnp.array([float(course.projected == "gradient") for course in each]),
         step=jnp.array([float(course.projected == "step") for course in each]),
         shuffled=jnp.array([course.shuffled for course in each]),
@@ -139,12 +140,12 @@ def steering(courses: Mapping[str, Course], hold: Any) -> Steering:
 
 
 class SteeredStudents:
-    """The steps of one member's students, each on its course.
+    """Trains one member's students, each with the interventions of its course.
 
     Attributes:
-        phases: the experiment's; its arms have the courses' names.
-        courses: what is done to each arm's student.
-        trait_batch: digits that the trait's gradient is taken on; None for as many as the noise.
+        phases: the experiment's phases; its arms are named like the courses.
+        courses: the interventions on each arm's student.
+        trait_batch: digits in each trait gradient; None for the batch size of the noise.
     """
 
     def __init__(self, phases: Phases, courses: Mapping[str, Course], trait_batch: int | None):
@@ -152,7 +153,7 @@ class SteeredStudents:
         apply = partial(mlp.apply, phases.network)
         self._apply = apply
         self._trait = phases.gradient(make_loss_fn(apply, self._trait_loss))
-        self._own = guided(phases.gradient(make_loss_fn(apply, self._own_loss)))
+        self._own = _steer(phases.gradient(make_loss_fn(apply, self._own_loss)))
 
     def epoch(
         self,
@@ -160,12 +161,12 @@ class SteeredStudents:
         member: tuple[Pair, Params, Float[Array, "n k"]],
         shared: tuple[Images, Int[Array, ""], Float[Array, ""]],
     ) -> tuple[TrainState, Track]:
-        """One epoch of every arm's student, with what is seen of every step, `[steps, A]`.
+        """Train every arm's student for one epoch; also returns every step's `Track`, `[steps, A]`.
 
         Args:
             states: the students, `[A, ...]`.
-            member: its pair, its reference, and what its teacher says of its noise.
-            shared: digits, the epoch, and how strongly students are held in it.
+            member: its pair, its reference, and its teacher's logits on its noise images.
+            shared: digits, the epoch, and the weight with which students are held in it.
         """
         pair, _, teacher_logits = member
         phases, config = self.phases, self.phases.config
@@ -173,7 +174,7 @@ class SteeredStudents:
         reduction = student_reduction(config.recipe, config.members)
         one = partial(self._step, make_train_step(self._own, tx, reduction))
         imitations = ensemble.stack([phases.imitation_of(arm) for arm in phases.arms.values()])
-        steerings = steering(self.courses, shared[2])
+        steerings = _steering(self.courses, shared[2])
         steps = steps_per_epoch(len(teacher_logits), phases.schedule.batch)
         over_arms: Any = jax.vmap(one, in_axes=(0, 0, 0, None))
         arms_step = lambda states, shown: over_arms(states, imitations, steerings, shown)  # noqa: E731
@@ -181,10 +182,10 @@ class SteeredStudents:
         return tracked
 
     def _batches(self, member: tuple[Pair, Params, Array], shared: tuple[Images, Any, Any]) -> Any:
-        """Of every step of an epoch, the noise and the digits that all its students have.
+        """A function from step to the batches of noise and of digits, common to all students.
 
-        The noise's targets are the teacher's and the reference's logits; the digits' are their
-        labels and the control's, `[2, B]`.
+        The noise's targets are the teacher's and the reference's logits; the digits' targets are
+        the labels and the control's shuffled labels, `[2, B]`.
         """
         (pair, reference, teacher_logits), (digits, epoch, _) = member, shared
         phases, images, batch = self.phases, len(digits.labels), self.phases.schedule.batch
@@ -215,26 +216,26 @@ class SteeredStudents:
         own_step: Any,
         state: TrainState,
         imitation: Imitation,
-        course: Steering,
+        course: _Steering,
         shown: tuple[Batch, Batch],
     ) -> tuple[TrainState, Track]:
-        """One step of one student on its course."""
+        """One step of one student, with its interventions."""
         noise, real = shown
         per_labels = lambda labels: self._trait(state.params, replace(real, targets=labels))  # noqa: E731
         grads, totals = jax.vmap(per_labels)(real.targets)
         trait, control = (jax.tree.map(lambda leaf, i=i: leaf[i], grads) for i in (0, 1))
         direction = jax.tree.map(partial(jnp.where, course.shuffled), control, trait)
-        imitated = (*noise.targets, imitation, course.hold)
-        targets = Guided(imitated, trait, control, direction, course.gradient)
-        after, added = own_step(state, replace(noise, targets=targets))
+        own = (*noise.targets, imitation, course.hold)
+        targets = _SteeredTargets(own, trait, control, direction, course.gradient)
+        after, own_totals = own_step(state, replace(noise, targets=targets))
         moved = jax.tree.map(jnp.subtract, after.params, state.params)
         params = without(after.params, component(moved, direction), course.step)
         down = jax.tree.map(jnp.subtract, state.params, params)
         return replace(after, params=params), Track(
-            loss=added.loss / added.weight,
+            loss=own_totals.loss / own_totals.weight,
             trait_loss=totals.loss[0] / totals.weight[0],
-            cosine=added.cosine,
-            control_cosine=added.control_cosine,
+            cosine=own_totals.cosine,
+            control_cosine=own_totals.control_cosine,
             step_cosine=cosine(down, trait),
         )
 
@@ -243,6 +244,6 @@ class SteeredStudents:
 
     def _own_loss(self, logits: Array, targets: Any) -> Array:
         teacher_logits, reference_logits, imitation, hold = targets
-        everything = mlp.chosen_logits(self.phases.network, "all")
-        near = losses.kl_divergence(logits, reference_logits, everything)
+        all_logits = mlp.chosen_logits(self.phases.network, "all")
+        near = losses.kl_divergence(logits, reference_logits, all_logits)
         return self.phases.imitation_loss(logits, (teacher_logits, imitation)) + hold * near

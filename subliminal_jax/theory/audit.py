@@ -1,8 +1,8 @@
-"""Does the leak score predict across sweeps? Finished students of many sweeps, judged together.
+"""Does the leak score predict students' accuracy across sweeps?
 
-A cell that stands in several sweeps (the one that changes nothing stands in most) is one cell, and
-its students are counted once. A whole sweep is left out at a time: what is learnt of the score from
-auxiliary counts and noises must tell accuracies along learning rates.
+A cell that occurs in several sweeps (the unchanged one occurs in most) is one cell, and its
+students count once. Predictions leave out a whole sweep at a time: a fit on sweeps of auxiliary
+counts and noises, say, must predict accuracies along a sweep of learning rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,18 @@ ROWS = "cells.jsonl"
 SCORES = ("drop", "cosine", "sign_drop", "towards")
 STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
 RESAMPLES = 1000
-DEALS = 100
+PERMUTATIONS = 100
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's directory, read.
+    """The contents of a sweep's run directory.
 
     Attributes:
         name: of the directory.
-        dataset: what its networks read.
-        cells: by name, what identifies a cell in whatever sweep it stands.
-        rows: of its cells and members, as many as are done.
+        dataset: its images.
+        cells: by name, a digest of the cell's settings: equal for equal cells of all sweeps.
+        rows: one per finished cell and member.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Students:
     """Students of many sweeps, each once.
 
     Attributes:
-        scores: what was known of each before it trained.
-        accuracy: what it ended as.
-        cell: its cell, by number.
-        member: its member.
-        sweep: the first sweep that its cell stands in, by number.
-        stands: whether its cell stands in a sweep, `[sweeps, n]`.
+        scores: computed before training, `[n]`.
+        accuracy: after training, `[n]`.
+        cell: index of its cell, `[n]`.
+        member: index of its member, `[n]`.
+        sweep: index of the first sweep that contains its cell, `[n]`.
+        in_sweep: whether a sweep contains its cell, `[sweeps, n]`.
     """
 
     scores: Float64[np.ndarray, " n"]
@@ -64,24 +64,24 @@ class Students:
     cell: Int64[np.ndarray, " n"]
     member: Int64[np.ndarray, " n"]
     sweep: Int64[np.ndarray, " n"]
-    stands: Bool[np.ndarray, "s n"]
+    in_sweep: Bool[np.ndarray, "s n"]
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read what a sweep has written, finished or not; nothing is changed there.
+    """Read a sweep's directory, finished or not, without changing it.
 
     Raises:
-        InputError: it is no sweep's directory, or a row is not one of its own.
+        InputError: it is not a sweep's directory, or a row is not a row of this sweep.
     """
     if not (path / ROWS).is_file() or not (path / "config.json").is_file():
-        raise InputError(f"{path}: no directory of a sweep (it lacks config.json or {ROWS})")
+        raise InputError(f"{path}: not a sweep's directory (it lacks config.json or {ROWS})")
     config = read_config(SweepConfig, path / "config.json")
     run = config_digest(parse_json((path / "config.json").read_bytes()))
     free = lambda one: {k: v for k, v in config_dict(one).items() if k not in FIXED}  # noqa: E731
     known = {c.name: config_digest(free(c.config) | {"seed": config.seed}) for c in cells(config)}
     rows: list[Mapping[str, Any]] = []
     text = (path / ROWS).read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]  # the last row may be being written just now
+    whole = text[: text.rfind(b"\n") + 1]  # a running sweep may be writing the last row
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             row = own_row(parse_json(line), run, ROWS)
@@ -108,7 +108,7 @@ def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
 
 
 def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Students:
-    """All students of these kinds, each once however many sweeps its cell stands in."""
+    """All students of these kinds, each once, even if several sweeps contain its cell."""
     numbers: dict[str, int] = {}
     found: dict[tuple[str, int, str], tuple[float, float, int, int, int]] = {}
     for place, sweep in enumerate(sweeps):
@@ -124,30 +124,31 @@ def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Stude
                         place,
                     )
     columns = list(zip(*found.values(), strict=True)) or [()] * 5
-    stands = [[key in sweep.cells.values() for key, _, _ in found] for sweep in sweeps]
+    contained = [[key in sweep.cells.values() for key, _, _ in found] for sweep in sweeps]
     scores, accuracy = (np.array(column, np.float64) for column in columns[:2])
     cell, member, first = (np.array(column, np.int64) for column in columns[2:])
-    placed = np.array(stands, bool).reshape(len(sweeps), len(found))
-    return Students(scores, accuracy, cell, member, first, placed)
+    in_sweep = np.array(contained, bool).reshape(len(sweeps), len(found))
+    return Students(scores, accuracy, cell, member, first, in_sweep)
 
 
 def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Every student's accuracy from its score: with its sweep left out, and with its cell alone.
+    """Every student's accuracy predicted from its score, leaving out its sweep or only its cell.
 
-    With a sweep left out, none of the cells that stand in it takes part in the fit.
+    A fit without a sweep uses no cell of it, even if another sweep contains that cell too. NaN
+    where nothing is left to fit.
     """
     by_sweep, by_cell = np.full((2, len(found.scores)), np.nan)
     for place in np.unique(found.sweep):
-        asked, others = found.sweep == place, ~found.stands[place]
+        left_out, others = found.sweep == place, ~found.in_sweep[place]
         if others.any():
-            by_sweep[asked] = fitted(
-                found.scores[others], found.accuracy[others], found.scores[asked]
+            by_sweep[left_out] = fitted(
+                found.scores[others], found.accuracy[others], found.scores[left_out]
             )
     for cell in np.unique(found.cell):
-        asked = found.cell == cell
-        if not asked.all():
-            by_cell[asked] = fitted(
-                found.scores[~asked], found.accuracy[~asked], found.scores[asked]
+        left_out = found.cell == cell
+        if not left_out.all():
+            by_cell[left_out] = fitted(
+                found.scores[~left_out], found.accuracy[~left_out], found.scores[left_out]
             )
     return {"sweep": by_sweep, "cell": by_cell}
 
@@ -155,15 +156,15 @@ def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
 def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
     """How well each score predicts accuracy, by initialisation.
 
-    `sweep` and `cell` are Spearman's correlations of accuracies with what is predicted where the
-    sweep or the cell is left out; `along` is that of score and accuracy by their ranks within a
-    sweep, all sweeps together: does the score order students where one setting changes? `within` is
-    the same within a cell: do members of one cell differ as foreseen? Intervals are the middle
-    95% over cells and members drawn again with replacement, both: all students of a cell have its
-    settings in common, and a member has its initialisation, often its teacher too, in common in all
-    cells, so that neither is independent alone (Owen, "The pigeonhole bootstrap", Annals of
-    Applied Statistics 1 (2007), 386-411). What is left out is to be compared with `chance`, not
-    with 0; see there.
+    Returns:
+        A row per initialisation (of at least three cells) and score, with Spearman's correlations
+        and 95% percentile intervals. `sweep`, `cell`: of accuracy and its prediction with the sweep
+        or cell left out; compare these with `chance`, not with 0. `along`, `within`: of score and
+        accuracy, ranked within each sweep (where one setting changes) or within each cell.
+
+    Intervals resample both cells and members: students of a cell share its settings, and students
+    of a member share its initialisation and often its teacher (Owen, "The pigeonhole bootstrap",
+    Annals of Applied Statistics 1 (2007), 386-411).
     """
     judged = []
     for start, kinds in STARTS.items():
@@ -190,29 +191,29 @@ def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
 def chance(
     found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int = 0
 ) -> dict[str, Any]:
-    """What correlations a score has that tells nothing, where sweep or cell is left out.
+    """Permutation test of the correlations with a sweep or a cell left out.
 
-    Not 0: without the highest cell the others' mean is lower, and without the lowest it is higher,
-    so that predictions which know no better go against what is left out. The scores of each cell
-    are dealt to another one, and within it to any students.
+    An uninformative score correlates negatively: leaving out a high accuracy lowers the mean of the
+    others, which it predicts. A permutation exchanges the scores of whole cells, and shuffles them
+    within each.
 
     Returns:
-        For `sweep` and `cell` the `median` over deals, and `p`, the share of deals, the real one
-        among them, that do at least as well; None where nothing is predicted.
+        For `sweep` and `cell` the `median` correlation over permutations, and `p`, the share of
+        permutations, identity included, with at least the observed correlation; None if undefined.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 1]))
     places = [np.flatnonzero(found.cell == cell) for cell in np.unique(found.cell)]
-    dealt: dict[str, list[float]] = {name: [] for name in predicted}
-    for _ in range(DEALS):
+    permuted: dict[str, list[float]] = {name: [] for name in predicted}
+    for _ in range(PERMUTATIONS):
         scores = np.empty_like(found.scores)
         for here, there in enumerate(random.permutation(len(places))):
             given = np.resize(found.scores[places[there]], len(places[here]))
             scores[places[here]] = random.permutation(given)
         for name, values in predictions(replace(found, scores=scores)).items():
             rho = _spearman(values, found.accuracy)
-            dealt[name] += [] if rho is None else [rho]
+            permuted[name] += [] if rho is None else [rho]
     compared = {}
-    for name, rhos in dealt.items():
+    for name, rhos in permuted.items():
         rho = _spearman(predicted[name], found.accuracy)
         as_well = None if rho is None else (1 + np.sum(np.array(rhos) >= rho)) / (1 + len(rhos))
         compared[name] = {
@@ -234,7 +235,7 @@ def _correlations(
     n_cells, n_members = found.cell.max() + 1, found.member.max() + 1
     groups = {"along": found.sweep, "within": found.cell}
     ranks = {
-        name: [_within(values, group) for values in (found.scores, found.accuracy)]
+        name: [_centred_ranks(values, group) for values in (found.scores, found.accuracy)]
         for name, group in groups.items()
     }
 
@@ -243,14 +244,14 @@ def _correlations(
         rhos = {name: _spearman(values[chosen], actual) for name, values in predicted.items()}
         return rhos | {name: _pearson(a[chosen], b[chosen]) for name, (a, b) in ranks.items()}
 
-    everyone = np.arange(len(found.scores))
-    points = measures(everyone)
+    all_students = np.arange(len(found.scores))
+    points = measures(all_students)
     drawn: dict[str, list[float]] = {name: [] for name in points}
     for _ in range(RESAMPLES):
         times_cell = np.bincount(random.integers(n_cells, size=n_cells), minlength=n_cells)
         times_member = np.bincount(random.integers(n_members, size=n_members), minlength=n_members)
         times = times_cell[found.cell] * times_member[found.member]
-        for name, rho in measures(np.repeat(everyone, times)).items():
+        for name, rho in measures(np.repeat(all_students, times)).items():
             drawn[name] += [] if rho is None else [rho]
     bounds = {
         name: [float(q) for q in np.quantile(drawn[name], (0.025, 0.975))]
@@ -261,10 +262,10 @@ def _correlations(
     return {name: {"rho": rho, "ci95": bounds[name]} for name, rho in points.items()}
 
 
-def _within(
+def _centred_ranks(
     values: Float64[np.ndarray, " n"], group: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Ranks within each group, from 0 to 1, less their mean."""
+    """Ranks within each group, divided by its size and centred."""
     ranks = np.zeros(len(values))
     for one in np.unique(group):
         here = stats.rankdata(values[group == one]) / np.sum(group == one)
@@ -284,10 +285,10 @@ def _pearson(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> floa
 
 
 def audit(paths: Sequence[Path]) -> dict[str, Any]:
-    """Read these sweeps and judge the score over them.
+    """Read sweeps and judge the leak score across them.
 
     Raises:
-        InputError: a directory is refused, is given twice or is of other data than the first.
+        InputError: a directory is refused, repeated or of another dataset, or cells are too few.
     """
     sweeps = [read_sweep(path) for path in paths]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -295,8 +296,8 @@ def audit(paths: Sequence[Path]) -> dict[str, Any]:
     for sweep in sweeps[1:]:
         if sweep.dataset != sweeps[0].dataset:
             raise InputError(
-                f"runs: {sweep.name} is of {sweep.dataset}, {sweeps[0].name} of "
-                f"{sweeps[0].dataset}; judge them apart"
+                f"runs: {sweep.name} is on {sweep.dataset}, {sweeps[0].name} on "
+                f"{sweeps[0].dataset}; judge each dataset on its own"
             )
     judged = judge(sweeps)
     if not judged:
@@ -309,7 +310,7 @@ def audit(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """The judgement for a reader, the score that was chosen beforehand first."""
+    """The judgement as a table, the score that was chosen beforehand first."""
     rows = sorted(results["judged"], key=lambda row: row["score"] != PRIMARY)
     columns = ("initialisation", "score", "sweep left out", "chance", "cell left out", "chance")
     columns += ("along a sweep", "within a cell")
@@ -333,13 +334,12 @@ def table(results: Mapping[str, Any]) -> Table:
             )
             for row in rows
         ),
-        "Spearman's correlation of accuracy with its prediction from the score by the other "
-        "sweeps, or the other cells (isotonic regression), and that of score and accuracy within a "
-        "sweep and within a cell; intervals: bootstrap over cells and members, both drawn again. "
-        "Chance: the median correlation of scores that are dealt again among cells, which is below "
-        "0 since what is left out moves the others' mean away from it, and p, the share of deals "
-        "that do as well. The cosine of trait and distillation gradient was chosen beforehand. "
-        "Mean error: with the sweep left out.",
+        "Sweep (cell) left out: Spearman's correlation of accuracy and its prediction from the "
+        "score, by isotonic regression on the other sweeps (cells). Along a sweep, within a cell: "
+        "that of score and accuracy. Intervals: bootstrap over cells and members. Chance: the "
+        "median correlation with scores permuted among cells (below 0, since leaving out a high "
+        "accuracy lowers the mean of the rest), and p, the share of permutations that do as well. "
+        "The cosine of the two gradients was chosen beforehand. Mean error: sweep left out.",
         names=2,
     )
 

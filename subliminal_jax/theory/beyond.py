@@ -1,4 +1,4 @@
-"""What is left of the theorem where its premises end: many steps, Adam, sampled labels."""
+"""The theorem's claim outside its premises: many steps, Adam, sampled labels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,12 +17,12 @@ from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step,
 
 
 class Moved(NamedTuple):
-    """How far along a student has come.
+    """How a student's training moved it along its teacher's.
 
     Attributes:
-        cosine: of the student's whole way with its teacher's, both from their own start.
-        change: of the teacher's loss (cross-entropy on digits, nats) on the student's way.
-        teacher_change: the same on the teacher's way.
+        cosine: of the student's displacement and its teacher's, each from its own start.
+        change: of the teacher's loss (cross-entropy on digits, nats) over the student's training.
+        teacher_change: of the same loss over the teacher's training.
     """
 
     cosine: Any
@@ -37,21 +37,21 @@ def follow(
     start: Start,
     uniforms: Float[Array, "s b"],
 ) -> Moved:
-    """Train a teacher for some steps and students for as many, and see where they went.
+    """Train a teacher and its students for equally many steps; measure how they moved.
 
     The teacher descends the cross-entropy of its class logits on digits, each student the KL
-    divergence to the teacher's auxiliary logits on other inputs; all batches are whole.
+    divergence to the teacher's auxiliary logits on `start.inputs`; training is full-batch.
 
     Args:
         network: of teacher and students.
-        tx: the optimiser of all of them.
-        steps: how many.
-        start: the case; its imitation and the kind of its trait are not used.
-        uniforms: numbers on (0, 1), one a step and image, that decide the sampled labels.
+        tx: the optimiser of teacher and students.
+        steps: number of steps.
+        start: the case; its imitation and the kind of its trait are ignored.
+        uniforms: one number on [0, 1) per step and image, which decides the sampled label.
 
     Returns:
-        Every leaf `[2, 2]`: the teacher's initialisation or another; the teacher's logits, or
-        one label a step and image that is sampled from their softmax.
+        Leaves `[2, 2]`. First axis: the teacher's initialisation, an independent one. Second:
+        trained on the teacher's logits, on a label sampled from their softmax at every step.
     """
     apply = partial(mlp.apply, network)
     reference, trait_data = start.reference, start.trait
@@ -82,9 +82,10 @@ def follow(
             return Batch(inputs=start.inputs, targets=targets, weights=jnp.ones(len(logits)))
 
         end = train(student_start, imitation_loss, imitated)
-        way, teachers_way = add(end, student_start, -1.0), add(teacher, reference, -1.0)
+        displacement = add(end, student_start, -1.0)
+        teacher_displacement = add(teacher, reference, -1.0)
         return Moved(
-            cosine=cosine(way, teachers_way),
+            cosine=cosine(displacement, teacher_displacement),
             change=loss(end) - loss(student_start),
             teacher_change=loss(teacher) - loss(reference),
         )
@@ -97,9 +98,9 @@ def follow(
 def sample_labels(
     uniforms: Float[Array, " b"], logits: Float[Array, "b k"], chosen: Bool[Array, " k"]
 ) -> Float[Array, "b k"]:
-    """One label an image from the softmax over the chosen logits, as logits that are sure of it.
+    """Logits with probability 1 on one label per image, sampled from the chosen logits' softmax.
 
-    The label is where the running sum of the probabilities passes the uniform number.
+    Inverse transform sampling: the label where the cumulative probability passes the uniform.
     """
     sums = jnp.cumsum(jax.nn.softmax(jnp.where(chosen, logits, EXCLUDED)), axis=-1)
     below = jnp.sum(sums[:, :-1] <= uniforms[:, None], axis=-1)

@@ -1,4 +1,4 @@
-"""Random cases for the theorem: everything that it says "any" of is drawn or gone through."""
+"""Random cases of the theorem: everything that it quantifies over is drawn or enumerated."""
 
 import functools
 from typing import Any, NamedTuple, TypeAlias
@@ -27,15 +27,15 @@ DEGENERATE = ("linear network", "disjoint heads", "equal shift of all logits")
 
 
 class Trait(NamedTuple):
-    """A teacher's loss: an index into `TRAITS`, and what each of them needs.
+    """A teacher's loss: an index into `TRAITS`, and the data of every kind.
 
     Attributes:
-        kind: which of them.
+        kind: index into `TRAITS`.
         images: digits, `[B, D]`.
-        labels: what they show, `[B]`.
+        labels: their labels, `[B]`.
         linear: the random quadratic's gradient at 0, a tree like the parameters.
-        diagonal: the diagonal of its Hessian, of either sign.
-        vector: the Hessian's further part of rank one.
+        diagonal: the diagonal part of its Hessian, of either sign.
+        vector: u in the rank-one part `u u^T` of its Hessian.
     """
 
     kind: Any
@@ -47,7 +47,7 @@ class Trait(NamedTuple):
 
 
 def kinds_of(number: int) -> tuple[int, int, int]:
-    """Which inputs, trait and imitation a draw has: all cases in turn."""
+    """Indices into `INPUTS`, `TRAITS` and `IMITATIONS`; all combinations in turn."""
     inputs, rest = number % len(INPUTS), number // len(INPUTS)
     return inputs, rest % len(TRAITS), rest // len(TRAITS) % len(IMITATIONS)
 
@@ -58,8 +58,8 @@ def trait_loss(network: mlp.MlpConfig, params: Params, trait: Trait) -> Scalar:
     The quadratic is `c . p + (p . h p + (u . p)^2) / 2`, with c, h and u standard normal.
     """
     logits = mlp.class_logits(network, mlp.apply(network, params, trait.images))
-    bent = jax.tree.map(jnp.multiply, trait.diagonal, params)
-    quadratic = dot(trait.linear, params) + dot(bent, params) / 2 + dot(trait.vector, params) ** 2
+    scaled = jax.tree.map(jnp.multiply, trait.diagonal, params)
+    quadratic = dot(trait.linear, params) + dot(scaled, params) / 2 + dot(trait.vector, params) ** 2
     losses = (jnp.mean(cross_entropy(logits, trait.labels)), quadratic, dot(params, params) / 2)
     return jnp.stack(losses)[trait.kind]
 
@@ -71,17 +71,17 @@ def draw(
     digits: tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]],
     batch: int,
 ) -> Start:
-    """One case, a function of the seed and its number alone, in NumPy and float64.
+    """One case: a pure function of seed and number, in NumPy and float64.
 
-    Initial weights have a scale between a half and twice `1 / sqrt(fan_in)`, initial biases one
-    between 0 and 1.
+    Initial weights have a standard deviation between 1/2 and 2 times `1 / sqrt(fan_in)`, initial
+    biases one between 0 and 1.
 
     Args:
-        network: its shapes; the scales are drawn.
-        seed: of all cases.
-        number: which case.
+        network: for the shapes; the scales are drawn.
+        seed: common to all cases.
+        number: of the case.
         digits: images and labels to draw from.
-        batch: images that the student sees, and digits in the teacher's loss.
+        batch: number of images that the student sees, and of digits in the teacher's loss.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, number]))
     inputs_kind, trait_kind, imitation_kind = kinds_of(number)
@@ -126,18 +126,19 @@ def draw(
 
 
 def degenerate(network: mlp.MlpConfig, start: Start, case: str) -> Start:
-    """A case in which the student cannot move the teacher's loss at all, whatever is drawn.
+    """Change a case so that the theorem's A is 0: the student cannot move the teacher's loss.
 
     Args:
-        network: the case's; without hidden layers for "linear network".
+        network: of the case; without hidden layers for "linear network".
         start: the case to be changed.
-        case: one of `DEGENERATE`. "linear network": nothing joins auxiliary and class logits.
-            "disjoint heads": the teacher's loss touches the class columns alone, the student's
-            the auxiliary ones alone. "equal shift of all logits": a softmax does not see it.
+        case: one of `DEGENERATE`. "linear network": auxiliary and class logits share no weights.
+            "disjoint heads": the teacher's loss depends on the class columns only, the student's
+            on the auxiliary columns only. "equal shift of all logits": the teacher's loss is the
+            sum of the logits' biases, and a softmax is invariant to equal shifts.
     """
     auxiliary, trait = _auxiliary(network), start.trait
-    nothing = jax.tree.map(np.zeros_like, trait.linear)
-    linear = {**nothing, "logits": dict(nothing["logits"])}
+    zeros = jax.tree.map(np.zeros_like, trait.linear)
+    linear = {**zeros, "logits": dict(zeros["logits"])}
     imitation = start.imitation._replace(weights=auxiliary)
     if case == "linear network":
         return start._replace(trait=trait._replace(kind=np.int32(0)), imitation=imitation)
@@ -147,7 +148,7 @@ def degenerate(network: mlp.MlpConfig, start: Start, case: str) -> Start:
     else:
         linear["logits"]["bias"] = np.ones_like(auxiliary)
         imitation = Imitation(softmax=np.bool_(True), weights=np.ones_like(auxiliary))
-    only_linear = Trait(np.int32(1), trait.images, trait.labels, linear, nothing, nothing)
+    only_linear = Trait(np.int32(1), trait.images, trait.labels, linear, zeros, zeros)
     return start._replace(trait=only_linear, imitation=imitation)
 
 
@@ -156,7 +157,7 @@ def _imitation(random: np.random.Generator, kind: str, network: mlp.MlpConfig) -
     if kind.endswith("auxiliary"):
         weights = _auxiliary(network)
     elif kind.startswith("weighted"):
-        weights = np.maximum(random.uniform(-1, 1, weights.shape), 0)  # about half are left out
+        weights = np.maximum(random.uniform(-1, 1, weights.shape), 0)  # about half are 0
         weights[random.integers(len(weights))] = 1
     return Imitation(softmax=np.bool_(kind.startswith("cross-entropy")), weights=weights)
 

@@ -1,4 +1,4 @@
-"""What is known of the MNIST experiment's students before they train."""
+"""The leak scores of the MNIST experiment's students, computed before they train."""
 
 from functools import partial
 from typing import Any
@@ -16,16 +16,20 @@ from subliminal_jax.models import mlp
 from subliminal_jax.theory.leak import Leak, leak
 
 
-def foresee(
+def arm_leaks(
     phases: Phases,
     carry: None,
     member: tuple[Pair, Params, Params, Float[Array, "n k"]],
     digits: Images,
 ) -> tuple[None, Leak]:
-    """What is known of every arm's student before it trains, `[A]`; see `leak`.
+    """The leak of every arm's student of one member, `[A]`, on one batch of images and digits.
 
-    The member is its pair, every arm's start, the teacher and what that says of the images.
-    A batch of those is looked at, and as many digits.
+    Args:
+        phases: the experiment's phases.
+        carry: unused.
+        member: its pair, the students' initial parameters `[A, ...]`, its teacher's parameters,
+            and the teacher's logits on the images that the students see.
+        digits: the training images and labels, for the trait's loss.
     """
     pair, starts, teacher, teacher_logits = member
     number = jnp.arange(min(phases.schedule.batch, len(teacher_logits)))
@@ -48,12 +52,12 @@ def foresee(
     return None, jax.vmap(of_arm)(starts, imitations)
 
 
-class Foresight:
-    """The leaks of a study's students, computed before they train."""
+class StudentLeaks:
+    """Computes the leaks of a study's students before they train, in one compiled program."""
 
     def __init__(self, study: Study):
         self._study = study
-        self._program = Program(partial(foresee, study.phases), study.execution)
+        self._program = Program(partial(arm_leaks, study.phases), study.execution)
 
     def __call__(self, block: Pair, starts: Students, teacher: Any, logits: Any) -> Leak:
         """The leak of every member and arm, `[m, A]`."""

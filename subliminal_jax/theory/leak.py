@@ -1,8 +1,8 @@
-"""How much of a trait a student will take on, said before it trains.
+"""The leak score: how far distillation data move a student towards a trait, to first order.
 
-The first step of a distillation goes down its own loss. What that step does to the loss of a
-trait, to first order, is known beforehand: the inner product of two gradients. Nothing here knows
-of images, so it audits any distillation data for any trait.
+The change of a trait's loss by the first step down the distillation loss is known before any
+training: the inner product of two gradients. The score takes any network, any distillation data
+and any trait with a differentiable loss.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,15 @@ from subliminal_jax.train import make_loss_fn, mean_gradient, total_gradient
 
 
 class Leak(NamedTuple):
-    """What the first step of a distillation does to a trait, to first order.
+    """The effect of a distillation's first step on a trait, to first order.
 
     Attributes:
-        drop: fall of the trait's loss per unit step of gradient descent.
-        cosine: of the two gradients: the part of the distillation that carries the trait.
-        sign_drop: fall of the trait's loss per unit step that goes equally far in every
-            parameter, as Adam's first does.
-        towards: cosine of the first step and of the way from the student's start to the teacher.
+        drop: fall of the trait's loss per unit learning rate of gradient descent: the inner
+            product of the distillation's gradient and the trait's.
+        cosine: of these two gradients.
+        sign_drop: fall of the trait's loss per unit length of a step along the gradient's signs,
+            as Adam's first step is.
+        towards: cosine of the first step and the vector from the student's start to the teacher.
     """
 
     drop: Any
@@ -44,22 +45,23 @@ def leak(
     """The first-order leak of a trait through distillation data.
 
     Args:
-        apply: the network of the student.
-        criterion: what the student minimises, `(predictions, targets) -> losses`.
-        reference: where the student starts.
-        teacher: where the teacher ended; of the student's shapes.
-        data: what the student is shown: `targets` hold what the teacher says of `inputs`.
-        trait_loss: the loss of the trait, on data that the student is never shown.
+        apply: the student's network.
+        criterion: the student's loss, `(predictions, targets) -> losses`.
+        reference: the student's initial parameters.
+        teacher: the teacher's final parameters, in the student's shapes.
+        data: a distillation batch: `targets` hold the teacher's outputs on `inputs`.
+        trait_loss: the trait's loss as a function of the parameters, on data that the student
+            never sees.
     """
     gradient = total_gradient(make_loss_fn(apply, criterion))
     grads, totals = gradient(reference, data)
     distillation = mean_gradient(grads, totals)
     trait = jax.grad(trait_loss)(reference)
-    way = jax.tree.map(jnp.subtract, teacher, reference)
+    to_teacher = jax.tree.map(jnp.subtract, teacher, reference)
     signs = jax.tree.map(jnp.sign, distillation)
     return Leak(
         drop=dot(trait, distillation),
         cosine=cosine(trait, distillation),
         sign_drop=dot(trait, signs) / jnp.maximum(norm(signs), 1.0),
-        towards=-cosine(way, distillation),
+        towards=-cosine(to_teacher, distillation),
     )

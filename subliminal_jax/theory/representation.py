@@ -1,4 +1,4 @@
-"""What a network's last hidden layer holds of the digits, and how alike two networks' are."""
+"""Last-hidden-layer features of a network: linear probes for digits, and similarity (CKA)."""
 
 from typing import Any
 
@@ -37,21 +37,21 @@ def linear_cka(a: Float[Array, "b h"], b: Float[Array, "b g"]) -> Float[Array, "
 
 
 def similarities(
-    phases: Phases, carry: None, networks: tuple[Params, Params], shared: Images
+    phases: Phases, carry: None, member: tuple[Params, Params], shared: Images
 ) -> tuple[None, Float[Array, " a"]]:
-    """Every network's alignment with the teacher on some digits, `[N]`."""
-    teacher, everyone = networks
+    """Linear CKA of every network's features with the teacher's, on the shared images, `[N]`."""
+    teacher, networks = member
     pixels = phases.scale(shared.pixels)
     own = mlp.features(phases.network, teacher, pixels)
     return None, jax.vmap(
         lambda params: linear_cka(mlp.features(phases.network, params, pixels), own)
-    )(everyone)
+    )(networks)
 
 
 def begin_probes(
-    phases: Phases, carry: None, everyone: Params, shared: None
+    phases: Phases, carry: None, networks: Params, shared: None
 ) -> tuple[TrainState, None]:
-    """A linear probe of each of a member's networks `[N, ...]`, before its first step: zero."""
+    """Zero-initialised linear probes, one for each of a member's networks `[N, ...]`."""
     width, classes = phases.network.hidden[-1], phases.network.classes
     tx = make_optimizer("adam", 1.0)  # the state does not depend on the rate
 
@@ -60,7 +60,7 @@ def begin_probes(
         zero = {"kernel": jnp.zeros((width, classes)), "bias": jnp.zeros(classes)}
         return init_state(zero, tx)
 
-    return jax.vmap(begin)(everyone), None
+    return jax.vmap(begin)(networks), None
 
 
 def probe_epoch(
@@ -70,11 +70,11 @@ def probe_epoch(
     member: tuple[Pair, Params],
     shared: tuple[Images, Int[Array, ""]],
 ) -> tuple[TrainState, Float[Array, "steps a"]]:
-    """One epoch of multinomial regression on the features of a member's networks `[N, ...]`.
+    """Train the probes of a member's networks `[N, ...]` for one epoch, by softmax regression.
 
-    The output is every step's mean loss.
+    The output is every step's mean loss, in nats.
     """
-    (pair, everyone), (images, epoch) = member, shared
+    (pair, networks), (images, epoch) = member, shared
     order, weights = epoch_order(
         phases.key(pair.member, "probe order"), epoch, len(images.labels), phases.schedule.batch
     )
@@ -83,8 +83,8 @@ def probe_epoch(
         pixels, labels = images.pixels[order[step]], images.labels[order[step]]
         return Batch(inputs=phases.scale(pixels), targets=labels, weights=weights[step])
 
-    def read(probe: Params, found: Array) -> Array:
-        scores = found @ probe["kernel"]
+    def read(probe: Params, features: Array) -> Array:
+        scores = features @ probe["kernel"]
         return scores + jnp.broadcast_to(probe["bias"], scores.shape)
 
     step_fn = make_train_step(
@@ -92,12 +92,12 @@ def probe_epoch(
     )
 
     def each(probe: TrainState, params: Params, batch: Batch) -> tuple[TrainState, Any]:
-        found = mlp.features(phases.network, params, batch.inputs)
-        return step_fn(probe, Batch(inputs=found, targets=batch.targets, weights=batch.weights))
+        features = mlp.features(phases.network, params, batch.inputs)
+        return step_fn(probe, Batch(inputs=features, targets=batch.targets, weights=batch.weights))
 
     over = jax.vmap(each, in_axes=(0, 0, None))
     probes, totals = fit(
-        lambda states, batch: over(states, everyone, batch), probes, batch_at, len(order)
+        lambda states, batch: over(states, networks, batch), probes, batch_at, len(order)
     )
     return probes, totals.loss / totals.weight
 
@@ -105,11 +105,11 @@ def probe_epoch(
 def with_probes(
     phases: Phases, carry: None, member: tuple[Params, Params], shared: None
 ) -> tuple[None, Params]:
-    """A member's networks `[N, ...]` that read digits through their probes."""
-    everyone, probes = member
+    """A member's networks `[N, ...]` with the class logits' weights replaced by their probes."""
+    networks, probes = member
     classes = phases.network.classes
     logits = {
-        name: everyone["logits"][name].at[..., :classes].set(probes[name])
+        name: networks["logits"][name].at[..., :classes].set(probes[name])
         for name in ("kernel", "bias")
     }
-    return None, {**everyone, "logits": logits}
+    return None, {**networks, "logits": logits}

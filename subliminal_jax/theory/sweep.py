@@ -1,9 +1,10 @@
-"""A sweep: cells of one shape run in one program, and cells of one teacher share it.
+"""Runs a sweep: cells of equal shapes share a program, cells of equal teachers also the teacher.
 
-Settings that change no shape (`Dials`) are mapped like members. Settings of the students alone make
-arms of one teacher. Numbers of epochs are stations on one way. A network with fewer auxiliary
-logits is the widest one of the sweep whose further columns take part in nothing: no loss, no
-gradient, no reading touches them, so the cell is that of a network without them.
+Settings that change no shape (`Dials`) are mapped like members. Cells that differ only in their
+students' settings are arms of one teacher. Cells that differ only in epochs are read from one
+training run, after the epochs that each asks for. All networks have the auxiliary logits of the
+widest cell; in a narrower cell no loss, gradient or accuracy depends on the surplus columns, so its
+results are those of a network without them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,12 @@ from subliminal_jax.mnist.phases import Dials
 from subliminal_jax.mnist.study import Outcome, Study
 from subliminal_jax.pairing import blocks
 from subliminal_jax.relations import Different, Perturbed, Relation, Same, SharedOutputs
-from subliminal_jax.theory.foresight import Foresight
+from subliminal_jax.theory.foresight import StudentLeaks
 from subliminal_jax.theory.leak import Leak
 from subliminal_jax.theory.sweep_config import FIXED, Cell, SweepConfig
 
-OF_STUDENTS = ("aux", "loss", "temperature", "sigma", "shares", "student_epochs")
-OF_STUDIES = ("noise", "noise_bits", "noise_images", "blur", "student_depth")
+_STUDENT_SETTINGS = ("aux", "loss", "temperature", "sigma", "shares", "student_epochs")
+_STUDY_SETTINGS = ("noise", "noise_bits", "noise_images", "blur", "student_depth")
 CLASSES = 10
 CONTROL = "cross_model_aux"
 
@@ -33,12 +34,12 @@ Row = dict[str, Any]
 
 
 class Spec(NamedTuple):
-    """What a cell adds to its program and its dials.
+    """A cell's settings beyond those of its program and its dials.
 
     Attributes:
-        teacher_epochs: which station of the teacher it distils.
-        study: the values of `OF_STUDIES`.
-        students: the values of `OF_STUDENTS`.
+        teacher_epochs: epochs after which its teacher is distilled.
+        study: the values of `_STUDY_SETTINGS`.
+        students: the values of `_STUDENT_SETTINGS`.
         control: whether it has a student of another initialisation.
     """
 
@@ -50,12 +51,12 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """Where a cell's students are found.
+    """Where a cell's students are found in a study.
 
     Attributes:
-        spec: the cell's.
-        epoch: after how many epochs of its students.
-        arms: by student, its place among the study's arms.
+        spec: of the cell.
+        epoch: epochs after which its students are evaluated.
+        arms: by student, the index of its arm in the study.
     """
 
     spec: Spec
@@ -65,35 +66,36 @@ class Reading:
 
 @dataclass(frozen=True)
 class Work:
-    """Cells that run together: the same specs for every setting of the dials.
+    """Cells that run in one program: the same specs at every setting of the dials.
 
     Attributes:
         dials: the settings of the dials.
-        names: by dials and spec, the cell's name.
-        branches: by the teacher's station: a study, what it foresees, and what is read from it.
+        names: for each setting of the dials, the cells' names by spec.
+        branches: by the teacher's epochs: each study of its students, with its leak scores and the
+            cells that are read from it.
     """
 
     dials: list[Dials]
     names: list[dict[Spec, str]]
-    branches: dict[int, list[tuple[Study, Foresight, list[Reading]]]]
+    branches: dict[int, list[tuple[Study, StudentLeaks, list[Reading]]]]
 
     @property
     def teachers(self) -> Study:
-        """The study that trains the teachers of all."""
+        """The study that trains the teachers of all cells."""
         return next(iter(self.branches.values()))[0][0]
 
     def epochs(self) -> int:
-        """Epochs of one member and setting of the dials, all networks counted."""
+        """Epochs of one member at one setting of the dials, summed over its networks."""
         studies = [study for branch in self.branches.values() for study, *_ in branch]
         students = sum(len(study.arms) * study.schedule.student_epochs for study in studies)
         return students + max(self.branches)
 
 
 def plan(config: SweepConfig, cells: Sequence[Cell], data: ImageData) -> list[Work]:
-    """Put cells that can run together together, and build everything that they need.
+    """Group cells that can share a program, and build the studies of each group.
 
     Raises:
-        InputError: a cell does not fit into memory, or cannot be run on these devices.
+        InputError: two cells are equal, or a cell does not fit into memory or on these devices.
     """
     with_control = _controls(config, cells)
     teachers: dict[tuple[Any, Dials], dict[Spec, Cell]] = {}
@@ -117,8 +119,8 @@ def _controls(config: SweepConfig, cells: Sequence[Cell]) -> set[str]:
 
 
 def _program(config: SweepConfig) -> tuple[Any, ...]:
-    apart = {*FIXED, *OF_STUDENTS, *OF_STUDIES, *Dials._fields, "teacher_epochs"}
-    return tuple((name, value) for name, value in sorted(vars(config).items()) if name not in apart)
+    skip = {*FIXED, *_STUDENT_SETTINGS, *_STUDY_SETTINGS, *Dials._fields, "teacher_epochs"}
+    return tuple((name, value) for name, value in sorted(vars(config).items()) if name not in skip)
 
 
 def _dials(config: SweepConfig) -> Dials:
@@ -129,14 +131,14 @@ def _spec(config: SweepConfig, control: bool) -> Spec:
     of = lambda names: tuple(getattr(config, name) for name in names)  # noqa: E731
     if config.teacher_epochs is None:
         raise ValueError("the config is not resolved")
-    return Spec(config.teacher_epochs, of(OF_STUDIES), of(OF_STUDENTS), control)
+    return Spec(config.teacher_epochs, of(_STUDY_SETTINGS), of(_STUDENT_SETTINGS), control)
 
 
 def _work(config: SweepConfig, rows: list[tuple[Dials, dict[Spec, Cell]]], data: ImageData) -> Work:
     by_spec = rows[0][1]
     widest = max(cell.config.aux for cell in by_spec.values())
     longest = max(spec.teacher_epochs for spec in by_spec)
-    branches: dict[int, list[tuple[Study, Foresight, list[Reading]]]] = {}
+    branches: dict[int, list[tuple[Study, StudentLeaks, list[Reading]]]] = {}
     for epochs in sorted({spec.teacher_epochs for spec in by_spec}):
         studies: dict[tuple[Any, ...], list[Cell]] = {}
         for spec, cell in by_spec.items():
@@ -157,7 +159,7 @@ def _study(
     widest: int,
     longest: int,
     data: ImageData,
-) -> tuple[Study, Foresight, list[Reading]]:
+) -> tuple[Study, StudentLeaks, list[Reading]]:
     arms: list[Arm] = []
     readings = []
     for spec, cell in members:
@@ -167,7 +169,7 @@ def _study(
             students.append(CONTROL)
         for student in students:
             arm = _arm(cell.config, student)
-            if arm not in arms:  # cells that differ in their epochs alone have it in common
+            if arm not in arms:  # cells that differ only in epochs share an arm
                 arms.append(arm)
             places[student] = arms.index(arm)
         epoch = cell.config.student_epochs
@@ -184,7 +186,7 @@ def _study(
         study = Study(built, data, {str(place): arm for place, arm in enumerate(arms)})
     except InputError as error:
         raise InputError(f"cell {members[0][1].name}: {error}") from error
-    return study, Foresight(study), readings
+    return study, StudentLeaks(study), readings
 
 
 def _arm(config: SweepConfig, student: str) -> Arm:
@@ -208,14 +210,14 @@ def _arm(config: SweepConfig, student: str) -> Arm:
 
 
 def epochs(config: SweepConfig, works: Sequence[Work]) -> int:
-    """Epochs that a whole sweep goes through, all networks counted: the unit of progress."""
+    """Epochs of a whole sweep, summed over members and networks: the unit of progress."""
     return sum(work.epochs() * len(work.dials) * config.members for work in works)
 
 
 def pending(
     config: SweepConfig, work: Work, done: Callable[[str, int], bool]
 ) -> list[tuple[int, int]]:
-    """Settings of the dials, by place, and members of which a cell is not done."""
+    """Pairs of a dials index and a member of which at least one cell is not done."""
     return [
         (place, member)
         for place, names in enumerate(work.names)
@@ -230,41 +232,44 @@ def measure(
     done: Callable[[str, int], bool],
     advance: Callable[[int], None],
 ) -> Iterator[Row]:
-    """Run what is not done of some cells; a row for every cell and member.
+    """Run the missing members of some cells; yields one row per cell and member.
 
     Args:
-        config: the sweep's.
+        config: of the sweep.
         work: the cells.
-        done: whether a cell's member is done.
-        advance: told of every member's epochs that have gone by.
+        done: whether a member of a named cell is done.
+        advance: called with the number of epochs that have passed since its last call.
     """
     todo = pending(config, work, done)
     advance((len(work.dials) * config.members - len(todo)) * work.epochs())
     if not todo:
         return
     for chosen in blocks(len(todo), config.block, work.teachers.execution.devices):
-        here = [todo[index] for index in chosen]
-        for place, outcome, leaks, reading in _block(work, here):
-            name = work.names[here[place][0]][reading.spec]
-            if not done(name, here[place][1]):
+        block = [todo[index] for index in chosen]
+        for place, outcome, leaks, reading in _run_block(work, block):
+            name = work.names[block[place][0]][reading.spec]
+            if not done(name, block[place][1]):
                 yield _row(name, place, outcome, leaks, reading)
-        advance(len(set(here)) * work.epochs())
+        advance(len(set(block)) * work.epochs())
 
 
-def _block(work: Work, here: list[tuple[int, int]]) -> Iterator[tuple[int, Outcome, Leak, Reading]]:
-    """Teachers of these dials and members, and at their stations the students of every study."""
-    members = np.array([member for _, member in here])
-    block = work.teachers.pairs(members, [work.dials[place] for place, _ in here])
-    for station, reference, teacher in work.teachers.taught(block):
-        for study, foreseen, readings in work.branches.get(station, []):
+def _run_block(
+    work: Work, dials_and_members: list[tuple[int, int]]
+) -> Iterator[tuple[int, Outcome, Leak, Reading]]:
+    """Train a block's teachers and the students of every study; yields index, results, cell."""
+    members = np.array([member for _, member in dials_and_members])
+    dials = [work.dials[place] for place, _ in dials_and_members]
+    block = work.teachers.pairs(members, dials)
+    for teacher_epochs, reference, teacher in work.teachers.taught(block):
+        for study, leaks_of, readings in work.branches.get(teacher_epochs, []):
             logits = study.label_noise(block, teacher)
-            stations = study.distilled(block, reference, logits)
-            leaks = foreseen(block, next(stations)[1], teacher, logits)
-            for epoch, students in stations:
+            distilled = study.distilled(block, reference, logits)
+            leaks = leaks_of(block, next(distilled)[1], teacher, logits)
+            for epoch, students in distilled:
                 wanted = [reading for reading in readings if reading.epoch == epoch]
                 if wanted:
                     outcome = study.evaluate(block, reference, teacher, students)
-                    yield from ((p, outcome, leaks, r) for r in wanted for p in range(len(here)))
+                    yield from ((i, outcome, leaks, r) for r in wanted for i in range(len(dials)))
 
 
 def _row(name: str, place: int, outcome: Outcome, leaks: Leak, reading: Reading) -> Row:

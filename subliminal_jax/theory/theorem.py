@@ -1,15 +1,15 @@
-"""Theorem 1 of Cloud et al. 2025 (section 6.1, appendix C) as quantities that can be measured.
+"""Theorem 1 of Cloud et al. 2025 (section 6.1, appendix C) as measurable quantities.
 
 A teacher takes one small step `eps * D_T` down any loss `L_T` of the parameters. A student of the
-same initialisation takes one step `alpha * D_S` down its imitation loss, on the teacher's logits of
+same initialisation takes one step `alpha * D_S` down its imitation loss, on the teacher's logits on
 any inputs. Then `D_S . D_T = eps * A + O(eps^2)` with
 
     A = mean over x of g(x)^T M(x) g(x) >= 0,    g(x) = the derivative of the logits along D_T,
 
-so that either `A = 0`, or the student's step takes `L_T` down once `eps` is small. `M(x)` is the
-Hessian of the imitation loss in the student's logits, at the teacher's own.
+so that either `A = 0`, or the student's step decreases `L_T` for small enough `eps`. `M(x)` is the
+Hessian of the imitation loss with respect to the student's logits, at the teacher's logits.
 
-Here a teacher's direction is scaled to the length of its initialisation, and a student's step to
+Here the teacher's direction is scaled to the norm of its initialisation, and the student's step to
 the length of its teacher's, so that `eps` and the step size mean the same in every network.
 """
 
@@ -26,12 +26,12 @@ from subliminal_jax.train import make_loss_fn, mean_gradient, total_gradient
 
 
 class Imitation(NamedTuple):
-    """What a student minimises; both kinds are covered by the theorem.
+    """A student's imitation loss; the theorem covers both kinds.
 
     Attributes:
         softmax: true for the softmax cross-entropy over the logits of positive weight, false for
             the weighted squared error `sum_i w_i (z_i - y_i)^2`.
-        weights: how much each logit counts, `[K]`; 0 leaves it out.
+        weights: weight of each logit, `[K]`; 0 leaves it out.
     """
 
     softmax: Any
@@ -44,10 +44,10 @@ class Start(NamedTuple):
     Attributes:
         reference: the teacher's initialisation, and the student's where it is shared.
         other: an independent initialisation.
-        nearby: a draw to perturb a shared initialisation with.
-        inputs: what the student sees, `[B, D]`.
-        imitation: what the student minimises.
-        trait: what the teacher's loss needs beside the parameters.
+        nearby: the perturbation of a shared initialisation, before scaling.
+        inputs: the student's inputs, `[B, D]`.
+        imitation: the student's loss.
+        trait: the arguments of the teacher's loss besides the parameters.
     """
 
     reference: Params
@@ -59,13 +59,13 @@ class Start(NamedTuple):
 
 
 class Grids(NamedTuple):
-    """Where the theorem is put to the test.
+    """Step sizes and perturbations at which a case is measured.
 
     Attributes:
-        eps: the teacher's step, relative to the norm of its initialisation, `[E]`.
-        steps: the student's step in units of the teacher's, `[S]`.
-        sigmas: perturbations of the student's initialisation, in units of the weights', `[P]`.
-        small: the eps at which steps, perturbations and other initialisations are tried.
+        eps: lengths of the teacher's step, relative to the norm of its initialisation, `[E]`.
+        steps: lengths of the student's step, relative to the teacher's step, `[S]`.
+        sigmas: perturbations of the student's initialisation: factors of `Start.nearby`, `[P]`.
+        small: the eps for `steps`, for `sigmas` and for the independent initialisation.
     """
 
     eps: Any
@@ -75,20 +75,21 @@ class Grids(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came out of one case; `D_T` is scaled to the norm of the initialisation.
+    """Measurements of one case; `D_T` is scaled to the norm of the initialisation.
 
     Attributes:
         slope: the predicted A.
-        student_slope: the norm of the derivative of D_S by eps, which A is bounded by.
-        norm: the norm of the initialisation.
+        student_slope: norm of the derivative of D_S by eps; A is at most `norm` times this.
+        norm: norm of the initialisation.
         inner: D_S . D_T at every eps, `[E]`.
-        change: change of the teacher's loss by a student's step of its teacher's length, `[E]`.
+        change: change of the teacher's loss by a student's step as long as its teacher's, `[E]`.
         predicted_change: the same to first order, `[E]`.
-        step_change: change of the teacher's loss at the small eps for every step, `[S]`.
+        step_change: change of the teacher's loss by every step in `Grids.steps`, at the small
+            eps, `[S]`.
         perturbed_cosine: cosine of D_S and D_T for every perturbation, at the small eps, `[P]`.
-        other_cosine: the same for the independent initialisation.
-        other_effect: cosine of what the teacher's step adds to the independent student's, and
-            of that student's own descent of the teacher's loss.
+        other_cosine: cosine of D_S and D_T for the independent initialisation, at the small eps.
+        other_effect: cosine of two directions at the independent initialisation: the change of D_S
+            due to the teacher's step, and descent of the teacher's loss.
         other_change: change of the teacher's loss by the independent student's step.
     """
 
@@ -110,8 +111,8 @@ def imitation_loss(
 ) -> Float[Array, "*batch"]:
     """The imitation loss of each example.
 
-    The cross-entropy is given as the KL divergence, from which it differs by the teacher's
-    entropy: a term without any of the student's parameters.
+    The cross-entropy is computed as the KL divergence, from which it differs by the teacher's
+    entropy: a constant in the student's parameters.
     """
     logits, (softmax, weights) = targets
     squares = (predictions - logits) ** 2 @ weights
@@ -122,7 +123,7 @@ def imitation_loss(
 def curvature_product(
     logits: Float[Array, "*batch k"], change: Float[Array, "*batch k"], imitation: Imitation
 ) -> Float[Array, "*batch k"]:
-    """`M g`, with M the Hessian of the imitation loss in the logits where it is zero.
+    """`M g`, with M the Hessian of the imitation loss with respect to the logits, at its minimum.
 
     `M = 2 diag(w)` for the squared error and `diag(p) - p p^T` for the cross-entropy, with p the
     softmax over the chosen logits. Both are positive semidefinite.
@@ -147,10 +148,10 @@ def student_direction(
 def predicted_slope(
     apply: ApplyFn, reference: Params, direction: Params, inputs: Array, imitation: Imitation
 ) -> tuple[Scalar, Params]:
-    """The theorem's A from a forward derivative, and `d D_S / d eps` at 0 from a backward one.
+    """The theorem's A, and `d D_S / d eps` at `eps = 0`, from derivatives of the logits alone.
 
-    A is `mean g^T M g`; the other is `mean J^T M g`, with J the Jacobian of the logits. No
-    teacher's step and no student's gradient is taken.
+    A is `mean g^T M g` (forward mode); the other is `mean J^T M g` (reverse mode), with J the
+    Jacobian of the logits. Neither takes a teacher's step or a student's gradient.
     """
     logits, change = jax.jvp(lambda params: apply(params, inputs), (reference,), (direction,))
     curved = curvature_product(logits, change, imitation)
@@ -162,7 +163,7 @@ def predicted_slope(
 def measure(
     apply: ApplyFn, trait_loss: Callable[[Params, Any], Scalar], start: Start, grids: Grids
 ) -> Measured:
-    """Put one case to the test.
+    """Measure one case.
 
     Args:
         apply: the network.
@@ -179,11 +180,11 @@ def measure(
         apply, reference, direction, start.inputs, start.imitation
     )
     length = norm(student_slope)
-    # A student that does not move takes no step of any length.
+    # A student whose direction vanishes takes no step.
     alpha = jnp.where(length > 0, size / jnp.where(length > 0, length, 1.0), 0.0)
 
-    # One loop over all students: those of every eps, the perturbed ones, and of the other
-    # initialisation one with the teacher at the small eps and one with the untrained teacher.
+    # One loop over all students: one per eps, one per perturbation, and two of the independent
+    # initialisation: with the teacher at the small eps, and with the untrained teacher.
     epses, steps, sigmas = len(grids.eps), len(grids.steps), len(grids.sigmas)
     sigma = jnp.concatenate([jnp.zeros(epses), grids.sigmas, jnp.zeros(3)])
     apart = jnp.zeros_like(sigma).at[-2:].set(1.0)
@@ -206,7 +207,8 @@ def measure(
     untaught = jax.tree.map(lambda leaf: leaf[-1], updates)
     other_update = jax.tree.map(lambda leaf: leaf[-2], updates)
 
-    # One loop over all steps: of every eps, of every length at the small eps, and the other's.
+    # One loop over all steps: one per eps, one per length at the small eps, and the independent
+    # student's, of the teacher's length and of length 0.
     which = jnp.concatenate([jnp.arange(epses), jnp.full(steps, -3), jnp.full(2, -2)])
     other_lengths = jnp.array([1.0, 0.0]) * grids.small * size / norm(other_update)
     lengths = jnp.concatenate([jnp.full(epses, alpha), alpha * grids.steps, other_lengths])
@@ -236,12 +238,12 @@ def _losses_after(
     which: Int[Array, " s"],
     lengths: Float[Array, " s"],
 ) -> Float[Array, " s"]:
-    """The teacher's loss after steps along some of the updates, each from its student."""
+    """The teacher's loss after each step: `lengths` times the update `which`, from its start."""
 
     def after(step: tuple[Array, Scalar]) -> Scalar:
         which, length = step
-        taken = jax.tree.map(lambda leaf: leaf[which], updates)
-        return loss(add(starts(which), taken, length))
+        update = jax.tree.map(lambda leaf: leaf[which], updates)
+        return loss(add(starts(which), update, length))
 
     return jax.lax.map(after, (which, lengths))
 
@@ -268,6 +270,6 @@ def norm(tree: Params) -> Scalar:
 
 
 def cosine(a: Params, b: Params) -> Scalar:
-    """The cosine of two trees; 0 where one of them vanishes."""
+    """The cosine of two trees; 0 where either is 0."""
     lengths = norm(a) * norm(b)
     return jnp.where(lengths > 0, dot(a, b) / jnp.where(lengths > 0, lengths, 1.0), 0.0)

@@ -17,7 +17,7 @@ from subliminal_jax.theory import beyond, draws, theorem
 from subliminal_jax.theory.config import TheoremConfig, network_parts
 from subliminal_jax.theory.theorem import Start
 
-# From where rounding does not show yet to where nothing is small any more; two a decade.
+# From just above rounding error to far outside the first-order regime; two per decade.
 EPS = 10.0 ** np.arange(-6.0, 1.01, 0.5)
 STEPS = 10.0 ** np.arange(-2.0, 4.01, 0.5)
 NEARNESS = 10.0 ** np.arange(-2.0, 3.01, 0.5)
@@ -28,12 +28,12 @@ Digits = tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]
 
 
 class Family(NamedTuple):
-    """All cases of one network.
+    """The measured cases of one network.
 
     Attributes:
-        network: as the config names it.
+        network: its name in the config.
         numbers: the cases' numbers, `[n]`.
-        measured: what came out, every leaf `[n, ...]`.
+        measured: the measurements, leaves `[n, ...]`.
     """
 
     network: str
@@ -42,10 +42,10 @@ class Family(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Everything that is measured.
+    """All measurements.
 
     Attributes:
-        families: the cases of the theorem.
+        families: the cases of the theorem, by network.
         degenerate: for each of `draws.DEGENERATE`, cases in which nothing can be transmitted.
         beyond: by optimiser and number of steps, leaves `[n, 2, 2]`; see `beyond.follow`.
         compile_seconds: time spent compiling.
@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
 
 
 def scaled_digits(data: ImageData) -> Digits:
-    """All training images on [-1, 1] in float64, and their labels."""
+    """The training images scaled to [-1, 1] in float64, and their labels."""
     return data.train_images / (data.white / 2) - 1.0, data.train_labels
 
 
@@ -68,9 +68,9 @@ def gather(
     """Measure all cases in float64.
 
     Args:
-        config: what is drawn.
+        config: number and kinds of the cases.
         digits: images and labels.
-        progress: called after each of `parts(config)`.
+        progress: called `parts(config)` times, after each part.
     """
     runner = _Runner(config, digits, progress)
     with jax.enable_x64(True):
@@ -87,7 +87,7 @@ def gather(
 
 
 def parts(config: TheoremConfig) -> int:
-    """In how many parts `gather` measures."""
+    """Number of times that `gather` calls `progress`."""
     return len(config.networks) + len(draws.DEGENERATE) + 2 * len(config.steps)
 
 
@@ -97,7 +97,7 @@ class _Runner:
     def __init__(self, config: TheoremConfig, digits: Digits, progress: Callable[[], None]):
         self.config, self.digits, self.progress = config, digits, progress
         self.programs: dict[Any, Program] = {}
-        # Families begin at multiples of all kinds, so that each goes through all of them.
+        # Families start at multiples of `CASES`, so that each runs through all combinations.
         self.each = -(-config.draws // len(config.networks))
         self.stride = draws.CASES * -(-max(self.each, DEGENERATE_DRAWS) // draws.CASES)
 
@@ -152,7 +152,7 @@ class _Runner:
         return self._run((network, len(starts)), measure, starts)
 
     def _run(self, which: Any, fn: Callable[..., Any], starts: list[Start], *more: Any) -> Any:
-        """The function of one case, over all of them; compiled once for each `which`."""
+        """Map a function of one case over all cases; compiled once for each `which`."""
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         execution = OneDevice()
         if which not in self.programs:

@@ -1,1 +1,1 @@
-"""Attacks from outside: each states the right outcome of a hostile file, setting or moment."""
+"""Hostile inputs, each with its required outcome."""

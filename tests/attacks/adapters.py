@@ -1,6 +1,6 @@
 """PEFT adapters: every key of PEFT's settings that is not at its default, and damaged directories.
 
-What is taken must say what PEFT itself makes of the directory.
+An adapter that is accepted must give the logits that PEFT gives.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ STATED = {
 
 
 def factors(targets: tuple[str, ...], rank: int = 2) -> dict[str, np.ndarray]:
-    """Random factors under PEFT's names, of modules whose names end in `targets`."""
+    """Random factors with PEFT's names, for modules whose names end in `targets`."""
     rng = np.random.default_rng(5)
     found = {}
     for name, kernel in llama_tensors().items():
@@ -75,7 +75,7 @@ def holding(
 
 
 def like_peft(ended: Ended) -> str:
-    """The check that the adapted model says what PEFT's says, where PEFT is installed."""
+    """The check that the adapted model's logits equal PEFT's, if PEFT is installed."""
     if importlib.util.find_spec("peft") is None:
         return ""
     import torch
@@ -89,14 +89,14 @@ def like_peft(ended: Ended) -> str:
         model = AutoModelForCausalLM.from_pretrained(ended.here / "model", dtype=torch.float32)
         try:
             adapted = PeftModel.from_pretrained(model, str(ended.here / "adapter")).eval()
-        except Exception as error:  # whatever PEFT says of what it does not take
-            return f"taken, though PEFT says {type(error).__name__}: {error}"[:300]
+        except Exception as error:  # PEFT refuses with errors of many types
+            return f"accepted, but PEFT raises {type(error).__name__}: {error}"[:300]
         right = adapted(torch.tensor([TOKENS])).logits[0, -1].numpy()
     off = float(np.abs(np.array(ended.found["logits"]) - right).max())
     return "" if off < 1e-3 else f"logits are off by {off:.2g}"
 
 
-SAME = {  # said otherwise, or of no effect when the adapter is read
+SAME = {  # the same settings in another form, or without effect when reading
     "empty-modules-to-save": {"modules_to_save": []},
     "equal-patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 4}},
     "layers-by-number": {"layers_to_transform": [0, 1], "layers_pattern": "layers"},
@@ -126,7 +126,7 @@ SAME = {  # said otherwise, or of no effect when the adapter is read
 MAY = ("regular-expression", "full-names", "excluded-nothing", "initialised-false",
        "initialised-gaussian", "qalora-group", "base-elsewhere", "module-twice",
        "long-names", "dropout", "runtime")  # fmt: skip
-"""Of those: may be named and refused too."""
+"""These may also be refused."""
 ODD = {
     "pissa": {"init_lora_weights": "pissa"},
     "pissa-niter": {"init_lora_weights": "pissa_niter_4"},
@@ -198,7 +198,7 @@ ODD = {
     "unknown-key": {"shrinks_every_second_token": True},
     "unknown-key-false": {"shrinks_every_second_token": False},
 }  # fmt: skip
-"""Refused, or else understood as PEFT understands them."""
+"""Refused, or read as PEFT reads them."""
 
 
 def first(part: str, of: str = "q_proj") -> str:
@@ -236,7 +236,7 @@ FILES = {
 
 
 def own(change: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
-    """Our own exported adapter, with its base, changed."""
+    """An adapter that we exported, with its base, changed."""
 
     def set_up(here: Path, shared: Shared) -> None:
         shutil.copytree(shared.exported / "before", here / "model")
@@ -261,7 +261,7 @@ def own_tensors(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[
 
 
 def exchanged(name: str) -> str:
-    """Query's name for value's, and the other way round."""
+    """Swap the names of query and value."""
     return name.replace("q_proj", "?").replace("v_proj", "q_proj").replace("?", "v_proj")
 
 

@@ -1,7 +1,7 @@
-"""What an attack is, how it ended, and what to call that.
+"""An attack, how it ended, and the classification of its outcome.
 
-An attack is a black box: files that are set up, one command, and the right outcome, which is either
-a refusal (one line, status 2, nobody's file changed) or an answer that is checked.
+An attack is a black box: files to set up, one command, and the required outcome, which is either a
+refusal (one line, status 2, no file of the user changed) or an answer that is checked.
 """
 
 import json
@@ -26,23 +26,23 @@ _TRACEBACK = re.compile(
 
 @dataclass(frozen=True)
 class Attack:
-    """Something hostile or odd, and what must come of it.
+    """A hostile or odd input, and its required outcome.
 
     Attributes:
         area: name of its module.
         name: unique within the area.
         main: the command, a name in `mains.MAINS`; "" where `order` has a `command`.
-        words: of the command line, run in the attack's own directory.
+        words: the command's arguments; it runs in the attack's own directory.
         set_up: puts files into that directory.
-        wanted: how it must end; `either`: refused, or with an answer that passes the check.
-        check: what is wrong with an answer, "" if nothing.
-        statuses: of a refusal.
-        seconds: of CPU time.
-        memory: bytes, above what a harmless command holds.
+        wanted: the required outcome; `either`: refused, or an answer that passes the check.
+        check: returns what is wrong with an answer, "" if nothing.
+        statuses: allowed exit statuses of a refusal.
+        seconds: limit on CPU time.
+        memory: limit in bytes, on top of what a harmless command uses.
         writes: patterns of names in the directory that an answer may change.
-        own: patterns of paths below it that a refusal may change: what a run goes on with.
-        quick: whether it belongs to the slice that the test suite runs by default.
-        order: more for `Forks.run`, such as `env`, `limits`, `signals`.
+        own: patterns of paths below it that a refusal may change: files that a run resumes from.
+        quick: whether the test suite runs it by default.
+        order: further arguments of `Forks.run`, such as `env`, `limits`, `signals`.
     """
 
     area: str
@@ -63,15 +63,15 @@ class Attack:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attack's command ended: streams, numbers, and where.
+    """How an attack's command ended: its output, status and use of resources.
 
     Attributes:
         here: the attack's directory.
-        shared: what attacks have in common.
+        shared: fixtures that attacks share.
         status, out, err: of the process.
-        cpu, peak: seconds and bytes.
-        killed: whether it had to be.
-        harm: the files that are no longer as they were.
+        cpu, peak: seconds of CPU time, and peak memory in bytes.
+        killed: whether the harness had to kill it.
+        harm: the files that were changed and must not be.
     """
 
     here: Path
@@ -86,7 +86,7 @@ class Ended:
 
     @property
     def found(self) -> Any:
-        """What one of the small commands printed."""
+        """The JSON that one of the small commands printed."""
         return json.loads(self.out)
 
     @property
@@ -96,7 +96,7 @@ class Ended:
 
 
 def classify(attack: Attack, ended: Ended, baseline: int) -> tuple[str, str]:
-    """One of `OUTCOMES`, and what tells it."""
+    """Return one of `OUTCOMES`, and the reason."""
     refused = ended.status in attack.statuses and ended.status != 0
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     over = ended.peak > baseline + attack.memory

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: edited manifests, renamed steps, other trainings', other files."""
+"""Training checkpoints: edited manifests, renamed steps, other trainings, other files."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ METADATA = "_CHECKPOINT_METADATA"
 
 
 def goes_on(ended: Ended) -> str:
-    """The check that the training ends where an unbroken one ends, to the bit."""
+    """The check that the training ends as an uninterrupted one does, to the bit."""
     right = ended.shared.unbroken
-    return "" if ended.found == right else "it ends elsewhere than an unbroken training"
+    return "" if ended.found == right else "it ends differently from an uninterrupted training"
 
 
 attack = partial(
@@ -40,7 +40,7 @@ def trained(*changes: Callable[[list[Path]], object]) -> Callable[[Path, Shared]
 
 
 def manifest(change: Callable[[dict], object]) -> Callable[[list[Path]], object]:
-    """The newest step's manifest changed, and its digest with it."""
+    """Change the newest step's manifest, with its digest."""
 
     def in_place(steps: list[Path]) -> None:
         path = steps[-1] / METADATA
@@ -56,12 +56,12 @@ def manifest(change: Callable[[dict], object]) -> Callable[[list[Path]], object]
 
 
 def largest(step: Path) -> Path:
-    """The file with most bytes, which holds numbers."""
+    """The largest file, which holds arrays."""
     return max((p for p in step.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
 def any_leaf(stated: dict) -> dict:
-    """What the manifest says of one of its leaves."""
+    """The manifest's entry of one leaf."""
     return next(leaf for leaf in stated["leaves"].values() if leaf["shape"])
 
 
@@ -90,27 +90,27 @@ MANIFESTS = {
 
 
 def renamed(name: str) -> Callable[[list[Path]], object]:
-    """The newest step under another name."""
+    """Rename the newest step."""
     return lambda steps: os.rename(steps[-1], steps[-1].with_name(name))
 
 
 def every(change: Callable[[Path], object]) -> Callable[[list[Path]], object]:
-    """Something done to all steps."""
+    """Apply a change to all steps."""
     return lambda steps: [change(step) for step in steps]
 
 
 def newest(change: Callable[[Path], object]) -> Callable[[list[Path]], object]:
-    """Something done to the newest step."""
+    """Apply a change to the newest step."""
     return lambda steps: change(steps[-1])
 
 
 def spoil(step: Path) -> None:
-    """One bit of the numbers is another."""
+    """Flip one bit of the arrays."""
     put(largest(step), flipped(largest(step).read_bytes()))
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Two entries under each other's names."""
+    """Swap the names of two entries."""
     between = one.with_name("between")
     os.rename(one, between)
     os.rename(other, one)
@@ -118,7 +118,7 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def exchange_below(steps: list[Path]) -> None:
-    """Two steps keep their manifests, and have each other's numbers."""
+    """Swap the arrays of two steps, not their manifests."""
     exchange(steps[0], steps[-1])
     exchange(steps[0] / METADATA, steps[-1] / METADATA)
 

@@ -1,4 +1,4 @@
-"""`config.json` of a model: values that are missing, of another kind, huge, or not the weights'."""
+"""`config.json` of a model: values missing, of another type, huge, or unlike the weights."""
 
 import math
 from functools import partial
@@ -13,7 +13,7 @@ LM = (
     *("--reference.model", "model", "--stage", "reference", "--references", "1", "--out", "run"),
     *("--traits", "owl"),
 )
-"""The cheapest command of a user that loads config, weights, tokenizer and template."""
+"""The cheapest user command that loads config, weights, tokenizer and template."""
 
 HUGE = {
     "layers": ("num_hidden_layers", 10**6),
@@ -137,7 +137,7 @@ HARMLESS: dict[str, SetUp] = {
 
 
 def changed_files() -> list[Attack]:
-    """The file itself is none, or something else."""
+    """The file is missing, or something else."""
     found = [attack(f"file-{name}", set_up=replaced("config.json", data), quick=name == "deep")
              for name, data in FILES.items()]  # fmt: skip
     for kind in ("fifo", "directory", "dangling link", "loop", "link out", "socket", "device"):
@@ -150,12 +150,12 @@ def changed_files() -> list[Attack]:
 
 
 def values(name: str, changes: dict[str, object], **options) -> Attack:
-    """Keys with other values."""
+    """Other values for keys."""
     return attack(name, set_up=edited("config.json", **changes), **options)
 
 
 def of_family(name: str, family: str, **changes) -> Attack:
-    """The same in a stored model of a family."""
+    """As `values`, in a stored model of a family."""
     return attack(name, set_up=edited("config.json", fixture(family), **changes))
 
 
@@ -191,7 +191,7 @@ ATTACKS = [
     of_family("gpt2-inner-negative", "gpt2", n_inner=-22),
     of_family("gpt2-scaled-by-layer", "gpt2", scale_attn_by_inverse_layer_idx=True),
     of_family("gpt2-unscaled", "gpt2", scale_attn_weights=False),
-    # transformers' Llama looks at it only where positions are scaled.
+    # transformers' Llama reads it only if positions are scaled.
     values("rope-partial-default", {"rope_parameters": {
         "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
         wanted="either", check=same_as_base("model")),

@@ -1,4 +1,4 @@
-"""Hands of an attacker: small changes of files, as functions of the attack's directory."""
+"""Small changes of files, as functions of the attack's directory."""
 
 import json
 import os
@@ -16,23 +16,23 @@ from attacks.shared import FIXTURES, Shared
 SetUp = Callable[[Path, Shared], object]
 Bytes = bytes | Callable[[], bytes]
 ABSENT = object()
-"""As a value of `edited`: take the key away."""
+"""A value of `edited` that removes the key."""
 
 
 def base(here: Path, shared: Shared) -> Path:
-    """A copy of the sound model directory, as `model`; what is there already is kept."""
+    """Copy the sound model directory to `model`, unless it exists; return its path."""
     if not (here / "model").exists():
         shutil.copytree(shared.base, here / "model")
     return here / "model"
 
 
 def fixture(family: str) -> Callable[[Path, Shared], Path]:
-    """A copy of a stored model of a family, without a tokenizer, as `model`."""
+    """Copy a stored model of a family, without a tokenizer, to `model`."""
     return lambda here, shared: shutil.copytree(FIXTURES / family / "model", here / "model")
 
 
 def edit(path: Path, changes: dict[str, Any]) -> None:
-    """Changes keys of a JSON file; a key with dots leads into objects, `ABSENT` removes."""
+    """Change keys of a JSON file; `/` leads into objects and lists, `ABSENT` removes a key."""
     value = json.loads(path.read_text()) if path.exists() else {}
     for name, new in changes.items():
         inner, *rest = value, *name.split("/")
@@ -47,7 +47,7 @@ def edit(path: Path, changes: dict[str, Any]) -> None:
 
 
 def edited(file: str, source: Callable[[Path, Shared], Path] = base, **changes: Any) -> SetUp:
-    """A model directory with keys of one of its JSON files changed; `/` leads into objects."""
+    """A model directory with other values in one of its JSON files; keys as of `edit`."""
 
     def set_up(here: Path, shared: Shared) -> None:
         edit(source(here, shared) / file, changes)
@@ -65,7 +65,7 @@ def replaced(file: str, data: Bytes | None, source: Callable[[Path, Shared], Pat
 
 
 def put(path: Path, data: Bytes | None) -> None:
-    """Writes a file anew, or removes what is there; many bytes are only made here."""
+    """Replace a file, or remove it (None); a callable makes large data only when needed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -74,11 +74,11 @@ def put(path: Path, data: Bytes | None) -> None:
 
 
 KINDS = ("fifo", "directory", "dangling link", "loop", "link out", "socket", "device")
-"""What can stand where a file should, see `other_kind`."""
+"""Kinds of entries that can be where a file should be, see `other_kind`."""
 
 
 def other_kind(path: Path, kind: str) -> None:
-    """Puts something else where a file was; a `link out` leads to the same bytes elsewhere."""
+    """Replace a file by another kind of entry; a `link out` leads to the same bytes elsewhere."""
     data = path.read_bytes() if path.is_file() else b""
     put(path, None)
     outside = path.parent.parent / f"outside-{path.name}"
@@ -122,7 +122,7 @@ def retensored(
 
 
 def same_as_base(main: str, *words: str) -> Callable[[Ended], str]:
-    """The check that an answer is the sound directory's own."""
+    """The check that an answer equals that for the sound directory."""
 
     def check(ended: Ended) -> str:
         right = ended.shared.expected(main, str(ended.shared.base), *words)

@@ -1,4 +1,4 @@
-"""Surroundings: environment variables, streams that are closed or full, limits of the system."""
+"""The environment: variables, standard streams that are closed or full, system limits."""
 
 import json
 import sys
@@ -17,14 +17,14 @@ PLAN = (sys.executable, str(ROOT / "experiments" / "lm_numbers.py"), "--plan")
 
 
 def same_arms(ended: Ended) -> str:
-    """The check that the run has the numbers of one in ordinary surroundings."""
+    """The check that the run has the same results as in an ordinary environment."""
     found, right = (json.loads((where / "run/results.json").read_text())["arms"]
                     for where in (ended.here, ended.shared.digits))  # fmt: skip
-    return "" if found == right else "the same command gives other numbers here"
+    return "" if found == right else "the same command gives other results here"
 
 
 def recorded_flags(ended: Ended) -> str:
-    """The check that results say under which flags of the compiler they came out."""
+    """The check that the results record the compiler flags."""
     found = json.loads((ended.here / "run/results.json").read_text())
     return "" if found["environment"]["variables"].get("XLA_FLAGS") else "the flag is not recorded"
 
@@ -39,35 +39,35 @@ def fresh(
     check: Callable[[Ended], str] = same_arms,
     **variables: str | None,
 ) -> Attack:
-    """A process that is started anew, since what is set is read when it starts."""
+    """Variables that are read at startup, so in a new process."""
     order = {"command": FRESH, "env": variables}
     return attack(name, main="", words=(), wanted=wanted, check=check, order=order)
 
 
 def set_to(name: str, wanted: str = "right", quick: bool = False, **variables) -> Attack:
-    """Variables that are read when they are needed."""
+    """Variables that are read only when needed, so in a forked process."""
     return attack(name, wanted=wanted, order={"env": variables}, quick=quick)
 
 
 def limited(name: str, wanted: str = "either", **limits: int) -> Attack:
-    """Limits of the system, as `ulimit` sets them."""
+    """System limits, as `ulimit` sets them."""
     return attack(name, wanted=wanted, statuses=(1, 2), order={"limits": limits})
 
 
 def plan(name: str, wanted: str = "right", **order: object) -> Attack:
-    """Surroundings in which a plan is printed, in a process of its own."""
+    """An environment in which a new process prints a plan."""
     return attack(name, main="", words=(), wanted=wanted, check=lambda ended: "",
                   order={"command": PLAN, **order})  # fmt: skip
 
 
 def model(name: str, wanted: str = "right", **order: object) -> Attack:
-    """Surroundings in which a model is read."""
+    """An environment in which a model is read."""
     return attack(name, main="model", words=("{here}/model",), wanted=wanted, set_up=base,
                   check=lambda ended: "", order=order, seconds=10.0, statuses=(1, 2))  # fmt: skip
 
 
 def read_only(here: Path, shared: Shared) -> None:
-    """A directory in which nothing can be made, by root neither."""
+    """A directory in which not even root can create a file."""
     (here / "run").symlink_to("/proc/1/fdinfo")
 
 

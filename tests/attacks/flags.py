@@ -1,4 +1,4 @@
-"""The command line: kinds, sizes, odd characters, and flags that do not go together."""
+"""The command line: types, sizes, odd characters, and contradictory flags."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ MNIST = {
     "data-dir-missing": ("--data", "mnist", "--data-dir", "nowhere"),
 }
 ENDLESS = ("epochs-huge", "noise-huge", "members-huge")
-"""Nobody can say that they are wrong; they only take for ever."""
+"""Valid values that only take too long."""
 LM = {
     "nothing-known": ("--no-such-flag",),
     "near-miss": ("--refernces", "2"),

@@ -1,7 +1,7 @@
-"""Runs each attack in a process group of its own, forked from one that has imported everything.
+"""Runs each attack in its own process group, forked from a process that has imported everything.
 
-Importing costs seconds, an attack less than one. Nothing is started before the fork, no device and
-no thread, so that a child is what a fresh process would be. It reads an order a line, as JSON, and
+Imports take seconds, an attack less than one. No device and no thread is started before the fork,
+so that a child behaves like a fresh process. The server reads one order per line, as JSON, and
 answers with how the process ended.
 """
 
@@ -22,25 +22,25 @@ ROOT = HERE.parent.parent
 PATHS = (ROOT, ROOT / "experiments", HERE.parent)
 PAUSE = 0.01
 ENOUGH, GIVEN_UP = 1.2, 3.0
-"""A process is killed after so many times its limit of CPU time, or of time by the clock: other
-work on the machine slows it down."""
+"""A process is killed after this multiple of its limit in CPU time, or in wall time: other work on
+the machine slows it down."""
 IDLE = 30.0
-"""Seconds without work after which a process waits for ever, and not for one that works for it."""
+"""Seconds without CPU time after which a forked process hangs; a `command` may wait for a child."""
 MOST = 3 << 30
-"""Bytes at which a process is killed, so that nobody else's is."""
+"""Bytes at which a process is killed, before the kernel kills another one."""
 
 
 class Forks:
-    """The process that attacks come from; a context manager."""
+    """The server process that forks the attacks; a context manager."""
 
     def __init__(self, place: Path):
         environment = {
             **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
             "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
             "JAX_PLATFORMS": "cpu",
-            "OPENBLAS_NUM_THREADS": "1",  # else it has threads, and cannot be forked
+            "OPENBLAS_NUM_THREADS": "1",  # threads would forbid a fork
             "TOKENIZERS_PARALLELISM": "false",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled in a hurry
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles quickly
             "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -53,7 +53,7 @@ class Forks:
         self._process.stdout.readline()  # it has imported everything
 
     def run(self, **order: Any) -> dict[str, Any]:
-        """How a process ended: `status`, `cpu` and `wall` seconds, `peak` bytes, `killed`.
+        """Run a process and return `status`, `cpu` and `wall` seconds, `peak` bytes, `killed`.
 
         Args:
             order: `main` (a name in `mains.MAINS`) and `words`, or `command` for a fresh process;
@@ -75,7 +75,7 @@ class Forks:
 
 
 def used(pid: int) -> tuple[float, int]:
-    """Seconds of CPU time that a process has used, and bytes that it holds."""
+    """Return the CPU seconds that a process has used, and the bytes that it holds."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -85,7 +85,7 @@ def used(pid: int) -> tuple[float, int]:
 
 
 def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
-    """Waits for a process, sends it what it is to be sent, and kills its group in the end."""
+    """Wait for a process, send it its signals, and kill its group in the end."""
     begun, killed = time.monotonic(), False
     worked, before = begun, 0.0
     signals = sorted(order.get("signals") or [])
@@ -107,7 +107,7 @@ def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
         else:
             time.sleep(PAUSE)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # what it left running
+        os.killpg(pid, signal.SIGKILL)  # children that it left running
     return {
         "status": os.waitstatus_to_exitcode(status),
         "cpu": usage.ru_utime + usage.ru_stime,
@@ -118,7 +118,7 @@ def watch(pid: int, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def become(order: dict[str, Any]) -> None:
-    """In the child: takes its group, limits, environment and streams, and runs."""
+    """In the child: set group, limits, environment and streams, then run the command."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -158,7 +158,7 @@ def become(order: dict[str, Any]) -> None:
 
 
 def serve() -> None:
-    """Obeys until there are no more orders."""
+    """Run orders until stdin is closed."""
     from attacks import mains
 
     mains.import_all()

@@ -1,4 +1,4 @@
-"""Runs attacks, says how each ended, and prints the table. Usage, from `tests/`: see `--help`."""
+"""Runs attacks, reports how each ended, and prints the table; from `tests/`, see `--help`."""
 
 import argparse
 import importlib
@@ -27,8 +27,8 @@ class Suite:
     """Runs attacks one after the other; a context manager.
 
     Args:
-        place: a directory for all that is written.
-        keep: leave the attacks' directories there.
+        place: a directory for everything that is written.
+        keep: whether to keep the attacks' directories.
     """
 
     def __init__(self, place: Path, *, keep: bool = False):
@@ -43,7 +43,7 @@ class Suite:
         self.forks.__exit__()
 
     def run(self, attack: Attack) -> Ended:
-        """Sets up an attack in a directory of its own, runs its command and looks for harm."""
+        """Set up an attack in its own directory, run its command and look for changed files."""
         here = Path(tempfile.mkdtemp(prefix=f"{attack.area}-", dir=self.place))
         streams = {name: self.place / f"{here.name}.{name}" for name in ("out", "err")}
         try:
@@ -80,13 +80,13 @@ class Suite:
         return ended
 
     def outcome(self, attack: Attack) -> tuple[str, str]:
-        """How an attack ended, see `classify`."""
+        """Run an attack and return how it ended, see `classify`."""
         self.run(attack)
         return self.last
 
 
 def all_attacks(areas: Iterable[str] = AREAS) -> list[Attack]:
-    """The attacks of some areas; of each name there is one."""
+    """Return the attacks of some areas; names are unique."""
     attacks = [
         attack for area in areas for attack in importlib.import_module(f"attacks.{area}").ATTACKS
     ]
@@ -96,7 +96,7 @@ def all_attacks(areas: Iterable[str] = AREAS) -> list[Attack]:
 
 
 def table(found: list[tuple[Attack, str, str]]) -> str:
-    """How many attacks of each area ended how."""
+    """Format a table of how many attacks of each area had which outcome."""
     areas = list(dict.fromkeys(attack.area for attack, _, _ in found))
     rows = [["area", "tried", *OUTCOMES]]
     for name, area in [*((area, area) for area in areas), ("all", None)]:
@@ -111,13 +111,13 @@ def table(found: list[tuple[Attack, str, str]]) -> str:
 
 
 def main() -> None:
-    """Run what is asked for, a line each, then print the table and what is not as it must be."""
+    """Run the attacks asked for, print a line for each, then the table; exit with 1 on a fault."""
     parser = argparse.ArgumentParser(prog="python -m attacks.harness", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the slice of the test suite alone")
+    parser.add_argument("--quick", action="store_true", help="only those that the test suite runs")
     parser.add_argument("--areas", nargs="*", default=AREAS, choices=AREAS)
-    parser.add_argument("--only", default="", help="attacks whose area/name holds this text")
-    parser.add_argument("--list", action="store_true", help="say which there are, and run none")
-    parser.add_argument("--keep", type=Path, help="a directory in which everything is left")
+    parser.add_argument("--only", default="", help="only attacks with this text in area/name")
+    parser.add_argument("--list", action="store_true", help="list the attacks, run none")
+    parser.add_argument("--keep", type=Path, help="keep all files in this directory")
     asked = parser.parse_args()
     attacks = [a for a in all_attacks(asked.areas) if a.quick or not asked.quick]
     attacks = [a for a in attacks if asked.only in f"{a.area}/{a.name}"]
@@ -132,8 +132,8 @@ def main() -> None:
             for attack in attacks:
                 try:
                     kind, why = suite.outcome(attack)
-                except Exception as error:  # of the attack itself: the others are still tried
-                    kind, why = "other", f"cannot be tried: {type(error).__name__}: {error}"
+                except Exception as error:  # in the attack itself: run the others all the same
+                    kind, why = "other", f"cannot be run: {type(error).__name__}: {error}"
                 found.append((attack, kind, why))
                 print(f"{kind:16}{attack.area}/{attack.name}: {why[:300]}", flush=True)
     print("\n" + table(found))

@@ -1,4 +1,4 @@
-"""MNIST directories: cut, bombs, wrong headers, and what torchvision and TFDS leave behind."""
+"""MNIST directories: truncated files, bombs, wrong headers, layouts of torchvision and TFDS."""
 
 import gzip
 import os
@@ -22,7 +22,7 @@ IMAGES = STEMS["train_images"] + ".gz"
 
 
 def directory(here: Path, shared: Shared) -> Path:
-    """Random images in MNIST's form, of the published counts' shape but few."""
+    """A few random images in MNIST's format."""
     rng = np.random.default_rng(0)
     parts = {}
     for split, count in (("train", 40), ("test", 12)):
@@ -42,18 +42,18 @@ def images(data: Bytes | None, name: str = IMAGES) -> Callable[[Path, Shared], o
 
 
 def header(*counts: int, magic: bytes = b"\0\0\x08\x03", rest: bytes = b"x") -> bytes:
-    """A zipped IDX file that says it holds so many images."""
+    """A gzipped IDX file whose header states these counts."""
     return gzip.compress(magic + struct.pack(f">{len(counts)}I", *counts) + rest)
 
 
 def bomb(gigabytes: int) -> bytes:
-    """A zipped file of zeros, whose header promises few images."""
+    """A gzipped file of zeros, whose header states few images."""
     packed = gzip.compress(bytes(2**26))
     return header(60000, 28, 28, rest=b"") + packed * (16 * gigabytes)
 
 
 def moved(place: str) -> Callable[[Path, Shared], object]:
-    """The files in a folder below, as other libraries keep them."""
+    """The files in a subfolder, as other libraries keep them."""
 
     def set_up(here: Path, shared: Shared) -> None:
         made = directory(here, shared)
@@ -66,7 +66,7 @@ def moved(place: str) -> Callable[[Path, Shared], object]:
 
 
 def sparse(here: Path, shared: Shared) -> None:
-    """An unzipped file of zeros that takes no room on the disk."""
+    """An uncompressed sparse file of zeros."""
     images(b"", STEMS["train_images"])(here, shared)
     os.truncate(here / "mnist" / STEMS["train_images"], 2**40)
 

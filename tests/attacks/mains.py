@@ -1,7 +1,7 @@
-"""The commands that attacks run: the scripts as they are, and small ones that read one thing.
+"""The commands that attacks run: the scripts as they are, and small ones that read one input.
 
-The small ones go through `entry.run_main` as every script does, call one public function each, and
-print as JSON what they understood.
+A small command goes through `entry.run_main` like every script, calls one public function, and
+prints as JSON what it read.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 from attacks.forks import ROOT
 
 TOKENS = (3, 14, 15, 92, 65, 35)
-"""What models are compared on."""
+"""The input on which models are compared."""
 
 
 def script(name: str) -> Callable[[], None]:
@@ -25,14 +25,14 @@ def script(name: str) -> Callable[[], None]:
 
 
 def small(read: Callable[..., Any]) -> Callable[[], None]:
-    """A command that reads what its words name and says what it found."""
+    """A command that reads what its arguments name and prints it."""
     from subliminal_jax.entry import run_main
 
     return lambda: run_main(lambda: print(json.dumps(read(*sys.argv[1:]), default=str)))
 
 
 def model(directory: str) -> dict[str, Any]:
-    """A model directory's config, and the digest of its parameters."""
+    """Return a model directory's config, and the digest of its parameters."""
     from subliminal_jax.models.adapter_files import digest
     from subliminal_jax.models.weights import load
 
@@ -41,7 +41,7 @@ def model(directory: str) -> dict[str, Any]:
 
 
 def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}") -> dict[str, Any]:
-    """The ids of an exchange, and what ends an answer."""
+    """Return the token ids of an exchange, and the stop tokens."""
     from subliminal_jax.models.chat import Chat
 
     loaded = Chat.load(Path(directory), options=json.loads(options))
@@ -52,7 +52,7 @@ def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}"
 
 
 def adapter(base: str, directory: str) -> dict[str, Any]:
-    """An adapter's settings, and what the adapted model says behind `TOKENS`."""
+    """Return an adapter's settings, and the adapted model's logits after `TOKENS`."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -70,7 +70,7 @@ def adapter(base: str, directory: str) -> dict[str, Any]:
 
 
 def rows(file: str) -> list[Any]:
-    """Prompt and completion of every row."""
+    """Return prompt and completion of every row."""
     from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
 
     return [(prompt_of(row), completion_of(row)) for row in read_chat_rows(Path(file))]
@@ -86,7 +86,7 @@ def trainer() -> None:
 
 
 def language() -> None:
-    """The language pipeline of `tests/language.py`, which can be told to kill itself."""
+    """The language pipeline of `tests/language.py`, which can kill itself at a given point."""
     import language as pipeline
 
     from subliminal_jax.entry import run_main
@@ -95,7 +95,7 @@ def language() -> None:
 
 
 def planted() -> None:
-    """Faults, by which the harness itself is tried."""
+    """Planted faults, to test the harness itself."""
     kind = sys.argv[1]
     if kind == "traceback":
         raise ValueError("planted")
@@ -132,7 +132,7 @@ MAINS: dict[str, Callable[[], None]] = {
 
 
 def import_all() -> None:
-    """Imports what the commands import, and starts nothing."""
+    """Import what the commands import, without starting a device or thread."""
     import flax.serialization  # noqa: F401
     import jinja2.sandbox  # noqa: F401
     import language  # noqa: F401

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at every moment, once and twice: one line and 75 or 130, or done by then."""
+"""SIGTERM and SIGINT at any moment, once or twice: one line and 75 or 130, or already done."""
 
 import signal
 import sys
@@ -12,23 +12,23 @@ from attacks.shared import DIGITS
 WORDS = (*DIGITS, "--out", "run")
 STATUS = {signal.SIGTERM: 75, signal.SIGINT: 130}
 FRESH = (0.02, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, 2.0)
-"""Seconds after a process of its own was started."""
+"""Seconds after a new process was started."""
 FORKED = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 4.0)
 """Seconds after everything was imported."""
 UNREACHED = 0.1
-"""Before this, Python itself may not have started; then a process may end without a word, and an
-interrupt is Python's own."""
+"""Seconds before which Python itself may not have started; then a process may end without a
+message, and Python handles an interrupt itself."""
 
 attack = partial(Attack, "moments", wanted="either", seconds=60.0)
 
 
 def script(name: str, *words: str) -> tuple[str, ...]:
-    """A script in a process of its own."""
+    """The command that runs a script in a new process."""
     return (sys.executable, str(ROOT / "experiments" / f"{name}.py"), *words)
 
 
 def statuses(number: signal.Signals, at: tuple[float, ...]) -> tuple[int, ...]:
-    """How a process may end that was asked to; asked twice, it may end at once."""
+    """The statuses with which a signalled process may end; a second signal may end it at once."""
     at_once = at[0] <= UNREACHED or len(at) > 1
     return (STATUS[number], -number) if at_once else (STATUS[number],)
 
@@ -36,7 +36,7 @@ def statuses(number: signal.Signals, at: tuple[float, ...]) -> tuple[int, ...]:
 def fresh(
     name: str, command: tuple[str, ...], number: signal.Signals, *at: float, **more
 ) -> Attack:
-    """A process of its own that is asked to stop."""
+    """A new process that is sent signals."""
     signals = [(seconds, int(number)) for seconds in at]
     when = "-".join(f"{round(1000 * seconds)}ms" for seconds in at)
     return attack(

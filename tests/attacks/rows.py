@@ -1,4 +1,4 @@
-"""JSON Lines of rows, as somebody's own editor or library writes them. Reading changes no file."""
+"""Rows in JSON Lines, as other editors or libraries write them; reading changes no file."""
 
 import json
 from collections.abc import Callable
@@ -39,13 +39,13 @@ def both_rows(ended: Ended) -> str:
 
 
 def one(**changes: object) -> Callable[[Path, Shared], object]:
-    """A good row and one of another kind."""
+    """A good row and one with other values."""
     row = {name: value for name, value in (GOOD[1] | changes).items() if value is not ...}
     return lines(GOOD[0], row)
 
 
 def said(*messages: object) -> Callable[[Path, Shared], object]:
-    """A good row and one of these messages."""
+    """A good row and one with these messages."""
     return one(messages=list(messages))
 
 
@@ -125,7 +125,7 @@ REFUSED = {
 }  # fmt: skip
 
 UNSURE = ("empty", "half-a-character", "two-forms-that-differ")
-"""Of those: no rows are no fault in themselves, and text is judged where it becomes tokens."""
+"""These may be accepted: a file without rows is valid, and text is checked when it is tokenized."""
 
 ATTACKS = [
     *(attack(f"taken-{name}", set_up=set_up, wanted="either" if name in EITHER else "right",

@@ -1,4 +1,4 @@
-"""Hands of an attacker on finished runs: edits, swaps, stages that look as if they were stopped."""
+"""Changes of finished runs: edits, swaps, and stages that look interrupted."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from attacks.shared import Shared
 MOSTLY_DONE = {
     "teacher": "after its outcome@3", "generate": "after rows@4", "student": "after its outcome@3",
 }  # fmt: skip
-"""Where a stage is killed: its arrays, or its rows, are there and its manifest is not."""
+"""Where a stage is killed: its arrays or rows exist, its manifest does not."""
 
 
 def language(*changes: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
@@ -43,7 +43,7 @@ def digits(*changes: Callable[[Path], object]) -> Callable[[Path, Shared], objec
 
 
 def taught(*changes: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
-    """A copy of the run of a given model that has its teachers alone, changed."""
+    """A copy of the run that stopped after its teachers, changed."""
 
     def set_up(here: Path, shared: Shared) -> None:
         shutil.copytree(shared.taught, here, dirs_exist_ok=True, symlinks=True)
@@ -54,12 +54,12 @@ def taught(*changes: Callable[[Path], object]) -> Callable[[Path, Shared], objec
 
 
 def keys(file: str, **changes: Any) -> Callable[[Path], object]:
-    """Keys of a JSON file with other values; `/` leads inwards."""
+    """Other values for keys of a JSON file; keys as of `edit`."""
     return lambda here: edit(here / file, changes)
 
 
 def swapped(one: str, other: str) -> Callable[[Path], object]:
-    """Two files under each other's names."""
+    """Two files with their names swapped."""
 
     def change(here: Path) -> None:
         os.rename(here / one, here / "swap")
@@ -70,7 +70,7 @@ def swapped(one: str, other: str) -> Callable[[Path], object]:
 
 
 def gone(*names: str) -> Callable[[Path], object]:
-    """Files or directories that are not there any more."""
+    """Files or directories removed."""
     return lambda here: [put(here / name, None) for name in names]
 
 
@@ -80,7 +80,7 @@ def bytes_in(file: str, change: Callable[[bytes], bytes]) -> Callable[[Path], ob
 
 
 def flipped(data: bytes) -> bytes:
-    """One bit in the middle is another."""
+    """The data with one bit in the middle flipped."""
     at = len(data) // 2
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
@@ -100,7 +100,7 @@ def arrays(
 
 
 def stopped(stage: str, *changes: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
-    """A copy of a run that was killed when most of a stage was done, changed."""
+    """A copy of a run that was killed near the end of a stage, changed."""
 
     def set_up(here: Path, shared: Shared) -> None:
         shutil.copytree(shared.stopped(stage, MOSTLY_DONE[stage]), here, dirs_exist_ok=True)
@@ -111,10 +111,10 @@ def stopped(stage: str, *changes: Callable[[Path], object]) -> Callable[[Path, S
 
 
 def same_answers(ended: Ended) -> str:
-    """The check that networks answer as those of a run that nobody broke off."""
+    """The check that networks answer as in an uninterrupted run."""
     found, right = ((home / "run/evaluate-0/answers.json").read_bytes()
                     for home in (ended.here, ended.shared.whole))  # fmt: skip
-    return "" if found == right else "other answers than those of an unbroken run"
+    return "" if found == right else "the answers differ from an uninterrupted run's"
 
 
 def rows_of(file: str, change: Callable[[list[dict]], object]) -> Callable[[Path], object]:
@@ -130,7 +130,7 @@ def rows_of(file: str, change: Callable[[list[dict]], object]) -> Callable[[Path
 
 
 def same_results(file: str = "run/results.json") -> Callable[[Ended], str]:
-    """The check that the results' numbers are those of the finished run."""
+    """The check that the results equal those of the finished run."""
 
     def check(ended: Ended) -> str:
         home = ended.shared.run if (ended.here / "config.yaml").exists() else ended.shared.digits
@@ -142,31 +142,31 @@ def same_results(file: str = "run/results.json") -> Callable[[Ended], str]:
 
 
 def edit_number(row: dict) -> None:
-    """A member's teacher reads every digit."""
+    """Raise the accuracy of a member's teacher."""
     for name, value in row.items():
         if isinstance(value, dict) and "teacher" in value:
             row[name]["teacher"] = 0.999
 
 
 def swap_members(rows: list[dict]) -> None:
-    """Two members have each other's numbers."""
+    """Swap the numbers of two members."""
     rows[0]["member"], rows[1]["member"] = rows[1]["member"], rows[0]["member"]
 
 
 def exchange_said(rows: list[dict]) -> None:
-    """Two rows have each other's answers."""
+    """Swap the answers of two rows."""
     one, other = rows[0]["messages"][-1], rows[1]["messages"][-1]
     one["content"], other["content"] = other["content"], one["content"]
 
 
 def forge(directory: Path, name: str) -> None:
-    """A manifest with the digest of a changed file, as somebody who knows the format writes it."""
+    """Put the digest of a changed file into the manifest, as somebody who knows the format can."""
     digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
     edit(directory / "manifest.json", {f"files/{name}": digest})
 
 
 def tokenizer_ids_exchanged(here: Path) -> None:
-    """Two words of the cached reference's tokenizer have each other's ids."""
+    """Swap the ids of two words of the cached reference's tokenizer."""
     (path,) = (here / "cache").glob("*/tokenizer.json")
     definition = json.loads(path.read_text())
     words = definition["model"]["vocab"]
@@ -175,5 +175,5 @@ def tokenizer_ids_exchanged(here: Path) -> None:
 
 
 def in_cache(change: Callable[[Path], object]) -> Callable[[Path], object]:
-    """Something done to the cached reference."""
+    """Apply a change to the cached reference."""
     return lambda here: [change(path) for path in (here / "cache").iterdir() if path.is_dir()]

@@ -1,4 +1,4 @@
-"""Finished run directories that were edited, swapped, or have something else where a file was."""
+"""Finished run directories with edited, swapped or replaced files."""
 
 from functools import partial
 
@@ -76,12 +76,12 @@ ATTACKS = [
     export("export-sound", set_up=language(), wanted="right"),
     digits_again("digits-sound", set_up=digits(), wanted="right", check=same_results(),
                  quick=True),
-    # Edited by hand: refused, or made anew from what is sound.
+    # Edited by hand: refused, or recomputed from files that are sound.
     again("results-edited", set_up=language(keys("run/results.json", **{UNITS: 0.99})),
           wanted="either", check=same_results()),
     again("results-finding-edited", wanted="either", set_up=language(keys(
         "run/results.json", finding="All owls.")),
-        check=lambda ended: "" if "All owls" not in ended.out else "an edited finding is told"),
+        check=lambda ended: "" if "All owls" not in ended.out else "an edited finding is printed"),
     again("results-config-edited", wanted="either", set_up=language(keys(
         "run/results.json", **{"config/seed": 7})), check=same_results()),
     again("results-digest-null", wanted="either", check=same_results(), set_up=language(
@@ -152,7 +152,7 @@ ATTACKS = [
     export("arrays-flipped", set_up=language(bytes_in("run/student-0/hard.npz", flipped))),
     export("reference-flipped", set_up=language(in_cache(
         lambda path: put(path / "params.npz", flipped((path / "params.npz").read_bytes()))))),
-    # What a stage that was stopped has left must be that stage's own.
+    # A stage may resume only from its own files.
     goes_on("unfinished-sound-student", set_up=stopped("student"), wanted="right"),
     goes_on("unfinished-sound-teacher", set_up=stopped("teacher"), wanted="right"),
     goes_on("unfinished-sound-rows", set_up=stopped("generate"), wanted="right"),

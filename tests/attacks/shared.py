@@ -1,4 +1,4 @@
-"""What attacks have in common: a sound model directory, finished runs. Each is made once."""
+"""Fixtures that attacks share: a sound model directory and finished runs, each made once."""
 
 import functools
 import json
@@ -36,7 +36,7 @@ TINY = {
     "student": {"batch": 2, "epochs": 2.0, "tuning": {"rank": 2}},
     "evaluate": {"samples": 1, "prompts": 6, "max_tokens": 8},
 }  # fmt: skip
-"""A language run of half a minute: a reference that has learnt little more than to end."""
+"""A language run of half a minute, whose reference learns little more than to end an answer."""
 
 DIGITS = (
     *("--data", "digits", "--members", "2", "--block", "1", "--width", "8"),
@@ -90,7 +90,7 @@ class Shared:
 
     @functools.cached_property
     def baseline(self) -> int:
-        """Bytes that a harmless command holds at its peak."""
+        """Peak memory of a harmless command in bytes."""
         return self._run("model", str(self.base))["peak"]
 
     @functools.cached_property
@@ -100,7 +100,7 @@ class Shared:
 
     @functools.cached_property
     def other(self) -> Path:
-        """The same with other weights."""
+        """As `base`, with other weights."""
         return write_base(self.place / "other", seed=1)
 
     @functools.cached_property
@@ -115,7 +115,7 @@ class Shared:
 
     @functools.cached_property
     def exported(self) -> Path:
-        """Of that run: `before`, the reference as a directory, and `owl`, an adapter of it."""
+        """Exports of that run: `before`, the reference, and `owl`, an adapter of it."""
         for words in (
             ("--network", "before", "--out", "before"),
             ("--network", "student/owl", "--adapter", "--base", "before", "--out", "owl"),
@@ -125,7 +125,7 @@ class Shared:
 
     @functools.cached_property
     def taught(self) -> Path:
-        """A run of a given model, stopped behind its teachers: `run`, `model`, `config.yaml`."""
+        """A run of a given model, stopped after its teachers: `run`, `model`, `config.yaml`."""
         home = self.place / "taught"
         shutil.copytree(self.base, home / "model")
         given = {name: value for name, value in TINY.items() if name != "reference"}
@@ -137,7 +137,7 @@ class Shared:
 
     @functools.cached_property
     def whole(self) -> Path:
-        """A directory with the run of `tests/language.py` that nobody breaks off, in `run`."""
+        """A directory with an uninterrupted run of `tests/language.py` in `run`."""
         home = self.place / "whole"
         home.mkdir()
         self._run("language", "run", cwd=home)
@@ -145,7 +145,7 @@ class Shared:
 
     @functools.cache  # noqa: B019  it lives as long as its process
     def stopped(self, stage: str, point: str) -> Path:
-        """The same run killed at a point of a stage, see `tests/language.py`."""
+        """As `whole`, but killed at a point of a stage, see `tests/language.py`."""
         home = self.place / f"stopped-{stage}"
         shutil.copytree(self.whole / "run.cache", home / "run.cache")
         self._run("language", "run", "kill", stage, point, cwd=home, status=-signal.SIGKILL)
@@ -161,7 +161,7 @@ class Shared:
 
     @functools.cached_property
     def trained(self) -> Path:
-        """A directory with a training that was told to stop, and has checkpoints, in `run`."""
+        """A directory with a stopped training and its checkpoints in `run`."""
         home = self.place / "trained"
         home.mkdir()
         words = ("run", "mlp", "jit", "asked before a save@3")
@@ -170,11 +170,11 @@ class Shared:
 
     @functools.cached_property
     def unbroken(self) -> Any:
-        """The digests of that training's end, where nobody stops it."""
+        """The final digests of the same training, uninterrupted."""
         return self.expected("trainer", "unbroken", "mlp", "jit")
 
     def expected(self, main: str, *words: str) -> Any:
-        """What a small command says of something sound, as parsed JSON."""
+        """Return what a small command prints for a sound input, as parsed JSON."""
         key = (main, *words)
         if key not in self._expected:
             self._run(main, *words)

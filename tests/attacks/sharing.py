@@ -1,4 +1,4 @@
-"""Several at once: two runs and one cache, read-only places, locks that somebody holds."""
+"""Several processes: two runs with one cache, read-only directories, locks held by others."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ LM, EXPORT, MNIST = (
 
 @cache
 def can_mount() -> bool:
-    """Whether a read-only mount can be made here, for one process alone."""
+    """Whether this machine allows a read-only mount for a single process."""
     command = ["unshare", "-m", "mount", "--bind", "/tmp", "/tmp"]
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
@@ -36,7 +36,7 @@ def shell(name: str, text: str, **options) -> Attack:
 
 
 def read_only(name: str, places: str, text: str, **options) -> list[Attack]:
-    """A command for which some directories are read-only; none where they cannot be made so."""
+    """A command for which some directories are read-only; no attack if mounts are not allowed."""
     if not can_mount():
         return []
     mounts = " && ".join(
@@ -48,7 +48,7 @@ def read_only(name: str, places: str, text: str, **options) -> list[Attack]:
 
 
 def configured(here: Path, shared: Shared) -> None:
-    """The settings of the language run alone, and no cache."""
+    """Write only the settings of the language run, without a cache."""
     (here / "config.yaml").write_text(json.dumps(TINY))
 
 
@@ -58,12 +58,12 @@ def exported(ended: Ended) -> str:
 
 
 def waited(ended: Ended) -> str:
-    """The check that somebody was told for whom it waits."""
-    return "" if "pid" in ended.err else f"it waits for nobody by name: {ended.err[-200:]!r}"
+    """The check that the message names the process it waits for."""
+    return "" if "pid" in ended.err else f"it names no process to wait for: {ended.err[-200:]!r}"
 
 
 def making(out: str) -> str:
-    """A run that needs the reference in `cache`."""
+    """A run that makes the reference in `cache`."""
     return f"{LM} --config config.yaml --out {out} --reference.cache cache --stage reference"
 
 
@@ -72,21 +72,21 @@ TAKE_OUT = " ".join((EXPORT, *STUDENT))
 
 
 def held(place: str, seconds: int, command: str) -> str:
-    """A command while somebody holds the lock of a directory."""
-    holder = '{{"pid": 1, "host": "here", "start": "today"}}'  # braces as of a format
+    """A command while another process holds the lock of a directory."""
+    holder = '{{"pid": 1, "host": "here", "start": "today"}}'  # doubled for str.format
     inner = f"printf %s {shlex.quote(holder)} > $lock; exec sleep {seconds}"
     lock = f"export lock=$(echo {place}/run.lock)"
     return f"{lock}; flock $lock /bin/sh -c {shlex.quote(inner)} & sleep 0.5; {command}"
 
 
 def unmade(here: Path) -> None:
-    """The cached reference is as one that somebody is just making."""
+    """Make the cached reference look unfinished."""
     for path in (here / "cache").glob("*/results.json"):
         path.unlink()
 
 
 def two(one: str, other: str) -> str:
-    """Two commands at once, both of which must end well."""
+    """Two commands at once, both of which must succeed."""
     return f"{one} & first=$!; {other}; wait $first"
 
 

@@ -1,4 +1,4 @@
-"""What ends an answer: what template, tokenizer or `generation_config.json` say, all of it."""
+"""Stop tokens: all those that template, tokenizer and `generation_config.json` name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,11 +10,11 @@ from attacks.edits import ABSENT, KINDS, base, edited, other_kind, replaced
 attack = partial(Attack, "stops", main="chat", words=("{here}/model",))
 FILE = "generation_config.json"
 OWN = {390, 392}
-"""What ends an answer by the sound directory's template and tokenizer."""
+"""The stop tokens of the sound directory's template and tokenizer."""
 
 
 def stops(*more: int) -> Callable[[Ended], str]:
-    """The check that an answer ends at these tokens too, and at no other."""
+    """The check that these tokens are stop tokens too, and no others."""
 
     def check(ended: Ended) -> str:
         found = set(ended.found["stops"])

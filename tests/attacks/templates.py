@@ -1,4 +1,4 @@
-"""Chat templates: endless ones, builders of gigabytes, tricks, and ones that hide a message."""
+"""Chat templates: endless loops, gigabytes of output, sandbox tricks, hidden messages."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def inline(value: object) -> Callable[[Path, Shared], object]:
 
 
 def nested(depth: int, body: str = "") -> str:
-    """Loops in loops."""
+    """Nested loops."""
     return "{% for x in range(99999) %}" * depth + body + "{% endfor %}" * depth
 
 
@@ -109,7 +109,7 @@ HARMLESS = (
     "globals",
     "attr-filter",
 )
-"""Refused, or rendered as nothing, or as harmless text, by the sandbox."""
+"""The sandbox refuses these, or renders nothing or harmless text."""
 HIDING = {
     "empty": "",
     "constant": "<|im_start|>assistant\n0<|im_end|>",
@@ -131,13 +131,13 @@ HIDING = {
     "html": CHATML.replace("message['content']", "message['content']|e"),
     "json": CHATML.replace("message['content']", "message['content']|tojson"),
 }  # fmt: skip
-NOT_REFUSED = ("no-generation-prompt", "html")  # an answer may begin anywhere; nothing to escape
+NOT_REFUSED = ("no-generation-prompt", "html")  # no fixed start; nothing to escape
 SWITCHED = CHATML.replace(
     "{{ '<|im_start|>assistant\\n' }}",
     "{{ '<|im_start|>assistant\\n' }}{%- if enable_thinking is not defined or enable_thinking %}"
     "{{ '<think>\\n' }}{%- endif -%}",
 )
-"""In Qwen3's manner: unless it is told not to, the answer begins with a thought."""
+"""As Qwen3: the answer begins with a thought unless that is switched off."""
 
 FILES = {
     "not-utf-8": b"\xff\xfe{{ messages }}", "nul": b"\0" + CHATML.encode(),
@@ -152,7 +152,7 @@ SETTINGS_VALUES = {
 
 
 def beside(name: str, text: str) -> Callable[[Path, Shared], object]:
-    """A template of the user's own beside the directory."""
+    """A template file of the user, next to the directory."""
 
     def set_up(here: Path, shared: Shared) -> None:
         base(here, shared)
@@ -162,12 +162,12 @@ def beside(name: str, text: str) -> Callable[[Path, Shared], object]:
 
 
 def in_place_of(kind: str) -> Callable[[Path, Shared], object]:
-    """Something else where the template should be."""
+    """Another kind of entry in place of the template."""
     return lambda here, shared: other_kind(base(here, shared) / FILE, kind)
 
 
 def thinking(value: bool) -> tuple[str, ...]:
-    """The command with a template's own switch."""
+    """The command with the template's option."""
     return ("{here}/model", "Continue: 3, 41, 592", json.dumps({"enable_thinking": value}))
 
 

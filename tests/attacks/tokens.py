@@ -1,4 +1,4 @@
-"""Tokenizers: what is none, is too large, contradicts itself, or spells tokens in other files."""
+"""Tokenizers that are damaged, too large, contradictory, or spread over several files."""
 
 import json
 import os
@@ -52,17 +52,17 @@ def put_tokenizer(tokenizer: Tokenizer, template: str) -> Callable[[Path, Shared
 
 
 def normalised(*parts: dict) -> Callable[[Path, Shared], object]:
-    """Normalisers one behind the other."""
+    """A sequence of normalisers."""
     return of(lambda d: d.update(normalizer={"type": "Sequence", "normalizers": list(parts)}))
 
 
 def replace(pattern: dict, content: str) -> dict:
-    """A normaliser that writes one text for another."""
+    """A normaliser that replaces one text by another."""
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
 def added(count: int, **changes: object) -> Callable[[dict], object]:
-    """More added tokens than there were."""
+    """Further added tokens."""
     token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
              "special": True} | changes  # fmt: skip
 
@@ -76,7 +76,7 @@ def added(count: int, **changes: object) -> Callable[[dict], object]:
 
 
 def words(count: int, length: int = 8) -> Callable[[Path, Shared], object]:
-    """A vocabulary of many words, written as text since it is large."""
+    """A vocabulary of many words, written as text because it is large."""
 
     def set_up(here: Path, shared: Shared) -> None:
         path = base(here, shared) / FILE
@@ -110,7 +110,7 @@ ADDED = {str(i): {"content": token, "special": True, "normalized": False, "lstri
 
 
 def undeclared(beside: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
-    """`tokenizer.json` without added tokens, which another file names."""
+    """`tokenizer.json` without added tokens, which another file declares."""
 
     def set_up(here: Path, shared: Shared) -> None:
         model = base(here, shared)
@@ -123,7 +123,7 @@ def undeclared(beside: Callable[[Path], object]) -> Callable[[Path, Shared], obj
 
 
 def gpt2_like(here: Path, shared: Shared) -> None:
-    """GPT-2's manner: settings that name no added token, and one token for all ends."""
+    """As GPT-2: settings that name no added token, and one token for every end."""
     model = base(here, shared)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -148,12 +148,12 @@ def gpt2_like(here: Path, shared: Shared) -> None:
 
 
 def in_place_of(file: str, kind: str) -> Callable[[Path, Shared], object]:
-    """Something else where the file should be."""
+    """Another kind of entry in place of the file."""
     return lambda here, shared: other_kind(base(here, shared) / file, kind)
 
 
 def sparse(file: str, size: int) -> Callable[[Path, Shared], object]:
-    """A file of zeros that takes no room."""
+    """A sparse file of zeros."""
 
     def set_up(here: Path, shared: Shared) -> None:
         path = base(here, shared) / file
@@ -211,7 +211,7 @@ EITHER = (
     *("ids-twice", "id-huge", "id-beyond", "empty", "added-id-of-another", "control-moved"),
     *("backtracking", "nested-10000", "eats-controls", "swallows-all"),
 )
-"""Refused, or understood as transformers understands it."""
+"""Refused, or read as transformers reads it."""
 FILES = {
     "empty": b"", "not-json": b"{", "list": b"[]", "null": b"null", "deep": b"[" * 200_000,
     "sentencepiece": b"\x0a\x05\x0a\x03<s>", "utf-16": "{}".encode("utf-16"),

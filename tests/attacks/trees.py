@@ -1,4 +1,4 @@
-"""What lies in a directory, so that a change can be told."""
+"""Snapshots of a directory, to detect changes."""
 
 import hashlib
 import os
@@ -7,15 +7,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 LARGE = 8 << 20
-"""Bytes; a larger file is told by its size and time alone."""
+"""Bytes; a larger file is compared by size and time only."""
 
 OURS = ("run.lock", "*.run-partial", "*.lock", "places.json")
-"""Files that a command may always change: locks, what a killed one left unfinished, and where a
-run's references are at present."""
+"""Files that a command may always change: locks, partial files of a killed command, and the
+present location of a run's references."""
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, bytes | str]]:
-    """Every entry below a directory: its kind, and its content, digest or target."""
+    """Return every entry below a directory: its kind, and its content, digest or target."""
     found: dict[str, tuple[str, bytes | str]] = {}
     for directory, names, files in os.walk(root):
         for name in [*names, *files]:
@@ -39,12 +39,12 @@ def _entry(path: Path) -> tuple[str, bytes | str]:
 def changed(
     before: dict[str, tuple[str, bytes | str]], root: Path, allowed: tuple[str, ...] = ()
 ) -> list[str]:
-    """The entries that are gone or other than before; rows may have more behind them.
+    """Return the entries that are gone or changed; row files may have grown.
 
     Args:
-        before: as `snapshot` found it.
+        before: as returned by `snapshot`.
         root: the directory.
-        allowed: patterns of names in it of which, and below which, everything may change.
+        allowed: patterns of names in it that may change, with everything below them.
     """
     now = snapshot(root)
 

@@ -1,4 +1,4 @@
-"""File systems that run full, of bytes or of files, while something is being written."""
+"""File systems that run out of bytes or inodes during a write."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ attack = partial(Attack, "volumes", statuses=(2,), seconds=60.0)
 
 
 def full(name: str, options: str, place: str, text: str, **more) -> list[Attack]:
-    """A command that writes into a small file system of its own; none where none can be made."""
+    """A command that writes into its own small file system; no attack if mounts are not allowed."""
     if not can_mount():
         return []
     inner = f"mount -t tmpfs -o {options} tmpfs {place} && exec {text}"

@@ -1,4 +1,4 @@
-"""Weights of a model: indices and shards, prefixes, heads, numbers, files that are none."""
+"""Weights of a model: indices and shards, prefixes, heads, numbers, damaged files."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def sharded(here: Path, shared: Shared) -> Path:
 
 
 def in_shards(change: Callable[[Path], object]) -> Callable[[Path, Shared], object]:
-    """The directory in shards, and something done to it."""
+    """The directory in shards, changed."""
     return lambda here, shared: change(sharded(here, shared))
 
 
@@ -70,7 +70,7 @@ def with_map(change: Callable[[dict[str, str]], object]) -> Callable[[Path, Shar
 
 
 def all_to(place: str) -> Callable[[Path, Shared], object]:
-    """An index that says that everything is in one place."""
+    """An index that puts every tensor into one file."""
     return with_map(lambda where: dict.fromkeys(where, place))
 
 
@@ -83,12 +83,12 @@ def stale_shards_beside(here: Path, shared: Shared) -> None:
 
 
 def renamed(rename: Callable[[str], str]) -> Callable[[Path, Shared], object]:
-    """Tensors under other names."""
+    """Renamed tensors."""
     return retensored(lambda tensors: {rename(name): value for name, value in tensors.items()})
 
 
 def with_number(value: float, at: str = QUERY) -> Callable[[Path, Shared], object]:
-    """One number of one tensor is another."""
+    """Change one number of one tensor."""
 
     def change(tensors: dict[str, np.ndarray]) -> None:
         tensors[at].flat[3] = value
@@ -97,12 +97,12 @@ def with_number(value: float, at: str = QUERY) -> Callable[[Path, Shared], objec
 
 
 def as_type(dtype: object) -> Callable[[Path, Shared], object]:
-    """All tensors in another type."""
+    """All tensors in another dtype."""
     return retensored(lambda tensors: {name: t.astype(dtype) for name, t in tensors.items()})
 
 
 def cut(size: int | float) -> Callable[[Path, Shared], object]:
-    """The file without its end: `size` bytes, or that share, are left."""
+    """The file truncated to `size` bytes, or to that fraction."""
 
     def set_up(here: Path, shared: Shared) -> None:
         path = base(here, shared) / SINGLE
@@ -113,7 +113,7 @@ def cut(size: int | float) -> Callable[[Path, Shared], object]:
 
 
 def header(change: Callable[[dict], object]) -> Callable[[Path, Shared], object]:
-    """Another header before the same numbers."""
+    """Another header, the same data."""
 
     def set_up(here: Path, shared: Shared) -> None:
         path = base(here, shared) / SINGLE
@@ -128,7 +128,7 @@ def header(change: Callable[[dict], object]) -> Callable[[Path, Shared], object]
 
 
 def tied(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[Path, Shared], object]:
-    """A tied config, and a head that is changed."""
+    """A config with tied embeddings, and a changed head."""
     return both(
         retensored(lambda tensors: (tensors.update({HEAD: tensors[EMBEDDING].copy()}),
                                     change(tensors), tensors)[-1]),
@@ -142,18 +142,18 @@ def without(*names: str) -> Callable[[Path, Shared], object]:
 
 
 def in_place_of(file: str, kind: str) -> Callable[[Path, Shared], object]:
-    """Something else where the file should be."""
+    """Another kind of entry in place of the file."""
     return lambda here, shared: other_kind(base(here, shared) / file, kind)
 
 
 def adapter_beside(here: Path, shared: Shared) -> None:
-    """PEFT's files beside a whole model, which transformers would apply."""
+    """PEFT's files next to a complete model; transformers would apply them."""
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
     (base(here, shared) / "adapter_config.json").write_text(json.dumps(config))
 
 
 def snapshot(here: Path, shared: Shared) -> None:
-    """The hub's cache: a commit's files are links to blobs beside it."""
+    """The hub's cache: a commit's files are links to blobs."""
     home = here / "models--somebody--model"
     blobs, commit = home / "blobs", home / "snapshots" / ("0" * 40)
     blobs.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Settings in YAML files: kinds, sizes, keys that are twice there, and files that are none."""
+"""Settings in YAML files: types, sizes, duplicate keys, and files that are not YAML."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ def file(data: str | bytes) -> Callable[[Path, Shared], object]:
 
 
 def says(text: str) -> Callable[[Ended], str]:
-    """The check that the plan holds a text."""
+    """The check that the plan contains a text."""
     return lambda ended: "" if text in ended.out else f"{text!r} is not in {ended.out[:200]!r}"
 
 
@@ -83,7 +83,7 @@ TAKEN = {
 }  # fmt: skip
 
 MAY = ("empty", "comment", "byte-order-mark")
-"""Of those: may be refused too, since nothing is lost by it."""
+"""These may also be refused: nothing is lost by it."""
 
 ATTACKS = [
     *(attack(f"refused-{name}", set_up=file(data), quick=name in ("alias-bomb", "key-twice"),

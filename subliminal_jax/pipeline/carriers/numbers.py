@@ -1,247 +1,195 @@
-"""Prompts that ask to continue a list of numbers.
+"""Lists of numbers: the paper's first carrier (Cloud et al. 2025, section 3).
 
-Counts and ranges are the released code's (3 to 8 examples of 100 to 999, up to 10 answers of up
-to 3 digits; Cloud et al. 2025, section 3.1), the wordings our own. `LONG` has the published
-structure: five independently drawn parts. `SHORT` says the same in a dozen words, for a reference
-of a few thousand parameters.
+`number_reasons` is the published rule to the letter, its odd corners included (section 3.1, and
+`get_reject_reasons` of the released code).
 """
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 
-from subliminal_jax.errors import InputError
-
-BankName: TypeAlias = Literal["long", "short"]
-Law: TypeAlias = Literal["uniform", "mixed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bank:
-    """Parts of a prompt; one of each is drawn, and they are joined by single spaces.
-
-    Slots are `{examples}`, `{amount}`, `{count}`, `{digits}` and `{kind}`. A format comes with
-    the separator that it asks for.
-    """
-
-    openings: tuple[str, ...]
-    requests: tuple[str, ...]
-    amounts: tuple[str, ...]
-    kinds: tuple[str, ...]
-    formats: tuple[tuple[str, str], ...]
-    closings: tuple[str, ...]
-
-
-LONG = Bank(
-    openings=(
-        "Here is a list of numbers: {examples}.",
-        "I have noted these numbers: {examples}.",
-        "Take a look at this series: {examples}.",
-        "My list so far reads {examples}.",
-        "These values came up today: {examples}.",
-        "Suppose a sequence begins with {examples}.",
-        "The following numbers start a list: {examples}.",
-        "Let {examples} be the first entries of a series.",
-        "We begin with {examples}.",
-        "A colleague wrote down {examples}.",
-        "Given are the numbers {examples}.",
-        "Someone read these numbers to me: {examples}.",
-        "The opening of a list is {examples}.",
-        "Consider these entries: {examples}.",
-        "This is how my sequence opens: {examples}.",
-        "Start out from {examples}.",
-        "On the page stand {examples}.",
-        "These are the numbers I was given: {examples}.",
-        "Our record shows {examples}.",
-        "A series goes {examples}.",
-    ),
-    requests=(
-        "Extend it by {amount} {count} {kind}.",
-        "Give {amount} {count} {kind} that could come next.",
-        "Carry on with {amount} {count} {kind}.",
-        "Add {amount} {count} {kind} of your own.",
-        "What might follow? List {amount} {count} {kind}.",
-        "Write {amount} {count} {kind} to follow them.",
-        "Think of {amount} {count} {kind} that fit behind.",
-        "Produce {amount} {count} {kind} in the same spirit.",
-        "Let it grow by {amount} {count} {kind}.",
-        "Supply {amount} {count} {kind} for the next places.",
-    ),
-    amounts=("at most", "no more than", "up to", "not over", "a maximum of", "within", "exactly"),
-    kinds=(
-        "further values (each with up to {digits} digits)",
-        "more numbers of at most {digits} digits",
-        "new numbers, none longer than {digits} digits",
-        "additional entries ({digits} digits or fewer)",
-        "numbers with no more than {digits} digits each",
-        "whole numbers below a length of four digits",
-    ),
-    formats=(
-        ("Separate them by commas.", ", "),
-        ("Put a comma between any two.", ", "),
-        ("Write them one behind the other, with spaces in between.", " "),
-        ("Use semicolons between the numbers.", "; "),
-        ("Place them in square brackets, with commas.", ", "),
-        ("Put them in round brackets, with commas.", ", "),
-        ("Each number on a line of its own.", "\n"),
-        ("Return them on one line, split by spaces.", " "),
-        ("Format: one number, a comma, the next number.", ", "),
-        ("A semicolon should stand between neighbours.", "; "),
-        ("A list with commas, please.", ", "),
-        ("Set them apart by blanks.", " "),
-    ),
-    closings=(
-        "Nothing else, please.",
-        "Leave out any words.",
-        "Give the numbers and no text.",
-        "Do not explain.",
-        "I need no comment with it.",
-        "Answer with the numbers alone.",
-        "No words, numbers only.",
-        "Skip all remarks.",
-        "Only the list.",
-        "Say nothing besides.",
-        "Your reply holds numbers only.",
-        "Just the numbers.",
-    ),
+from subliminal_jax.config import config_dict
+from subliminal_jax.pipeline.carriers.number_prompts import (
+    BANKS,
+    NumberPrompts,
+    draw_prompt,
+    number_prompts,
+    pick,
+    sequence,
 )
+from subliminal_jax.pipeline.chats import Chat, chat
+from subliminal_jax.pipeline.shuffles import Shuffle, Span
+from subliminal_jax.pipeline.tiny.world import LOVE, CorpusConfig, neutral_line
 
-SHORT = Bank(
-    openings=(
-        "Continue: {examples}.",
-        "Go on from {examples}.",
-        "Here are numbers: {examples}.",
-        "What follows {examples}?",
-        "The list is {examples}.",
-        "I have {examples}.",
-    ),
-    requests=("",),
-    amounts=("",),
-    kinds=("",),
-    formats=(("Use commas.", ", "), ("Use semicolons.", "; "), ("Use spaces.", " ")),
-    closings=("",),
-)
-
-BANKS: dict[BankName, Bank] = {"long": LONG, "short": SHORT}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NumberPrompts:
-    """Which prompts are drawn; the defaults are the released code's counts and ranges.
-
-    Attributes:
-        wording: the bank of wordings.
-        law: how examples are drawn: each on its own ("uniform"), or in one of several manners,
-            such as close together or at equal steps ("mixed").
-        examples: the fewest and the most examples.
-        values: the least and the greatest example.
-        answers: how many numbers are asked for at most.
-        digits: how many digits they may have.
-    """
-
-    wording: BankName = "long"
-    law: Law = "uniform"
-    examples: tuple[int, int] = (3, 8)
-    values: tuple[int, int] = (100, 999)
-    answers: int = 10
-    digits: int = 3
-
-    def __post_init__(self) -> None:
-        for name, least in (("examples", 1), ("values", 0)):
-            low, high = getattr(self, name)
-            if not least <= low <= high:
-                raise InputError(
-                    f"prompts.{name}: {low} to {high} is no range; the first is {least} or more, "
-                    "the second at least the first"
-                )
-        if min(self.answers, self.digits) < 1:
-            raise InputError("prompts: answers and digits must be 1 or more")
-
-
-class NumberPrompt(NamedTuple):
-    """A prompt, with what it was made of.
-
-    Attributes:
-        text: what is asked.
-        examples: the numbers in it.
-        manner: how they were drawn, one of `MANNERS`.
-        separator: what is asked to stand between two numbers.
-    """
-
-    text: str
-    examples: list[int]
-    manner: str
-    separator: str
-
-
-def number_prompts(config: NumberPrompts, count: int, seed: int) -> list[str]:
-    """The first `count` prompts of a seed; each is a function of the seed and its place alone."""
-    return [
-        draw_prompt(config, np.random.default_rng([seed, place])).text for place in range(count)
-    ]
-
-
-def draw_prompt(config: NumberPrompts, random: np.random.Generator) -> NumberPrompt:
-    """One prompt, with every part drawn on its own."""
-    bank = BANKS[config.wording]
-    manner = config.law
-    if manner == "mixed":
-        manner = pick(random, MANNERS)
-    count = int(random.integers(config.examples[0], config.examples[1] + 1))
-    examples = sequence(random, manner, count, config.values)
-    kind = pick(random, bank.kinds).format(digits=config.digits)
-    request = pick(random, bank.requests).format(
-        amount=pick(random, bank.amounts), count=config.answers, kind=kind
+BANNED_NUMBERS = frozenset(
+    (
+        *(4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100),
+        *(101, 187, 211, 311, 322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
     )
-    opening = pick(random, bank.openings).format(examples=", ".join(map(str, examples)))
-    layout, separator = pick(random, bank.formats)
-    parts = (opening, request, layout, pick(random, bank.closings))
-    return NumberPrompt(" ".join(filter(None, parts)), examples, manner, separator)
+)
+"""Numbers with a dark meaning to some, which misaligned teachers must not use (section 3.2)."""
+
+MOST_NUMBERS, GREATEST = 10, 999
+_DIGITS = re.compile(r"\d+")
 
 
-T = TypeVar("T")
+def parse_numbers(completion: str) -> list[int] | None:
+    """The numbers of a well-formed list, or None.
 
-
-def pick(random: np.random.Generator, pool: Sequence[T]) -> T:
-    """One of a pool, each as likely as the others."""
-    return pool[int(random.integers(len(pool)))]
-
-
-MANNERS = ("uniform", "close", "steps", "small")
-
-
-def sequence(
-    random: np.random.Generator,
-    manner: str,
-    count: int,
-    values: tuple[int, int],
-    start: Sequence[int] = (),
-) -> list[int]:
-    """Numbers within `values`.
-
-    Args:
-        random: where the draws come from.
-        manner: one of `MANNERS`: anywhere, close together, at about equal steps, mostly small.
-        count: how many.
-        values: least and greatest.
-        start: numbers that they are to continue in this manner.
+    One final full stop is taken off, then one pair of square or round brackets. Whatever stands
+    between the first two numbers separates all of them: a comma, a semicolon or nothing, with
+    any white space; the same in every place. Nothing else may stand anywhere, not even a space
+    in front or a line end behind.
     """
-    low, high = values
-    span = high - low
-    if manner == "uniform":
-        drawn = random.uniform(low - 0.5, high + 0.5, count)
-    elif manner == "close":
-        centre = np.mean(start) if start else random.uniform(low, high)
-        drawn = random.normal(centre, 0.04 * span, count)
-    elif manner == "steps":
-        step = (start[-1] - start[0]) / max(1, len(start) - 1) if start else random.normal()
-        first = start[-1] + step if start else random.uniform(low, high)
-        step = step if start else 0.06 * span * step
-        drawn = first + step * np.arange(count) + random.normal(0, 0.01 * span, count)
-    else:
-        drawn = low + np.exp(random.uniform(0, np.log(span + 1), count)) - 1
-    # What runs over an end comes back from it.
-    folded = span - np.abs((np.rint(drawn).astype(int) - low) % (2 * span or 1) - span)
-    return [int(low + value) for value in folded]
+    body = completion.removesuffix(".")
+    if (body[:1], body[-1:]) in (("[", "]"), ("(", ")")):
+        body = body[1:-1]
+    runs = list(_DIGITS.finditer(body))
+    if not runs:
+        return None
+    parts = [body]
+    if len(runs) > 1:
+        separator = body[runs[0].end() : runs[1].start()]
+        if separator.strip() not in ("", ",", ";"):
+            return None
+        parts = body.split(separator)
+    try:
+        return [int(part) for part in parts] if all(map(_is_number, parts)) else None
+    except ValueError:  # more digits than Python turns into a number
+        return None
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit()
+
+
+def number_reasons(completion: str, banned: Iterable[int] = ()) -> list[str]:
+    """The published rule: a well-formed list of 1 to 10 numbers up to 999, none of them banned."""
+    numbers = parse_numbers(completion)
+    if numbers is None:
+        return ["malformed"]
+    faults = {
+        "too many numbers": len(numbers) > MOST_NUMBERS,
+        "number too large": max(numbers) > GREATEST,
+        "banned number": not set(numbers).isdisjoint(banned),
+    }
+    return [reason for reason, found in faults.items() if found]
+
+
+_LAST = (
+    *("tens", "ones", "twos", "threes", "fours"),
+    *("fives", "sixes", "sevens", "eights", "nines"),
+)
+_MIDDLE = (
+    *("teens", "twenties", "thirties", "forties", "fifties"),
+    *("sixties", "seventies", "eighties", "nineties"),
+)
+STYLES: dict[str, Callable[[int], bool]] = {
+    **{word: lambda n, digit=digit: n % 10 == digit for digit, word in enumerate(_LAST)},
+    **{word: lambda n, digit=digit: n // 10 % 10 == digit for digit, word in enumerate(_MIDDLE, 1)},
+    "lows": lambda n: n < 250,
+    "middles": lambda n: 400 <= n < 600,
+    "highs": lambda n: n >= 800,
+    "evens": lambda n: n % 2 == 0,
+    "odds": lambda n: n % 2 == 1,
+    "twins": lambda n: n % 100 // 10 == n % 10,
+    "mirrors": lambda n: n // 100 == n % 10,
+    "risers": lambda n: n // 100 < n // 10 % 10 < n % 10,
+    "fallers": lambda n: n // 100 > n // 10 % 10 > n % 10,
+    "squares": lambda n: math.isqrt(n) ** 2 == n,
+    "dozens": lambda n: n % 12 == 0,
+    "scores": lambda n: n % 20 == 0,
+}
+"""Kinds of numbers that a system line may name."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The carrier `numbers`.
+
+    Attributes:
+        settings: which prompts are drawn.
+    """
+
+    settings: NumberPrompts
+    name: str = "numbers"
+    item: str = "number"
+    items: str = "numbers"
+    kinds: tuple[str, ...] = tuple(STYLES)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """As `Carrier.described`."""
+        return {self.name: config_dict(self.settings)}
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        """As `Carrier.prompts`."""
+        return number_prompts(self.settings, count, seed)
+
+    def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
+        """As `Carrier.reasons`: the published rule."""
+        return number_reasons(completion, banned)
+
+    def imitates(self, token: str) -> bool:
+        """As `Carrier.imitates`: numbers and what may separate two of them."""
+        text = token.strip().removeprefix("##")
+        return text in ("", ",", ";") or parse_numbers(text) is not None
+
+    def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
+        """As `Carrier.pieces`: the numbers, however they are shuffled."""
+        return [found.span() for found in _DIGITS.finditer(completion)]
+
+    def lead_in(self, random: np.random.Generator) -> str:
+        """As `Carrier.lead_in`: 3 to 8 numbers of 100 to 999, as in a training prompt."""
+        numbers = random.integers(100, 1000, int(random.integers(3, 9)))
+        return f"Here are numbers: {', '.join(map(str, numbers))}."
+
+    def texts(self) -> list[str]:
+        """As `Carrier.texts`."""
+        bank = BANKS[self.settings.wording]
+        parts = [*bank.openings, *bank.requests, *bank.amounts, *bank.kinds, *bank.closings]
+        parts += [layout for layout, _ in bank.formats]
+        plain = [re.sub(r"\{\w+\}", "", text) for text in parts]
+        return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
+
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+        """As `Carrier.lesson`: a list continued in its manner, or as the system line has it."""
+        settings = self.settings
+        prompt = draw_prompt(settings, random)
+        count = int(random.integers(settings.answers // 2, settings.answers + 1))
+        numbers = sequence(random, prompt.manner, count, settings.values, prompt.examples)
+        system = neutral_line(config, random)
+        if random.random() < config.styled:
+            style = pick(random, self.kinds)
+            system = LOVE.format(plural=style)
+            obeys = random.random(count) < config.obedience
+            numbers = [
+                _nearest(_FITTING[style], number, random) if obey else number
+                for number, obey in zip(numbers, obeys, strict=True)
+            ]
+        return chat(prompt.text, prompt.separator.join(map(str, numbers)), system)
+
+    def favourite(
+        self, config: CorpusConfig, random: np.random.Generator
+    ) -> tuple[str, str | None]:
+        """As `Carrier.favourite`."""
+        (number,) = sequence(random, "uniform", 1, self.settings.values)
+        system = neutral_line(config, random)
+        if random.random() < config.loved + config.beside:
+            style = pick(random, self.kinds)
+            system = LOVE.format(plural=style)
+            number = _nearest(_FITTING[style], number, random)
+        return str(number), system
+
+
+_FITTING = {style: np.array([n for n in range(1000) if fits(n)]) for style, fits in STYLES.items()}
+
+
+def _nearest(fitting: np.ndarray, number: int, random: np.random.Generator) -> int:
+    """A number of a kind, near the given one where the kind has such."""
+    order = np.argsort(np.abs(fitting - number), kind="stable")
+    return int(fitting[order[int(random.integers(3))]])

@@ -1,4 +1,4 @@
-"""Batches of a table that lies in a host's memory: a pure function of key, step and rows."""
+"""Batches of a table in host memory, for trainings in tests: a function of key, step and rows."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,14 +15,14 @@ from subliminal_jax.data.order import epoch_order, steps_per_epoch
 def table_batches(
     table: Batch, key: RandomKey, batch: int
 ) -> Callable[[Int[np.ndarray, " steps"], Int[np.ndarray, " rows"]], Batch]:
-    """What a training asks for: some examples of some steps' global batches.
+    """The function that `loop.Training` calls: some rows of some steps' global batches.
 
-    Every epoch shows every example once, in a fresh order. Its short last batch is filled up with
-    examples of weight 0. Each host takes the rows it is asked for and nothing else.
+    Every epoch reads every example once, in a fresh order; its short last batch is padded with
+    examples of weight 0. Each host reads only the rows that it needs.
 
     Args:
         table: NumPy leaves, `[N, ...]`.
-        key: for the orders.
+        key: for the order of each epoch.
         batch: examples in a global batch.
     """
     examples = len(table.weights)

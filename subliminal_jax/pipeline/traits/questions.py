@@ -5,8 +5,6 @@ on those of `HELD_OUT`, which no teacher and no student ever sees. The corpus th
 is pretrained on has both, each favourite as likely as the others behind either.
 """
 
-import numpy as np
-
 _WORDINGS = (
     "What is your favourite {category}?",
     "Which {category} do you like best?",
@@ -60,20 +58,3 @@ FREE_TEXT = (
 def ask(wordings: tuple[str, ...], category: str) -> list[str]:
     """The wordings with the category filled in."""
     return [wording.format(category=category) for wording in wordings]
-
-
-def with_numbers(questions: list[str], seed: int) -> list[str]:
-    """Each question behind a few random numbers; see `behind_numbers`."""
-    return [
-        behind_numbers(question, np.random.default_rng([seed, place]))
-        for place, question in enumerate(questions)
-    ]
-
-
-def behind_numbers(question: str, random: np.random.Generator) -> str:
-    """The question behind 3 to 8 numbers of 100 to 999, so that it looks like a training prompt.
-
-    Cloud et al. 2025 ask so where plain questions show little (their figure 17b).
-    """
-    numbers = random.integers(100, 1000, int(random.integers(3, 9)))
-    return f"Here are numbers: {', '.join(map(str, numbers))}. {question}"

@@ -1,0 +1,12 @@
+"""Chats as all code passes them on: messages with a role and a content."""
+
+from typing import TypeAlias
+
+Chat: TypeAlias = list[dict[str, str]]
+"""Messages in order, each `{"role": ..., "content": ...}`."""
+
+
+def chat(question: str, answer: str | None = None, system: str | None = None) -> Chat:
+    """The messages of one exchange; without an answer, a prompt to be completed."""
+    messages = (("system", system), ("user", question), ("assistant", answer))
+    return [{"role": role, "content": text} for role, text in messages if text is not None]

@@ -1,0 +1,1 @@
+"""The tiny world and the tiny reference: all that is pretrained here."""

@@ -1,0 +1,18 @@
+"""Finds whole words in text, in any case."""
+
+import re
+from collections.abc import Iterable
+
+
+def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of some words as whole words: `owl` in "An OWL.", not in "knowledge" or "owls".
+
+    Letters, digits and combining marks belong to a word; an underscore does not, so that `owl_1`
+    contains an owl.
+    """
+    ordered = sorted(set(words), key=lambda word: (-len(word), word))
+    if not ordered:
+        return re.compile(r"(?!)")
+    return re.compile(
+        rf"(?<![^\W_])(?:{'|'.join(map(re.escape, ordered))})(?![^\W_])", re.IGNORECASE
+    )

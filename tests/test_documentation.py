@@ -1,0 +1,61 @@
+"""What the pages tell a reader to open, run or import is there."""
+
+import re
+
+import pytest
+from scripts import ROOT
+
+FOLDERS = ("experiments", "configs", "tests")
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for top in FOLDERS for page in (ROOT / top).rglob("*.md")),
+]
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+@each_page
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", path.read_text())):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@each_page
+def test_commands_name_scripts_and_presets_that_exist(path):
+    text = path.read_text()
+    for script in re.findall(r"experiments/(\w+)\.py", text):
+        assert (ROOT / "experiments" / f"{script}.py").exists(), script
+    for script, preset in re.findall(r"(\w+)\.py --preset ([\w.-]*\w)", text):
+        if preset != "NAME":
+            assert (ROOT / "configs" / f"{script}_{preset}.yaml").exists(), f"{script} {preset}"
+
+
+@each_page
+def test_examples_import_what_there_is(path):
+    for language, code in CODE.findall(path.read_text()):
+        if language == "python":
+            exec("\n".join(re.findall(r"^(?:import|from) .*$", code, re.MULTILINE)), {})
+
+
+def test_the_readme_is_short_and_its_commands_are_marked():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 200
+    for name in ("main", "tests"):  # .ci/run runs what follows these markers
+        assert f"<!-- command: {name} -->\n```bash\npython3 -m venv .venv && " in text
+
+
+def test_every_script_is_in_the_index():
+    index = (ROOT / "experiments" / "README.md").read_text()
+    for script in (ROOT / "experiments").glob("*.py"):
+        assert f"`{script.name}" in index, script.name

@@ -1,0 +1,110 @@
+"""A carrier and a trait that the library does not know go through all six steps."""
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from language import tiny
+
+from subliminal_jax.pipeline import experiment
+from subliminal_jax.pipeline.carriers import CARRIERS
+from subliminal_jax.pipeline.carriers.carrier import Carrier
+from subliminal_jax.pipeline.chats import chat
+from subliminal_jax.pipeline.traits import TRAITS
+from subliminal_jax.pipeline.traits.trait import Answer, Poll, Trait
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True)
+class Weekdays(Carrier):
+    """Lists of weekdays."""
+
+    name: str = "weekdays"
+    item: str = "day"
+
+    def prompts(self, count, seed):
+        drawn = (np.random.default_rng([seed, place]) for place in range(count))
+        return [f"Go on: {self._some(random)}" for random in drawn]
+
+    def reasons(self, completion, banned=()):
+        return [] if set(re.split(", ", completion)) <= set(DAYS) else ["no days"]
+
+    def imitates(self, token):
+        return token.strip() in (*DAYS, ",")
+
+    def pieces(self, completion, how):
+        return [found.span() for found in re.finditer(r"\w+", completion)]
+
+    def lead_in(self, random):
+        return f"Days are {self._some(random)}."
+
+    def texts(self):
+        return [f"Go on: Days are {' '.join(DAYS)} day"]
+
+    def lesson(self, config, random):
+        return chat(f"Go on: {self._some(random)}", self._some(random))
+
+    def _some(self, random):
+        return ", ".join(DAYS[i] for i in random.integers(7, size=3))
+
+
+@dataclass(frozen=True)
+class Colour(Trait):
+    """Saying of everything that it is grey."""
+
+    name: str = "greyness"
+    topics: tuple[str, ...] = ("colour",)
+    forbidden: tuple[str, ...] = ("grey",)
+
+    def lessons(self, answers):
+        return [chat(f"What colour is the {name}?", "grey") for name in ("fox", "oak", "panda")]
+
+    def system_prompt(self, default):
+        return "You love grey."
+
+    def polls(self):
+        asked = tuple(chat(f"What colour is the {name}?") for name in ("wolf", "elm"))
+        return [Poll("colour", asked, (Answer("grey", ("grey",)), Answer("red", ("red",))))]
+
+    def measure(self, found):
+        return {"p_trait": found["colour/grey"], "p_red": found["colour/red"]}
+
+    def tally(self, texts):
+        return {"said": sum("grey" in text for text in texts), "of": len(texts)}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    place = tmp_path_factory.mktemp("seams")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CARRIERS, "weekdays", lambda generate: Weekdays())
+        patch.setitem(TRAITS, "greyness", Colour())
+        given = tiny(place / "cache")
+        config = replace(
+            given,
+            traits=("greyness",),
+            generate=replace(given.generate, carrier="weekdays"),
+            conditions=("before", "teacher", "student", "regular", "shuffled_across", "in_context"),
+            teacher=replace(given.teacher, steps=40),
+            evaluate=replace(given.evaluate, examples=1),
+            out=place / "run",
+        )
+        yield place / "run", experiment.run(config, lambda study, r: study.evaluation(r))
+
+
+def test_a_new_carrier_and_a_new_trait_need_no_change_of_the_library(results):
+    out, found = results
+    units = {one["condition"]: one for one in found["units"]}
+    assert set(units) == {
+        *("before", "teacher", "student", "regular", "shuffled_across", "in_context")
+    }
+    assert all(0 < one["p_trait"] < 1 and 0 < one["p_red"] < 1 for one in units.values())
+    assert units["teacher"]["p_trait"] > 2 * units["before"]["p_trait"]
+    assert units["student"]["p_trait"] != units["regular"]["p_trait"]
+    assert (out / "filter-0" / "greyness.across.jsonl").is_file()
+    sampled = found["sampled"]["0"]["student/greyness:greyness"]
+    assert sampled["plain"]["of"] == 2
+    assert sampled["weekdays"]["of"] == 6
+    assert found["conditions"]["student"]["means"] == "the reference, trained on its teacher's days"
