@@ -43,9 +43,13 @@ def format_table(results: Mapping[str, Any]) -> str:
 
 
 def format_csv(results: Mapping[str, Any]) -> str:
-    """Every unit as a row, in full precision; empty where there is no value."""
-    rows = ([unit[name] for name in CSV_HEADER] for unit in results["units"])
-    return csv_text(CSV_HEADER, rows)
+    """Every unit as a row, in full precision; empty where there is no value.
+
+    Measures that only some traits have are the last columns.
+    """
+    header = dict.fromkeys([*CSV_HEADER, *(name for unit in results["units"] for name in unit)])
+    rows = ([unit.get(name) for name in header] for unit in results["units"])
+    return csv_text(list(header), rows)
 
 
 def report_page(results: Mapping[str, Any]) -> Page:
@@ -59,11 +63,11 @@ def report_page(results: Mapping[str, Any]) -> Page:
         Picture("controls", "P(trait) of every condition, over all traits."),
         _condition_table(results),
         _control_table(results),
-        *([Text("", tuple(_not_run(results)))] if _not_run(results) else []),
+        *(Text("", (line,)) for line in _not_run(results)),
         _answer_table(results),
         *_example_tables(results),
         _steps(results),
-        _measure_table(results),
+        *([_measure_table(results)] if _further(results) else []),
         _sampled_table(results),
     ]
     if refused := list(_refused(results)):
@@ -109,8 +113,11 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
 def _measure_table(results: Mapping[str, Any]) -> Table:
     return Table(
         "Further measures of every condition",
-        ("condition", *MEASURES.values()),
-        tuple((name, *_further(found)) for name, _, found in _run(results)),
+        ("condition", *_further(results).values()),
+        tuple(
+            (name, *(_mean(found[key]) for key in _further(results)))
+            for name, _, found in _run(results)
+        ),
         MEASURES_NOTE,
     )
 
@@ -119,17 +126,22 @@ def _value_table(results: Mapping[str, Any]) -> Table:
     """Both of the above in one, for the width of a terminal."""
     return Table(
         "Every condition",
-        ("condition", "P(trait)", "95% interval", *MEASURES.values()),
+        ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
-            (name, _mean(found["p_trait"]), _bounds(found["p_trait"]), *_further(found))
+            (
+                *(name, _mean(found["p_trait"]), _bounds(found["p_trait"])),
+                *(_mean(found[key]) for key in _further(results)),
+            )
             for name, _, found in _run(results)
         ),
         MEASURES_NOTE,
     )
 
 
-def _further(found: Mapping[str, Any]) -> list[str]:
-    return [_mean(found[key]) for key in MEASURES]
+def _further(results: Mapping[str, Any]) -> dict[str, str]:
+    """The measures beside P(trait) that these traits have, and their names for a reader."""
+    conditions = [found for _, _, found in _run(results)]
+    return {key: label for key, label in MEASURES.items() if any(one[key] for one in conditions)}
 
 
 def _control_table(results: Mapping[str, Any]) -> Table:
@@ -168,7 +180,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
         "What the networks answer",
         ("asked for", "answer", *means),
         tuple(
-            (*answer.split("/"), *(f"{values[answer]:.3f}" for values in means.values()))
+            (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
             for answer in means["before"]
             if answer in shown
         ),
@@ -182,7 +194,7 @@ def _by_category(answers: Iterable[str]) -> list[list[str]]:
     """The answers of each category that was asked for."""
     found: dict[str, list[str]] = {}
     for answer in answers:
-        found.setdefault(answer.split("/")[0], []).append(answer)
+        found.setdefault(answer.split("/", 1)[0], []).append(answer)
     return list(found.values())
 
 
