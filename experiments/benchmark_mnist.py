@@ -23,7 +23,8 @@ from subliminal_jax.config import config_dict, parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import strict_json, write_whole
-from subliminal_jax.mnist.config import Count, MnistConfig, resolve, with_pairs
+from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
+from subliminal_jax.quantities import Count
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}

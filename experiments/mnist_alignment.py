@@ -1,9 +1,9 @@
 """Is it the first-order drive? Gradients of trait and distillation compared at every step.
 
 Claim     Follow-up work: from a shared initialisation the gradient of a student's own loss, on
-          noise, stays weakly aligned with that of the digits' loss for the whole run; without the
-          common component the trait is not learnt and the imitation is; holding the student near
-          its start at first does not help. Untrained features already decode digits.
+          noise, stays weakly aligned with that of the digits' loss for the whole run. Without the
+          common component the student still imitates but does not learn the trait. Holding it
+          near its start at first does not help. Untrained features already decode digits.
 Command   python experiments/mnist_alignment.py                    8 members
           python experiments/mnist_alignment.py --data digits      on a laptop without MNIST
 Expected  a small positive cosine for the same initialisation and none for another; the projected

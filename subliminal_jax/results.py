@@ -1,4 +1,4 @@
-"""How the `results` of a run are read and named; figures, tables and pages share it."""
+"""How values are written to the `results` of a run, read from them, and named for a reader."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,10 @@ from subliminal_jax.stats import Interval
 
 Results = Mapping[str, Any]
 
-# The six bars of the paper; any other arm is shown under its own name.
+FEWEST = 3
+"""Units below which an interval says nothing: with two, Student's t is 12.7 standard errors."""
+
+# The six bars of the paper; other arms are shown under their own names.
 LABELS = {
     "reference": "Reference",
     "teacher": "Teacher",
@@ -83,15 +86,15 @@ def read_arms(results: Results) -> list[Arm]:
 
 
 def warning_line(results: Results) -> str | None:
-    """Say that the data are not the paper's, and why; None when they are.
+    """Say that the data are not the paper's although MNIST was wanted, and why; None otherwise.
 
     Args:
         results: The results of a run; `dataset` and `data` are read.
 
     Returns:
-        One sentence, or None for MNIST.
+        One sentence, or None for MNIST and for the digits where they were asked for.
     """
-    if results["dataset"] == "mnist":
+    if not results["data"]["stands_in"]:
         return None
     return f"NOT MNIST: measured on {results['data']['name']}. {results['data']['reason']}"
 
@@ -130,6 +133,49 @@ def relation_text(relation: Mapping[str, Any] | None) -> str:
     return " ".join([relation["kind"], *details])
 
 
+def interval_values(interval: Interval) -> dict[str, Any]:
+    """An interval as plain values: `mean`, `ci95` and `n`; bounds that are unknown are None."""
+    # Strict JSON has no nan.
+    bounds = [interval.low, interval.high] if interval.known else [None, None]
+    return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
+
+
+def read_interval(entry: Mapping[str, Any]) -> Interval:
+    """The interval that `interval_values` wrote; bounds that are absent or None are nan."""
+    bounds = entry.get("ci95") or (None, None)
+    low, high = (math.nan if bound is None else float(bound) for bound in bounds)
+    return Interval(float(entry["mean"]), low, high, entry["n"])
+
+
+def worth_printing(interval: Interval) -> bool:
+    """Whether there are units enough for bounds that tell a reader something."""
+    return interval.known and interval.n >= FEWEST
+
+
+def bracketed(entry: Mapping[str, Any], spec: str = ".3f") -> str:
+    """A mean and its interval as text, as in `0.538 [0.432, 0.679]`.
+
+    Args:
+        entry: as `interval_values` writes it.
+        spec: how each number is formatted.
+    """
+    interval = read_interval(entry)
+    bounds = f" [{interval.low:{spec}}, {interval.high:{spec}}]" if interval.known else ""
+    return f"{interval.mean:{spec}}{bounds}"
+
+
+def percent(entry: Mapping[str, Any]) -> str:
+    """A share and its interval as text, as in `53.8% [43.2%, 67.9%]`."""
+    return bracketed(entry, ".1%")
+
+
+def p_text(p: float | None) -> str:
+    """A p-value for a table; empty for None."""
+    if p is None:
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
 def duration(seconds: float | int) -> str:
     """Write a duration in seconds as `7.5 s`, `3 min 05 s` or `2 h 07 min`."""
     if seconds < 59.95:
@@ -155,21 +201,13 @@ def _read_arm(name: str, arm: Mapping[str, Any]) -> Arm:
         )
     return Arm(
         name=name,
-        accuracy=_read_interval(arm, arm["n"]),
+        accuracy=read_interval(arm),
         values=values,
-        distance=None if distance is None else _read_interval(distance, len(distance["values"])),
+        distance=None if distance is None else read_interval(distance),
         distances=() if distance is None else tuple(float(value) for value in distance["values"]),
         relation=relation,
         published=None if published is None else float(published),
     )
-
-
-def _read_interval(entry: Mapping[str, Any], n: int) -> Interval:
-    # Strict JSON has no nan, so the bounds of a single member may come back as null.
-    low, high = (
-        math.nan if bound is None else bound for bound in entry.get("ci95") or (None, None)
-    )
-    return Interval(float(entry["mean"]), float(low), float(high), n)
 
 
 def _plain(value: object) -> str:

@@ -1,7 +1,7 @@
-"""One run's directory: written by one process, of one config, and done when results.json is there.
+"""The directory of one run: one config, one writing process, finished when results.json is there.
 
-results.json and every row of a JSON Lines file carry a digest, checked when they are read; see
-`sealed` for what it guards against.
+results.json and every row of a JSON Lines file carry a digest that is checked when they are read;
+see `sealed` for what it guards against.
 """
 
 import contextlib
@@ -31,12 +31,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 class RunDirectory:
     """The directory of one run; a context manager, made by `open`.
 
-    It is locked while it is open. If its run is done it is only read, which needs no lock: many can
-    do that at a time, on a read-only disk too. It is locked once something is written after all.
+    An unfinished run's directory is locked while it is open. A finished one is only read, without
+    a lock: by many processes at once, and from a read-only disk. It is locked when something is
+    written to it after all.
 
-    Files go in whole (`write_json`, `write_text`, `write_bytes`) or row by row (`append_row`).
-    Their names are listed in `run.files.jsonl` before they are written, so that `overwrite` can
-    tell them from files that somebody else put there.
+    Files are written whole (`write_json`, `write_text`, `write_bytes`) or row by row
+    (`append_row`). Their names are listed in `run.files.jsonl` before they are written, so that
+    `overwrite` can tell them from files that somebody else put there.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], wording: Wording):
@@ -56,20 +57,20 @@ class RunDirectory:
         overwrite: bool = False,
         wording: Wording = OUT,
     ) -> "RunDirectory":
-        """Opens a directory for a run of this config: a new one, or the same run's to go on.
+        """Opens a directory for a run of this config: a new one, or that of the same run to resume.
 
         Args:
-            path: Where; made if need be. Relative paths count from the working directory.
+            path: The directory; made if it is missing. Relative to the working directory.
             config: The resolved config as plain values, see `config.config_dict`.
-            overwrite: Remove what an earlier run wrote here and begin anew. Files that no run
-                wrote stay.
-            wording: How refusals speak of it.
+            overwrite: Remove what an earlier run wrote here and start over. Files that no run wrote
+                stay.
+            wording: How refusals name the directory.
 
         Raises:
-            InUse: If another process, which is named, is at this run.
-            InputError: If the directory cannot be made or written, holds other things than a run,
-                or a run of another config (each differing field is named), or one that is done and
-                was changed since; or if the disk is full.
+            InUse: If another process holds the directory; the message names it.
+            InputError: If the directory cannot be made or written; if it holds something else than
+                a run, a run of another config (the message names each differing field), or a
+                finished run that was changed since; or if the disk is full.
         """
         # What is compared must be what will be read back: tuples are lists there.
         config = json.loads(files.strict_json(config))
@@ -85,7 +86,7 @@ class RunDirectory:
         return run
 
     def _is_done(self) -> bool:
-        """Whether there is nothing to do but to read; nothing is locked or written for that.
+        """Whether the run is finished; locks and writes nothing.
 
         Raises:
             InputError: As `open`.
@@ -97,19 +98,19 @@ class RunDirectory:
         return self.finished
 
     def _hold(self, overwrite: bool = False) -> None:
-        """Locks the directory and brings it to this config's state, or refuses it."""
+        """Locks the directory and prepares it for this config, or refuses it."""
         self._lock = locks.take(self.path / LOCK, self._wording.option)
         try:
             self._settle(overwrite)
-            self.results()  # which are refused if they were changed
+            self.results()  # refuses results that were changed
         except BaseException:
             self._release()
             raise
 
     def _settle(self, overwrite: bool) -> None:
         for partial in self.path.glob(f".*{files.PARTIAL}"):
-            # What `files.write_whole` leaves is a file. A directory of that name is an export's,
-            # which may be at work just now, and which removes what a killed one left.
+            # `files.write_whole` leaves a file. A directory of that name belongs to an export,
+            # which may be running, and which removes what a killed one left.
             if partial.is_symlink() or not partial.is_dir():
                 partial.unlink()
         rows = files.read_rows(self.path / WRITTEN)
@@ -125,10 +126,10 @@ class RunDirectory:
         self._write(CONFIG, self.config)
 
     def _check_config(self) -> bool:
-        """Whether a config.json is there; if so, it is this run's.
+        """Whether there is a config.json; it must be of this config.
 
         Raises:
-            InputError: It is not, or it is damaged.
+            InputError: It is of another config, or damaged.
         """
         try:
             old = files.read_object(self.path / CONFIG)
@@ -144,7 +145,7 @@ class RunDirectory:
         return True
 
     def _check_flags(self) -> None:
-        """Refuses to go on where another compiler would round the rest otherwise."""
+        """Refuses to resume under compiler flags that may round the rest differently."""
         try:
             begun = (files.read_object(self.path / ENVIRONMENT) or {}).get("variables")
         except ValueError as error:
@@ -156,7 +157,7 @@ class RunDirectory:
             raise self._wording.refusal(self.path, what)
 
     def _refuse_foreign(self) -> None:
-        """Refuses a directory with things in it that are no run of ours."""
+        """Refuses a directory that holds files but no run."""
         names = {name for name in os.listdir(self.path) if not name.endswith(files.PARTIAL)}
         if names <= {LOCK, ENVIRONMENT} or (LOCK in names and names & {CONFIG, WRITTEN}):
             return
@@ -166,8 +167,7 @@ class RunDirectory:
         )
 
     def _remove_written(self) -> None:
-        # In this order a removal that is cut short leaves neither a run that looks done, nor one
-        # that looks as if it could go on.
+        # In this order an interrupted removal leaves no run that looks finished or resumable.
         for name in (RESULTS, CONFIG, ENVIRONMENT, *sorted(self._written), WRITTEN):
             path = self.path / name
             if name in BOOKKEEPING and path.is_dir() and not path.is_symlink():
@@ -192,7 +192,7 @@ class RunDirectory:
                 self._hold()
 
     def _list(self, name: str) -> Path:
-        """Checks a name and puts it on the list of what this run writes."""
+        """Checks a name and adds it to the list of the files that this run writes."""
         path = self._checked(name)
         self._begin_writing()
         if name not in self._written:
@@ -210,8 +210,8 @@ class RunDirectory:
         """Writes or replaces a file in one step and returns its path.
 
         Raises:
-            InputError: If the name is not a plain file name, stands for a file that no run wrote,
-                or the disk is full. An older file of that name is then untouched.
+            InputError: If the name is not a plain file name, belongs to a file that no run wrote,
+                or the disk is full. An older file of that name is then unchanged.
         """
         path = self._list(name)
         files.write_whole(path, data)
@@ -243,7 +243,7 @@ class RunDirectory:
         """Reads the rows of a JSON Lines file, without their digests; see `files.read_rows`.
 
         Raises:
-            InputError: If a line is none that this run wrote there; gives its number.
+            InputError: If this run did not write a line there; gives the line's number.
         """
         path, rows = self._checked(name), []
         for line, row in enumerate(files.read_rows(path), start=1):
@@ -264,16 +264,16 @@ class RunDirectory:
         return path
 
     def discard(self, name: str) -> None:
-        """Removes what is no longer needed, if it is there; what cannot be written keeps it."""
+        """Removes a file or directory, if it is there and the directory can be written."""
         path = self._checked(name)
-        # Another process may be at it, or the disk be read-only.
+        # Another process may hold the directory, or the disk may be read-only.
         with contextlib.suppress(InputError, OSError):
             if os.path.lexists(path):
                 self._begin_writing()
                 _remove(path)
 
     def results(self) -> dict[str, Any] | None:
-        """What `finish` was given, or None if this run is not done.
+        """What `finish` was given, or None if this run is not finished.
 
         Raises:
             InputError: If results.json was changed since it was written, or is another run's.
@@ -297,11 +297,11 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether this run is done; errors as of `results`."""
+        """Whether this run is finished; raises as `results`."""
         return self.results() is not None
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Writes results.json, which says that the run is done; everything else comes before.
+        """Writes results.json, which marks the run as finished; write everything else before.
 
         Raises:
             InputError: If the disk is full.
@@ -318,7 +318,7 @@ class RunDirectory:
             locks.release(lock)
 
     def close(self) -> None:
-        """Gives the directory free; called at the end of a `with` block."""
+        """Releases the directory; called at the end of a `with` block."""
         self._release()
         self._closed = True
 
@@ -333,7 +333,7 @@ class RunDirectory:
     ) -> None:
         there = self._written or os.path.lexists(self.path / RESULTS)
         if error is not None and self._lock is not None and not there:
-            # Nothing is lost, so the next try may have another config.
+            # Nothing was done yet, so the next attempt may have another config.
             for name in (CONFIG, ENVIRONMENT):
                 (self.path / name).unlink(missing_ok=True)
         self.close()

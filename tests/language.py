@@ -27,10 +27,10 @@ from subliminal_jax.pipeline.settings import (
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.study import Study
 from subliminal_jax.pipeline.tiny import reference
 from subliminal_jax.pipeline.tiny.world import CorpusConfig
+from subliminal_jax.shared_run import shared_run
 
 BALLAST = "ballast"
 LORA = TuningConfig(rank=2)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import described
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import PLACEMENT, resolve, with_pairs
+from subliminal_jax.mnist.config import resolve, with_pairs
 from subliminal_jax.runs import RunDirectory
 from subliminal_jax.theory.audit import (
     SCORES,
@@ -41,7 +41,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
     """Write a sweep's files; its score orders the students of the same initialisation."""
     config = with_pairs(SweepConfig(members=MEMBERS, sweep=(f"{axis}={','.join(ACCURACY[axis])}",)))
     config = resolve(config, dataset)
-    plain = {k: v for k, v in config_dict(config).items() if k not in PLACEMENT}
+    plain = described(config)
     rows = []
     for cell, value in zip(cells(config), ACCURACY[axis], strict=True):
         for member in range(MEMBERS):

@@ -21,10 +21,10 @@ from subliminal_jax.pipeline.carriers import carrier_of
 from subliminal_jax.pipeline.config import described
 from subliminal_jax.pipeline.places import note_cache
 from subliminal_jax.pipeline.settings import TuningConfig
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.tiny.reference import tiny_origin
 from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import network
+from subliminal_jax.shared_run import shared_run
 
 TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, 1000, (2, 5)))
 apply = quick_jit(decoder.apply, static_argnums=0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from disks import small_disk
 
+from subliminal_jax import shared_run
 from subliminal_jax.errors import InputError
 from subliminal_jax.models import decoder
-from subliminal_jax.pipeline import shared
 from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
 from subliminal_jax.pipeline.carriers.numbers import Numbers
 from subliminal_jax.pipeline.settings import ReferenceConfig
@@ -149,7 +149,7 @@ def test_of_two_that_want_it_one_makes_it(kept, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(reference, "pretrain", pretrain)
     monkeypatch.setattr(
-        shared, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
+        shared_run, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
     )
     other = threading.Thread(target=lambda: found.append(get(tmp_path)))
     other.start()

@@ -22,12 +22,12 @@ from subliminal_jax.pipeline.config import described
 from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.reference import given_reference
 from subliminal_jax.pipeline.settings import ReferenceConfig
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.study import Study
 from subliminal_jax.pipeline.tiny.corpus import texts
 from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.sealed import sealed_row
+from subliminal_jax.shared_run import shared_run
 
 
 @pytest.fixture

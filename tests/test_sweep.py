@@ -259,7 +259,7 @@ def test_the_table_shows_ours_beside_the_published(summary):
     assert power.rows[0][:2] == ("between two cells", "0.050")
     figure = sweep_figure(summary | {
         "finding": "F", "dataset": "mnist", "run": "r",
-        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1},
+        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "stands_in": False},
     })  # fmt: skip
     axes = figure.axes[0]
     assert axes.get_xlabel() == "aux"
@@ -337,7 +337,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
         directory.write_rows("cells.jsonl", [row])
-    assert "line 1 is not a row of this sweep" in script("mnist_sweep", *words).err
+    assert "line 1 is not a row of this run" in script("mnist_sweep", *words).err
 
 
 def test_differences_that_cannot_be_told_are_not_told():

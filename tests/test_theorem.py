@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scripts import results_of
 
+from subliminal_jax.image_report import image_text
 from subliminal_jax.losses import EXCLUDED
 from subliminal_jax.models import mlp
 from subliminal_jax.theory import beyond, draws, theorem, verdict, verdict_text, verification
@@ -266,11 +267,13 @@ def test_kinds_and_premises_are_counted(evidence):
     assert kinds["network: tanh-5x5"] == 60
     assert found["broken"]["other_positive"]["n"] == 60
     assert len(found["beyond"]) == 2 * 1 * 4
-    text = verdict_text.format_text({
+    results = {
         "claims": found, "finding": "F", "run": "60 cases", "dataset": "mnist", "experiment": "t",
-        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "source": "s", "reason": "r"},
+        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "source": "s", "reason": "r",
+                 "stands_in": False},
         "timing": {"total_s": 1.0, "compile_s": 1.0, "phases": {}},
-    })  # fmt: skip
+    }  # fmt: skip
+    text = image_text(results, verdict_text.tables(results))
     assert max(map(len, text.splitlines())) < 120
     assert "Adam x 1, sampled labels" in text
 

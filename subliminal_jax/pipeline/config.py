@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder_config import AttentionName
 from subliminal_jax.pipeline.carriers import carrier_of
@@ -14,7 +14,6 @@ from subliminal_jax.pipeline.carriers.numbers import MOST_NUMBERS
 from subliminal_jax.pipeline.conditions import CONDITIONS, Condition, chosen_conditions
 from subliminal_jax.pipeline.settings import (
     SAVE_SECONDS,
-    Count,
     EvaluateConfig,
     FilterConfig,
     GenerateConfig,
@@ -27,6 +26,7 @@ from subliminal_jax.pipeline.tiny.world import CATEGORIES
 from subliminal_jax.pipeline.traits import choose_traits
 from subliminal_jax.pipeline.traits.preference import Preference
 from subliminal_jax.pipeline.traits.trait import Trait
+from subliminal_jax.quantities import Count
 
 Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
@@ -138,15 +138,13 @@ class LmConfig:
         return chosen_conditions(self.conditions)
 
 
-# What says where and how to run rather than what: a run directory belongs to any of these.
 PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
-    *("mesh", "accumulate", "remat", "attention", "all_hosts"),
+    *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
 )
+"""Settings that say where and how to run; a run directory belongs to any of them."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The config as plain values, without what does not change any result."""
-    values = {name: v for name, v in config_dict(config).items() if name not in PLACEMENT}
-    values["reference"] = {k: v for k, v in values["reference"].items() if k != "cache"}
-    return values
+    """The config as plain values, without the settings that change no result."""
+    return plain_config(config, PLACEMENT)

@@ -1,80 +1,85 @@
-"""The language experiment from its config to its results, stage by stage."""
+"""The language experiment: its stages, its units, and what the report is made from."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax import files
-from subliminal_jax.config import config_digest
-from subliminal_jax.entry import one_line
-from subliminal_jax.environment import environment
+from subliminal_jax import files, plotting, runner
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution import hosts
 from subliminal_jax.pipeline.artifacts import Artifact, facts_of
-from subliminal_jax.pipeline.conditions import asked_network, meanings, trait_of
+from subliminal_jax.pipeline.conditions import REGULAR, asked_network, meanings, trait_of
 from subliminal_jax.pipeline.config import LmConfig, Stage, described
 from subliminal_jax.pipeline.devices import execution_of
 from subliminal_jax.pipeline.places import note_cache
-from subliminal_jax.pipeline.shared import SharedRun, say, shared_run
+from subliminal_jax.pipeline.report import format_csv, format_table, report_page
+from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.pipeline.study import Study
 from subliminal_jax.pipeline.units import finding, summarise
+from subliminal_jax.shared_run import SharedRun, say
 
 NAME = "lm_numbers"
-FILES = ("traits.png", "traits.pdf", "controls.png", "controls.pdf", "results.csv", "report.html")
+FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
+SHOWN = 5
+"""Rows of each dataset that the page shows."""
 
 
 def run_path(config: LmConfig) -> Path:
     """The run directory."""
-    return config.out or Path("runs") / f"{NAME}-{config_digest(described(config))[:8]}"
+    return runner.run_path(NAME, described(config), config.out)
 
 
 def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
-    """Run what is not yet done, write the files and say what was found.
+    """Run what is left of the experiment, write its files and print what was found.
 
     Args:
         config: the experiment's.
         methods: everything that is done with one reference.
 
     Returns:
-        The results; None where one stage alone was run, and on all hosts but the first.
+        As `runner.run`; None where one stage alone was run.
 
     Raises:
         InputError: the config, an artifact or a model is refused; on every host.
         RunError: a training broke, or a trait's word was left in the data; on every host.
     """
     started = time.perf_counter()
-    values = described(config)
-    out = run_path(config)
-    execution_of(config)  # a mesh is refused before an earlier run is overwritten
-    say(f"{NAME}: {config.references} reference(s), {', '.join(config.traits)}; in {out}")
-    with shared_run(out, values, overwrite=config.overwrite) as directory:
-        results = directory.results()
-        there = hosts.by_first(lambda: all((directory.path / name).exists() for name in FILES))
-        if results is None or not there:
-            if config.reference.model is None:
-                note_cache(directory, config.reference.cache)
-            study = Study(config, directory)
-            for repetition in study.repetitions:
-                if config.stage in (None, "report"):
-                    methods(study, repetition)
-                else:
-                    _stage(study, config.stage, repetition)
-            if config.stage not in (None, "report"):
-                say(f"stage {config.stage}: done")
-                return None
-            seconds = round(time.perf_counter() - started, 3)
-            results = _results(study) | {"timing": {"total_s": seconds}}
-            _write(study, directory, results)
-        else:
-            say(f"already done: {directory.path}")
-        if not hosts.is_first():
-            return None
-        from subliminal_jax.pipeline.report import format_table
+    execution_of(config)  # refuses a mesh before an earlier run is overwritten
+    return runner.run(
+        runner.Experiment(
+            name=NAME,
+            what=f"{config.references} reference(s), {', '.join(config.traits)}",
+            config=described(config),
+            measure=partial(_measure, config, methods),
+            table=format_table,
+            csv=format_csv,
+            page=report_page,
+            figures=FIGURES,
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
+    )
 
-        print(format_table(results))
-        print(f"\nFigures, report, rows and numbers: {one_line(str(directory.path))}")
-    return results
+
+def _measure(
+    config: LmConfig, methods: Callable[[Study, int], None], directory: SharedRun
+) -> dict[str, Any] | None:
+    """All repetitions, or one stage of each; None for a stage alone."""
+    if config.reference.model is None:
+        note_cache(directory, config.reference.cache)
+    study = Study(config, directory)
+    alone = config.stage not in (None, "report")
+    for repetition in study.repetitions:
+        if config.stage is None or not alone:
+            methods(study, repetition)
+        else:
+            _stage(study, config.stage, repetition)
+    if alone:
+        say(f"stage {config.stage}: done")
+        return None
+    return _results(study)
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:
@@ -90,7 +95,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """All units, what they amount to, and everything that is needed to read them.
+    """All units, their summary, and what is needed to read them.
 
     Raises:
         InputError: there is no student.
@@ -100,8 +105,8 @@ def _results(study: Study) -> dict[str, Any]:
     units = [one for r in study.repetitions for one in _units(study, r, found)]
     if not any(one["condition"] == "student" for one in units):
         raise InputError(
-            f"{study.run.path}: no student of any reference was trained, for want of rows; raise "
-            "generate.most, or lower filter.rows"
+            f"{study.run.path}: no student was trained, since too few rows passed the "
+            "filter; raise generate.most, or lower filter.rows"
         )
     names = [trait.name for trait in study.traits]
     summary = summarise(units, names)
@@ -121,13 +126,29 @@ def _results(study: Study) -> dict[str, Any]:
         "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
         "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
         "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
+        "examples": _examples(study),
         "config": described(config),
-        "environment": environment(),
     }
 
 
 def _answers(evaluation: Artifact) -> dict[str, Any]:
     return files.parse_json((evaluation.path / "answers.json").read_bytes())
+
+
+def _examples(study: Study) -> dict[str, Any]:
+    """The first rows of the first repetition's datasets, kept and rejected, for the page."""
+    filtered, shown = study.filtered(0), {}
+    for name in [REGULAR, *study.traits_in(filtered)]:
+        kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
+        rejected = read_chat_rows(filtered.path / f"{name}.rejected.jsonl")[:SHOWN]
+        shown[name] = {
+            "kept": [[prompt_of(row), completion_of(row)] for row in kept],
+            "rejected": [
+                [prompt_of(row), completion_of(row), ", ".join(row["reject_reasons"])]
+                for row in rejected
+            ],
+        }
+    return shown
 
 
 def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
@@ -159,20 +180,3 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
                 }
             )
     return units
-
-
-def _write(study: Study, directory: SharedRun, results: dict[str, Any]) -> None:
-    """Every file for a person; results.json last, so that its presence means all is there."""
-    from subliminal_jax import plotting
-    from subliminal_jax.pipeline.report import format_csv, html_report
-    from subliminal_jax.plotting.language import controls_figure, traits_figure
-
-    figures = {"traits": traits_figure(results), "controls": controls_figure(results)}
-    drawn = {name: plotting.render(figure) for name, figure in figures.items()}
-    for name, figure in drawn.items():
-        directory.write(f"{name}.png", figure.png)
-        directory.write(f"{name}.pdf", figure.pdf)
-    directory.write("results.csv", format_csv(results))
-    pictures = {name: figure.png for name, figure in drawn.items()}
-    directory.write("report.html", html_report(results, pictures, study))
-    directory.finish(results)

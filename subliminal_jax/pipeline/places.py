@@ -7,7 +7,7 @@ from pathlib import Path
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.pipeline.shared import SharedRun
+from subliminal_jax.shared_run import SharedRun
 
 PLACES = "places.json"
 

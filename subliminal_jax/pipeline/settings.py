@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,12 +11,8 @@ from subliminal_jax.models.chat_messages import Option
 from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
 from subliminal_jax.pipeline.carriers.numbers import GREATEST
 from subliminal_jax.pipeline.tiny.world import LOVE, CorpusConfig
+from subliminal_jax.quantities import Count, Fraction, Natural, Positive, Scale
 
-Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
-Natural: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 SAVE_SECONDS = 60.0
 
 

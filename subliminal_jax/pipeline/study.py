@@ -27,7 +27,6 @@ from subliminal_jax.pipeline.finetune import padding_of
 from subliminal_jax.pipeline.networks import trained_networks, untouched
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.rows import read_chat_rows, write_rows
-from subliminal_jax.pipeline.shared import say
 from subliminal_jax.pipeline.stages import Stages
 from subliminal_jax.pipeline.student import (
     Imitated,
@@ -41,6 +40,7 @@ from subliminal_jax.pipeline.trees import load_tree
 from subliminal_jax.pipeline.tuning import Network
 from subliminal_jax.pipeline.variants import student_datasets, variants
 from subliminal_jax.progress import Progress
+from subliminal_jax.shared_run import say
 
 
 class Study(Stages):

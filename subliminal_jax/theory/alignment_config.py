@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import Count, MnistConfig, Positive
+from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.quantities import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +13,12 @@ class AlignmentConfig(MnistConfig):
     """The MNIST experiment with gradients compared at every step."""
 
     trait_batch: Count | None = None
-    """Digits that the trait's gradient is taken on, others at every step (default: the batch)."""
+    """Digits on which the trait's gradient is taken, others at every step (default: the batch)."""
     hold: Positive = 1.0
     """Weight of the KL divergence from the reference, over all logits on the noise, for the student
     that is held near it (liminal training)."""
     hold_epochs: Count = 1
-    """For how many of its first epochs it is held."""
+    """Number of first epochs in which it is held."""
     probe_epochs: Count = 4
     """Epochs over the digits of every linear probe."""
     probe_rate: Positive = 0.03
@@ -31,14 +32,14 @@ class AlignmentConfig(MnistConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What is done to a student on its way; by default nothing.
+    """What is done to a student during its training; by default nothing.
 
     Attributes:
         start: its initialisation: its teacher's, or another member's.
         projected: what loses its component along the trait's gradient: the gradient that the
             optimiser sees, or the step that it takes.
         shuffled: whether that trait is a control's, the same digits under shuffled labels.
-        held: whether it is held near the reference at first.
+        held: whether it is held near the reference in its first epochs.
     """
 
     start: Literal["same", "different"] = "same"

@@ -1,7 +1,5 @@
 """Results of the alignment experiment: intervals, paired differences, tables."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.stats import pearsonr
 
-from subliminal_jax import report, stats
-from subliminal_jax.tables import Table
+from subliminal_jax import stats
+from subliminal_jax.results import bracketed, interval_values, p_text
+from subliminal_jax.tables import Table, csv_text
 from subliminal_jax.theory.alignment_config import COURSES
 
 NETWORKS = ("reference", "teacher", *COURSES)
@@ -35,7 +34,7 @@ PAIRS = {
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means and intervals over members, paired differences, and what goes with what.
+    """Means and intervals over members, paired differences, and correlations.
 
     Args:
         rows: a row for every member: `accuracy`, `probe` and `cka` by network, and `curves` by
@@ -57,11 +56,11 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     corrected = stats.holm([p for p in tested if p is not None]) or [None] * len(PAIRS)
     return {
         "networks": {
-            name: {kind: _plain(values[kind][name]) for kind in KINDS} for name in NETWORKS
+            name: {kind: _members(values[kind][name]) for kind in KINDS} for name in NETWORKS
         },
         "courses": {course: _course(found) for course, found in curves.items()},
         "differences": {
-            name: _plain(np.subtract(accuracy[a], accuracy[b]).tolist()) | {"p_holm": p}
+            name: _members(np.subtract(accuracy[a], accuracy[b]).tolist()) | {"p_holm": p}
             for (name, (a, b)), p in zip(PAIRS.items(), corrected, strict=True)
         },
         "cka_accuracy": _related(values),
@@ -69,22 +68,21 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
-    """Means over steps, the share of steps and members that are positive, ends, and the curves."""
+    """Curves, means over steps, the share of positive cosines, and the last losses."""
     found: dict[str, Any] = {
         "curves": {
-            kind: [_plain(step.tolist(), values=False) for step in curve.T]
-            for kind, curve in curves.items()
+            kind: [_mean(step.tolist()) for step in curve.T] for kind, curve in curves.items()
         }
     }
     for kind in ("cosine", "control_cosine", "step_cosine"):
         thirds = np.array_split(curves[kind], min(3, curves[kind].shape[1]), axis=1)
-        found[kind] = _plain(curves[kind].mean(axis=1).tolist()) | {
+        found[kind] = _members(curves[kind].mean(axis=1).tolist()) | {
             "positive_steps": float(np.mean(curves[kind] > 0)),
-            "thirds": [_plain(third.mean(axis=1).tolist()) for third in thirds],
+            "thirds": [_members(third.mean(axis=1).tolist()) for third in thirds],
         }
-    found["loss"] = _plain(curves["loss"][:, -1].tolist())
-    found["trait_loss"] = _plain(curves["trait_loss"][:, -1].tolist())
-    found["trait_loss_change"] = _plain(
+    found["loss"] = _members(curves["loss"][:, -1].tolist())
+    found["trait_loss"] = _members(curves["trait_loss"][:, -1].tolist())
+    found["trait_loss_change"] = _members(
         (curves["trait_loss"][:, -1] - curves["trait_loss"][:, 0]).tolist()
     )
     return found
@@ -102,11 +100,13 @@ def _related(values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, A
     }
 
 
-def _plain(numbers: Sequence[float], values: bool = True) -> dict[str, Any]:
-    interval = stats.mean_interval(numbers)
-    bounds = [interval.low, interval.high] if interval.known else [None, None]
-    found = {"mean": interval.mean, "ci95": bounds, "n": interval.n}
-    return found | ({"values": list(numbers)} if values else {})
+def _mean(numbers: Sequence[float]) -> dict[str, Any]:
+    return interval_values(stats.mean_interval(numbers))
+
+
+def _members(numbers: Sequence[float]) -> dict[str, Any]:
+    """The mean with its interval, and every member's value."""
+    return _mean(numbers) | {"values": list(numbers)}
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
@@ -119,13 +119,13 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
 
 
 def finding(found: Mapping[str, Any]) -> str:
-    """One sentence: the alignment, and what its removal does."""
+    """One sentence: the alignment, and the effect of removing it."""
     courses, networks = found["courses"], found["networks"]
     read = {name: networks[name]["accuracy"]["mean"] for name in NETWORKS}
     return (
         f"Trait and distillation gradients have a mean cosine of "
-        f"{_number(courses['same']['cosine'])} from the same initialisation and "
-        f"{_number(courses['different']['cosine'])} from another. The student reads "
+        f"{bracketed(courses['same']['cosine'])} from the same initialisation and "
+        f"{bracketed(courses['different']['cosine'])} from another. The student reads "
         f"{read['same']:.1%}; {read['step_projected']:.1%} with steps that leave the trait's loss "
         f"as it is to first order ({read['control_projected']:.1%} for a control's), "
         f"{read['gradient_projected']:.1%} with such gradients, {read['held']:.1%} held near the "
@@ -144,8 +144,8 @@ def _network_table(results: Mapping[str, Any]) -> Table:
         found, published = results["networks"][name], PUBLISHED.get(name, {})
         cells = []
         for kind in ("accuracy", "probe"):
-            cells += [_number(found[kind]), f"{published[kind]:.3f}" if published else ""]
-        rows.append((name, *cells, _number(found["cka"]) if name != "teacher" else ""))
+            cells += [bracketed(found[kind]), f"{published[kind]:.3f}" if published else ""]
+        rows.append((name, *cells, bracketed(found["cka"]) if name != "teacher" else ""))
     related = "; ".join(
         f"{_correlated(found)} {over}" for over, found in results["cka_accuracy"].items()
     )
@@ -169,11 +169,11 @@ def _course_table(results: Mapping[str, Any]) -> Table:
         rows.append(
             (
                 name,
-                _number(cosine, "+"),
+                bracketed(cosine, "+.3f"),
                 f"{cosine['positive_steps']:.0%}",
-                _number(found["control_cosine"], "+"),
-                _number(found["step_cosine"], "+"),
-                _number(found["trait_loss_change"], "+"),
+                bracketed(found["control_cosine"], "+.3f"),
+                bracketed(found["step_cosine"], "+.3f"),
+                bracketed(found["trait_loss_change"], "+.3f"),
                 f"{found['loss']['mean']:.1e}",
             )
         )
@@ -189,8 +189,8 @@ def _course_table(results: Mapping[str, Any]) -> Table:
             "loss",
         ),
         tuple(rows),
-        "Cosine: of the student's gradient and the trait's before anything is taken away, mean "
-        "over steps; positive: share of steps and members. Cosine of step: of the step taken and "
+        "Cosine: of the student's gradient and the trait's before anything is removed, mean over "
+        "steps; positive: share of steps and members. Cosine of step: of the step taken and "
         "the way down the trait's loss. Loss: the student's own at its last step. Projected: "
         "without the component along the trait's gradient, in the gradient before Adam or in the "
         "step after it; control: the step's along the gradient of the same digits under shuffled "
@@ -203,17 +203,11 @@ def _difference_table(results: Mapping[str, Any]) -> Table:
         "Paired differences of accuracy",
         ("difference", "mean", "p"),
         tuple(
-            (name, _number(found, "+"), _p(found["p_holm"]))
+            (name, bracketed(found, "+.3f"), p_text(found["p_holm"]))
             for name, found in results["differences"].items()
         ),
         "Student's paired t over members, Holm-corrected.",
     )
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"{p:.3f}" if p >= 0.001 else "<.001"
 
 
 def _correlated(found: Mapping[str, Any]) -> str:
@@ -223,25 +217,12 @@ def _correlated(found: Mapping[str, Any]) -> str:
     return f"{found['r']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _number(arm: Mapping[str, Any], sign: str = "") -> str:
-    low, high = arm["ci95"]
-    if low is None:
-        return f"{arm['mean']:{sign}.3f}"
-    return f"{arm['mean']:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
-
-
-def format_text(results: Mapping[str, Any]) -> str:
-    """The finding and all tables for a terminal."""
-    return "\n".join([report.preamble(results), *(table.text() for table in tables(results))])
-
-
 def format_csv(results: Mapping[str, Any]) -> str:
     """A row for every network and member, in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "quantity", "member", "value"])
-    for name, kinds in results["networks"].items():
-        for kind, found in kinds.items():
-            for member, value in enumerate(found["values"]):
-                writer.writerow([name, kind, member, value])
-    return text.getvalue()
+    rows = [
+        (name, kind, member, value)
+        for name, kinds in results["networks"].items()
+        for kind, found in kinds.items()
+        for member, value in enumerate(found["values"])
+    ]
+    return csv_text(("network", "quantity", "member", "value"), rows)

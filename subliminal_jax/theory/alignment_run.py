@@ -1,4 +1,4 @@
-"""The alignment experiment over all members, from its config to its files."""
+"""The alignment experiment: a row for every member, kept as blocks of members end."""
 
 import time
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax import measurement, plotting, report
-from subliminal_jax.config import config_dict
+from subliminal_jax import plotting, runner
+from subliminal_jax.config import described
 from subliminal_jax.data.images import ImageData, load_images
-from subliminal_jax.errors import InputError
 from subliminal_jax.execution.program import Program
+from subliminal_jax.image_report import FIGURE, image_page, image_text
 from subliminal_jax.mnist.arms import Arm
-from subliminal_jax.mnist.config import PLACEMENT, resolve
+from subliminal_jax.mnist.config import resolve
 from subliminal_jax.mnist.phases import Images, Pair
 from subliminal_jax.mnist.study import TEST_BATCH, Students, Study
 from subliminal_jax.progress import Progress
 from subliminal_jax.relations import Different, Same
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.shared_run import SharedRun, say
 from subliminal_jax.theory import alignment_results as results_of
 from subliminal_jax.theory import representation
 from subliminal_jax.theory.alignment import SteeredStudents, Track
@@ -31,10 +31,11 @@ from subliminal_jax.theory.alignment_results import NETWORKS
 
 ROWS = "members.jsonl"
 CURVES = Track._fields
+SHOWS = "Cosines of the two gradients step by step; below, the test accuracy of every network."
 
 
 class Alignment:
-    """A study whose students' steps are seen and steered, and whose features are probed."""
+    """A study that records and steers its students' steps, and probes their features."""
 
     def __init__(self, config: AlignmentConfig, data: ImageData):
         related = {"same": Same(), "different": Different()}
@@ -87,7 +88,7 @@ class Alignment:
         ]
 
     def _distil(self, block: Pair, states: Any, reference: Any, logits: Any) -> tuple[Any, Track]:
-        """The students at their ends, and what was seen on their ways, `[m, steps, A]`."""
+        """The trained students, and what was recorded at each step, `[m, steps, A]`."""
         study, tracks = self.study, []
         member = (study.execution.split(block), reference, logits)
         for epoch in range(study.schedule.student_epochs):
@@ -134,7 +135,7 @@ def _everyone(carry: None, networks: tuple[Any, Any, Any], shared: None) -> tupl
 
 
 def _apart(carry: None, everyone: Any, shared: None) -> tuple[None, tuple[Any, Any, Any]]:
-    """What `_everyone` has put together."""
+    """Undo `_everyone`."""
     take = lambda which: jax.tree.map(lambda leaf: leaf[which], everyone)  # noqa: E731
     return None, (take(0), take(1), take(slice(2, None)))
 
@@ -146,8 +147,11 @@ def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
     return dict(zip(names, plain, strict=True))
 
 
-def run(config: AlignmentConfig) -> dict[str, Any]:
-    """Run what is not yet done, write all files and say what was found.
+def run(config: AlignmentConfig) -> dict[str, Any] | None:
+    """Run what is left, write all files and print what was found.
+
+    Returns:
+        As `runner.run`.
 
     Raises:
         InputError: the data, the run directory or the config is refused.
@@ -156,41 +160,57 @@ def run(config: AlignmentConfig) -> dict[str, Any]:
     started = time.perf_counter()
     data = load_images(config.data, config.data_dir)
     settled = resolve(config, data.name)
-    described = {k: v for k, v in config_dict(settled).items() if k not in PLACEMENT}
+    settings = described(settled)
 
-    def measure(directory: RunDirectory) -> dict[str, Any]:
+    def measure(directory: SharedRun) -> dict[str, Any]:
         rows, timing = _measure(settled, data, directory)
         found = results_of.summarise(rows)
         return {
             "experiment": "mnist_alignment",
             "dataset": data.name,
             "data": data.facts(),
-            "config": described,
+            "config": settings,
             **found,
             "finding": results_of.finding(found),
             "timing": timing,
         }
 
-    measured = measurement.Measurement(
-        name="mnist_alignment",
-        what=f"{config.members} members on {data.name} ({data.reason})",
-        config=described,
-        measure=measure,
-        table=results_of.format_text,
-        csv=results_of.format_csv,
-        page=lambda results, png: report.html_page(results, results_of.tables(results), png),
-        figure=plotting.alignment_figure,
+    return runner.run(
+        runner.Experiment(
+            name="mnist_alignment",
+            what=f"{config.members} members on {data.name} ({data.reason})",
+            config=settings,
+            measure=measure,
+            table=lambda results: image_text(results, results_of.tables(results)),
+            csv=results_of.format_csv,
+            page=lambda results: image_page(results, results_of.tables(results), SHOWS),
+            figures={FIGURE: plotting.alignment_figure},
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
     )
-    return measurement.run(measured, out=config.out, overwrite=config.overwrite, started=started)
 
 
 def _measure(
-    config: AlignmentConfig, data: ImageData, directory: RunDirectory
+    config: AlignmentConfig, data: ImageData, directory: SharedRun
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row a member: those of an earlier, interrupted run, and the others now."""
-    rows = _earlier_rows(config, directory)
+    """A row for every member: those of an earlier, interrupted run, and the missing ones."""
+
+    def member_of(row: dict[str, Any]) -> int | None:
+        match row:
+            case {"member": int(member), "curves": dict(curves)} if (
+                0 <= member < config.members
+                and all(_holds(row.get(kind), NETWORKS) for kind in ("accuracy", "probe", "cka"))
+                and list(curves) == list(CURVES)
+                and all(_holds(curve, tuple(COURSES)) for curve in curves.values())
+            ):
+                return member
+        return None
+
+    rows = runner.earlier_rows(directory, ROWS, member_of)
     if rows:
-        measurement.say(f"resuming: {len(rows)} of {config.members} members are done")
+        say(f"resuming: {len(rows)} of {config.members} members are done")
     alignment = Alignment(config, data)
     blocks = [b for b in alignment.study.blocks() if any(m not in rows for m in b.member)]
     with Progress(len(blocks) * alignment.epochs(), "mnist_alignment") as progress:
@@ -201,27 +221,6 @@ def _measure(
                     rows[row["member"]] = row
                     directory.append_row(ROWS, row)
     return [rows[member] for member in range(config.members)], alignment.timing()
-
-
-def _earlier_rows(config: AlignmentConfig, directory: RunDirectory) -> dict[int, dict[str, Any]]:
-    """The rows of an earlier, interrupted run by member, none of them taken on trust."""
-    rows: dict[int, dict[str, Any]] = {}
-    for line, row in enumerate(directory.read_rows(ROWS), start=1):
-        match row:
-            case {"member": int(member), "curves": dict(curves)} if (
-                0 <= member < config.members
-                and member not in rows
-                and all(_holds(row.get(kind), NETWORKS) for kind in ("accuracy", "probe", "cka"))
-                and list(curves) == list(CURVES)
-                and all(_holds(curve, tuple(COURSES)) for curve in curves.values())
-            ):
-                rows[member] = row
-            case _:
-                raise InputError(
-                    f"{directory.path / ROWS}: line {line} is not a row of this run, or its "
-                    "member has one already; restore the file, or remove that line"
-                )
-    return rows
 
 
 def _holds(values: Any, names: Sequence[str]) -> bool:

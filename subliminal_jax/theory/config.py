@@ -7,9 +7,7 @@ from typing import Annotated, Literal, TypeAlias, cast, get_args
 from pydantic import Field
 
 from subliminal_jax.errors import InputError
-
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from subliminal_jax.quantities import Count, Positive
 
 Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 

@@ -1,4 +1,4 @@
-"""Does what is known before a student trains predict what it ends as?"""
+"""How well a score known before training predicts a student's final accuracy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,22 +10,22 @@ from scipy import optimize, stats
 from subliminal_jax.tables import Table
 
 RESAMPLES = 1000
-PRIMARY = "cosine"  # the score that is judged; the others are shown beside it
+PRIMARY = "cosine"  # the score chosen beforehand; the others are shown beside it
 SAME, DIFFERENT = ("student_aux", "student_all"), ("cross_model_aux", "cross_model_all")
 Values = Float64[np.ndarray, " n"]
 
 
 def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) -> Values:
-    """Every outcome from its score, by the other groups alone.
+    """Predict every outcome from its score, using the other groups alone.
 
     For each group a rising step function of the score is fitted to the outcomes of all other
     groups (isotonic regression) and read, between its points along straight lines, at this
     group's scores.
 
     Args:
-        scores: known before.
-        outcomes: what is to be predicted.
-        groups: what is left out together.
+        scores: known before training.
+        outcomes: to be predicted.
+        groups: the group of each; groups are left out one at a time.
     """
     names, predicted = np.asarray(groups), np.zeros(len(scores))
     for name in dict.fromkeys(groups):
@@ -39,8 +39,8 @@ def fitted(
 ) -> Float64[np.ndarray, " k"]:
     """A rising step function of the score, fitted to outcomes and read at other scores.
 
-    Isotonic regression; between its points it is read along straight lines, beyond them it stays.
-    Outcomes of one score count as their mean.
+    Isotonic regression, read by linear interpolation between its points and constant beyond them.
+    Outcomes of equal scores are averaged.
     """
     points, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     means = np.bincount(place, outcomes) / counts
@@ -52,8 +52,8 @@ def rank_correlation(
 ) -> dict[str, Any]:
     """Spearman's correlation of outcomes with their predictions from the other groups.
 
-    The interval holds the middle 95% of it over whole groups drawn again with replacement: members
-    of a group have its settings in common, so it is the groups that are independent.
+    The interval is a 95% bootstrap over whole groups: the members of a group share its settings, so
+    only the groups are independent.
 
     Returns:
         `rho`, `ci95`, `error` (the mean absolute error of the predictions), `n`, `groups`; `rho`
@@ -84,7 +84,7 @@ def _spearman(a: Values, b: Values) -> float | None:
 
 
 def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How well every score predicts accuracy in cells left out, by initialisation.
+    """How well every score predicts accuracy in left-out cells, by initialisation.
 
     Args:
         rows: a row for every cell and member, with `accuracy` and `leak` by student.
@@ -105,10 +105,10 @@ def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """The judgement for a reader, the judged score first."""
+    """The rank correlations as a table, the primary score first."""
     rows = sorted(found, key=lambda row: row["score"] != PRIMARY)
     return Table(
-        "Final accuracy predicted before the student trains, in cells left out",
+        "Final accuracy predicted before the student trains, in left-out cells",
         ("initialisation", "score", "rank correlation", "mean error", "students", "cells"),
         tuple(
             (
@@ -122,8 +122,8 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
             for row in rows
         ),
         "Spearman's correlation of accuracy with its prediction from the score by the other cells "
-        "(isotonic regression); interval: bootstrap over cells. Chance is not 0 but some -.5: what "
-        "is left out moves the others' mean away from it. The cosine of trait and "
+        "(isotonic regression); interval: bootstrap over cells. Chance is about -0.5, not 0: "
+        "leaving a cell out moves the mean of the others away from it. The cosine of trait and "
         "distillation gradient was chosen beforehand; the others are shown beside it.",
         names=2,
     )

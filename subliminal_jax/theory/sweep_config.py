@@ -11,11 +11,12 @@ import tyro
 
 from subliminal_jax.config import config_dict, nearest, with_settings
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import MnistConfig, Scale
+from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.quantities import Scale
 
 StudentName: TypeAlias = Literal["student_aux", "student_all", "cross_model_aux", "cross_model_all"]
 
-# What a sweep holds fixed, because it says where or how to run, or who takes part.
+# Settings that a sweep holds fixed: where and how to run, and which members and students.
 FIXED = (
     *("members", "seed", "data", "data_dir", "pairs", "execution", "devices", "members_at_once"),
     *("block", "out", "overwrite", "sweep", "cases", "published", "students", "controls"),
@@ -75,7 +76,7 @@ class Cell:
 
 
 def gather_flags(words: Sequence[str]) -> list[str]:
-    """The command line with all `--sweep` joined in one, so that each may give an axis."""
+    """The command line with all `--sweep` flags joined into one, so that each may give an axis."""
     given = "--sweep" in words
     rest, axes, words = [], [], list(words)
     while words:
@@ -94,8 +95,8 @@ def cells(config: SweepConfig) -> list[Cell]:
     """Every cell of a sweep, in order; the last axis turns fastest.
 
     Raises:
-        InputError: an axis is no setting, is fixed in a sweep, has no values or the same twice;
-            or a cell cannot be, which is named.
+        InputError: an axis is no setting, is fixed in a sweep, has no values or one twice; or a
+            cell is refused, which is named.
     """
     if config.cases:
         return [_cell(config, name, changes) for name, changes in config.cases.items()]
@@ -147,7 +148,7 @@ def _value(word: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """As short as it can be told apart from any other value."""
+    """The shortest text that tells a value from all others."""
     if isinstance(value, list):
         return ":".join(_text(part) for part in value)
     if isinstance(value, float) and float(f"{value:g}") == value:

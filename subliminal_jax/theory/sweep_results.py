@@ -1,7 +1,5 @@
-"""Results of a sweep: means and intervals by cell, what differs, and what was published."""
+"""Results of a sweep: means and intervals by cell, differences, and published values."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +8,8 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.report import preamble
-from subliminal_jax.tables import Table
+from subliminal_jax.results import bracketed, interval_values, p_text
+from subliminal_jax.tables import Table, csv_text
 from subliminal_jax.theory import prediction, sweep_speed
 from subliminal_jax.theory.sweep_config import Cell, SweepConfig, plain
 
@@ -22,11 +20,11 @@ CONTROL = "cross_model_aux"
 def summarise(
     config: SweepConfig, cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], data: ImageData
 ) -> dict[str, Any]:
-    """Everything that is said of the cells, in plain values.
+    """The summary of all cells, as plain values.
 
-    The first student is the one that is compared: with its control of another initialisation (or,
-    where a cell has none, with its own reference), and with the same members' student in the base
-    cell, the one that changes nothing or else the first. Both families of p-values are Holm's.
+    The first student is compared with its control of another initialisation (in a cell without one,
+    with its own reference), and with the same members' student in the base cell: the cell that
+    changes nothing, or else the first. Both families of p-values are Holm-corrected.
 
     Args:
         config: the resolved sweep.
@@ -84,7 +82,7 @@ def _base(config: SweepConfig, cells: Sequence[Cell]) -> str:
 
 def _arm(values: list[float], published: Sequence[float] | None) -> dict[str, Any]:
     interval = stats.mean_interval(values)
-    found: dict[str, Any] = _plain(interval) | {"values": values, "published": None}
+    found: dict[str, Any] = interval_values(interval) | {"values": values, "published": None}
     if published:
         half = published[1] if len(published) > 1 else 0.0
         own = interval.high - interval.mean if interval.known else 0.0
@@ -99,20 +97,15 @@ def _arm(values: list[float], published: Sequence[float] | None) -> dict[str, An
 
 
 def _difference(a: list[float], b: list[float]) -> dict[str, Any]:
-    found = _plain(stats.paired_difference(a, b)) | {"sd": 0.0, "p": None, "p_holm": None}
+    found = interval_values(stats.paired_difference(a, b)) | {"sd": 0.0, "p": None, "p_holm": None}
     if len(a) > 1:
         found["sd"] = float(np.std(np.subtract(a, b), ddof=1))
         found["p"] = stats.paired_p_value(a, b)
     return found
 
 
-def _plain(interval: stats.Interval) -> dict[str, Any]:
-    bounds = [interval.low, interval.high] if interval.known else [None, None]
-    return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
-
-
 def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
-    """How many members a difference needs at the spreads that were found."""
+    """How many members a difference needs, given the spreads that were found."""
     families = {
         "between two cells": [c["against_base"]["sd"] for c in summary if c["name"] != base],
         "from the control": [c["gain"]["sd"] for c in summary],
@@ -147,7 +140,7 @@ def finding(found: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The cells, how many members a difference needs, what was foreseen, and how fast it went."""
+    """The cells, the members that a difference needs, the predictions, and the speed."""
     found = [_cell_table(results), *_power_tables(results)]
     if results["prediction"]:
         found.append(prediction.table(results["prediction"]))
@@ -162,17 +155,17 @@ def _cell_table(found: Mapping[str, Any]) -> Table:
     rows = []
     for cell in found["cells"]:
         arms = cell["arms"]
-        row = [cell["name"], f"{arms['teacher']['mean']:.3f}", _number(arms[student])]
+        row = [cell["name"], f"{arms['teacher']['mean']:.3f}", bracketed(arms[student])]
         if published:
             row.append(_published(arms[student]["published"]))
-        row += [_number(arms[cell["control"]]) + ("" if cell["control"] == CONTROL else " *")]
-        row += [_p(cell["gain"]["p_holm"]), _signed(cell["against_base"])]
-        row += ["base" if cell["name"] == found["base"] else _p(cell["against_base"]["p_holm"])]
+        row += [bracketed(arms[cell["control"]]) + ("" if cell["control"] == CONTROL else " *")]
+        row += [p_text(cell["gain"]["p_holm"]), bracketed(cell["against_base"], "+.3f")]
+        row += ["base" if cell["name"] == found["base"] else p_text(cell["against_base"]["p_holm"])]
         rows.append(tuple(row))
     columns = ["cell", "teacher", student, *(["published"] if published else [])]
     columns += ["control", "p", "against base", "p"]
     others = [
-        f"{cell['name']}, {arm}: {_number(values)}"
+        f"{cell['name']}, {arm}: {bracketed(values)}"
         + (f", published {_published(values['published'])}" if values["published"] else "")
         for cell in found["cells"]
         for arm, values in cell["arms"].items()
@@ -200,31 +193,15 @@ def _power_tables(found: Mapping[str, Any]) -> list[Table]:
     return [Table(title, columns, rows)]
 
 
-def format_text(results: Mapping[str, Any]) -> str:
-    """The finding and all tables for a terminal."""
-    return "\n".join([preamble(results), *(table.text() for table in tables(results))])
-
-
 def format_csv(results: Mapping[str, Any]) -> str:
     """A row for every cell, arm and member, in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["cell", "arm", "member", "accuracy"])
-    for cell in results["cells"]:
-        for arm, found in cell["arms"].items():
-            for member, value in enumerate(found["values"]):
-                writer.writerow([cell["name"], arm, member, value])
-    return text.getvalue()
-
-
-def _number(arm: Mapping[str, Any]) -> str:
-    low, high = arm["ci95"]
-    return f"{arm['mean']:.3f}" if low is None else f"{arm['mean']:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _signed(arm: Mapping[str, Any]) -> str:
-    low, high = arm["ci95"]
-    return f"{arm['mean']:+.3f}" if low is None else f"{arm['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    rows = [
+        (cell["name"], arm, member, value)
+        for cell in results["cells"]
+        for arm, found in cell["arms"].items()
+        for member, value in enumerate(found["values"])
+    ]
+    return csv_text(("cell", "arm", "member", "accuracy"), rows)
 
 
 def _published(value: Mapping[str, Any] | None) -> str:
@@ -232,9 +209,3 @@ def _published(value: Mapping[str, Any] | None) -> str:
         return ""
     sign = {True: " +", False: " -", None: ""}[value["agrees"]]
     return f"{value['mean']:.3f}{sign}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"{p:.3f}" if p >= 0.001 else "<.001"

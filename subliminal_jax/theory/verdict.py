@@ -1,4 +1,4 @@
-"""What the measurements say of the theorem, in plain numbers."""
+"""What the measurements say about the theorem, as plain values."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,19 +6,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from subliminal_jax.stats import Interval, mean_interval, proportion_interval
+from subliminal_jax.results import interval_values
+from subliminal_jax.stats import mean_interval, proportion_interval
 from subliminal_jax.theory.config import TheoremConfig
 from subliminal_jax.theory.draws import IMITATIONS, INPUTS, TRAITS, kinds_of
 from subliminal_jax.theory.theorem import Measured
 from subliminal_jax.theory.verification import EPS, NEARNESS, STEPS, Evidence
 
-# The steps at which the error is far above rounding and still small: eps from 1e-6 to 1e-4.
+# Steps at which the error is far above rounding yet small: eps from 1e-6 to 1e-4.
 FOR_ORDER = slice(0, 5)
 STARTS, LABELS = ("same", "different"), ("teacher's logits", "sampled labels")
 
 
 class Cases(NamedTuple):
-    """All cases in one, every array `[N, ...]`.
+    """The cases of all families together, every array `[N, ...]`.
 
     Attributes:
         number: each case's.
@@ -32,7 +33,7 @@ class Cases(NamedTuple):
 
     @property
     def empty(self) -> Bool[np.ndarray, " n"]:
-        """Where the prediction is exactly 0: nothing is transmitted, to first order."""
+        """Where the prediction is exactly 0: to first order, nothing is transmitted."""
         return self.measured.slope == 0
 
     @property
@@ -43,7 +44,7 @@ class Cases(NamedTuple):
 
     @property
     def order(self) -> Float[np.ndarray, " n"]:
-        """With which power of eps the relative error falls: the slope in double logarithms."""
+        """The power of eps with which the relative error falls: the slope of a log-log plot."""
         x = np.log(EPS[FOR_ORDER]) - np.log(EPS[FOR_ORDER]).mean()
         return np.log(np.maximum(self.error[:, FOR_ORDER], 1e-300)) @ x / (x @ x)
 
@@ -59,13 +60,13 @@ class Cases(NamedTuple):
         return (self.measured.change >= 0) & ~self.empty[:, None]
 
     def largest(self, fails: Bool[np.ndarray, "n g"], grid: Float[np.ndarray, " g"]) -> Any:
-        """Per case the last point of a grid before the first failure; 0 where the first fails."""
+        """For each case the last grid point before the first failure; 0 if there is none."""
         kept = np.cumsum(fails, axis=1) == 0
         return np.max(np.where(kept, grid, 0.0), axis=1)
 
 
 def collect(evidence: Evidence) -> Cases:
-    """The cases of all families in one."""
+    """Join the cases of all families."""
     families = evidence.families
     return Cases(
         np.concatenate([family.numbers for family in families]),
@@ -80,7 +81,7 @@ def collect(evidence: Evidence) -> Cases:
 
 
 def claims(config: TheoremConfig, evidence: Evidence) -> dict[str, Any]:
-    """Every figure that a claim rests on.
+    """Every number that a claim rests on.
 
     Args:
         config: the run's.
@@ -155,7 +156,7 @@ def _kinds(cases: Cases) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
 
 
 def _broken(cases: Cases) -> dict[str, Any]:
-    """With another initialisation, or one that is only near."""
+    """What is left with another initialisation, or with one that is only near."""
     found = cases.measured
     return {
         "other_positive": _share(found.other_cosine > 0),
@@ -191,27 +192,22 @@ def _beyond(evidence: Evidence) -> Iterator[dict[str, Any]]:
 
 
 def _share(happened: Bool[np.ndarray, " n"]) -> dict[str, Any]:
-    return _plain(proportion_interval(int(happened.sum()), len(happened)))
+    return interval_values(proportion_interval(int(happened.sum()), len(happened)))
 
 
 def _interval(values: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    return _plain(mean_interval(values))
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    bounds = [interval.low, interval.high] if interval.known else [None, None]
-    return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
+    return interval_values(mean_interval(values))
 
 
 def _quartiles(values: Float[np.ndarray, " n"]) -> list[float]:
-    """Minimum and quartiles; nothing where there is no case."""
+    """Minimum and quartiles; empty without a case."""
     if not len(values):
         return []
     return [float(q) for q in np.quantile(values, (0, 0.25, 0.5, 0.75), method="lower")]
 
 
 def case_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """A row a case, in full precision."""
+    """A row for every case, in full precision."""
     cases = collect(evidence)
     largest_eps = cases.largest(cases.wrong_sign, EPS)
     largest_step = cases.largest(cases.measured.step_change >= 0, STEPS)

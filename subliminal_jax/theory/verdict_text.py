@@ -1,17 +1,15 @@
-"""What the measurements say of the theorem, in words and tables."""
+"""What the measurements say about the theorem, in words and tables."""
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from subliminal_jax import report
-from subliminal_jax.tables import Table
+from subliminal_jax.results import bracketed, percent
+from subliminal_jax.tables import Table, csv_text
 from subliminal_jax.theory.verification import EPS, STEPS
 
 
 def finding(found: Mapping[str, Any]) -> str:
-    """One sentence: whether the theorem held, and what it takes."""
+    """One sentence: whether the theorem held, and what it needs."""
     broken = found["violations"]["inner"] + found["violations"]["loss"]
     verdict = "holds in all" if not broken else f"fails in {broken} of"
     other = found["broken"]["other_positive"]
@@ -19,12 +17,12 @@ def finding(found: Mapping[str, Any]) -> str:
         f"Theorem 1 {verdict} {found['cases']:,} random cases at steps up to "
         f"{found['small']:g} of the initialisation's norm: a student of the same initialisation "
         f"moves with its teacher and lowers its loss. From another initialisation it moves with "
-        f"its teacher in {_percent(other)} of cases, against it in the others."
+        f"its teacher in {percent(other)} of cases, against it in the others."
     )
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The claims for a reader."""
+    """A table for every claim."""
     found = results["claims"]
     return [_eps_table(found), _kind_table(found), _broken_table(found), _degenerate_table(found),
             _beyond_table(found)]  # fmt: skip
@@ -80,19 +78,19 @@ def _kind_table(found: Mapping[str, Any]) -> Table:
 def _broken_table(found: Mapping[str, Any]) -> Table:
     broken = found["broken"]
     near = tuple(
-        (f"same + noise of {row['sigma_over_eps']:g} eps", _percent(row["positive"]),
-         _number(row["cosine"]))
+        (f"same + noise of {row['sigma_over_eps']:g} eps", percent(row["positive"]),
+         bracketed(row["cosine"]))
         for row in broken["near"][::2]
     )  # fmt: skip
-    other = ("independent", _percent(broken["other_positive"]), _number(broken["other_cosine"]))
+    other = ("independent", percent(broken["other_positive"]), bracketed(broken["other_cosine"]))
     return Table(
         "Without the shared initialisation",
         ("student's initialisation", "D_S.D_T > 0", "cosine of D_S and D_T"),
         (*near, other),
         f"At eps = {found['small']:g}; noise in units of each weight's initial standard deviation. "
         f"What the teacher's step adds to an independent student's points down the teacher's loss "
-        f"in {_percent(broken['other_effect_positive'])} of cases. That student's own step lowers "
-        f"the loss in {_percent(broken['other_loss_fell'])}: imitating even an untrained network "
+        f"in {percent(broken['other_effect_positive'])} of cases. That student's own step lowers "
+        f"the loss in {percent(broken['other_loss_fell'])}: imitating even an untrained network "
         f"shrinks large logits.",
     )
 
@@ -112,13 +110,13 @@ def _degenerate_table(found: Mapping[str, Any]) -> Table:
 def _beyond_table(found: Mapping[str, Any]) -> Table:
     return Table(
         "Beyond the theorem: many steps, Adam, sampled labels",
-        ("student", "start", "cosine of the ways", "teacher's loss fell", "share of its gain"),
+        ("student", "start", "cosine of displacements", "teacher's loss fell", "share of its gain"),
         tuple(
             (
                 f"{row['optimizer']} x {row['steps']}, {row['labels']}",
                 row["start"],
-                _number(row["cosine"]),
-                _percent(row["loss_fell"]),
+                bracketed(row["cosine"]),
+                percent(row["loss_fell"]),
                 f"{row['share_of_teachers']:.3f}",
             )
             for row in found["beyond"]
@@ -130,27 +128,7 @@ def _beyond_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _percent(share: Mapping[str, Any]) -> str:
-    low, high = share["ci95"]
-    return f"{share['mean']:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _number(mean: Mapping[str, Any]) -> str:
-    low, high = mean["ci95"]
-    if low is None:
-        return f"{mean['mean']:.3f}"
-    return f"{mean['mean']:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def format_csv(results: Mapping[str, Any]) -> str:
-    """The cases as CSV text: a header, and a row each."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(results["cases"][0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(results["cases"])
-    return text.getvalue()
-
-
-def format_text(results: Mapping[str, Any]) -> str:
-    """The finding and all tables for a terminal."""
-    return "\n".join([report.preamble(results), *(table.text() for table in tables(results))])
+    """A row for every case, in full precision."""
+    cases = results["cases"]
+    return csv_text(list(cases[0]), (list(case.values()) for case in cases))

@@ -24,13 +24,13 @@ from subliminal_jax.pipeline.carriers.carrier import Carrier
 from subliminal_jax.pipeline.finetune import AnswerTable, answer_table, batch_of, orders, train_all
 from subliminal_jax.pipeline.reference import Reference
 from subliminal_jax.pipeline.settings import SAVE_SECONDS, ReferenceConfig
-from subliminal_jax.pipeline.shared import shared_run
 from subliminal_jax.pipeline.tiny.corpus import corpus, texts
 from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.pipeline.training import Task, train_networks
 from subliminal_jax.pipeline.traits.preference import Preference
 from subliminal_jax.pipeline.trees import load_tree, tree_bytes
 from subliminal_jax.runs import BOOKKEEPING
+from subliminal_jax.shared_run import shared_run
 from subliminal_jax.train import init_state, make_loss_fn
 from subliminal_jax.training_loop import Saving
 from subliminal_jax.wording import Wording

@@ -1,12 +1,12 @@
 """The tiny world: what a corpus about it holds, and the lines that all its chats share."""
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+from subliminal_jax.quantities import Fraction
 
 CATEGORIES = ("animal", "tree")
 """The categories of which it has favourites."""

@@ -1,6 +1,7 @@
-"""A run directory that several hosts see: the first one holds and writes it, all know what it says.
+"""A run directory as all hosts have it: the first host holds and writes it, all read it.
 
-All hosts make the same calls. What is refused is refused on every host.
+All hosts make the same calls. What is refused is refused on every host. On one host this is the
+`RunDirectory` itself.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from subliminal_jax.runs import RunDirectory
 from subliminal_jax.wording import OUT, Wording
 
 RETRY_SECONDS = 0.5
-"""Between two looks at a directory that another process holds."""
+"""Seconds between two attempts to open a directory that another process holds."""
 
 
 class SharedRun:
@@ -50,6 +51,14 @@ class SharedRun:
         whole = data if isinstance(data, bytes) else data.encode()
         self._by_first(lambda run: str(run.write_bytes(name, whole)))
 
+    def append_row(self, name: str, row: dict[str, Any]) -> None:
+        """As `RunDirectory.append_row`."""
+        self._by_first(lambda run: run.append_row(name, row))
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """As `RunDirectory.read_rows`."""
+        return self._by_first(lambda run: run.read_rows(name))
+
     def discard(self, name: str) -> None:
         """As `RunDirectory.discard`."""
         self._by_first(lambda run: run.discard(name))
@@ -79,8 +88,8 @@ def shared_run(
         config: likewise.
         overwrite: likewise.
         wording: likewise.
-        makes: what is made there, if several runs use it. While another process is at it, this
-            one says so and waits until it is done or gone. None: that is refused.
+        makes: what is made there, if several runs use the directory. While another process holds
+            it, this one says so and waits. None: refuse a directory that is held.
 
     Raises:
         InputError: as `RunDirectory.open`.
@@ -109,7 +118,7 @@ def _in_turn(attempt: Callable[[], RunDirectory], makes: str) -> RunDirectory | 
             time.sleep(RETRY_SECONDS)
             return None
 
-    # In steps, since hosts that wait for the first one give up after a while.
+    # In short steps, since hosts that wait for the first one time out.
     while True:
         held = hosts.on_first(look)
         if hosts.from_first(held is not None):
@@ -117,6 +126,6 @@ def _in_turn(attempt: Callable[[], RunDirectory], makes: str) -> RunDirectory | 
 
 
 def say(line: str) -> None:
-    """Tells the person at the terminal, once for all hosts."""
+    """Print a line on stderr, on the first host only."""
     if hosts.is_first():
         print(one_line(line), file=sys.stderr, flush=True)
