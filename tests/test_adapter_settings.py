@@ -160,7 +160,7 @@ def test_one_layer():
         ({"rank_pattern": [1]}, "rank_pattern=.1. is not an object"),
         ({"rank_pattern": {"(": 1}}, "rank_pattern: a pattern is not a regular expression"),
         ({"target_modules": None}, "target_modules=None is neither a list of names"),
-        ({"target_modules": "q_proj"}, "target_modules='q_proj' matches no module; supported are q_"),
+        ({"target_modules": "q_proj"}, "target_modules='q_proj' matches no module; supported are"),
         ({"target_modules": ["embed_tokens"]}, r"reaches model.embed_tokens, where adapters"),
         ({"target_modules": ["q_proj", "lm_head"]}, "reaches lm_head, where adapters are not supp"),
         ({"target_modules": ".*"}, "reaches lm_head, where adapters are not supported"),
