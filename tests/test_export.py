@@ -220,7 +220,10 @@ def test_an_adapter_of_another_base(written):
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported"),
         ({"use_dora": True}, "use_dora=True is not supported"),
         ({"bias": "all"}, "bias='all' is not supported"),
-        ({"target_modules": ["x_proj"]}, r"target_modules=\['x_proj'\]; supported are q_proj"),
+        (
+            {"target_modules": ["x_proj"]},
+            r"target_modules=\['x_proj'\] matches no module; supported are q_proj",
+        ),
         ({"target_modules": ["up_proj", "q_proj"]}, "q_proj.lora_A.weight is missing"),
         ({"layers_to_transform": [0]}, "layers.1.mlp.up_proj.lora_A.weight is not part of this"),
         ({"r": 3}, r"lora_A.weight is \[2, 24\]; an adapter of .* has \[3, 24\]"),
