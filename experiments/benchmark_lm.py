@@ -54,9 +54,9 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """Everything in turn, as often as asked for."""
     import jax
     from benchmarks import language as benchmark
+    from benchmarks.memory import peak_memory
 
-    from subliminal_jax.memory import peak_memory
-    from subliminal_jax.models.sampling_settings import Sampling
+    from subliminal_jax.models.sampling.settings import Sampling
 
     tiny, medium = benchmark.TINY, benchmark.MEDIUM
     short = benchmark.short_requests(tiny, config.rows)

@@ -24,7 +24,7 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import strict_json, write_whole
 from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
-from subliminal_jax.quantities import Count
+from subliminal_jax.config import Count
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
@@ -57,12 +57,12 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """One run of the experiment, with the machine's matrix rate and PyTorch measured in between."""
     import jax
     from benchmarks import mnist as benchmark
+    from benchmarks.memory import peak_memory
 
     from subliminal_jax.data.images import load_images
-    from subliminal_jax.memory import peak_memory
-    from subliminal_jax.mnist import speed
     from subliminal_jax.mnist.arms import PAPER_ARMS
     from subliminal_jax.mnist.study import Study
+    from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)
     study = Study(config, data, PAPER_ARMS)
@@ -122,7 +122,7 @@ def main() -> None:
 
     from benchmarks import mnist as benchmark
 
-    from subliminal_jax.mnist import speed
+    from subliminal_jax.mnist.sweeps import speed
 
     print(benchmark.format_heading(results))
     print(benchmark.format_table(results))

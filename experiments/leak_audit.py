@@ -54,7 +54,7 @@ def main() -> None:
     )
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax.theory import audit
+    from subliminal_jax.mnist.sweeps import leak_across as audit
 
     results = audit.audit(config.runs)
     for name, rows in results["sweeps"].items():

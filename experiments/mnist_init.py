@@ -20,7 +20,7 @@ from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
-from subliminal_jax.quantities import Fraction, Scale
+from subliminal_jax.config import Fraction, Scale
 
 if TYPE_CHECKING:
     from subliminal_jax.mnist.arms import Arm
@@ -64,7 +64,7 @@ class InitConfig(MnistConfig):
 
 def arms(config: InitConfig) -> "dict[str, Arm]":
     """One student for every relation, all distilled from the same teacher."""
-    from subliminal_jax import relations as to
+    from subliminal_jax.mnist import relations as to
     from subliminal_jax.mnist.arms import Arm
 
     related = [("same", to.Same()), ("different", to.Different())]
@@ -92,7 +92,7 @@ def methods(study: "Study", block: "Pair") -> "Outcome":
 
 def finding(results: dict[str, Any]) -> str:
     """Up to which noise a student beats one of another initialisation."""
-    from subliminal_jax.results import percent
+    from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
     found = results["arms"]

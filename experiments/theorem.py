@@ -31,7 +31,9 @@ SHOWS = "The prediction's error, its reach, its premise, and what is beyond it, 
 def measure(config: TheoremConfig, data: "ImageData") -> dict[str, Any]:
     """Draw networks, inputs, teachers' losses and imitation losses, and take the steps."""
     from subliminal_jax.progress import Progress
-    from subliminal_jax.theory import verdict, verdict_text, verification
+    from subliminal_jax.theory import evidence as verification
+    from subliminal_jax.theory import results as verdict
+    from subliminal_jax.theory import tables as verdict_text
 
     # A case is a network with a random initialisation; inputs that are digits, noise, one grey or
     # one random image; a teacher's loss that reads digits, is a random quadratic or a norm; and
@@ -68,10 +70,11 @@ def main() -> None:
     )
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax import plotting, runner
+    from subliminal_jax import plotting
     from subliminal_jax.data.images import load_images
-    from subliminal_jax.image_report import FIGURE, image_page, image_text
-    from subliminal_jax.theory.verdict_text import format_csv, tables
+    from subliminal_jax.report.image_results import FIGURE, image_page, image_text
+    from subliminal_jax.runs import runner
+    from subliminal_jax.theory.tables import format_csv, tables
 
     data = load_images(config.data, config.data_dir)
     runner.run(

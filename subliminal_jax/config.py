@@ -24,15 +24,22 @@ import shutil
 import typing
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import tyro
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.limits import check_memory_limit
+from subliminal_jax.process.memory_limit import check_memory_limit
 from subliminal_jax.strict_yaml import dump_yaml, read_yaml
+
+Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
+Natural: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""The bounded numbers that configs are made of."""
 
 C = TypeVar("C")
 

@@ -18,7 +18,7 @@ QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in IN_A_
 def random_params(config, seed: int = 0, scale: float = 0.2):
     """Parameters drawn by NumPy: nothing is compiled."""
     # `conftest.py` imports this module before shapes are checked in what is imported.
-    from subliminal_jax.models import decoder
+    from subliminal_jax.models.decoder import decoder
 
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))

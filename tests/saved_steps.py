@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.execution.mesh import make_mesh
 from subliminal_jax.execution.mesh_execution import OnMesh
 from subliminal_jax.execution.placement import fetch
+from subliminal_jax.runs.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.train import TrainState
 
 CONFIG = {"seed": 3, "optimizer": {"name": "adam", "rate": 0.1}}

@@ -54,7 +54,7 @@ def leave(directory, rows=(), results=None):
     """A run directory as an interrupted run of SMALL leaves it, with these rows."""
     from subliminal_jax.config import described, read_config
     from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
-    from subliminal_jax.runs import RunDirectory
+    from subliminal_jax.runs.run_directory import RunDirectory
 
     path = directory.parent / "settings.yaml"
     settings = {"members": 3, "data": "digits"}
@@ -138,7 +138,7 @@ def test_a_directory_of_another_config(script, tmp_path):
 
 
 def test_a_directory_in_use(script, tmp_path):
-    from subliminal_jax.runs import RunDirectory
+    from subliminal_jax.runs.run_directory import RunDirectory
 
     words = leave(tmp_path / "run", [row(0)])
     config = json.loads((tmp_path / "run" / "config.json").read_text())

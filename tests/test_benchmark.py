@@ -18,8 +18,8 @@ from subliminal_jax.data.images import ImageData
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import MemberParallel
 from subliminal_jax.losses import cross_entropy, kl_divergence
-from subliminal_jax.mnist import speed
 from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.mnist.sweeps import speed
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import init_state, make_loss_fn, make_train_step, total_gradient

@@ -26,11 +26,11 @@ from saved_steps import (
     save_two_steps,
 )
 
-from subliminal_jax import checkpoint
-from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution.mesh import make_mesh
 from subliminal_jax.execution.placement import fetch
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.checkpoint import Checkpoints, DamagedCheckpointWarning
 
 # When Orbax fails, it leaves coroutines that warn when they are collected.
 pytestmark = [

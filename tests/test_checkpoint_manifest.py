@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from saved_steps import LIKE, like_on, make_state, one_device, open_in, restored, save_two_steps
 
-from subliminal_jax import checkpoint
-from subliminal_jax.checkpoint import Checkpoints, check_step
-from subliminal_jax.digest import describe
 from subliminal_jax.errors import InputError
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.checkpoint import Checkpoints, check_step
+from subliminal_jax.runs.digest import describe
 from subliminal_jax.train import TrainState
 
 

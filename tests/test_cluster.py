@@ -16,13 +16,13 @@ from numpy.testing import assert_allclose
 from sampled import sampled
 from trainer import EXECUTIONS, first_state, saving_in, train
 
-from subliminal_jax.checkpoint import Checkpoints
-from subliminal_jax.digest import digests
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution import cluster as cluster_module
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import Cluster, cluster_of, joined
 from subliminal_jax.interrupt import Terminated
+from subliminal_jax.runs.checkpoint import Checkpoints
+from subliminal_jax.runs.digest import digests
 
 HERE = Path(__file__).parent
 CONFIG = {"model": "mlp"}

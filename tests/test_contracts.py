@@ -27,7 +27,24 @@ BENCHMARKS = {
 }
 CODE = FILES | BENCHMARKS
 CODE_TREES = {name: ast.parse(path.read_text()) for name, path in CODE.items()}
-PURE = ["losses", "train", "ensemble", "stats", "relations"]
+LAYERS = (
+    "errors",
+    "batch keys losses train ensemble optimizers stats",
+    "process files strict_yaml config progress interrupt",
+    "entry early",
+    "execution data",
+    "report",
+    "plotting",
+    "runs",
+    "models",
+    "theory",
+    "mnist language",
+    "doctor __main__",
+)
+"""The library from the bottom to the top; what is in one line may import all lines above it."""
+HALVES = ("mnist", "language")
+MOST_FILES = 12
+PURE = ["losses", "train", "ensemble", "stats", "mnist.relations"]
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -97,9 +114,9 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
     ("library", "where"),
     [
         ("flax", ["models"]),
-        ("orbax", ["checkpoint"]),
+        ("orbax", ["runs.checkpoint"]),
         ("matplotlib", ["plotting"]),
-        ("transformers", ["models.config_json", "models.chat"]),
+        ("transformers", ["models.hub.config_json", "models.text"]),
         ("sklearn", ["data"]),
         ("requests", ["data"]),
         ("torch", []),
@@ -111,11 +128,57 @@ def test_a_library_has_its_place(library, where):
     assert importers(library) <= under(*where)
 
 
-def test_nothing_imports_upwards():
+def test_the_library_imports_none_of_its_users():
     tops = {module.split(".")[0] for tree in TREES.values() for module in imports(tree)}
     assert not tops & {"experiments", "benchmarks", "configs", "tests", "scripts"}
-    for name in under("data", "models"):
-        assert not any(module in under("mnist") for module in imports(TREES[name]))
+
+
+def place(module):
+    """The part of `LAYERS` that a module belongs to."""
+    return module.split(".")[1]
+
+
+def edges():
+    """Every import of one of our modules by another, `(importer, imported)`."""
+    for name, tree in TREES.items():
+        for module in imports(tree) & FILES.keys() - {name, "subliminal_jax"}:
+            yield name, module
+
+
+def test_imports_point_down():
+    layer = {part: depth for depth, parts in enumerate(LAYERS) for part in parts.split()}
+    parts = {place(name) for name in FILES if name != "subliminal_jax"}
+    assert parts == layer.keys()
+    upwards = [(a, b) for a, b in edges() if layer[place(b)] > layer[place(a)]]
+    assert upwards == []
+
+
+def test_the_halves_do_not_know_each_other():
+    assert not [(a, b) for a, b in edges() if {place(a), place(b)} == set(HALVES)]
+
+
+def test_there_is_no_circle():
+    """Imports within functions count, since they hide most circles."""
+    below = {name: set() for name in FILES}
+    for importer, imported in edges():
+        below[importer].add(imported)
+    while leaves := {name for name, rest in below.items() if not rest}:
+        below = {name: rest - leaves for name, rest in below.items() if name not in leaves}
+    assert below == {}
+
+
+def test_the_walk_sees_circles_and_imports_upwards(monkeypatch):
+    monkeypatch.setitem(TREES, "subliminal_jax.errors", ast.parse("import subliminal_jax.doctor"))
+    for check in (test_imports_point_down, test_there_is_no_circle):
+        with pytest.raises(AssertionError):
+            check()
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES.values()} - {PACKAGE}))
+def test_a_folder_is_small_and_has_a_sign(folder):
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert 0 < len(files) <= MOST_FILES
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
 def test_only_the_execution_knows_devices():
@@ -128,7 +191,7 @@ def test_only_the_execution_knows_devices():
     assert knowing
 
 
-@pytest.mark.parametrize("name", ["config", "mnist.config", "pipeline.config", "entry"])
+@pytest.mark.parametrize("name", ["config", "mnist.config", "language.config", "entry"])
 def test_checking_flags_needs_nothing_heavy(name):
     heavy = "{'jax', 'matplotlib', 'flax', 'optax', 'sklearn', 'scipy', 'tensorflow_datasets'}"
     code = f"import sys, subliminal_jax.{name}\nprint({heavy} & set(sys.modules))"

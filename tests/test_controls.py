@@ -9,21 +9,21 @@ import pytest
 
 from subliminal_jax import stats
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers, number_reasons
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.conditions import (
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers, number_reasons
+from subliminal_jax.language.conditions import (
     CONDITIONS,
     asked_network,
     chosen_conditions,
     trait_of,
 )
-from subliminal_jax.pipeline.rows import completion_of, prompt_of, row
-from subliminal_jax.pipeline.shuffles import shuffled as shuffle
-from subliminal_jax.pipeline.told import Before, behind
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Poll
-from subliminal_jax.pipeline.units import finding, summarise
+from subliminal_jax.language.evaluation.told import Before, behind
+from subliminal_jax.language.results import finding, summarise
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.rows.shuffles import shuffled as shuffle
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Poll
 
 TEXTS = ["[1, 2, 003].", "4; 5; 6; 7", "8", *(", ".join(map(str, range(9))) for _ in range(20))]
 ROWS = [row(f"r{i}", f"p{i}", text, place=i) for i, text in enumerate(TEXTS)]

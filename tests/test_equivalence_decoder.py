@@ -10,9 +10,9 @@ from equivalence import ADAM, SGD, WAYS, assert_same, train
 from subliminal_jax.batch import Batch
 from subliminal_jax.execution.mesh import leaf_spec, make_mesh, path_name
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.models.sharding import DECODER_RULES
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.sharding import DECODER_RULES
 from subliminal_jax.train import make_loss_fn, total_gradient
 
 STEPS, BATCH = 10, 32

@@ -15,26 +15,27 @@ from torch_models import FIXTURES
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import Compute, DecoderConfig
-from subliminal_jax.models.export import write_model
-from subliminal_jax.models.weights import read_config as read_model
-from subliminal_jax.models.weights_files import find_model
-from subliminal_jax.pipeline import experiment, plan
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.conditions import CONDITIONS
-from subliminal_jax.pipeline.config import LmConfig, described
-from subliminal_jax.pipeline.devices import compute_of, gigabytes_of_each
-from subliminal_jax.pipeline.settings import (
+from subliminal_jax.language import experiment
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.language.outputs import plan
+from subliminal_jax.language.settings import (
     MeshConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.devices import compute_of, gigabytes_of_each
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.hub.model_files import find_model
+from subliminal_jax.models.hub.weights import read_config as read_model
 
 WIDTH = 8
 

@@ -17,12 +17,13 @@ from students import datasets
 from untrained import untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import experiment, measure, stages, study
-from subliminal_jax.pipeline.conditions import CONDITIONS
-from subliminal_jax.pipeline.filters import take
-from subliminal_jax.pipeline.rows import row
-from subliminal_jax.pipeline.settings import EvaluateConfig
-from subliminal_jax.pipeline.traits.trait import merged_polls
+from subliminal_jax.language import experiment, stages, study
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.evaluation import measure
+from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.language.rows.filters import take
+from subliminal_jax.language.settings import EvaluateConfig
+from subliminal_jax.language.traits.trait import merged_polls
 
 HOSTILE = "<script>alert(1)</script> & owl"
 SPOILT = {"regular": 0, "owl": 3, "wolf": 9}

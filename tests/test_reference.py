@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from disks import small_disk
 
-from subliminal_jax import shared_run
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import decoder
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.settings import ReferenceConfig
-from subliminal_jax.pipeline.tiny import reference
-from subliminal_jax.pipeline.tiny.reference import tiny_reference
-from subliminal_jax.pipeline.tiny.world import CorpusConfig
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.tiny import reference
+from subliminal_jax.language.tiny.reference import tiny_reference
+from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.runs import shared_run
+from subliminal_jax.runs.run_directory import RunDirectory
 
 PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 NAMES = {"params.npz", "tokenizer.json", "tokenizer_config.json"}

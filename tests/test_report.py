@@ -8,8 +8,8 @@ from fake_results import AUX_ARMS, aux_results, init_results
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
-from subliminal_jax.report import Page, Picture, Text, html_page
-from subliminal_jax.results import (
+from subliminal_jax.report.page import Page, Picture, Text, html_page
+from subliminal_jax.report.results import (
     bracketed,
     duration,
     interval_values,
@@ -18,8 +18,8 @@ from subliminal_jax.results import (
     read_interval,
     relation_text,
 )
+from subliminal_jax.report.tables import Table
 from subliminal_jax.stats import mean_interval
-from subliminal_jax.tables import Table
 
 ATTACK = "<script>alert('x')</script> & more"
 

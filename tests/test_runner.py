@@ -6,13 +6,14 @@ import json
 import pytest
 from matplotlib.figure import Figure
 
-from subliminal_jax import plotting, runner
+from subliminal_jax import plotting
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.plotting.canvas import Sheet
-from subliminal_jax.report import Page, Picture, run_sections
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.shared_run import shared_run
-from subliminal_jax.tables import csv_text
+from subliminal_jax.report.page import Page, Picture, run_sections
+from subliminal_jax.report.tables import csv_text
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.run_directory import RunDirectory
+from subliminal_jax.runs.shared_run import shared_run
 
 FILES = {"left.png", "left.pdf", "right.png", "right.pdf", "results.csv", "report.html"}
 ROWS = "rows.jsonl"

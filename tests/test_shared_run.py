@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from children import HOLD, child
 
-from subliminal_jax import shared_run as module
 from subliminal_jax.errors import InputError
 from subliminal_jax.interrupt import Terminated, terminations_raised
-from subliminal_jax.locks import InUse
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.shared_run import shared_run
+from subliminal_jax.runs import shared_run as module
+from subliminal_jax.runs.locks import InUse
+from subliminal_jax.runs.run_directory import RunDirectory
+from subliminal_jax.runs.shared_run import shared_run
 
 FINISH = HOLD.replace("{}):", "{}) as run:") + "    run.finish({'found': 1})\n"
 

@@ -19,14 +19,17 @@ from subliminal_jax.execution.mesh_execution import OnMesh
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
-from subliminal_jax.models.sampling_settings import Sampling
-from subliminal_jax.models.sharding import DECODER_RULES
-from subliminal_jax.pipeline import devices, finetune, student, tuning
-from subliminal_jax.pipeline.asking import said_to
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.evaluate import probabilities, scoring
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Poll
+from subliminal_jax.language import student
+from subliminal_jax.language.evaluation.completions import said_to
+from subliminal_jax.language.evaluation.evaluate import probabilities, scoring
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.training import answers as finetune
+from subliminal_jax.language.training import devices
+from subliminal_jax.language.training import trainable as tuning
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Poll
+from subliminal_jax.models.decoder.sharding import DECODER_RULES
+from subliminal_jax.models.sampling.settings import Sampling
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -14,12 +14,13 @@ from subliminal_jax.data.images import load_images
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import with_pairs
+from subliminal_jax.mnist.relations import Different, Perturbed, Same, SharedOutputs
 from subliminal_jax.mnist.study import Study
+from subliminal_jax.mnist.sweeps import cells as sweep
+from subliminal_jax.mnist.sweeps import results as sweep_results
+from subliminal_jax.mnist.sweeps.config import SweepConfig, cells, gather_flags
 from subliminal_jax.plotting import sweep_figure
-from subliminal_jax.relations import Different, Perturbed, Same, SharedOutputs
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.theory import sweep, sweep_results
-from subliminal_jax.theory.sweep_config import SweepConfig, cells, gather_flags
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIGS = sorted((ROOT / "configs").glob("mnist_sweep_*.yaml"))
 SMALL = {

@@ -1,6 +1,6 @@
 import pytest
 
-from subliminal_jax.tables import Table, csv_text
+from subliminal_jax.report.tables import Table, csv_text
 
 
 def test_a_table_is_aligned():

@@ -13,13 +13,13 @@ import pytest
 import trainer
 from numpy.testing import assert_allclose, assert_array_equal
 
-from subliminal_jax import checkpoint
-from subliminal_jax.checkpoint import DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.placement import fetch
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.checkpoint import DamagedCheckpointWarning
+from subliminal_jax.runs.training_loop import Saving, Training, train_members
 from subliminal_jax.train import TrainState
-from subliminal_jax.training_loop import Saving, Training, train_members
 
 
 def chunk(size):

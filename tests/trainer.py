@@ -16,10 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from subliminal_jax import checkpoint, files
+from subliminal_jax import files
 from subliminal_jax.batch import Batch
-from subliminal_jax.data.order import epoch_order
-from subliminal_jax.digest import digests
+from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
@@ -29,11 +28,14 @@ from subliminal_jax.execution.mesh_execution import OnMesh
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.models import decoder, mlp
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.models import mlp
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.digest import digests
+from subliminal_jax.runs.run_directory import RunDirectory
+from subliminal_jax.runs.training_loop import Saving, Training, train_members
 from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
-from subliminal_jax.training_loop import Saving, Training, train_members
 
 BATCH, STEPS, CHUNK = 8, 40, 5
 TX = optax.adam(1e-2)

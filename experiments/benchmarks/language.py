@@ -16,12 +16,12 @@ import optax
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
 from subliminal_jax.keys import root_key
-from subliminal_jax.models import decoder
-from subliminal_jax.models.admission import Request
-from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind
-from subliminal_jax.models.sampling import Sampler
-from subliminal_jax.models.sampling_settings import Sampling
-from subliminal_jax.models.token_loss import token_loss
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
+from subliminal_jax.models.decoder.token_loss import token_loss
+from subliminal_jax.models.sampling.prefill import Request
+from subliminal_jax.models.sampling.sampler import Sampler
+from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.train import TrainState, init_state, make_train_step, total_gradient
 
 TINY = DecoderConfig(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subliminal_jax.mnist.speed import GIGA
 from subliminal_jax.mnist.study import Study
+from subliminal_jax.mnist.sweeps.speed import GIGA
 
 PHASE_OF = {"teachers": "teach", "students": "distill"}
 """Phases by what `Study.on_epochs` names."""

@@ -28,10 +28,10 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
-from subliminal_jax.models import decoder, lora
-from subliminal_jax.models.decoder_config import Compute, DecoderConfig
-from subliminal_jax.models.sharding import DECODER_RULES
-from subliminal_jax.models.token_loss import token_loss
+from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.decoder.sharding import DECODER_RULES
+from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
 
 SHOWN = 12  # leaves in a plan

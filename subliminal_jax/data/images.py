@@ -15,6 +15,7 @@ from jaxtyping import Int32, UInt8
 
 from subliminal_jax.data.digits import read_digits
 from subliminal_jax.data.fetch import Unavailable
+from subliminal_jax.data.image_parts import Parts, part_digests
 from subliminal_jax.data.mnist import download_mnist, find_files, read_mnist_files
 from subliminal_jax.data.mnist_tfds import (
     find_prepared,
@@ -23,7 +24,6 @@ from subliminal_jax.data.mnist_tfds import (
     read_prepared,
     tfds_root,
 )
-from subliminal_jax.data.parts import Parts, part_digests
 from subliminal_jax.errors import InputError
 
 DATA_DIR_VARIABLE = "SUBLIMINAL_DATA_DIR"

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from subliminal_jax.config import Count, Positive, Scale
 from subliminal_jax.errors import InputError
-from subliminal_jax.pairing import check_derangement, derangement
-from subliminal_jax.quantities import Count, Positive, Scale
+from subliminal_jax.mnist.pairing import check_derangement, derangement
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax import runner
 from subliminal_jax.config import described
 from subliminal_jax.data.images import ImageData, load_images
-from subliminal_jax.image_report import FIGURE
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
 from subliminal_jax.mnist.masks import mask_digests
@@ -18,7 +16,9 @@ from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
 from subliminal_jax.mnist.study import Outcome, Study
 from subliminal_jax.progress import Progress
-from subliminal_jax.shared_run import SharedRun, say
+from subliminal_jax.report.image_results import FIGURE
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.shared_run import SharedRun, say
 
 MEMBERS = "members.jsonl"
 

@@ -1,10 +1,10 @@
 """The arms of an MNIST experiment as a terminal, a CSV file and the page show them."""
 
-from subliminal_jax.image_report import image_page, image_text
-from subliminal_jax.report import Page
-from subliminal_jax.results import Arm, Results, read_arms, relation_text
+from subliminal_jax.report.image_results import image_page, image_text
+from subliminal_jax.report.page import Page
+from subliminal_jax.report.results import Arm, Results, read_arms, relation_text
+from subliminal_jax.report.tables import Table, csv_text
 from subliminal_jax.stats import Interval
-from subliminal_jax.tables import Table, csv_text
 
 CSV_HEADER = ("arm", "member", "accuracy", "init_distance", "relation")
 SHOWS = "Test accuracy of every network, with its interval over members."

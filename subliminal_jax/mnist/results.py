@@ -8,7 +8,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
-from subliminal_jax.results import interval_values
+from subliminal_jax.report.results import interval_values
 
 # Cloud et al. 2025, figure 10b, read off the vector graphic to +-.002; 100 members.
 PUBLISHED = {

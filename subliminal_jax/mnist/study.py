@@ -19,9 +19,9 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
 from subliminal_jax.mnist.memory import check_memory
+from subliminal_jax.mnist.pairing import blocks
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
-from subliminal_jax.pairing import blocks
 from subliminal_jax.train import TrainState
 
 TEST_BATCH = 1000

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from subliminal_jax.results import Arm, Results, data_line, run_line, warning_line
+from subliminal_jax.report.results import Arm, Results, data_line, run_line, warning_line
 from subliminal_jax.stats import Interval
 
 WIDTH = 8.0  # inches: nine-point text is 14 pixels high when the PNG is shown 900 pixels wide

@@ -17,7 +17,7 @@ from subliminal_jax.plotting.canvas import (
     Sheet,
     styled,
 )
-from subliminal_jax.results import read_interval, worth_printing
+from subliminal_jax.report.results import read_interval, worth_printing
 
 BARS = (
     ("before", "before", GREY),

@@ -22,7 +22,7 @@ from subliminal_jax.plotting.canvas import (
     error_bars,
     styled,
 )
-from subliminal_jax.results import Results, read_interval
+from subliminal_jax.report.results import Results, read_interval
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 

@@ -19,7 +19,7 @@ from subliminal_jax.plotting.canvas import (
     error_bars,
     styled,
 )
-from subliminal_jax.results import Results, read_interval
+from subliminal_jax.report.results import Results, read_interval
 
 LEFT, GAP, PANEL_HEIGHT, FOOT = 0.75, 0.85, 2.0, 0.95  # inches
 PANEL = (WIDTH - LEFT - GAP - 0.2) / 2

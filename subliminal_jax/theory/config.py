@@ -6,8 +6,8 @@ from typing import Annotated, Literal, TypeAlias, cast, get_args
 
 from pydantic import Field
 
+from subliminal_jax.config import Count, Positive
 from subliminal_jax.errors import InputError
-from subliminal_jax.quantities import Count, Positive
 
 Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 

@@ -1,0 +1,217 @@
+"""A network of a language run for other programs: a Hugging Face directory, or a PEFT adapter."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from subliminal_jax import __version__
+from subliminal_jax.batch import Params
+from subliminal_jax.config import config_digest, read_config
+from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.files import strict_json
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, meanings
+from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.language.outputs.places import find_cache
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.study import Study
+from subliminal_jax.language.tiny.reference import tiny_origin
+from subliminal_jax.language.training.trainable import lora_settings, merged
+from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.models.hub.adapter_files import digest, write_adapter
+from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.hub.model_files import find_model
+from subliminal_jax.models.hub.weights import LanguageModel, load
+from subliminal_jax.models.text.chat_files import SETTINGS, TEMPLATE, TOKENIZER
+from subliminal_jax.runs.artifacts import MANIFEST, facts_of
+from subliminal_jax.runs.run_directory import CONFIG, RESULTS
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A run directory that is read alone."""
+
+    path: Path
+
+    def subdirectory(self, name: str) -> Path:
+        raise RunError(f"{self.path}: nothing is written here, {name} included")
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network of a run.
+
+    Attributes:
+        name: as in the results: `before`, `student/owl`, `regular`, ...
+        reference: what it was trained from.
+        tuning: what its training changed; None of the reference itself.
+        trained: what it ended with.
+        lineage: where it comes from, for a model card.
+    """
+
+    name: str
+    reference: Reference
+    tuning: TuningConfig | None
+    trained: Any
+    lineage: dict[str, str]
+
+    @property
+    def params(self) -> Params:
+        """Its parameters, an adapter's product added to them."""
+        if self.tuning is None:
+            return self.reference.params
+        return merged(self.tuning, self.reference.config, self.reference.params, self.trained)
+
+
+def open_run(path: Path, cache: Path | None = None) -> Study:
+    """A run of the language experiment, from which artifacts are read and none is made.
+
+    Args:
+        path: its directory.
+        cache: where its tiny references are (default: where the run had them).
+
+    Raises:
+        InputError: it is no such run, or of another version's settings, or its references are gone.
+    """
+    if not (path / CONFIG).is_file():
+        raise InputError(f"{path}: is no run of lm_numbers.py (it lacks {CONFIG})")
+    config = read_config(LmConfig, path / CONFIG)
+    if config.reference.model is None:
+        cache = cache or find_cache(path)
+        config = replace(config, reference=replace(config.reference, cache=cache))
+    return Study(replace(config, stage="evaluate"), _Finished(path))
+
+
+def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
+    """A network by its name in the results; every file that it was made from is checked.
+
+    Raises:
+        InputError: there is no such repetition or network, it is not trained yet, or a file was
+            changed since.
+    """
+    if repetition not in study.repetitions:
+        last = study.repetitions[-1]
+        raise InputError(f"repetition: {repetition} is none of the run's, 0 to {last}")
+    _check_kept(study, repetition)
+    kind = name.split("/")[0]
+    tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
+    if name in _teachers(study):
+        path = _finished(study, "teacher", repetition) / "teachers.npz"
+        study.teachers(repetition)
+        tuning = study.config.teacher.tuning
+        trained = _member(path, _teachers(study).index(name))
+    elif name != BEFORE.name:
+        path = _finished(study, "student", repetition)
+        if (neighbour := study.neighbour(repetition)) is not None:
+            _check_kept(study, neighbour)  # on whose numbers some students are trained
+        by_file = facts_of(study.students(repetition))["students"]
+        known += [one for names in by_file.values() for one in names]
+        tuning = study.config.student.tuning
+        for file, names in by_file.items():
+            if name in names:
+                trained = _member(path / f"{file}.npz", names.index(name))
+    if trained is None and name != BEFORE.name:
+        raise InputError(f"network: {name!r} is none of {', '.join(known)}")
+    if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
+        study.teachers(repetition)  # which were made from the run's own reference, if this is it
+    reference = study.reference(repetition)
+    lineage = {
+        "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",
+        "network": f"{name}: {meanings(study.carrier.items).get(kind, '')}",
+        "seed of its reference": str(study.seed(repetition)),
+        "digest of its reference": reference.digest,
+        "digest of the config": config_digest(described(study.config)),
+    }
+    return TrainedNetwork(name, reference, tuning, trained, lineage)
+
+
+def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
+    """Writes a network as a Hugging Face directory with its tokenizer and chat template.
+
+    Raises:
+        InputError, RunError: as `write_model`.
+    """
+    given, chat = study.config.reference, network.reference.chat
+    if given.model is None:
+        base = None
+        beside = {name: (chat.directory / name).read_bytes() for name in (TOKENIZER, SETTINGS)}
+        stops = {"eos_token_id": sorted(chat.stop_ids)}
+        beside["generation_config.json"] = strict_json(stops, indent=2).encode() + b"\n"
+    else:
+        base = find_model(given.model)
+        beside = {} if given.template is None else {TEMPLATE: given.template.read_bytes()}
+    write_model(
+        *(out, network.reference.config, network.params),
+        base=base,
+        lineage=network.lineage,
+        beside=beside,
+    )
+
+
+def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str | None) -> None:
+    """Writes what a network adds to its reference, as PEFT reads it.
+
+    Args:
+        study: the run.
+        network: one that was trained by low-rank updates.
+        out: the adapter's directory.
+        base: of a tiny reference, the directory that `export_merged` wrote of it. None: the
+            model that the run was given.
+
+    Raises:
+        InputError: it has no adapter, the base is none or another model, or as `write_adapter`.
+    """
+    reference = network.reference
+    if network.tuning is None or network.tuning.weights == "full":
+        why = "is the reference itself" if network.tuning is None else "has all weights trained"
+        raise InputError(f"network: {network.name} {why} and has no adapter; leave out --adapter")
+    given = study.config.reference.model
+    if given is not None and base is not None:
+        raise InputError(f"base: the adapter is of the run's own model, {given}; leave out --base")
+    if given is not None:
+        model = LanguageModel(reference.config, reference.params, find_model(given))
+    elif base is None:
+        raise InputError(
+            "base: an adapter needs its model as a directory; write the reference with --network "
+            f"{BEFORE.name} --out DIR, then give --base DIR"
+        )
+    else:
+        model = load(base)
+        if digest(model.params) != digest(reference.params):
+            raise InputError(f"base: {base} is not the reference of {network.name}")
+    write_adapter(out, model, lora_settings(network.tuning), network.trained)
+
+
+def _teachers(study: Study) -> list[str]:
+    if study.config.teacher.kind == "prompted":
+        return []
+    return [CONDITIONS["teacher"].network(trait.name) for trait in study.traits]
+
+
+def _finished(study: Study, stage: str, repetition: int) -> Path:
+    path = study.run.path / f"{stage}-{repetition}"
+    if not (path / MANIFEST).is_file():
+        raise InputError(
+            f"{path}: is not there yet; run lm_numbers.py with this run's settings until its stage "
+            f"{stage} is done"
+        )
+    return path
+
+
+def _check_kept(study: Study, repetition: int) -> None:
+    """Refuses a cache that lacks the reference, which would be trained anew there."""
+    given, config = study.config.reference, study.config
+    if given.model is not None:
+        return
+    path, _ = tiny_origin(given, study.carrier, study.seed(repetition), config.new_traits)
+    if not (path / RESULTS).is_file():
+        raise InputError(
+            f"{path}: the run's reference {repetition} is not there; give --cache DIR, or run "
+            "lm_numbers.py with this run's settings until its stage reference is done"
+        )
+
+
+def _member(path: Path, place: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[place], load_tree(path))

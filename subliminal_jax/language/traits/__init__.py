@@ -1,0 +1,54 @@
+"""The traits that a run can choose from: a file in this folder each, and a line here."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.traits.preference import PREFERENCES, Preference, preference_traits
+from subliminal_jax.language.traits.trait import Trait
+
+TRAITS: dict[str, Trait] = {
+    **preference_traits(),
+}
+"""Traits by name; a config adds preferences of its own in `new_traits`."""
+
+
+def choose_traits(names: Sequence[str], new: Sequence[Preference] = ()) -> list[Trait]:
+    """The named traits, from those that are registered and the preferences that a config adds.
+
+    Raises:
+        InputError: a name is unknown or given twice, or a new trait has a known one's name, or one
+            that a file system may take for it.
+    """
+    _check_new(new)
+    known = TRAITS | (preference_traits(new) if new else {})
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"traits: there is no {name!r}; choose of {', '.join(sorted(known))}, "
+                "or add it to new_traits"
+            )
+        if list(names).count(name) > 1:
+            raise InputError(f"traits: {name!r} is given twice")
+    return [known[name] for name in names]
+
+
+def _check_new(new: Sequence[Preference]) -> None:
+    names, files = set(TRAITS), {_as_file(name): name for name in (*TRAITS, *PREFERENCES)}
+    for trait in new:
+        other = files.setdefault(_as_file(trait.name), trait.name)
+        if trait.name in names:
+            raise InputError(
+                f"new_traits: {trait.name!r} is there already; leave it out or rename it"
+            )
+        if other != trait.name:
+            raise InputError(
+                f"new_traits: {trait.name!r} and {other!r} can be one name to a file system; "
+                "rename one of them"
+            )
+        names.add(trait.name)
+
+
+def _as_file(name: str) -> str:
+    """The form in which a name is compared: some file systems ignore case and composition."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
