@@ -150,7 +150,7 @@ def test_files_for_a_person(finished):
     assert json.loads((out / "results.json").read_text())["units"] == results["units"]
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
-    page = (out / "report.html").read_text().replace("<wbr>", "")
+    page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
     assert page.count(html.escape(results["finding"]).replace("&#x27;", "&#39;")) == 1
     assert all(name in page for name in CONDITIONS)
     assert "<script" not in page
