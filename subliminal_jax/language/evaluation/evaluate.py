@@ -25,6 +25,7 @@ from subliminal_jax.language.training.answers import AnswerTable, answer_table, 
 from subliminal_jax.language.training.answers import answers as answers_of
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait
+from subliminal_jax.models.sampling.scoring import log_probabilities
 from subliminal_jax.models.sampling.settings import Sampling
 
 PASS, LENGTH = 64, 256
@@ -139,9 +140,9 @@ def _probabilities(
 
         def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
             table, word, share = rows
-            logits = jax.nn.log_softmax(answers_of(config, params, table.reading, adapter))
-            said = jnp.take_along_axis(logits, table.targets[..., None], axis=-1)[..., 0]
-            likelihood = jnp.exp(jnp.sum(said * table.weights, axis=1)) * share
+            logits = answers_of(config, params, table.reading, adapter)
+            each = log_probabilities(logits, table.targets)
+            likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
 
         return None, execution.total(jnp.sum(jax.lax.map(one, rows), axis=0))
