@@ -75,7 +75,8 @@ def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
         batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
         tuning=TuningConfig(weights=weights, rank=2),
     )  # fmt: skip
-    execution = execution_of(replace(tiny(place), student=settings, **how, **changes))
+    config = replace(tiny(place), **how, **changes)
+    execution = execution_of(config.mesh, config.at_once, config.accumulate)
     table = student.students_table(reference, datasets(), settings.sequence)
     saving = Saving(directory=place / "saved", origin={"students": "of a test"}, seconds=0.0)
     return student.train_students(settings, reference, table, 21, 3, execution, saving)

@@ -266,7 +266,7 @@ def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
         mesh=MeshConfig(fsdp=4),
     )
     _, model = read_model(find_model(str(tmp_path)))
-    held = gigabytes_of_each(config, model, students=5)
+    held = gigabytes_of_each(config.mesh, "bfloat16", config.student, model, students=5)
     kernels, norms = 40 * 8 + 3 * (4 * 8 * 8 + 3 * 8 * 12), 7 * 8
     assert held["model"] * 1e9 == pytest.approx(2 * (kernels / 4 + norms))
     # A quarter of the one low-rank factor and the whole of the other, query to down; Adam has two
@@ -304,10 +304,9 @@ def test_weights_that_are_trained_are_float32(tmp_path, change, message):
 
 def test_a_kernel_that_is_not_here_is_refused():
     reference = ReferenceConfig(model="a", dtype="bfloat16")
-    config = LmConfig(reference=reference, attention="cudnn", remat=True)
     with pytest.raises(InputError, match="attention: cudnn is for NVIDIA GPUs, and JAX runs on cp"):
-        compute_of(config)
-    here = compute_of(replace(config, attention="plain"))
+        compute_of(reference, "cudnn", remat=True)
+    here = compute_of(reference, "plain", remat=True)
     assert here == Compute(dtype="bfloat16", remat=True, attention="plain")
 
 

@@ -177,7 +177,7 @@ def test_a_given_model_is_known_by_what_was_loaded(directory, tmp_path, change, 
     config = replace(tiny(tmp_path / "cache"), reference=settings)
 
     def load():
-        return given_reference(str(place), settings, execution_of(config), Compute())
+        return given_reference(str(place), settings, execution_of(config.mesh, None, 1), Compute())
 
     with shared_run(tmp_path / "run", described(config)) as run:
         first, again = load(), load()

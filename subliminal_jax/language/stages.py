@@ -38,7 +38,7 @@ class Stages:
 
     def __init__(self, config: LmConfig, run: Place):
         self.config, self.run = config, run
-        self.execution = execution_of(config)
+        self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.repetitions = range(config.references)
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
         self._settings = config_dict(config)
@@ -62,7 +62,8 @@ class Stages:
             settings = self.config.reference
             if settings.model is not None:
                 made = given_reference(
-                    settings.model, settings, self.execution, compute_of(self.config)
+                    *(settings.model, settings, self.execution),
+                    compute_of(settings, self.config.attention, self.config.remat),
                 )
             else:
                 made = tiny_reference(

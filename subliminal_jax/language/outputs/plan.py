@@ -91,7 +91,7 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     from subliminal_jax.models.hub.weights import read_config
 
     _, decoder = read_config(find_model(model))
-    held = gigabytes_of_each(config, decoder, students)
+    held = gigabytes_of_each(mesh, config.reference.dtype, config.student, decoder, students)
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
     lines.append(f"{each}{students} student(s) with their optimiser, and activations")
     if count > 1:

@@ -10,40 +10,49 @@ from subliminal_jax.execution.choose import batch_execution, on_this_host
 from subliminal_jax.execution.mesh import bytes_of_each
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
-from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.settings import MeshConfig, ReferenceConfig, StudentConfig
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.models.decoder import decoder
-from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.decoder.config import AttentionName, Compute, DecoderConfig
 from subliminal_jax.models.decoder.sharding import DECODER_RULES
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.train import init_state
 
 
-def execution_of(config: LmConfig) -> Execution:
+def execution_of(mesh: MeshConfig, at_once: int | None, accumulate: int) -> Execution:
     """The execution of all trainings and measurements of an experiment; built once, and passed.
+
+    Args:
+        mesh: the devices.
+        at_once: networks mapped together on a device; None for what suits the platform.
+        accumulate: parts in which a device takes its rows of a step, one after the other.
 
     Raises:
         InputError: the mesh does not fit the devices.
     """
-    mesh = config.mesh
     return batch_execution(
         mesh.execution,
         (mesh.data, mesh.fsdp, mesh.tensor),
         DECODER_RULES,
-        at_once=config.at_once,
-        accumulate=config.accumulate,
+        at_once=at_once,
+        accumulate=accumulate,
     )
 
 
-def compute_of(config: LmConfig) -> Compute:
+def compute_of(settings: ReferenceConfig, attention: AttentionName, remat: bool) -> Compute:
     """How a given model is computed.
 
+    Args:
+        settings: its dtype.
+        attention: the kernel.
+        remat: whether the backward pass computes the layers again.
+
     Raises:
-        InputError: its attention is to run on a kernel that is not here.
+        InputError: the kernel does not run on these devices.
     """
-    if config.attention == "cudnn" and (found := jax.default_backend()) != "gpu":
+    if attention == "cudnn" and (found := jax.default_backend()) != "gpu":
         raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; take xla")
-    return Compute(dtype=config.reference.dtype, remat=config.remat, attention=config.attention)
+    return Compute(dtype=settings.dtype, remat=remat, attention=attention)
 
 
 def everywhere(execution: Execution, model: DecoderConfig) -> Any:
@@ -53,22 +62,29 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
     return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
 
 
-def gigabytes_of_each(config: LmConfig, model: DecoderConfig, students: int) -> dict[str, float]:
-    """What each device of the mesh holds of a given model, and of what is trained beside it.
+def gigabytes_of_each(
+    mesh: MeshConfig, dtype: str, student: StudentConfig, model: DecoderConfig, students: int
+) -> dict[str, float]:
+    """What each device of the mesh holds of a given model, and of what is trained beside it, in GB.
 
-    Known from shapes alone: no device is asked and nothing is loaded.
+    Computed from shapes alone: no device is used and nothing is loaded.
+
+    Args:
+        mesh: the devices.
+        dtype: of the model's weights.
+        student: what training changes, and its optimiser.
+        model: the given model.
+        students: trained together.
     """
 
     def weights() -> Any:
-        dtype = config.reference.dtype
         return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(model, root_key(0)))
 
     def state(base: Any) -> Any:
-        start = begin(config.student.tuning, model, base, root_key(0))
-        tx = language_optimizer(config.student.optimizer, Schedule(peak=1.0, steps=1), clip=1.0)
+        start = begin(student.tuning, model, base, root_key(0))
+        tx = language_optimizer(student.optimizer, Schedule(peak=1.0, steps=1), clip=1.0)
         return ensemble.stack([init_state(start, tx)] * students)
 
-    mesh = config.mesh
     base = jax.eval_shape(weights)
     trees = {"model": base, "students": jax.eval_shape(state, base)}
     return {
