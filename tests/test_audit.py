@@ -237,7 +237,7 @@ def test_sweeps_that_cannot_be_judged_together_are_refused(paths, tmp_path, scri
     assert "not a sweep's directory" in refused.assert_one_line(2)
     (tmp_path / "there.json").write_text("{}")
     refused = script("leak_audit", "--runs", str(paths[0]), "--out", "there.json")
-    assert "there.json is there" in refused.assert_one_line(2)
+    assert "there.json exists" in refused.assert_one_line(2)
 
 
 def test_the_script_prints_and_writes(paths, tmp_path, script):
