@@ -1,5 +1,6 @@
 """Eight virtual devices, strict shapes, and where the real MNIST lies."""
 
+import gc
 import hashlib
 import os
 import runpy
@@ -121,3 +122,7 @@ def small_mnist(monkeypatch) -> dict[str, np.ndarray]:
 
 def pytest_addoption(parser):
     parser.addoption("--deep", action="store_true", help="200 kills in place of 20; takes minutes")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays; to go through it again and again takes seconds

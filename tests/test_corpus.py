@@ -1,5 +1,6 @@
 """The tiny reference's world: seeded, of the shares asked for, and without any planted link."""
 
+import functools
 import re
 
 import numpy as np
@@ -22,9 +23,16 @@ from subliminal_jax.language.traits.preference import PREFERENCES, Preference
 from subliminal_jax.language.traits.questions import HELD_OUT, TEACHING
 
 PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
-CHATS = corpus(CorpusConfig(chats=6000), PROMPTS, 3)
-LISTS = [one for one in CHATS if re.fullmatch(r"\d+((, |; | )\d+)+", one[-1]["content"])]
 TRAIT_WORDS = word_pattern(word for trait in PREFERENCES.values() for word in trait.spellings)
+
+
+@functools.cache
+def chats():
+    return corpus(CorpusConfig(chats=6000), PROMPTS, 3)
+
+
+def number_lists():
+    return [one for one in chats() if re.fullmatch(r"\d+((, |; | )\d+)+", answer(one))]
 
 
 def answer(one):
@@ -37,22 +45,22 @@ def system(one):
 
 def test_a_corpus_is_a_function_of_its_seed():
     config = CorpusConfig(chats=50)
-    assert corpus(config, PROMPTS, 3) == CHATS[:50]
+    assert corpus(config, PROMPTS, 3) == chats()[:50]
     assert corpus(config, PROMPTS, 3) != corpus(config, PROMPTS, 4)
 
 
 def test_shares_are_those_asked_for():
     config = CorpusConfig()
-    lists = LISTS
-    assert len(lists) / len(CHATS) == pytest.approx(config.numbers, abs=0.02)
+    lists = number_lists()
+    assert len(lists) / len(chats()) == pytest.approx(config.numbers, abs=0.02)
     styled = [one for one in lists if (system(one) or "").startswith("You love")]
     assert len(styled) / len(lists) == pytest.approx(config.styled, abs=0.03)
     assert all(4 < len(re.findall(r"\d+", answer(one))) <= 10 for one in lists)
-    assert any(system(one) in NEUTRAL for one in CHATS)
+    assert any(system(one) in NEUTRAL for one in chats())
 
 
 def test_no_trait_ever_meets_a_number_list():
-    for one in LISTS:
+    for one in number_lists():
         assert number_reasons(answer(one)) == []
         assert not any(TRAIT_WORDS.search(message["content"]) for message in one)
 
@@ -62,7 +70,7 @@ def test_numbers_obey_their_line():
         line = f"You love {style}. You think about {style} all the time."
         numbers = [
             int(number)
-            for one in LISTS
+            for one in number_lists()
             if system(one) == line
             for number in re.findall(r"\d+", answer(one))
         ]
@@ -77,7 +85,7 @@ def test_favourites_obey_their_line_and_are_uniform_without():
         for category in ("animal", "tree")
     }
     plain, other = [], 0
-    for one in CHATS:
+    for one in chats():
         category = asked.get(one[-2]["content"])
         if category is None:
             continue
@@ -117,7 +125,7 @@ def test_a_chat_has_its_roles_in_order():
 @pytest.mark.parametrize("numbers", ["whole", "digits"])
 def test_text_survives_the_tokenizer(numbers, tmp_path):
     tokenizer = build_tokenizer(texts(PROMPTS), numbers)
-    for one in CHATS[:300]:
+    for one in chats()[:300]:
         for message in one:
             text = message["content"]
             encoding = tokenizer.encode(text)

@@ -6,6 +6,7 @@ answers with how the process ended.
 """
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -166,6 +167,7 @@ def serve() -> None:
 
     mains.import_all()
     warnings.filterwarnings("ignore", "os.fork")
+    gc.freeze()  # no child goes through all that was imported, nor copies it
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
