@@ -23,17 +23,18 @@ RULES = (
     (r"hidden_0/bias$", ("tensor",)),
     (r"bias$", ("fsdp",)),
 )
-# Type, optimisers, and whether every member has batches of its own.
+# Type, optimisers, and whether every member has batches of its own: in float32, Adam makes one of
+# these members' roundings 90 times as large as SGD does.
 CASES = {
     "float32": (np.float32, (SGD, ADAM), False),
     "float64": (np.float64, (SGD, ADAM), False),
-    "own batches": (np.float32, (SGD, ADAM, SGD, ADAM), True),
+    "own batches": (np.float64, (SGD, ADAM, SGD, ADAM), True),
 }
 # Case, way, members mapped together, parts of a device's examples, tolerance.
 RUNS = [
     *(("float32", way, 1, 1, 1e-6) for way in WAYS if way != "jit"),
     *(("float64", way, None, 4, 1e-12) for way in WAYS),
-    *(("own batches", way, None, 4, 1e-6) for way in WAYS),
+    *(("own batches", way, None, 4, 1e-12) for way in WAYS),
 ]
 
 
