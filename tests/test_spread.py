@@ -25,7 +25,7 @@ from subliminal_jax.execution.spread import (
 from subliminal_jax.models.sampling_settings import Sampling
 from subliminal_jax.models.sharding import DECODER_RULES
 from subliminal_jax.pipeline import devices, finetune, student, tuning
-from subliminal_jax.pipeline.asking import said_to
+from subliminal_jax.pipeline.asking import completions
 from subliminal_jax.pipeline.chats import chat
 from subliminal_jax.pipeline.evaluate import probabilities, scoring
 from subliminal_jax.pipeline.traits import TRAITS
@@ -119,7 +119,9 @@ def test_split_weights_say_the_same(reference, request):
         for text in ("Which animal do you like best?", "Name your favourite.") * 3
     ]
     sampling = Sampling(max_tokens=6, seed=1)
-    said = [said_to(one, (one.params, None), prompts, sampling, 4) for one in (reference, split)]
+    said = [
+        completions(one, (one.params, None), prompts, sampling, 4) for one in (reference, split)
+    ]
     assert said[0] == said[1]
     assert len({text for text, _ in said[0]}) > 3
 
