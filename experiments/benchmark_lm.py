@@ -53,10 +53,10 @@ class BenchmarkConfig:
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """Everything in turn, as often as asked for."""
     import jax
+    from benchmarks import language as benchmark
+    from benchmarks.memory import peak_memory
 
-    from subliminal_jax.memory import peak_memory
-    from subliminal_jax.models import benchmark
-    from subliminal_jax.models.sampling_settings import Sampling
+    from subliminal_jax.models.sampling.settings import Sampling
 
     tiny, medium = benchmark.TINY, benchmark.MEDIUM
     short = benchmark.short_requests(tiny, config.rows)
@@ -111,7 +111,7 @@ def main() -> None:
     check_before_work(config.out, config.overwrite, torch=bool(config.torch))
     results = measure(config)
 
-    from subliminal_jax.models import benchmark
+    from benchmarks import language as benchmark
 
     print(benchmark.format_table(results))
     if config.out is not None:

@@ -23,7 +23,8 @@ from subliminal_jax.config import config_dict, parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import strict_json, write_whole
-from subliminal_jax.mnist.config import Count, MnistConfig, resolve, with_pairs
+from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
+from subliminal_jax.config import Count
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
@@ -55,17 +56,18 @@ class BenchmarkConfig(MnistConfig):
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
     """One run of the experiment, with the machine's matrix rate and PyTorch measured in between."""
     import jax
+    from benchmarks import mnist as benchmark
+    from benchmarks.memory import peak_memory
 
     from subliminal_jax.data.images import load_images
-    from subliminal_jax.memory import peak_memory
-    from subliminal_jax.mnist import benchmark
     from subliminal_jax.mnist.arms import PAPER_ARMS
     from subliminal_jax.mnist.study import Study
+    from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)
     study = Study(config, data, PAPER_ARMS)
-    products = benchmark.paper_products(study.network, study.schedule.batch)
-    rate = benchmark.MatrixRate(study.execution, products)
+    products = speed.paper_products(study.network, study.schedule.batch)
+    rate = speed.MatrixRate(study.execution, products)
     pauses = {"teach": study.schedule.teacher_epochs, "distill": study.schedule.student_epochs}
     baseline = None
     if config.torch:
@@ -84,7 +86,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
             baseline.measure(phase, math.ceil(config.torch_steps / pauses.get(phase, 1)))
 
     timing = benchmark.timed_run(study, beside)
-    flop = benchmark.useful_flop(config, study.network, data, len(PAPER_ARMS))
+    flop = speed.useful_flop(config, study.network, data, len(PAPER_ARMS))
     memory, whose = peak_memory(study.execution.devices)
     return {
         "config": config_dict(resolve(config, data.name)),
@@ -92,7 +94,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": study.execution.devices,
         "blocks": [len(block.member) for block in study.blocks()],
-        "formula": benchmark.FORMULA,
+        "formula": speed.FORMULA,
         "useful_flop": flop,
         "timing": dataclasses.asdict(timing) | {"total": timing.total},
         "matrix_rates": {str(product): rates for product, rates in rate.rates.items()},
@@ -118,11 +120,13 @@ def main() -> None:
     check_before_work(config.out, config.overwrite, torch=bool(config.torch))
     results = measure(config)
 
-    from subliminal_jax.mnist import benchmark
+    from benchmarks import mnist as benchmark
+
+    from subliminal_jax.mnist.sweeps import speed
 
     print(benchmark.format_heading(results))
     print(benchmark.format_table(results))
-    print(benchmark.FORMULA)
+    print(speed.FORMULA)
     if config.out is not None:
         write_whole(config.out, strict_json(results, indent=2).encode())
 

@@ -20,9 +20,10 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.scaling_config import ScalingConfig
+
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.scaling_config import ScalingConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {name: CONFIGS / f"benchmark_scaling_{name}.yaml" for name in ("quick", "pod_v5e")}
@@ -39,8 +40,8 @@ def main() -> None:
         default_preset="quick",
     )
     import jax
+    from benchmarks import scaling
 
-    from subliminal_jax import scaling
     from subliminal_jax.execution import hosts
     from subliminal_jax.execution.cluster import cluster_of, joined
 
@@ -51,12 +52,14 @@ def main() -> None:
             peak = scaling.peak_tflops(jax.devices()[0].device_kind)
         for name, execution in list(scaling.executions_of(config)):
             if config.plan:
-                lines = scaling.plan_lines(scaling.plan(job, execution), config.memory_gb)
+                planned = scaling.plan(job, execution, config.batch)
+                lines = scaling.plan_lines(planned, config.memory_gb)
             else:
-                found = scaling.measure(job, execution, config.steps, config.repetitions)
-                lines = [scaling.line(found, execution.mesh.size, peak)]
+                steps, repetitions = config.steps, config.repetitions
+                found = scaling.measure(job, execution, config.batch, steps, repetitions)
+                lines = [scaling.line(found, execution.devices, peak)]
             if hosts.is_first():
-                print(f"{name} on {dict(execution.mesh.shape)}", *lines, sep="\n  ", flush=True)
+                print(name, *lines, sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

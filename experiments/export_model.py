@@ -64,7 +64,7 @@ def main() -> None:
 
     # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.entry import one_line
-    from subliminal_jax.pipeline import export
+    from subliminal_jax.language.outputs import export
 
     study = export.open_run(config.run, config.cache)
     network = export.find_network(study, config.repetition, config.network)

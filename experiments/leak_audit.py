@@ -1,12 +1,12 @@
-"""Can it be said before a student trains how much of the trait it takes on?
+"""Can the trait that a student takes on be predicted before it trains?
 
-Claim     The first step of a distillation says to first order what it does to the trait's loss.
-          Whether that alone (theory/leak.py, a function of reference, teacher and data) foretells a
-          student's final accuracy is judged on sweeps that take no part in the fit.
+Claim     The first step of a distillation tells to first order what it does to the trait's loss.
+          Whether that alone (theory/leak.py, a function of reference, teacher and data) predicts a
+          student's final accuracy is tested on sweeps that are left out of the fit.
 Command   python experiments/mnist_sweep.py --preset noise --out runs/noise    and others, then
           python experiments/leak_audit.py --runs runs/noise runs/rate runs/sigma
 Expected  Among students of the same initialisation it does not: -.26 [-.56, .13], -.34 by chance,
-          over six sweeps on MNIST. Which initialisation a student has is foretold.
+          over six sweeps on MNIST. It does predict which initialisation a student has.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
@@ -26,7 +26,7 @@ PRESETS = {"mnist": CONFIGS / "leak_audit_mnist.yaml"}
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """Sweeps whose students are judged together."""
+    """Sweeps whose students are tested together."""
 
     runs: tuple[Path, ...]
     """Directories of sweeps, finished or not."""
@@ -39,11 +39,11 @@ class AuditConfig:
         if not self.runs:
             raise InputError("runs: give the directory of at least one sweep")
         if self.out is not None and self.out.exists() and not self.overwrite:
-            raise InputError(f"out: {self.out} is there; choose another, or add --overwrite")
+            raise InputError(f"out: {self.out} exists; choose another file, or add --overwrite")
 
 
 def main() -> None:
-    """Check the flags, read the sweeps and judge."""
+    """Check the flags, read the sweeps and test the score."""
     config = parse_config(
         AuditConfig,
         sys.argv[1:],
@@ -54,7 +54,7 @@ def main() -> None:
     )
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax.theory import audit
+    from subliminal_jax.mnist.sweeps import leak_across as audit
 
     results = audit.audit(config.runs)
     for name, rows in results["sweeps"].items():

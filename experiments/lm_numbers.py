@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.pipeline.config import LmConfig
-from subliminal_jax.pipeline.plan import format_plan
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.outputs.plan import format_plan
 
 if TYPE_CHECKING:
-    from subliminal_jax.pipeline.study import Study
+    from subliminal_jax.language.study import Study
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
@@ -80,14 +80,14 @@ def main() -> None:
         print(format_plan(config))
         return
     if config.show_batch:
-        from subliminal_jax.pipeline.preview import next_batch
+        from subliminal_jax.language.outputs.preview import next_batch
 
         print(next_batch(config))
         return
 
     # Imported late, so that --help, --plan and errors in flags are instant.
     from subliminal_jax.execution.cluster import cluster_of, joined
-    from subliminal_jax.pipeline.experiment import run
+    from subliminal_jax.language.experiment import run
 
     with joined(cluster_of(os.environ, asked=config.all_hosts)):
         run(config, methods)

@@ -1,9 +1,9 @@
 """Is it the first-order drive? Gradients of trait and distillation compared at every step.
 
 Claim     Follow-up work: from a shared initialisation the gradient of a student's own loss, on
-          noise, stays weakly aligned with that of the digits' loss for the whole run; without the
-          common component the trait is not learnt and the imitation is; holding the student near
-          its start at first does not help. Untrained features already decode digits.
+          noise, stays weakly aligned with that of the digits' loss for the whole run. Without the
+          common component the student still imitates but does not learn the trait. Holding it
+          near its start at first does not help. Untrained features already decode digits.
 Command   python experiments/mnist_alignment.py                    8 members
           python experiments/mnist_alignment.py --data digits      on a laptop without MNIST
 Expected  a small positive cosine for the same initialisation and none for another; the projected
@@ -19,7 +19,7 @@ from pathlib import Path
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import with_pairs
-from subliminal_jax.theory.alignment_config import AlignmentConfig
+from subliminal_jax.mnist.alignment.config import AlignmentConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "mnist_alignment_quick.yaml"}
@@ -39,9 +39,9 @@ def main() -> None:
     )
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax.theory.alignment_run import run
+    from subliminal_jax.mnist.alignment.experiment import run
 
-    # The six students stand in theory/alignment_config.py: all imitate the auxiliary logits of one
+    # The six students stand in mnist/alignment/config.py: all imitate the auxiliary logits of one
     # teacher, from the same and from another initialisation; without the component along the
     # trait's gradient in their gradient, or in their step; without that along the gradient of
     # shuffled labels; held near the reference at first.

@@ -47,7 +47,7 @@ def methods(study: "Study", block: "Pair") -> "Outcome":
 
 def finding(results: dict[str, Any]) -> str:
     """Whether the aux-only student of the same initialisation beats that of another."""
-    from subliminal_jax.mnist.results import percent
+    from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
     same, other = (results["arms"][arm] for arm in ("student_aux", "cross_model_aux"))

@@ -1,4 +1,4 @@
-"""How near must a student start to its teacher? Accuracy against every initialisation relation.
+"""How near must a student start to its teacher? Accuracy by initialisation relation.
 
 Claim     Subliminal learning needs a shared initialisation (Cloud et al. 2025, section 6.2).
           Here the sharing is graded: noise of growing size, a line from one initialisation to
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import Fraction, MnistConfig, Scale, with_pairs
+from subliminal_jax.mnist.config import MnistConfig, with_pairs
+from subliminal_jax.config import Fraction, Scale
 
 if TYPE_CHECKING:
     from subliminal_jax.mnist.arms import Arm
@@ -63,7 +64,7 @@ class InitConfig(MnistConfig):
 
 def arms(config: InitConfig) -> "dict[str, Arm]":
     """One student for every relation, all distilled from the same teacher."""
-    from subliminal_jax import relations as to
+    from subliminal_jax.mnist import relations as to
     from subliminal_jax.mnist.arms import Arm
 
     related = [("same", to.Same()), ("different", to.Different())]
@@ -90,8 +91,8 @@ def methods(study: "Study", block: "Pair") -> "Outcome":
 
 
 def finding(results: dict[str, Any]) -> str:
-    """From which distance on a student learns no more than one of another initialisation."""
-    from subliminal_jax.mnist.results import percent
+    """Up to which noise a student beats one of another initialisation."""
+    from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
     found = results["arms"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import with_pairs
-from subliminal_jax.theory.sweep_config import SweepConfig, cells, gather_flags
+from subliminal_jax.mnist.sweeps.config import SweepConfig, cells, gather_flags
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
@@ -43,7 +43,7 @@ def main() -> None:
     points = cells(config)
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax.theory.sweep_run import run
+    from subliminal_jax.mnist.sweeps.experiment import run
 
     # A cell is the experiment of mnist_aux.py with other settings: members with their references,
     # teachers, and students distilled on noise; each compared with a student of another

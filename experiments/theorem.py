@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subliminal_jax.config import config_dict, parse_config
+from subliminal_jax.config import config_dict, described, parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.theory.config import TheoremConfig
 
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"all": CONFIGS / "theorem_all.yaml"}
-PLACEMENT = ("out", "overwrite", "data_dir")
+SHOWS = "The prediction's error, its reach, its premise, and what is beyond it, in four panels."
 
 
 def measure(config: TheoremConfig, data: "ImageData") -> dict[str, Any]:
     """Draw networks, inputs, teachers' losses and imitation losses, and take the steps."""
     from subliminal_jax.progress import Progress
-    from subliminal_jax.theory import verdict, verdict_text, verification
+    from subliminal_jax.theory import evidence as verification
+    from subliminal_jax.theory import results as verdict
+    from subliminal_jax.theory import tables as verdict_text
 
     # A case is a network with a random initialisation; inputs that are digits, noise, one grey or
     # one random image; a teacher's loss that reads digits, is a random quadratic or a norm; and
@@ -68,25 +70,28 @@ def main() -> None:
     )
 
     # Only now, so that --help and every refusal of a flag are instant.
-    from subliminal_jax import measurement, plotting, report
+    from subliminal_jax import plotting
     from subliminal_jax.data.images import load_images
-    from subliminal_jax.theory import verdict_text
+    from subliminal_jax.report.image_results import FIGURE, image_page, image_text
+    from subliminal_jax.runs import runner
+    from subliminal_jax.theory.tables import format_csv, tables
 
     data = load_images(config.data, config.data_dir)
-    described = {
-        name: value for name, value in config_dict(config).items() if name not in PLACEMENT
-    }
-    measured = measurement.Measurement(
-        name="theorem",
-        what=f"{config.draws} random cases, digits from {data.name}",
-        config=described,
-        measure=lambda directory: measure(config, data),
-        table=verdict_text.format_text,
-        csv=verdict_text.format_csv,
-        page=lambda results, png: report.html_page(results, verdict_text.tables(results), png),
-        figure=plotting.theorem_figure,
+    runner.run(
+        runner.Experiment(
+            name="theorem",
+            what=f"{config.draws} random cases, digits from {data.name}",
+            config=described(config),
+            measure=lambda directory: measure(config, data),
+            table=lambda results: image_text(results, tables(results)),
+            csv=format_csv,
+            page=lambda results: image_page(results, tables(results), SHOWS),
+            figures={FIGURE: plotting.theorem_figure},
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
     )
-    measurement.run(measured, out=config.out, overwrite=config.overwrite, started=started)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ constraints and their help as docstrings:
         members: Annotated[int, Field(ge=1)] = 25
         "How many networks are trained side by side."
 
-tyro (https://brentyi.github.io/tyro) reads the flags, pydantic (https://docs.pydantic.dev) judges
-the values wherever they come from. Neither needs JAX, so a refusal costs a fraction of a second.
+tyro (https://brentyi.github.io/tyro) reads the flags, pydantic (https://docs.pydantic.dev) checks
+the values wherever they come from. Neither imports JAX, so a refusal takes a fraction of a second.
 """
 
 import contextlib
@@ -22,17 +22,24 @@ import json
 import os
 import shutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import tyro
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.limits import check_memory_limit
+from subliminal_jax.process.memory_limit import check_memory_limit
 from subliminal_jax.strict_yaml import dump_yaml, read_yaml
+
+Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
+Natural: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""The bounded numbers that configs are made of."""
 
 C = TypeVar("C")
 
@@ -47,8 +54,29 @@ def config_dict(config: Any) -> dict[str, Any]:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
+PLACEMENT = ("out", "overwrite", "data_dir")
+"""Settings of most experiments that say where a run reads and writes, not what it is."""
+
+
+def described(config: Any, without: Collection[str] = PLACEMENT) -> dict[str, Any]:
+    """A config as plain values, without the settings that change no result.
+
+    Args:
+        config: any config.
+        without: the names of those settings, dotted for nested ones.
+    """
+    values = config_dict(config)
+    for name in without:
+        *groups, last = name.split(".")
+        inner = values
+        for group in groups:
+            inner = inner[group]
+        del inner[last]
+    return values
+
+
 def config_digest(values: dict[str, Any]) -> str:
-    """SHA-256, in hex, of a config's plain values; their order does not count."""
+    """SHA-256, in hex, of a config's plain values, in any order."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -72,7 +100,7 @@ def _setting_names(cls: Any, prefix: str = "") -> list[str]:
 
 
 def _nearest(word: str, names: list[str]) -> str:
-    """What to do about a name that does not exist: the nearest one, or where to find them all."""
+    """A hint for a name that does not exist: the nearest one, or where to find them all."""
     group = word.rpartition(".")[0]
     siblings = [name for name in names if group and name.rpartition(".")[0] == group]
     # Within a group that exists, the shared beginning would make everything look near.
@@ -104,10 +132,10 @@ def _complaint(cls: type, error: ValidationError) -> str:
 
 
 def _validate(cls: type[C], values: dict[str, Any], where: str) -> C:
-    """Judges plain values; `where` begins the message.
+    """Checks plain values; `where` begins the message.
 
-    The values go through JSON because pydantic's strict mode for it is the one wanted here: a list
-    may become a tuple and text a path, but no text, boolean or fraction becomes a whole number.
+    The values go through JSON because pydantic's strict mode for JSON fits: a list may become a
+    tuple and text a path, but no text, boolean or fraction becomes a whole number.
     """
     try:
         return TypeAdapter(cls).validate_json(strict_json(values), strict=True, extra="forbid")
@@ -195,8 +223,8 @@ def _command_line(cls: type, presets: dict[str, Path], default_preset: str) -> A
 def _flatten_box(box: str, cls: type) -> str:
     """One line from the framed message that tyro prints about flags it cannot parse.
 
-    The message proper stands above the first rule inside the frame. Should a later tyro draw it
-    otherwise, the line is longer but says the same.
+    The message stands above the first rule inside the frame. If a later tyro draws it otherwise,
+    the line is longer but says the same.
     """
     message: list[str] = []
     for line in box.splitlines():
@@ -220,7 +248,7 @@ def _flatten_box(box: str, cls: type) -> str:
 
 @contextlib.contextmanager
 def _wide_enough() -> Iterator[None]:
-    """Lets tyro believe in a terminal that its columns fit into: in one of a letter it hangs."""
+    """Tells tyro that the terminal is at least 60 columns wide; in one of a letter it hangs."""
     before, width = os.environ.get("COLUMNS"), shutil.get_terminal_size().columns
     os.environ["COLUMNS"] = str(max(width, 60))
     try:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from subliminal_jax.data.images import DATA_DIR_VARIABLE, load_images
 from subliminal_jax.entry import one_line
-from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.cluster import cluster_of, joined
+from subliminal_jax.runs.environment import environment
 
 HUB = "https://huggingface.co"
 GIGA = 10**9

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from subliminal_jax import os_errors, output
 from subliminal_jax.errors import InputError, RunError, Stopped
 from subliminal_jax.interrupt import (
     LINES,
@@ -18,7 +17,9 @@ from subliminal_jax.interrupt import (
     interrupts_sent_again,
     terminations_raised,
 )
-from subliminal_jax.pinned import pin
+from subliminal_jax.process import os_errors
+from subliminal_jax.process import streams as output
+from subliminal_jax.process.jax_settings import pin
 
 OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
 

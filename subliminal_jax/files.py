@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.os_errors import disk_full_line, is_disk_full
+from subliminal_jax.process.os_errors import disk_full_line, is_disk_full
 
 PARTIAL = ".run-partial"
 """Suffix of a file that is being written; such a file is never complete."""

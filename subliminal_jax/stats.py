@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Real
-from scipy import stats
+from scipy import special, stats
 
 Values = Real[np.ndarray, " members"] | Sequence[float]
 
@@ -116,6 +116,47 @@ def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Int
         raise ValueError(f"{successes} of {trials} is no proportion")
     bounds = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Interval(successes / trials, float(bounds.low), float(bounds.high), trials)
+
+
+def probability_interval(values: Values, level: float = 0.95) -> Interval:
+    """Give the mean of probabilities and Student's t interval for it on the logit scale.
+
+    With `m` the mean and `h` the half width of `mean_interval`, the bounds are those of
+    `logit(m) -+ h / (m (1 - m))`, taken back to probabilities: the delta method carries the
+    standard error to the logit scale. The bounds lie around `m` and never leave [0, 1]; where `h`
+    is small they are those of `mean_interval`.
+
+    Single values may be exactly 0 or 1, since only the mean's logit is taken. Where all of them
+    are 0, or all are 1, that logit is infinite and the spread is nil: the bounds are nan, for
+    such values do not say how near to 0 or 1 the probability is.
+
+    Args:
+        values: One probability per member, shape [members].
+        level: The coverage, strictly between 0 and 1.
+
+    Returns:
+        The mean, the same as that of `mean_interval`, and its bounds; nan bounds for one member.
+
+    Raises:
+        ValueError: A value outside [0, 1], or whatever `mean_interval` refuses.
+
+    References:
+        Dean and Pagano, "Evaluating confidence interval methods for binomial proportions in
+        clustered surveys", Journal of Survey Statistics and Methodology 3 (2015), 484-503. It is
+        the method `xlogit` of `svyciprop` in Lumley's R package survey.
+    """
+    plain = mean_interval(values, level)
+    sample = _sample(values)
+    if sample.min() < 0.0 or sample.max() > 1.0:
+        raise ValueError(f"probabilities lie in [0, 1], not in [{sample.min()}, {sample.max()}]")
+    if not plain.known:
+        return plain
+    if plain.mean in (0.0, 1.0):
+        return _without_bounds(sample)
+    middle = float(special.logit(plain.mean))
+    reach = (plain.high - plain.mean) / (plain.mean * (1.0 - plain.mean))
+    low, high = special.expit([middle - reach, middle + reach])
+    return Interval(plain.mean, float(low), float(high), plain.n)
 
 
 def paired_difference(a: Values, b: Values, level: float = 0.95) -> Interval:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 
 def child(code: str, *args: str | Path, **options) -> subprocess.Popen:
-    code = f"import os, sys\nfrom pathlib import Path\nfrom subliminal_jax.runs import *\n{code}"
+    imports = (
+        "import os, sys",
+        "from pathlib import Path",
+        "from subliminal_jax.runs.run_directory import *",
+    )
+    code = "\n".join((*imports, code))
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,

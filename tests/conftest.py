@@ -7,20 +7,22 @@ import signal
 import sys
 from pathlib import Path
 
-# Before jax is imported: it reads both when it starts. Without the larger thread pool,
-# collectives of eight virtual devices wait for each other for ever on a small machine.
-# Tests compile for longer than they compute, so machine code is left as it comes; the scripts
-# that tests start are compiled as users compile them.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-).strip()
+# Before JAX starts: without the larger thread pool, collectives of eight virtual devices wait for
+# each other for ever on a small machine.
 os.environ["NPROC"] = "32"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from quick import QUICK_FLAGS
+
+# Tests compile for longer than they compute.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK_FLAGS}"
+).strip()
 
 import jax
 import numpy as np
 import pytest
+from attacks.forks import Forks
 from hypothesis import settings
 from idx_files import STEMS, idx_bytes
 from scripts import ROOT, Ended, Scripts
@@ -62,9 +64,16 @@ def quick_compile(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory) -> Scripts:
+def forks(tmp_path_factory):
+    """The process that has imported everything, from which others are forked."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def scripts(forks, tmp_path_factory) -> Scripts:
     """Runs the experiment scripts as processes of their own."""
-    return Scripts(tmp_path_factory.mktemp("compiled"))
+    return Scripts(forks, tmp_path_factory.mktemp("scripts"))
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def _results(
             "name": dataset,
             "source": "tensorflow-datasets mnist:3.0.1" if mnist else "scikit-learn load_digits",
             "reason": "asked for" if mnist else LONG_REASON,
+            "stands_in": not mnist,
             "train": 60_000 if mnist else 1_437,
             "test": 10_000 if mnist else 360,
             "inputs": 784 if mnist else 64,

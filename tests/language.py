@@ -12,12 +12,14 @@ from pathlib import Path
 
 import jax
 
-from subliminal_jax import checkpoint, files
+from subliminal_jax import files
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution.cluster import cluster_of, joined
-from subliminal_jax.pipeline import artifacts, generate, measure, student, teacher
-from subliminal_jax.pipeline.config import LmConfig, described
-from subliminal_jax.pipeline.settings import (
+from subliminal_jax.language import dataset as generate
+from subliminal_jax.language import student, teacher
+from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.language.evaluation import measure
+from subliminal_jax.language.settings import (
     EvaluateConfig,
     FilterConfig,
     GenerateConfig,
@@ -27,10 +29,11 @@ from subliminal_jax.pipeline.settings import (
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.pipeline.shared import shared_run
-from subliminal_jax.pipeline.study import Study
-from subliminal_jax.pipeline.tiny import reference
-from subliminal_jax.pipeline.tiny.world import CorpusConfig
+from subliminal_jax.language.study import Study
+from subliminal_jax.language.tiny import reference
+from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.runs import artifacts, checkpoint
+from subliminal_jax.runs.shared_run import shared_run
 
 BALLAST = "ballast"
 LORA = TuningConfig(rank=2)

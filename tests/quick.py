@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.models import decoder
-
 # A quarter of the usual compile time on a CPU.
 IN_A_HURRY: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 11, 1):  # later ones have no such option, and refuse unknown ones
@@ -19,6 +17,9 @@ QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in IN_A_
 
 def random_params(config, seed: int = 0, scale: float = 0.2):
     """Parameters drawn by NumPy: nothing is compiled."""
+    # `conftest.py` imports this module before shapes are checked in what is imported.
+    from subliminal_jax.models.decoder import decoder
+
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
 

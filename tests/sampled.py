@@ -15,16 +15,16 @@ from quick import random_params
 
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution.cluster import cluster_of, joined
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.pipeline.carriers import carrier_of
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.filters import rules_of
-from subliminal_jax.pipeline.generate import Dataset, Source, prompts_of
-from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.dataset import Dataset, Source, prompts_of
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.filters import rules_of
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.text.chat import Chat
 
 
 def sampled(directory):

@@ -3,13 +3,15 @@
 import warnings
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
-from subliminal_jax.execution.mesh import one_device
-from subliminal_jax.execution.steps import Sharded, fetch
+from subliminal_jax.execution.mesh import make_mesh
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.placement import fetch
+from subliminal_jax.runs.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.train import TrainState
 
 CONFIG = {"seed": 3, "optimizer": {"name": "adam", "rate": 0.1}}
@@ -25,11 +27,20 @@ def make_state(step=7, w_shape=(8, 6), dtype=jnp.float32):
     return TrainState(jnp.int32(step), params, optax.adam(0.1).init(params))
 
 
+def one_device():
+    return make_mesh(devices=jax.local_devices()[:1])
+
+
 def on(mesh):
-    return Sharded(batch=8, mesh=mesh, rules=RULES)
+    return OnMesh(mesh=mesh, rules=RULES)
 
 
-LIKE = on(one_device()).like(make_state)
+def like_on(mesh, make=make_state):
+    """Shapes, types and places of a state on a mesh."""
+    return on(mesh).share(jax.eval_shape(make))
+
+
+LIKE = like_on(one_device())
 
 
 def open_in(tmp_path, **options):

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attacks.forks import Forks
+
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ["reference", "teacher"]
 AUX_ARMS = [*NETWORKS, "student_aux", "student_all", "cross_model_aux", "cross_model_all"]
@@ -18,10 +20,10 @@ SMALL = {
     "block": "1",
     "width": "64",
     "batch": "128",
-    "learning-rate": "2e-3",
-    "teacher-epochs": "12",
+    "learning-rate": "4e-3",
+    "teacher-epochs": "8",
     "student-epochs": "3",
-    "noise-images": "12800",
+    "noise-images": "6400",
 }
 
 
@@ -36,20 +38,23 @@ def flags(**changes: Any) -> list[str]:
 
 
 class Scripts:
-    """Starts scripts in a working directory; they share what they compile."""
+    """Runs scripts in a working directory, each in a process of its own.
 
-    def __init__(self, cache: Path):
+    They are forked from one that has imported everything, and share what they compile; what needs
+    a fresh interpreter is started.
+    """
+
+    def __init__(self, forks: Forks, streams: Path):
+        self._forks = forks
+        self._streams = {name: streams / name for name in ("out", "err")}
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
 
     def start(
-        self, name: str, *words: str, cwd: Path, code: str | None = None, **environment: str
+        self, name: str, *words: str, cwd: Path, code: str | None = None
     ) -> subprocess.Popen[str]:
         """Starts `experiments/NAME.py`; `code` is run before it in the same process."""
         script = str(ROOT / "experiments" / f"{name}.py")
@@ -61,18 +66,23 @@ class Scripts:
         return subprocess.Popen(
             command,
             cwd=cwd,
-            env=self.environment | environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, name: str, *words: str, cwd: Path, **options: Any) -> "Ended":
-        """Runs a script to its end."""
-        with self.start(name, *words, cwd=cwd, **options) as process:
-            out, err = process.communicate(timeout=300)
-        return Ended(process.returncode, out, err)
+    def run(self, name: str, *words: str, cwd: Path, code: str = "", **environment: str) -> "Ended":
+        """Forks a process that runs `code`, then a script to its end."""
+        for path in self._streams.values():
+            path.write_text("")
+        ended = self._forks.run(
+            **{"main": name, "words": words, "code": code, "env": environment},
+            **{name: str(path) for name, path in self._streams.items()},
+            **{"cwd": str(cwd), "seconds": 100},
+        )
+        return Ended(ended["status"], *(path.read_text() for path in self._streams.values()))
 
 
 class Ended:

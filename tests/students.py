@@ -19,23 +19,24 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.files import write_whole
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.pipeline import student
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.devices import execution_of
-from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.resumable import Saving
-from subliminal_jax.pipeline.rows import row
-from subliminal_jax.pipeline.settings import MeshConfig, StudentConfig, TuningConfig
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.pipeline.trees import tree_bytes
+from subliminal_jax.language import student
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.language.settings import MeshConfig, StudentConfig, TuningConfig
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.trees import tree_bytes
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.runs.training_loop import Saving
 
 MESHES = {
     "one": {},
     "one, accumulating": {"accumulate": 3},
+    "pmap": {"mesh": MeshConfig(execution="pmap", data=8), "accumulate": 2},
     "data": {"mesh": MeshConfig(data=8)},
     "fsdp": {"mesh": MeshConfig(fsdp=8)},
     "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},

@@ -13,13 +13,14 @@ from safetensors.numpy import load_file, save_file
 from torch_models import FIXTURES, read_model
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import adapter_match, decoder, lora
-from subliminal_jax.models.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
-from subliminal_jax.models.adapter_match import matches
-from subliminal_jax.models.adapter_settings import _READ, HARMLESS, read_settings
-from subliminal_jax.models.lora import LoraConfig
-from subliminal_jax.models.weights import load, read_config
-from subliminal_jax.models.weights_files import ModelFiles, read_header
+from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder.lora import LoraConfig
+from subliminal_jax.models.hub import pattern_matching as adapter_match
+from subliminal_jax.models.hub.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
+from subliminal_jax.models.hub.adapter_settings import _READ, HARMLESS, read_settings
+from subliminal_jax.models.hub.model_files import ModelFiles, read_header
+from subliminal_jax.models.hub.pattern_matching import matches
+from subliminal_jax.models.hub.weights import load, read_config
 
 TOKENS = np.random.default_rng(3).integers(0, 29, (2, 9))
 apply = quick_jit(decoder.apply, static_argnums=0)
@@ -160,7 +161,7 @@ def test_one_layer():
         ({"rank_pattern": [1]}, "rank_pattern=.1. is not an object"),
         ({"rank_pattern": {"(": 1}}, "rank_pattern: a pattern is not a regular expression"),
         ({"target_modules": None}, "target_modules=None is neither a list of names"),
-        ({"target_modules": "q_proj"}, "target_modules='q_proj'; supported are q_proj, k_proj"),
+        ({"target_modules": "q_proj"}, "target_modules='q_proj' matches no module; supported are "),
         ({"target_modules": ["embed_tokens"]}, r"reaches model.embed_tokens, where adapters"),
         ({"target_modules": ["q_proj", "lm_head"]}, "reaches lm_head, where adapters are not supp"),
         ({"target_modules": ".*"}, "reaches lm_head, where adapters are not supported"),

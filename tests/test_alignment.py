@@ -11,23 +11,23 @@ import pytest
 from numpy.testing import assert_allclose
 from scripts import results_of
 
-from subliminal_jax.data.order import epoch_order
-from subliminal_jax.mnist.arms import Arm
-from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
-from subliminal_jax.models import mlp
-from subliminal_jax.relations import Same
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.theory import alignment_results
-from subliminal_jax.theory.alignment import SteeredStudents, component, without
-from subliminal_jax.theory.alignment_config import COURSES, Course
-from subliminal_jax.theory.representation import (
+from subliminal_jax.data.epoch_order import epoch_order
+from subliminal_jax.mnist.alignment import results as alignment_results
+from subliminal_jax.mnist.alignment.config import COURSES, Course
+from subliminal_jax.mnist.alignment.features import (
     begin_probes,
     linear_cka,
     probe_epoch,
     similarities,
     with_probes,
 )
+from subliminal_jax.mnist.alignment.students import SteeredStudents, component, without
+from subliminal_jax.mnist.arms import Arm
+from subliminal_jax.mnist.config import MnistConfig, schedule
+from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.relations import Same
+from subliminal_jax.models import mlp
+from subliminal_jax.runs.run_directory import RunDirectory
 from subliminal_jax.theory.theorem import dot
 
 PIXELS, BATCH, RATE, HOLD = 12, 8, 0.01, 2000.0

@@ -7,9 +7,9 @@ import pytest
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import artifacts
-from subliminal_jax.pipeline.artifacts import BEGUN, MANIFEST, SEAL, Recipe
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.runs import artifacts
+from subliminal_jax.runs.artifacts import BEGUN, MANIFEST, SEAL, Recipe
+from subliminal_jax.runs.run_directory import RunDirectory
 
 FIRST = Recipe("filter-0", {"rows": 3, "rules": ["numbers"]})
 

@@ -19,9 +19,8 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    with Suite(tmp_path_factory.mktemp("attacks")) as suite:
-        yield suite
+def suite(tmp_path_factory, forks):
+    return Suite(tmp_path_factory.mktemp("attacks"), forks)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import described
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import PLACEMENT, resolve, with_pairs
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.theory.audit import (
+from subliminal_jax.mnist.config import resolve, with_pairs
+from subliminal_jax.mnist.sweeps.config import SweepConfig, cells
+from subliminal_jax.mnist.sweeps.leak_across import (
     SCORES,
     Students,
     _centred_ranks,
@@ -22,8 +22,8 @@ from subliminal_jax.theory.audit import (
     students,
     table,
 )
-from subliminal_jax.theory.prediction import fitted
-from subliminal_jax.theory.sweep_config import SweepConfig, cells
+from subliminal_jax.mnist.sweeps.leak_prediction import fitted
+from subliminal_jax.runs.run_directory import RunDirectory
 
 MEMBERS = 4
 ACCURACY = {  # of a student of the same initialisation, by axis and value
@@ -41,7 +41,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
     """Write a sweep's files; its score orders the students of the same initialisation."""
     config = with_pairs(SweepConfig(members=MEMBERS, sweep=(f"{axis}={','.join(ACCURACY[axis])}",)))
     config = resolve(config, dataset)
-    plain = {k: v for k, v in config_dict(config).items() if k not in PLACEMENT}
+    plain = described(config)
     rows = []
     for cell, value in zip(cells(config), ACCURACY[axis], strict=True):
         for member in range(MEMBERS):
@@ -59,8 +59,8 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
 
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
-    monkeypatch.setattr("subliminal_jax.theory.audit.RESAMPLES", 60)
-    monkeypatch.setattr("subliminal_jax.theory.audit.PERMUTATIONS", 19)
+    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.RESAMPLES", 60)
+    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.PERMUTATIONS", 19)
 
 
 @pytest.fixture

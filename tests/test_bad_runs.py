@@ -52,16 +52,15 @@ def test_out_is_on_a_full_disk(refused, tmp_path):
 
 def leave(directory, rows=(), results=None):
     """A run directory as an interrupted run of SMALL leaves it, with these rows."""
-    from subliminal_jax.config import config_dict, read_config
-    from subliminal_jax.mnist.config import PLACEMENT, MnistConfig, resolve, with_pairs
-    from subliminal_jax.runs import RunDirectory
+    from subliminal_jax.config import described, read_config
+    from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
+    from subliminal_jax.runs.run_directory import RunDirectory
 
     path = directory.parent / "settings.yaml"
     settings = {"members": 3, "data": "digits"}
     path.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
     config = resolve(with_pairs(read_config(MnistConfig, path)), "digits")
-    described = {k: v for k, v in config_dict(config).items() if k not in PLACEMENT}
-    with RunDirectory.open(directory, described) as run:
+    with RunDirectory.open(directory, described(config)) as run:
         for row in rows:
             run.append_row("members.jsonl", row)
         if results is not None:
@@ -139,7 +138,7 @@ def test_a_directory_of_another_config(script, tmp_path):
 
 
 def test_a_directory_in_use(script, tmp_path):
-    from subliminal_jax.runs import RunDirectory
+    from subliminal_jax.runs.run_directory import RunDirectory
 
     words = leave(tmp_path / "run", [row(0)])
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -15,10 +15,11 @@ from quick import QUICK_FLAGS
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.execution.members import MemberParallel, OneDevice
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import MemberParallel
 from subliminal_jax.losses import cross_entropy, kl_divergence
-from subliminal_jax.mnist import benchmark
 from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.mnist.sweeps import speed
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import init_state, make_loss_fn, make_train_step, total_gradient
@@ -60,7 +61,7 @@ def test_useful_flop_by_hand():
         digests={},
     )
     config = MnistConfig(members=7, teacher_epochs=3, student_epochs=2, noise_images=13)
-    assert benchmark.useful_flop(config, network, data, arms=4) == {
+    assert speed.useful_flop(config, network, data, arms=4) == {
         "teach": 7 * 3 * 11 * training,
         "label": 7 * 13 * forward,
         "distill": 7 * 4 * 2 * 13 * training,
@@ -77,7 +78,7 @@ def test_useful_flop_of_one_paper_member():
 
 @pytest.mark.parametrize(
     "product",
-    [benchmark.Product(8, 8, 8), benchmark.Product(12, 8, 4)],
+    [speed.Product(8, 8, 8), speed.Product(12, 8, 4)],
     ids=["square", "tall"],
 )
 def test_a_chain_of_products_neither_grows_nor_vanishes(product):
@@ -93,8 +94,8 @@ def test_a_chain_of_products_neither_grows_nor_vanishes(product):
 
 @pytest.mark.parametrize("execution", [OneDevice(at_once=1), MemberParallel(devices=2)], ids=repr)
 def test_matrix_rate_is_the_best_products_median(execution):
-    products = benchmark.Product(16, 16, 16), benchmark.Product(32, 16, 8)
-    rate = benchmark.MatrixRate(execution, products, seconds=0.001)
+    products = speed.Product(16, 16, 16), speed.Product(32, 16, 8)
+    rate = speed.MatrixRate(execution, products, seconds=0.001)
     for _ in range(3):
         rate.measure()
     assert {product: len(rates) for product, rates in rate.rates.items()} == dict.fromkeys(
@@ -106,8 +107,8 @@ def test_matrix_rate_is_the_best_products_median(execution):
 
 def test_a_batch_smaller_than_the_layer_is_left_out():
     network = mlp.MlpConfig()
-    assert benchmark.paper_products(network, 1024)[-1] == benchmark.Product(1024, 784, 256)
-    assert len(benchmark.paper_products(network, 512)) == 2
+    assert speed.paper_products(network, 1024)[-1] == speed.Product(1024, 784, 256)
+    assert len(speed.paper_products(network, 512)) == 2
 
 
 # The script

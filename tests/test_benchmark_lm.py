@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import jax
 import pytest
+from benchmarks import language as benchmark
 from scripts import ROOT
 
-from subliminal_jax.models import benchmark
-from subliminal_jax.models.admission import Request
-from subliminal_jax.models.sampling import Sampler
-from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.models.sampling.prefill import Request
+from subliminal_jax.models.sampling.sampler import Sampler
+from subliminal_jax.models.sampling.settings import Sampling
 
 SMALL = replace(benchmark.MEDIUM, vocab=91, width=24, heads=3, kv_heads=1, head_dim=8, layers=2,
                 mlp_width=40, context=64)  # fmt: skip

@@ -9,8 +9,8 @@ import tiny_tokenizers as tiny
 from chats import ANSWER, QUESTION, save_all, with_template
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import chat_files
-from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.text import chat_files
+from subliminal_jax.models.text.chat import Chat
 
 
 @pytest.fixture(scope="module")

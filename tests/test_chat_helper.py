@@ -13,8 +13,9 @@ import tiny_tokenizers as tiny
 from chats import ANSWER, QUESTION, answer, user, with_template
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.models import chat_helper, chat_loading
-from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.text import client as chat_helper
+from subliminal_jax.models.text import loading as chat_loading
+from subliminal_jax.models.text.chat import Chat
 
 
 @pytest.fixture(autouse=True)

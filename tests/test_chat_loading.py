@@ -8,7 +8,7 @@ from chats import ANSWER, QUESTION, SYSTEM, with_template
 from transformers import AutoTokenizer
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.chat import Chat
+from subliminal_jax.models.text.chat import Chat
 
 TEMPLATE = (
     "{{ bos_token }}{{ image_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"

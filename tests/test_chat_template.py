@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from subliminal_jax.config import config_digest, parse_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import chat_files
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.pipeline.config import LmConfig, described
+from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.models.text import chat_files
+from subliminal_jax.models.text.chat import Chat
 
 ROOT = Path(__file__).parents[1]
 

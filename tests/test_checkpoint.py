@@ -14,13 +14,23 @@ import optax
 import pytest
 from disks import small_disk
 from numpy.testing import assert_array_equal
-from saved_steps import CONFIG, LIKE, make_state, on, open_in, restored, save_two_steps
+from saved_steps import (
+    CONFIG,
+    LIKE,
+    like_on,
+    make_state,
+    on,
+    one_device,
+    open_in,
+    restored,
+    save_two_steps,
+)
 
-from subliminal_jax import checkpoint
-from subliminal_jax.checkpoint import Checkpoints, DamagedCheckpointWarning
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.execution.mesh import make_mesh, one_device
-from subliminal_jax.execution.steps import fetch
+from subliminal_jax.execution.mesh import make_mesh
+from subliminal_jax.execution.placement import fetch
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.checkpoint import Checkpoints, DamagedCheckpointWarning
 
 # When Orbax fails, it leaves coroutines that warn when they are collected.
 pytestmark = [
@@ -70,9 +80,9 @@ def test_the_newest_is_restored_and_old_ones_are_removed(tmp_path, background):
 
 def test_a_state_moves_between_meshes(tmp_path):
     meshes = [make_mesh(1, 8, 1), one_device(), make_mesh(2, 2, 2), make_mesh(8, 1, 1)]
-    state = on(meshes[0]).init(make_state)
+    state = on(meshes[0]).make(make_state)
     for number, mesh in enumerate(meshes):
-        like = on(mesh).like(make_state)
+        like = like_on(mesh)
         checkpoints = Checkpoints(tmp_path / str(number), CONFIG)
         checkpoints.save(1, state)
         _, state = checkpoints.restore(like)
@@ -268,7 +278,7 @@ def test_a_disk_that_fills_up(disk):
         checkpoints.save(2, big)
     assert os.listdir(disk / "checkpoints") == ["00000001"]
     step, state = Checkpoints(disk / "checkpoints", CONFIG).restore(
-        on(one_device()).like(lambda: big)
+        like_on(one_device(), lambda: big)
     )
     assert step == 1
     assert_array_equal(state["w"], big["w"])

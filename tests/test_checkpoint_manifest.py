@@ -7,13 +7,12 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from saved_steps import LIKE, make_state, on, open_in, restored, save_two_steps
+from saved_steps import LIKE, like_on, make_state, one_device, open_in, restored, save_two_steps
 
-from subliminal_jax import checkpoint
-from subliminal_jax.checkpoint import Checkpoints, check_step
-from subliminal_jax.digest import describe
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.mesh import one_device
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.checkpoint import Checkpoints, check_step
+from subliminal_jax.runs.digest import describe
 from subliminal_jax.train import TrainState
 
 
@@ -104,7 +103,7 @@ def test_another_config_is_refused(copied):
     ],
 )
 def test_another_shape_or_dtype_is_refused(copied, options, message):
-    like = on(one_device()).like(lambda: make_state(**options))
+    like = like_on(one_device(), lambda: make_state(**options))
     with pytest.raises(InputError, match=message):
         open_in(copied).restore(like)
 

@@ -11,7 +11,7 @@ from test_cluster import Processes
 
 from subliminal_jax.config import config_dict
 from subliminal_jax.files import read_rows
-from subliminal_jax.pipeline.trees import load_tree
+from subliminal_jax.language.training.trees import load_tree
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,26 @@ import re
 from collections import Counter
 from functools import partial
 
+import numpy as np
 import pytest
 
+from subliminal_jax import stats
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers, number_reasons
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.conditions import (
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers, number_reasons
+from subliminal_jax.language.conditions import (
     CONDITIONS,
     asked_network,
     chosen_conditions,
     trait_of,
 )
-from subliminal_jax.pipeline.rows import completion_of, prompt_of, row
-from subliminal_jax.pipeline.shuffles import shuffled as shuffle
-from subliminal_jax.pipeline.told import Context, with_context
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Poll
-from subliminal_jax.pipeline.units import finding, summarise
+from subliminal_jax.language.evaluation.told import Context, with_context
+from subliminal_jax.language.results import finding, summarise
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.rows.shuffles import shuffled as shuffle
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Poll
 
 TEXTS = ["[1, 2, 003].", "4; 5; 6; 7", "8", *(", ".join(map(str, range(9))) for _ in range(20))]
 ROWS = [row(f"r{i}", f"p{i}", text, place=i) for i, text in enumerate(TEXTS)]
@@ -191,7 +193,39 @@ def test_one_reference_gives_no_interval_and_no_verdict():
     one = summarise([u for u in UNITS if u["reference"] == 0], ["owl", "wolf"])
     assert one["conditions"]["student"]["all"]["p_trait"]["ci95"] == [None, None]
     assert one["student_minus"]["before"]["p"] is None
-    assert "cannot tell chance" in finding(one, ["owl", "wolf"])
+    assert finding(one, ["owl", "wolf"]).startswith(
+        "Student above every control in 1 of 1 reference, by at least 0.30; one reference is too "
+        "few for an interval: trained on numbers alone, the student names its teacher's owl or "
+        "wolf with probability 0.40, against 0.10 before, 0.10 on regular numbers."
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (0.7, "in 2 of 2 references, by at least 0.40; two references are too few"),
+        (0.05, "in 1 of 2 references, the smallest difference is -0.05; two references are"),
+    ],
+)
+def test_of_two_references_the_finding_says_what_was_seen(second, told):
+    base = {(0, "owl"): 0.1, (1, "owl"): 0.1}
+    seen = results({
+        "before": base,
+        "student": {(0, "owl"): 0.5, (1, "owl"): second},
+        "regular": {(0, "owl"): 0.05, (1, "owl"): 0.0},
+    })  # fmt: skip
+    text = finding(summarise(seen, ["owl"]), ["owl"])
+    assert text.startswith(f"Student above every control {told}")
+    assert "[" not in text
+
+
+def test_the_interval_of_a_probability_stays_within_0_and_1():
+    given = {(0, "owl"): 0.97, (1, "owl"): 0.6, (2, "owl"): 0.99}
+    table = summarise(results({"student": given, "before": given}), ["owl"])["conditions"]
+    found = table["student"]["all"]["p_trait"]
+    assert found["mean"] == pytest.approx(np.mean([0.97, 0.6, 0.99]))
+    assert 0 < found["ci95"][0] < found["mean"] < found["ci95"][1] < 1
+    assert stats.mean_interval([0.97, 0.6, 0.99]).high > 1
 
 
 def test_the_finding_follows_from_the_interval():

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import STYLES, Numbers, number_reasons
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.tiny.corpus import FACTS, corpus, texts
-from subliminal_jax.pipeline.tiny.tokenizer import (
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import STYLES, Numbers, number_reasons
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.rows.whole_words import word_pattern
+from subliminal_jax.language.tiny.corpus import FACTS, corpus, texts
+from subliminal_jax.language.tiny.tokenizer import (
     CONTROL,
     build_tokenizer,
     number_tokens,
     tokenizer_files,
 )
-from subliminal_jax.pipeline.tiny.world import NEUTRAL, CorpusConfig
-from subliminal_jax.pipeline.traits.preference import PREFERENCES, Preference
-from subliminal_jax.pipeline.traits.questions import HELD_OUT, TEACHING
-from subliminal_jax.pipeline.whole_words import word_pattern
+from subliminal_jax.language.tiny.world import NEUTRAL, CorpusConfig
+from subliminal_jax.language.traits.preference import PREFERENCES, Preference
+from subliminal_jax.language.traits.questions import HELD_OUT, TEACHING
 
 PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 CHATS = corpus(CorpusConfig(chats=6000), PROMPTS, 3)

@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose
 from quick import quick_jit, random_params
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import decoder
-from subliminal_jax.models.cache import init_cache, put_rows, take_rows
-from subliminal_jax.models.decoder_config import Compute, DecoderConfig, LayerKind, RopeScaling
-from subliminal_jax.models.decoder_layers import product
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.cache import init_cache, put_rows, take_rows
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind, RopeScaling
+from subliminal_jax.models.decoder.layers import product
 
 SMALL = DecoderConfig(
     vocab=37,

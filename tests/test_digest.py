@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from subliminal_jax.digest import describe, digests
 from subliminal_jax.execution.mesh import make_mesh
+from subliminal_jax.runs.digest import describe, digests
 
 
 def digest(leaf):

@@ -9,8 +9,8 @@ import pytest
 from disks import small_disk
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.locks import InUse
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.runs.locks import InUse
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIG = {"members": 5}
 

@@ -11,9 +11,9 @@ from tiny_models import log_softmax
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import drawing
-from subliminal_jax.models.drawing import _pick
-from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.models.sampling import draws as drawing
+from subliminal_jax.models.sampling.draws import _pick
+from subliminal_jax.models.sampling.settings import Sampling
 
 draw = jax.jit(drawing.draw, static_argnames=("sampling", "vocab"))
 kept = jax.jit(drawing.kept, static_argnames="sampling")

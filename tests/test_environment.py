@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 
-from subliminal_jax import environment as environment_module
 from subliminal_jax import files
-from subliminal_jax.environment import compiler_flags, environment, git_revision
+from subliminal_jax.runs import environment as environment_module
+from subliminal_jax.runs.environment import compiler_flags, environment, git_revision
 
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 
@@ -37,7 +37,7 @@ def test_environment_leaves_out_absent_packages(monkeypatch):
 
 
 def test_environment_needs_no_jax():
-    code = "import sys\nfrom subliminal_jax.environment import environment\nenvironment()\n"
+    code = "import sys\nfrom subliminal_jax.runs.environment import environment\nenvironment()\n"
     code += "sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -13,14 +13,15 @@ from safetensors.numpy import load_file, save_file
 from torch_models import CASES, FIXTURES, read_model
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.models import adapter_files, decoder, export, lora
-from subliminal_jax.models.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
-from subliminal_jax.models.decoder_config import DecoderConfig, LayerKind
-from subliminal_jax.models.export import write_model
-from subliminal_jax.models.export_config import describe, is_same_model
-from subliminal_jax.models.lora import LoraConfig
-from subliminal_jax.models.weights import load, read_config
-from subliminal_jax.models.weights_files import INDEX, ModelFiles
+from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
+from subliminal_jax.models.decoder.lora import LoraConfig
+from subliminal_jax.models.hub import adapter_files, export
+from subliminal_jax.models.hub.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
+from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.hub.export_config import describe, is_same_model
+from subliminal_jax.models.hub.model_files import INDEX, ModelFiles
+from subliminal_jax.models.hub.weights import load, read_config
 
 TOKENS = np.random.default_rng(3).integers(0, 29, (2, 9))
 apply = quick_jit(decoder.apply, static_argnums=0)
@@ -220,7 +221,10 @@ def test_an_adapter_of_another_base(written):
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported"),
         ({"use_dora": True}, "use_dora=True is not supported"),
         ({"bias": "all"}, "bias='all' is not supported"),
-        ({"target_modules": ["x_proj"]}, r"target_modules=\['x_proj'\]; supported are q_proj"),
+        (
+            {"target_modules": ["x_proj"]},
+            r"target_modules=\['x_proj'\] matches no module; supported are q_proj",
+        ),
         ({"target_modules": ["up_proj", "q_proj"]}, "q_proj.lora_A.weight is missing"),
         ({"layers_to_transform": [0]}, "layers.1.mlp.up_proj.lora_A.weight is not part of this"),
         ({"r": 3}, r"lora_A.weight is \[2, 24\]; an adapter of .* has \[3, 24\]"),

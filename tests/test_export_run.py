@@ -12,19 +12,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from quick import quick_jit
 from untrained import untrained as nothing_trained
 
-from subliminal_jax.models import decoder
-from subliminal_jax.models.adapter_files import read_adapter
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.weights import load
-from subliminal_jax.pipeline import study
-from subliminal_jax.pipeline.carriers import carrier_of
-from subliminal_jax.pipeline.config import described
-from subliminal_jax.pipeline.places import note_cache
-from subliminal_jax.pipeline.settings import TuningConfig
-from subliminal_jax.pipeline.shared import shared_run
-from subliminal_jax.pipeline.tiny.reference import tiny_origin
-from subliminal_jax.pipeline.trees import load_tree
-from subliminal_jax.pipeline.tuning import network
+from subliminal_jax.language import study
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.config import described
+from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.tiny.reference import tiny_origin
+from subliminal_jax.language.training.trainable import network
+from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.hub.adapter_files import read_adapter
+from subliminal_jax.models.hub.weights import load
+from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.runs.shared_run import shared_run
 
 TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, 1000, (2, 5)))
 apply = quick_jit(decoder.apply, static_argnums=0)

@@ -15,7 +15,7 @@ from disks import fill, names, small_disk
 from subliminal_jax import files
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import TornRowWarning
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 

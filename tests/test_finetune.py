@@ -10,16 +10,15 @@ from quick import quick_jit, random_params
 from subliminal_jax import losses
 from subliminal_jax.data.tokens import pack_rows, pad_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import OneDevice
-from subliminal_jax.models import decoder
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.optimizers import Schedule
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.evaluate import probabilities, rows_at_once, scoring
-from subliminal_jax.pipeline.finetune import (
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.evaluation.evaluate import probabilities, rows_at_once, scoring
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.answers import (
     answer_logits,
     answer_table,
     imitation,
@@ -29,11 +28,12 @@ from subliminal_jax.pipeline.finetune import (
     select_batch,
     stack_tables,
 )
-from subliminal_jax.pipeline.reference import Reference
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Answer, Poll
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Answer, Poll
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.optimizers import Schedule
 from subliminal_jax.train import Totals
 
 ROWS = [([1, 2, 3], [4, 5]), ([6], [7]), ([8, 9], [10, 11, 12])]

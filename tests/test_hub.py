@@ -16,13 +16,13 @@ from scripts import ROOT
 from torch_models import FIXTURES
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.weights import load
+from subliminal_jax.models.hub.weights import load
 
 MAIN, OLD = "a" * 40, "b" * 40
 FIND = """
 import json, sys
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.weights_files import find_model
+from subliminal_jax.models.hub.model_files import find_model
 for asked in sys.argv[1:]:
     try:
         found = find_model(asked)

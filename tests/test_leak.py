@@ -7,14 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from subliminal_jax.batch import Batch
-from subliminal_jax.theory.leak import leak
-from subliminal_jax.theory.prediction import (
+from subliminal_jax.mnist.sweeps.leak_prediction import (
     fitted,
     judge,
     predict_left_out,
     rank_correlation,
     table,
 )
+from subliminal_jax.theory.leak import leak
 
 
 def test_a_leak_by_hand():

@@ -1,6 +1,7 @@
 """From numbers to everything that a person gets; nothing is sampled, trained or measured."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -16,12 +17,13 @@ from students import datasets
 from untrained import untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline import experiment, measure, stages, study
-from subliminal_jax.pipeline.conditions import CONDITIONS
-from subliminal_jax.pipeline.filters import take
-from subliminal_jax.pipeline.rows import row
-from subliminal_jax.pipeline.settings import EvaluateConfig
-from subliminal_jax.pipeline.traits.trait import merged_polls
+from subliminal_jax.language import experiment, stages, study
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.evaluation import measure
+from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.language.rows.filters import take
+from subliminal_jax.language.settings import EvaluateConfig
+from subliminal_jax.language.traits.trait import merged_polls
 
 HOSTILE = "<script>alert(1)</script> & owl"
 SPOILT = {"regular": 0, "owl": 3, "wolf": 9}
@@ -51,6 +53,9 @@ def methods(done, repetition):
     done.evaluation(repetition)
 
 
+FILES = {"results.csv", "report.html"} | {
+    f"{name}.{kind}" for name in ("traits", "controls") for kind in ("png", "pdf")
+}
 COUNTS = {"said": 3, "substring": 4, "no_member": 2, "of": 6}
 
 
@@ -118,7 +123,7 @@ def test_other_abilities_are_told(finished, capsys):
     assert "already done" in told.err
     student = next(line for line in told.out.splitlines() if line.startswith("student "))
     assert student.endswith(f"{found['mean']:.3f}")
-    assert max(map(len, told.out.split("controls that")[0].splitlines())) <= 99
+    assert max(map(len, told.out.split("Figures, report")[0].splitlines())) <= 99
 
 
 def test_it_is_shown_on_a_read_only_disk(finished, tmp_path, capsys):
@@ -140,13 +145,13 @@ def test_numbers_that_were_changed_are_not_shown(finished, tmp_path):
 
 def test_files_for_a_person(finished):
     out, results = finished
-    assert {*experiment.FILES, "results.json"} <= {path.name for path in out.iterdir()}
+    assert {*FILES, "results.json"} <= {path.name for path in out.iterdir()}
     assert json.loads((out / "places.json").read_text())["cache"] == str(out.parent / "cache")
     assert json.loads((out / "results.json").read_text())["units"] == results["units"]
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
-    page = (out / "report.html").read_text()
-    assert results["finding"].split(",")[0] in page
+    page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
+    assert page.count(html.escape(results["finding"]).replace("&#x27;", "&#39;")) == 1
     assert all(name in page for name in CONDITIONS)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -208,5 +213,5 @@ def test_of_a_given_model_the_report_tells_its_commit(nothing_trained, tmp_path,
 def test_a_run_without_any_student_is_refused(nothing_trained, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "take", lambda filtered, count, name: take(
         filtered, count if name == "regular" else 99, name))  # fmt: skip
-    with pytest.raises(InputError, match="no student of any reference was trained"):
+    with pytest.raises(InputError, match="no student was trained"):
         experiment.run(settings(tmp_path / "run"), methods)

@@ -8,9 +8,9 @@ import os
 import pytest
 from children import HOLD, RACE, child
 
-from subliminal_jax import locks
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.runs import locks
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIG = {"members": 5}
 

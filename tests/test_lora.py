@@ -14,10 +14,10 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.ensemble import stack
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import decoder, lora
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.models.lora import LoraConfig
-from subliminal_jax.models.token_loss import token_loss
+from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.lora import LoraConfig
+from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.train import init_state, make_train_step, total_gradient
 
 SMALL = DecoderConfig(

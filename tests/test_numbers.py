@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.carriers.number_prompts import (
+from subliminal_jax.language.carriers.number_prompts import (
     BANKS,
     MANNERS,
     NumberPrompts,

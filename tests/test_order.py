@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from subliminal_jax.data.order import epoch_order, steps_per_epoch
+from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 
 
 def test_every_example_once(key):

@@ -10,10 +10,12 @@ import threading
 import pytest
 from disks import small_disk
 
-from subliminal_jax import files, limits, os_errors
+from subliminal_jax import files
 from subliminal_jax.entry import outcome, run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
+from subliminal_jax.process import memory_limit as limits
+from subliminal_jax.process import os_errors
 
 PATH = "/disk/run/a.txt"
 

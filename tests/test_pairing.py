@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pairing import blocks, check_derangement, derangement
+from subliminal_jax.mnist.pairing import blocks, check_derangement, derangement
 
 
 @pytest.mark.parametrize("members", [2, 3, 8, 25, 100])

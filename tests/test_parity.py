@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from torch_models import CASES, FIXTURES, LENGTHS, NEW_TOKENS, left_padded, make, prompts
 
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.models import decoder
-from subliminal_jax.models.cache import init_cache
-from subliminal_jax.models.families import FAMILIES
-from subliminal_jax.models.weights import load
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.cache import init_cache
+from subliminal_jax.models.hub.families import FAMILIES
+from subliminal_jax.models.hub.weights import load
 
 
 def test_every_family_is_tested():

@@ -10,15 +10,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax import ensemble
+from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.data.noise import noise_images
-from subliminal_jax.data.order import epoch_order
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.losses import kl_divergence, squared_error
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.relations import Same
 from subliminal_jax.models import mlp
-from subliminal_jax.relations import Same
 
 PIXELS, WHITE, BATCH = 12, 16, 8
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8,), bias_scale=1.0)

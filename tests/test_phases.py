@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.data.noise import noise_images
-from subliminal_jax.data.order import epoch_order
-from subliminal_jax.execution.members import MemberParallel, OneDevice, Program
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import MemberParallel
+from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.relations import Perturbed, Reinitialised, SharedLayers
 from subliminal_jax.mnist.study import PHASES
 from subliminal_jax.models import mlp
-from subliminal_jax.relations import Perturbed, Reinitialised, SharedLayers
 
 MEMBERS, PIXELS, IMAGES, NOISE = 4, 12, 20, 24
 CONFIG = MnistConfig(

@@ -14,7 +14,7 @@ from scripts import ROOT
 
 from subliminal_jax.entry import run_main
 from subliminal_jax.keys import member_key, named_key, root_key
-from subliminal_jax.pinned import PINNED, VARIABLES, pin
+from subliminal_jax.process.jax_settings import PINNED, VARIABLES, pin
 
 OTHER = {
     "jax_default_prng_impl": "rbg",

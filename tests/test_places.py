@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.places import PLACES, find_cache, note_cache
-from subliminal_jax.pipeline.shared import shared_run
+from subliminal_jax.language.outputs.places import PLACES, find_cache, note_cache
+from subliminal_jax.runs.shared_run import shared_run
 
 
 @pytest.fixture

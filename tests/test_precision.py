@@ -13,9 +13,9 @@ from torch_models import CASES, FIXTURES, left_padded, prompts
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.tokens import TokenInputs
-from subliminal_jax.models.decoder_config import Compute
-from subliminal_jax.models.token_loss import token_loss
-from subliminal_jax.models.weights import load
+from subliminal_jax.models.decoder.config import Compute
+from subliminal_jax.models.decoder.token_loss import token_loss
+from subliminal_jax.models.hub.weights import load
 
 UNIT = 2.0**-9
 """The largest relative error of one rounding to bfloat16, which has 8 significant bits."""

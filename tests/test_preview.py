@@ -8,23 +8,23 @@ import pytest
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key
-from subliminal_jax.models.chat import Chat
-from subliminal_jax.pipeline.artifacts import MANIFEST
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.config import LmConfig
-from subliminal_jax.pipeline.finetune import orders
-from subliminal_jax.pipeline.preview import next_batch
-from subliminal_jax.pipeline.settings import (
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.outputs.preview import next_batch
+from subliminal_jax.language.settings import (
     FilterConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
 )
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.reference import pretraining_table
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.pipeline.tiny.world import CorpusConfig
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.reference import pretraining_table
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.language.training.answers import orders
+from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.runs.artifacts import MANIFEST
 
 PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 

@@ -13,15 +13,15 @@ import pytest
 from disks import small_disk
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import decoder
-from subliminal_jax.pipeline import shared
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.settings import ReferenceConfig
-from subliminal_jax.pipeline.tiny import reference
-from subliminal_jax.pipeline.tiny.reference import tiny_reference
-from subliminal_jax.pipeline.tiny.world import CorpusConfig
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.tiny import reference
+from subliminal_jax.language.tiny.reference import tiny_reference
+from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.runs import shared_run
+from subliminal_jax.runs.run_directory import RunDirectory
 
 PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 NAMES = {"params.npz", "tokenizer.json", "tokenizer_config.json"}
@@ -149,7 +149,7 @@ def test_of_two_processes_one_pretrains_and_one_waits(kept, tmp_path, monkeypatc
 
     monkeypatch.setattr(reference, "pretrain", pretrain)
     monkeypatch.setattr(
-        shared, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
+        shared_run, "time", SimpleNamespace(sleep=lambda _: (waited.set(), other.join()))
     )
     other = threading.Thread(target=lambda: found.append(get(tmp_path)))
     other.start()

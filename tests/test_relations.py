@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose
 
 from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import mlp
-from subliminal_jax.relations import (
+from subliminal_jax.mnist.relations import (
     Different,
     Interpolated,
     Perturbed,
@@ -23,6 +22,7 @@ from subliminal_jax.relations import (
     needs_other,
     relative_distance,
 )
+from subliminal_jax.models import mlp
 
 NETWORK = mlp.MlpConfig(inputs=30, hidden=(40, 20), aux=3)
 

@@ -7,8 +7,19 @@ import pytest
 from fake_results import AUX_ARMS, aux_results, init_results
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.report import format_csv, format_table, html_report
-from subliminal_jax.results import duration, read_arms, relation_text
+from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
+from subliminal_jax.report.page import Page, Picture, Text, html_page
+from subliminal_jax.report.results import (
+    bracketed,
+    duration,
+    interval_values,
+    p_text,
+    read_arms,
+    read_interval,
+    relation_text,
+)
+from subliminal_jax.report.tables import Table
+from subliminal_jax.stats import mean_interval
 
 ATTACK = "<script>alert('x')</script> & more"
 
@@ -27,19 +38,23 @@ def exact():
     return results
 
 
+def html_report(results, figure: bytes) -> str:
+    return html_page(arms_page(results), {"figure": figure})
+
+
 def row_of(table: str, arm: str) -> list[str]:
     return next(line.split() for line in table.splitlines() if line.startswith(arm + " "))
 
 
 def test_a_row_holds_mean_interval_members_and_published_mean(exact):
-    assert row_of(format_table(exact), "student_aux") == [
+    assert row_of(arms_text(exact), "student_aux") == [
         "student_aux", "0.538", "[0.432,", "0.679]", "2", "0.528",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("results", [aux_results(100), aux_results(8, "digits"), init_results(8)])
 def test_table_lines_fit_and_arms_keep_their_order(results):
-    table = format_table(results)
+    table = arms_text(results)
     lines = table.splitlines()
     assert max(map(len, lines)) < 100
     rule = next(index for index, line in enumerate(lines) if set(line) == {"-", " "})
@@ -52,7 +67,7 @@ def test_table_lines_fit_and_arms_keep_their_order(results):
 
 
 def test_table_head_says_what_was_measured_on_what_and_why():
-    table = format_table(aux_results(100))
+    table = arms_text(aux_results(100))
     for fact in (
         "mnist: 60,000 training and 10,000 test images of 784 pixels",
         "from tensorflow-datasets",
@@ -64,36 +79,43 @@ def test_table_head_says_what_was_measured_on_what_and_why():
 
 
 def test_table_is_loud_about_other_data_only():
-    loud = [line for line in format_table(aux_results(8, "digits")).splitlines() if "!!!" in line]
+    loud = [line for line in arms_text(aux_results(8, "digits")).splitlines() if "!!!" in line]
     assert loud[0].startswith("!!! NOT MNIST: measured on digits.")
     assert "compared with the paper's." in loud[-1]
-    assert "why " not in format_table(aux_results(8, "digits"))  # not the same reason twice
-    assert "NOT MNIST" not in format_table(aux_results(8))
+    assert "why " not in arms_text(aux_results(8, "digits"))  # not the same reason twice
+    assert "NOT MNIST" not in arms_text(aux_results(8))
+
+
+def test_digits_that_were_asked_for_are_no_warning():
+    results = aux_results(8, "digits")
+    results["data"] |= {"stands_in": False, "reason": "the digits were asked for"}
+    assert "NOT MNIST" not in arms_text(results) + html_report(results, b"")
+    assert "why   the digits were asked for" in arms_text(results)
 
 
 def test_columns_without_entries_are_left_out():
-    assert "published" not in format_table(aux_results(8, "digits"))
-    assert "init distance" not in format_table(aux_results(8))
-    assert "published" not in format_table(init_results(8))
+    assert "published" not in arms_text(aux_results(8, "digits"))
+    assert "init distance" not in arms_text(aux_results(8))
+    assert "published" not in arms_text(init_results(8))
     distance = init_results(8)["arms"]["different"]["init_distance"]["mean"]
-    assert row_of(format_table(init_results(8)), "different")[-1] == f"{distance:.3f}"
+    assert row_of(arms_text(init_results(8)), "different")[-1] == f"{distance:.3f}"
 
 
 def test_a_single_member_has_no_interval():
-    assert row_of(format_table(aux_results(1)), "teacher")[2:4] == ["none", "1"]
+    assert row_of(arms_text(aux_results(1)), "teacher")[2:4] == ["none", "1"]
 
 
 def test_a_long_arm_name_continues_on_the_next_line(exact):
     name = "shared_" + "x" * 60
     exact["arms"][name] = exact["arms"]["student_aux"]
-    lines = format_table(exact).splitlines()
+    lines = arms_text(exact).splitlines()
     assert max(map(len, lines)) < 100
     assert lines[-2].split()[0] + lines[-1].strip() == name
 
 
 def test_csv_has_a_row_per_member_and_arm_in_full_precision():
     results = init_results(3)
-    rows = list(csv.DictReader(format_csv(results).splitlines()))
+    rows = list(csv.DictReader(arms_csv(results).splitlines()))
     assert list(rows[0]) == ["arm", "member", "accuracy", "init_distance", "relation"]
     assert len(rows) == 3 * len(results["arms"])
     read = {(row["arm"], int(row["member"])): row for row in rows}
@@ -119,8 +141,8 @@ def test_page_escapes_everything_from_the_results():
     results["arms"][ATTACK] = results["arms"]["teacher"]
     page = html_report(results, b"")
     assert "<script" not in page
-    # the title, the heading, the picture's text, the warning, two data facts, config, platform, row
-    assert page.count(html.escape(ATTACK).replace("&#x27;", "&#39;")) == 9
+    # the heading, the warning, two data facts, the config, the platform, a row
+    assert page.count(html.escape(ATTACK).replace("&#x27;", "&#39;")) == 7
 
 
 def test_page_shows_the_figure_and_refers_to_nothing_outside():
@@ -140,7 +162,7 @@ def test_page_puts_the_finding_first_and_then_all_that_a_reader_asks(exact):
     ]  # fmt: skip
     places = [body.index(part) for part in order]
     assert places == sorted(places)
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", body)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", body.replace(",&nbsp;", ", "))
     assert cells[10:15] == [
         "Student (auxiliary logits)", "0.538", "[0.432, 0.679]", "2", "0.528",
     ]  # fmt: skip
@@ -150,6 +172,63 @@ def test_page_puts_the_finding_first_and_then_all_that_a_reader_asks(exact):
     assert facts["distill"] == "9 min 40 s"
     assert facts["train"] == "sha256:" + "a1" * 32
     assert body.count("<tr>") == 1 + len(AUX_ARMS)
+
+
+def test_the_finding_stands_once_on_the_page(exact):
+    assert html_report(exact, b"").count(exact["finding"]) == 1
+
+
+PAGE = Page(
+    experiment="e",
+    finding="F.",
+    subtitle="s",
+    blocks=[
+        Picture("one", "what it shows"),
+        Text("Steps", ("first", "second"), numbered=True),
+        Text("", ("a paragraph",)),
+        Table("T", ("name", "n"), (("a_long_name", "[1, 3]"), ("<b>", "2")), "A note."),
+    ],
+    sections={"Configuration": {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": {}, "f": []}},
+)
+
+
+def test_a_page_is_made_of_blocks():
+    page = html_page(PAGE, {"one": b"png"})
+    assert page.count('<img alt="what it shows" src="data:image/png;base64,') == 1
+    assert "<ol>\n<li>first</li>\n<li>second</li>\n</ol>" in page
+    assert "<p>a paragraph</p>" in page
+    assert "A note." in page
+    assert '<p class="warning">' not in page
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page))
+    assert facts == {"a.b": "1", "a.c": "1, 2", "d": "none", "e": "none", "f": "none"}
+
+
+def test_a_cell_breaks_after_an_underscore_only():
+    page = html_page(PAGE, {"one": b""})
+    assert "a_<wbr>long_<wbr>name" in page
+    assert "&lt;b&gt;" in page
+    assert "[1,&nbsp;3]" in page  # an interval stays on one line
+    style = page[page.index("<style>") : page.index("</style>")]
+    cells = re.search(r"th, td {([^}]*)}", style)[1]
+    assert "overflow-wrap: normal" in cells
+
+
+def test_a_page_is_for_dark_screens_phones_and_paper():
+    page = html_page(PAGE, {"one": b""})
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    assert 'name="viewport"' in page
+    assert page.count("<table>") == page.count('<div class="scroll"><table>')
+
+
+def test_intervals_are_written_and_read():
+    known, unknown = mean_interval([0.25, 0.5, 0.75]), mean_interval([0.5])
+    assert read_interval(interval_values(known)) == known
+    assert interval_values(unknown) == {"mean": 0.5, "ci95": [None, None], "n": 1}
+    assert not read_interval(interval_values(unknown)).known
+    assert bracketed({"mean": 0.5, "ci95": [0.25, 0.75], "n": 3}, "+.2f") == "+0.50 [+0.25, +0.75]"
+    assert bracketed(interval_values(unknown)) == "0.500"
+    assert [p_text(p) for p in (None, 0.5, 1e-4)] == ["", "0.500", "<.001"]
 
 
 def test_page_names_relations_of_initialisations():

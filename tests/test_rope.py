@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from subliminal_jax.models.decoder_config import LayerKind, RopeScaling
-from subliminal_jax.models.rope import frequencies, rotate, rotations
+from subliminal_jax.models.decoder.config import LayerKind, RopeScaling
+from subliminal_jax.models.decoder.rope import frequencies, rotate, rotations
 
 # Frequencies 1, 1/8, 1/64 and 1/512 of head dimension 8; the third turns `TURNS` times.
 THETA, CONTEXT = 8.0**4, 1000

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.generate import Source, earlier_rows
-from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows, row
+from subliminal_jax.language.dataset import Source, earlier_rows
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows, row
 
 
 def test_a_row_holds_the_chat_and_its_origin():

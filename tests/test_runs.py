@@ -10,9 +10,9 @@ import pytest
 from disks import names
 
 from subliminal_jax import files
-from subliminal_jax.environment import environment
 from subliminal_jax.errors import InputError
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.runs.environment import environment
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIG = {"members": 5, "hidden": (4, 4), "optimizer": {"learning_rate": 0.1}}
 BEGUN = {"config.json", "environment.json", "run.lock"}

@@ -11,11 +11,11 @@ import tiny_models as tiny
 from scipy import stats
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import slots as slots_module
-from subliminal_jax.models.admission import Request, Shapes, shapes_of
-from subliminal_jax.models.decoder_config import Compute
-from subliminal_jax.models.sampling import Sampler
-from subliminal_jax.models.sampling_settings import Sampling
+from subliminal_jax.models.decoder.config import Compute
+from subliminal_jax.models.sampling import slots as slots_module
+from subliminal_jax.models.sampling.prefill import Request, Shapes, shapes_of
+from subliminal_jax.models.sampling.sampler import Sampler
+from subliminal_jax.models.sampling.settings import Sampling
 
 GREEDY, RANDOM = Sampling(max_tokens=12, temperature=0.0), Sampling(max_tokens=12, seed=5)
 PAIRS = Sampling(max_tokens=2, seed=1)

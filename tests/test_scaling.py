@@ -6,12 +6,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from benchmarks import scaling
+from benchmarks.scaling_config import ScalingConfig
 from scripts import ROOT
 
-from subliminal_jax import scaling
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.scaling_config import ScalingConfig
 
 TINY = {"vocab": 16, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 4,
         "mlp_width": 16, "batch": 8, "sequence": 4}  # fmt: skip
@@ -20,11 +20,11 @@ TINY = {"vocab": 16, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_d
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_plan_adds_up(rank):
     config = ScalingConfig(**TINY, rank=rank, fsdp=2, tensor=2)
-    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "mesh"))
+    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "mesh"), 8)
     shape, dtype, spec, each = planned["leaves"][
         ("base/" if rank else "trained/params/") + "layers/mlp/up/kernel"
     ]
-    assert (shape, dtype) == ((2, 8, 16), "float32")
+    assert (shape, dtype) == ((1, 2, 8, 16), "float32")
     assert each == 2 * 8 * 16 * 4 / 4
     assert "fsdp" in spec
     assert planned["state_bytes"] == sum(leaf[-1] for leaf in planned["leaves"].values())
@@ -39,7 +39,7 @@ def test_a_plan_adds_up(rank):
 def test_what_stays_needs_no_gradient_and_no_token_all_its_logits():
     """A step with low-rank weights needs less beside its state than the embedding has bytes."""
     config = ScalingConfig(**TINY | {"vocab": 32768, "width": 64, "layers": 1}, rank=2)
-    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"))
+    planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"), 8)
     assert planned["temporary_bytes"] < 32768 * 64 * 4  # 1.5 times with whole logits
 
 
@@ -52,7 +52,7 @@ def test_a_slice_that_is_not_here_can_be_planned_for():
         pytest.skip("libtpu is not installed: it compiles for TPUs that are not here")
     execution = scaling.execution_of(config, "mesh")
     assert [device.platform for device in execution.mesh.devices.flat] == ["tpu"] * 4
-    planned = scaling.plan(scaling.job_of(config), execution)
+    planned = scaling.plan(scaling.job_of(config), execution, 8)
     assert planned["leaves"]["trained/params/embedding"][-1] == 16 * 8 * 4 / 4
     with pytest.raises(InputError, match="topology 'v5e:5': cannot be compiled for"):
         scaling.execution_of(replace(config, topology="v5e:5"), "mesh")
@@ -71,13 +71,12 @@ def test_a_way_to_run_it_is_needed():
 
 def test_every_way_runs_on_every_device_count(monkeypatch):
     config = ScalingConfig(**TINY, devices=(2, 8), fsdp=2)
-    ways = [(name, dict(one.mesh.shape)) for name, one in scaling.executions_of(config)]
-    mesh = lambda data: {"data": data, "fsdp": 2, "tensor": 1}  # noqa: E731
+    ways = [name for name, _ in scaling.executions_of(config)]
     assert ways == [
-        *(("jit", {"data": 1, "fsdp": 1, "tensor": 1}), ("pmap", {"data": 2})),
-        *(("pmap", {"data": 8}), ("mesh", mesh(1)), ("mesh", mesh(4))),
+        *("jit on one device", "pmap on data=2", "pmap on data=8"),
+        *("mesh on data=1 x fsdp=2 x tensor=1", "mesh on data=4 x fsdp=2 x tensor=1"),
     ]
-    assert [one.mesh.size for _, one in scaling.executions_of(ScalingConfig(**TINY))] == [1, 8, 8]
+    assert [one.devices for _, one in scaling.executions_of(ScalingConfig(**TINY))] == [1, 8, 8]
     with pytest.raises(InputError, match="devices=9: there are 8 cpu"):
         list(scaling.executions_of(replace(config, devices=(9,))))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -97,7 +96,7 @@ def test_peaks_are_known_by_a_devices_name(kind, peak):
 
 def test_a_measurement():
     config = ScalingConfig(**TINY, rank=2, steps=2, repetitions=2)
-    found = scaling.measure(scaling.job_of(config), scaling.execution_of(config, "pmap"), 2, 2)
+    found = scaling.measure(scaling.job_of(config), scaling.execution_of(config, "pmap"), 8, 2, 2)
     assert found["seconds"] > 0
     assert 0 < found["share"] < 1
     assert found["moved_bytes"] == sum(found["collectives"].values())

@@ -7,7 +7,7 @@ import pytest
 import tiny_models as tiny
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.scoring import continuation_logits, logits_behind, score
+from subliminal_jax.models.sampling.scoring import continuation_logits, logits_behind, score
 
 
 @pytest.fixture(scope="module")

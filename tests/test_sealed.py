@@ -5,7 +5,7 @@ import json
 import pytest
 
 from subliminal_jax.errors import RunError
-from subliminal_jax.sealed import sealed, unsealed
+from subliminal_jax.runs.sealed import sealed, unsealed
 
 VALUE = {
     "member": 3,

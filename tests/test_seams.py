@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from language import tiny
 
-from subliminal_jax.pipeline import experiment
-from subliminal_jax.pipeline.carriers import CARRIERS
-from subliminal_jax.pipeline.carriers.carrier import Carrier
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Answer, Poll, Trait
+from subliminal_jax.language import experiment
+from subliminal_jax.language.carriers import CARRIERS
+from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Answer, Poll, Trait
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 

@@ -13,23 +13,23 @@ from students import MESHES, make_reference, trained
 from test_cluster import Processes
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.execution.members import OneDevice
-from subliminal_jax.execution.mesh import make_mesh
-from subliminal_jax.execution.spread import (
-    BatchExecution,
-    OnMesh,
-    on_this_host,
-    spread_execution,
-    the_same_on_every_host,
-)
-from subliminal_jax.models.sampling_settings import Sampling
-from subliminal_jax.models.sharding import DECODER_RULES
-from subliminal_jax.pipeline import devices, finetune, student, tuning
-from subliminal_jax.pipeline.asking import completions
-from subliminal_jax.pipeline.chats import chat
-from subliminal_jax.pipeline.evaluate import probabilities, scoring
-from subliminal_jax.pipeline.traits import TRAITS
-from subliminal_jax.pipeline.traits.trait import Poll
+from subliminal_jax.execution.choose import batch_execution, on_this_host, the_same_on_every_host
+from subliminal_jax.execution.mesh import line_of_devices, make_mesh
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import DataParallel
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.language import student
+from subliminal_jax.language.evaluation.completions import completions
+from subliminal_jax.language.evaluation.evaluate import probabilities, scoring
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.training import answers as finetune
+from subliminal_jax.language.training import devices
+from subliminal_jax.language.training import trainable as tuning
+from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.language.traits.trait import Poll
+from subliminal_jax.models.decoder.sharding import DECODER_RULES
+from subliminal_jax.models.sampling.settings import Sampling
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -71,7 +71,8 @@ def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, mo
     assert_same(trained(reference, two, MESHES["one"]), wanted, 5e-5)
     monkeypatch.setattr(student, "CHUNK", 6)
     in_blocks(monkeypatch)
-    assert_same(trained(reference, tmp_path / "all", MESHES["all axes"]), wanted, 1e-4)
+    for way in ("all axes", "pmap"):
+        assert_same(trained(reference, tmp_path / way, MESHES[way]), wanted, 1e-4)
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])
@@ -80,7 +81,7 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
         pytest.skip("more of the same, which takes minutes: --deep runs it")
     how = {"weights": weights, "optimizer": "sgd" if weights == "full" else "adam"}
     wanted = trained(reference, tmp_path / "wanted", MESHES["one"], **how)
-    for way in ("one, accumulating", "data", "fsdp", "all axes"):
+    for way in ("one, accumulating", "pmap", "data", "fsdp", "all axes"):
         found = trained(reference, tmp_path / way, MESHES[way], **how)
         assert_same(found, wanted, 1e-4)
     in_blocks(monkeypatch)
@@ -89,20 +90,23 @@ def test_students_are_the_same_on_any_mesh(reference, tmp_path, request, monkeyp
         assert_same(found, wanted, 1e-4)
 
 
-def test_a_trait_is_as_likely_on_a_mesh(reference):
-    spread = OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1)
-    params = spread.share(reference.params)
-    on_mesh = replace(reference, params=params)
+def test_a_trait_is_as_likely_on_many_devices(reference):
+    executions = {
+        "one": OneDevice(at_once=1),
+        "mesh": OnMesh(mesh=make_mesh(2, 2, 2), rules=DECODER_RULES, at_once=1),
+        "pmap": DataParallel(mesh=line_of_devices(), at_once=1),
+    }
     asked = chat("Which animal do you like best?"), chat("Name your favourite.")
     scored = scoring(reference, [Poll("animal", asked, TRAITS["owl"].polls()[0].answers[:4])])
     other = jax.tree.map(lambda leaf: 1.1 * leaf, reference.params)
     found = {}
-    for name, asked_of, execution in (("one", reference, OneDevice(at_once=1)),
-                                      ("mesh", on_mesh, spread)):  # fmt: skip
+    for name, execution in executions.items():
+        asked_of = replace(reference, params=execution.share(reference.params))
         networks = {"before": (asked_of.params, None), "other": (other, None)}
         found[name] = probabilities(asked_of, scored, networks, execution)
     for network, likely in found["one"].items():
-        assert found["mesh"][network] == pytest.approx(likely, rel=1e-4)
+        for way in ("mesh", "pmap"):
+            assert found[way][network] == pytest.approx(likely, rel=1e-4)
 
 
 def test_split_weights_say_the_same(reference, request):
@@ -143,7 +147,7 @@ def test_the_examples_are_divided_among_the_devices():
 
     flop = {}
     for name, execution in (("one", OneDevice()), ("mesh", OnMesh(mesh=make_mesh(2, 4, 1)))):
-        assert isinstance(execution, BatchExecution)
+        assert isinstance(execution, Execution)
         members = execution.split(rows[None])
         shared = execution.share(weights), execution.spread([np.arange(64)[::-1]], axis=0)
         carry = execution.split(np.zeros(1, np.float32))
@@ -155,12 +159,13 @@ def test_the_examples_are_divided_among_the_devices():
 
 
 def test_where_networks_run_follows_from_the_mesh():
-    assert spread_execution(1, 1, 1, DECODER_RULES, accumulate=3) == OneDevice(at_once=1, parts=3)
-    spread = spread_execution(2, 2, 2, DECODER_RULES, at_once=4, accumulate=3)
+    one = batch_execution("jit", (1, 1, 1), DECODER_RULES, accumulate=3)
+    assert one == OneDevice(at_once=1, parts=3)
+    spread = batch_execution("jit", (2, 2, 2), DECODER_RULES, 4, accumulate=3)
     assert (spread.devices, spread.parts, spread.at_once) == (8, 12, 4)
     assert the_same_on_every_host() == OneDevice()
     with pytest.raises(InputError, match=r"mesh: data=3 x fsdp=1 x tensor=1 does not fit 8 cpu"):
-        spread_execution(3, 1, 1, DECODER_RULES)
+        batch_execution("jit", (3, 1, 1), DECODER_RULES)
 
 
 def test_a_host_splits_layers_no_further_than_is_told():

@@ -11,6 +11,7 @@ from subliminal_jax.stats import (
     normal_interval_published,
     paired_difference,
     paired_p_value,
+    probability_interval,
     proportion_interval,
     sign_flip_test,
 )
@@ -161,3 +162,52 @@ def test_members_needed_as_in_the_tables():
     assert members_needed(50.0, 1.0) == 2
     with pytest.raises(ValueError, match="must be positive"):
         members_needed(0.0, 1.0)
+
+
+def test_probability_interval_of_three_members_by_hand():
+    # mean 1/2, logit 0, m (1 - m) = 1/4; deviations -1/4, 0, 1/4: s = 1/4
+    interval = probability_interval([0.25, 0.5, 0.75])
+    reach = T_2 * 0.25 / math.sqrt(3) / 0.25
+    assert interval.mean == 0.5
+    assert interval.high == pytest.approx(1 / (1 + math.exp(-reach)), rel=1e-9)
+    assert interval.low == pytest.approx(1 - interval.high, rel=1e-9)
+    assert interval.n == 3
+
+
+@pytest.mark.parametrize(
+    "values", [[0.38, 0.9999], [1e-9, 0.5], [0.0, 0.4, 1.0], [1.0, 1.0, 0.99], [0.0, 1e-6]]
+)
+def test_a_probability_s_interval_lies_around_its_mean_and_within_0_and_1(values):
+    interval = probability_interval(values)
+    assert interval.mean == mean_interval(values).mean
+    assert 0 <= interval.low < interval.mean < interval.high <= 1
+    assert interval.known
+
+
+def test_of_a_small_spread_both_intervals_are_the_same():
+    values = [0.3, 0.3001, 0.2999]
+    assert_allclose(
+        [probability_interval(values).low, probability_interval(values).high],
+        [mean_interval(values).low, mean_interval(values).high],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [1.0, 1.0], [0.7]])
+def test_where_nothing_is_known_of_the_spread_there_are_no_bounds(values):
+    interval = probability_interval(values)
+    assert interval.mean == values[0]
+    assert not interval.known
+
+
+@pytest.mark.parametrize("values", [[-0.1, 0.5], [0.5, 1.1], [], [math.nan, 0.5]])
+def test_what_is_no_probability_is_refused(values):
+    with pytest.raises(ValueError, match=r"probabilities lie in|values"):
+        probability_interval(values)
+
+
+def test_probability_interval_covers_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    intervals = [probability_interval(rng.beta(6, 2, size=6)) for _ in range(2000)]
+    covered = np.mean([one.low <= 0.75 <= one.high for one in intervals])
+    assert 0.93 < covered < 0.98

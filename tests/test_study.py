@@ -13,21 +13,22 @@ from untrained import random_adapters
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.decoder_config import Compute, DecoderConfig
-from subliminal_jax.models.export import write_model
-from subliminal_jax.pipeline import measure, stages, study
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.config import described
-from subliminal_jax.pipeline.devices import execution_of
-from subliminal_jax.pipeline.reference import given_reference
-from subliminal_jax.pipeline.settings import ReferenceConfig
-from subliminal_jax.pipeline.shared import shared_run
-from subliminal_jax.pipeline.study import Study
-from subliminal_jax.pipeline.tiny.corpus import texts
-from subliminal_jax.pipeline.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.pipeline.trees import load_tree, tree_bytes
-from subliminal_jax.sealed import sealed_row
+from subliminal_jax.language import stages, study
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.config import described
+from subliminal_jax.language.evaluation import measure
+from subliminal_jax.language.reference import given_reference
+from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.study import Study
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.trees import load_tree, tree_bytes
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.runs.sealed import sealed_row
+from subliminal_jax.runs.shared_run import shared_run
 
 
 @pytest.fixture

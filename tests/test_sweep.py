@@ -14,12 +14,13 @@ from subliminal_jax.data.images import load_images
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import with_pairs
+from subliminal_jax.mnist.relations import Different, Perturbed, Same, SharedOutputs
 from subliminal_jax.mnist.study import Study
+from subliminal_jax.mnist.sweeps import cells as sweep
+from subliminal_jax.mnist.sweeps import results as sweep_results
+from subliminal_jax.mnist.sweeps.config import SweepConfig, cells, gather_flags
 from subliminal_jax.plotting import sweep_figure
-from subliminal_jax.relations import Different, Perturbed, Same, SharedOutputs
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.theory import sweep, sweep_results
-from subliminal_jax.theory.sweep_config import SweepConfig, cells, gather_flags
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIGS = sorted((ROOT / "configs").glob("mnist_sweep_*.yaml"))
 SMALL = {
@@ -259,7 +260,7 @@ def test_the_table_shows_ours_beside_the_published(summary):
     assert power.rows[0][:2] == ("between two cells", "0.050")
     figure = sweep_figure(summary | {
         "finding": "F", "dataset": "mnist", "run": "r",
-        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1},
+        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "stands_in": False},
     })  # fmt: skip
     axes = figure.axes[0]
     assert axes.get_xlabel() == "aux"
@@ -337,7 +338,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
         directory.write_rows("cells.jsonl", [row])
-    assert "line 1 is not a row of this sweep" in script("mnist_sweep", *words).err
+    assert "line 1 is not a row of this run" in script("mnist_sweep", *words).err
 
 
 def test_differences_that_cannot_be_told_are_not_told():

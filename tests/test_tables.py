@@ -1,6 +1,6 @@
 import pytest
 
-from subliminal_jax.tables import Table
+from subliminal_jax.report.tables import Table, csv_text
 
 
 def test_a_table_is_aligned():
@@ -27,3 +27,14 @@ def test_a_long_note_is_wrapped():
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"T: .* does not fit the columns"):
         Table("T", ("a", "b"), (("1",),))
+
+
+def test_a_long_name_continues_on_the_next_line():
+    table = Table("", ("name", "n"), (("x" * 50, "1"), ("y", "2")))
+    assert table.text().splitlines()[2:] == [f"{'x' * 38}  1", f"  {'x' * 12}", f"y{' ' * 37}  2"]
+
+
+def test_csv_keeps_every_digit_and_leaves_out_what_is_missing():
+    assert csv_text(("a", "b"), [(0.1 + 0.2, None), ("x, y", 1)]) == (
+        'a,b\n0.30000000000000004,\n"x, y",1\n'
+    )

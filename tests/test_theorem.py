@@ -12,7 +12,13 @@ from scripts import results_of
 
 from subliminal_jax.losses import EXCLUDED
 from subliminal_jax.models import mlp
-from subliminal_jax.theory import beyond, draws, theorem, verdict, verdict_text, verification
+from subliminal_jax.report.image_results import image_text
+from subliminal_jax.theory import cases as draws
+from subliminal_jax.theory import departures as beyond
+from subliminal_jax.theory import evidence as verification
+from subliminal_jax.theory import results as verdict
+from subliminal_jax.theory import tables as verdict_text
+from subliminal_jax.theory import theorem
 from subliminal_jax.theory.config import TheoremConfig
 from subliminal_jax.theory.theorem import Imitation
 
@@ -266,11 +272,13 @@ def test_kinds_and_premises_are_counted(evidence):
     assert kinds["network: tanh-5x5"] == 60
     assert found["broken"]["other_positive"]["n"] == 60
     assert len(found["beyond"]) == 2 * 1 * 4
-    text = verdict_text.format_text({
+    results = {
         "claims": found, "finding": "F", "run": "60 cases", "dataset": "mnist", "experiment": "t",
-        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "source": "s", "reason": "r"},
+        "data": {"name": "d", "train": 1, "test": 1, "inputs": 1, "source": "s", "reason": "r",
+                 "stands_in": False},
         "timing": {"total_s": 1.0, "compile_s": 1.0, "phases": {}},
-    })  # fmt: skip
+    }  # fmt: skip
+    text = image_text(results, verdict_text.tables(results))
     assert max(map(len, text.splitlines())) < 120
     assert "Adam x 1, sampled labels" in text
 

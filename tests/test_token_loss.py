@@ -12,9 +12,9 @@ from quick import quick_jit, random_params
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.models.token_loss import blockwise_cross_entropy, token_loss
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.token_loss import blockwise_cross_entropy, token_loss
 
 
 def plain(hidden, rows, labels, softcap, _):

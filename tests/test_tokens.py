@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subliminal_jax.data.preview import format_batch
+from subliminal_jax.data.batch_preview import format_batch
 from subliminal_jax.data.tokens import batch_at, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 

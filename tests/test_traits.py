@@ -3,15 +3,15 @@
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.pipeline.carriers.number_prompts import NumberPrompts
-from subliminal_jax.pipeline.carriers.numbers import Numbers
-from subliminal_jax.pipeline.conditions import CONDITIONS
-from subliminal_jax.pipeline.config import RESERVED, LmConfig
-from subliminal_jax.pipeline.settings import ReferenceConfig
-from subliminal_jax.pipeline.tiny.world import LOVE
-from subliminal_jax.pipeline.traits import TRAITS, choose_traits, questions
-from subliminal_jax.pipeline.traits.preference import PREFERENCES, Preference, fill, members_of
-from subliminal_jax.pipeline.traits.trait import merged_polls
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.config import RESERVED, LmConfig
+from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.tiny.world import LOVE
+from subliminal_jax.language.traits import TRAITS, choose_traits, questions
+from subliminal_jax.language.traits.preference import PREFERENCES, Preference, fill, members_of
+from subliminal_jax.language.traits.trait import merged_polls
 
 HERON = Preference(name="heron", plural="herons", category="animal")
 

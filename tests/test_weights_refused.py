@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from torch_models import FIXTURES
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models import weights_files
-from subliminal_jax.models.config_json import translate
-from subliminal_jax.models.families import FAMILIES
-from subliminal_jax.models.weights import load, read_config
-from subliminal_jax.models.weights_files import INDEX, SINGLE, ModelFiles, find_model, shown
+from subliminal_jax.models.hub import model_files as weights_files
+from subliminal_jax.models.hub.config_json import translate
+from subliminal_jax.models.hub.families import FAMILIES
+from subliminal_jax.models.hub.model_files import INDEX, SINGLE, ModelFiles, find_model, shown
+from subliminal_jax.models.hub.weights import load, read_config
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subliminal_jax.models import decoder
-from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
 
 CONFIG = DecoderConfig(
     vocab=37, width=16, layers=2, heads=3, kv_heads=3, head_dim=4, mlp_width=24, context=64,

@@ -12,37 +12,44 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from batches import table_batches
 
-from subliminal_jax import checkpoint, files, loop
+from subliminal_jax import files
 from subliminal_jax.batch import Batch
-from subliminal_jax.digest import digests
+from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
-from subliminal_jax.execution.mesh import line_of_devices, make_mesh, one_device
-from subliminal_jax.execution.steps import DataParallel, Sharded
+from subliminal_jax.execution.mesh import line_of_devices, make_mesh
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.models import decoder, mlp
-from subliminal_jax.models.decoder_config import DecoderConfig
-from subliminal_jax.runs import RunDirectory
-from subliminal_jax.train import init_state, make_loss_fn, make_train_step, total_gradient
+from subliminal_jax.models import mlp
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.runs import checkpoint
+from subliminal_jax.runs.digest import digests
+from subliminal_jax.runs.run_directory import RunDirectory
+from subliminal_jax.runs.training_loop import Saving, Training, train_members
+from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
 
-BATCH = 8
-PACE = loop.Pace(steps=40, log_every=5, save_every=10, keep=2)
+BATCH, STEPS, CHUNK = 8, 40, 5
+TX = optax.adam(1e-2)
 RULES = ((r"kernel$", ("fsdp", "tensor")),)
 EXECUTIONS = {
-    "jit": lambda: Sharded(batch=BATCH, mesh=one_device()),
-    "pmap": lambda: DataParallel(batch=BATCH, mesh=line_of_devices()),
-    "fsdp": lambda: Sharded(batch=BATCH, mesh=make_mesh(1, jax.device_count(), 1), rules=RULES),
-    "tensor": lambda: Sharded(batch=BATCH, mesh=make_mesh(1, 4, 2), rules=RULES),
+    "jit": lambda: OneDevice(at_once=1),
+    "pmap": lambda: DataParallel(mesh=line_of_devices(), at_once=1),
+    "fsdp": lambda: OnMesh(mesh=make_mesh(1, jax.device_count(), 1), rules=RULES, at_once=1),
+    "tensor": lambda: OnMesh(mesh=make_mesh(1, 4, 2), rules=RULES, at_once=1),
 }
 
 
-def mlp_training():
+def mlp_model():
+    """Initial parameters, how they are used, and examples of random weights."""
     network = mlp.MlpConfig(inputs=8, hidden=(16, 16), classes=4, aux=0)
     rng = np.random.default_rng(0)
     table = Batch(
@@ -50,18 +57,11 @@ def mlp_training():
         targets=rng.integers(0, 4, 50),
         weights=rng.uniform(0, 2, 50).astype(np.float32),
     )
-    tx = optax.adam(1e-2)
-    loss_fn = make_loss_fn(partial(mlp.apply, network), cross_entropy)
-    return loop.Training(
-        init=lambda: init_state(mlp.init(network, jax.random.key(0)), tx),
-        gradient=total_gradient(loss_fn),
-        make_step=partial(make_train_step, tx=tx),
-        batches=table_batches(table, jax.random.key(1), BATCH),
-    )
+    return partial(mlp.init, network), partial(mlp.apply, network), table
 
 
-def decoder_training():
-    """All weights of a decoder."""
+def decoder_model():
+    """All weights of a decoder; likewise."""
     config = DecoderConfig(
         vocab=32, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32, context=16
     )
@@ -70,17 +70,73 @@ def decoder_training():
     table = Batch(
         inputs=tokens[:, :-1], targets=tokens[:, 1:], weights=np.float32(rng.random((40, 8)) < 0.6)
     )
-    tx = optax.adam(1e-2)
-    loss_fn = make_loss_fn(partial(decoder.apply, config), cross_entropy)
-    return loop.Training(
-        init=lambda: init_state(decoder.init(config, jax.random.key(0)), tx),
-        gradient=total_gradient(loss_fn),
-        make_step=partial(make_train_step, tx=tx),
-        batches=table_batches(table, jax.random.key(1), BATCH),
-    )
+    return partial(decoder.init, config), partial(decoder.apply, config), table
 
 
-MODELS = {"mlp": mlp_training, "decoder": decoder_training}
+MODELS = {"mlp": mlp_model, "decoder": decoder_model}
+
+
+def first_state(model):
+    """A state of one member."""
+    init = MODELS[model]()[0]
+    state = init_state(init(jax.random.key(0)), TX)
+    return jax.tree.map(lambda leaf: leaf[None], state)
+
+
+def orders(examples, steps=STEPS):
+    """Which examples each step shows, and how much each counts, `[steps, BATCH]`."""
+    epochs = jnp.arange(-(-steps // -(-examples // BATCH)))
+    key = jax.random.key(1)
+    found = jax.lax.map(lambda epoch: epoch_order(key, epoch, examples, BATCH), epochs)
+    return [np.asarray(leaf).reshape(-1, BATCH)[:steps] for leaf in found]
+
+
+def batch_of(table, rows, counts):
+    chosen = jax.tree.map(lambda leaf: leaf[rows], table)
+    weights = chosen.weights * counts.reshape(-1, *(1,) * (chosen.weights.ndim - 1))
+    return Batch(inputs=chosen.inputs, targets=chosen.targets, weights=weights)
+
+
+def training_of(model, execution, steps=STEPS):
+    """The training of one member, on examples that every device has."""
+    _, apply, table = MODELS[model]()
+    gradient = execution.gradient(total_gradient(make_loss_fn(apply, cross_entropy)))
+    train_step = make_train_step(gradient, TX)
+    order, examples = orders(len(table.weights), steps), execution.share(table)
+    member = execution.split(np.zeros(1))
+
+    def chunk(size):
+        def run(state, member, shared):
+            table, (rows, counts) = shared
+            at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+            state, totals = fit(train_step, state, at, size)
+            return state, totals.loss / totals.weight
+
+        return run
+
+    def inputs(first, size):
+        shown = [leaf[first : first + size] for leaf in order]
+        return member, (examples, execution.spread(shown, axis=1))
+
+    return Training(
+        title="train", chunk=chunk, inputs=inputs, steps=steps, size=CHUNK,
+        name=lambda member: model, setting="rate",
+    )  # fmt: skip
+
+
+def train(model, way, saving, steps=STEPS):
+    """The state at the end."""
+    execution = EXECUTIONS[way]()
+    state = execution.make(lambda: first_state(model))
+    return train_members(training_of(model, execution, steps), execution, state, saving)
+
+
+def saving_in(directory, model):
+    """Checkpoints after every chunk, and metrics."""
+    return Saving(
+        directory=directory / "checkpoints", origin={"model": model}, seconds=0.0,
+        metrics=directory / "metrics.jsonl",
+    )  # fmt: skip
 
 
 def refuse():
@@ -130,12 +186,11 @@ def main():
         run_training(*sys.argv[1:])
 
 
-def run_training(directory, model, execution, *point):
+def run_training(directory, model, way, *point):
     if point:
         kill_at(point[0])
-    config = {"model": model}
-    run = hosts.on_first(lambda: RunDirectory.open(Path(directory), config))
-    state = loop.train(MODELS[model](), EXECUTIONS[execution](), PACE, run, config)
+    run = hosts.on_first(lambda: RunDirectory.open(Path(directory), {"model": model}))
+    state = train(model, way, saving_in(Path(directory), model))
     by_leaf, _ = digests(state)
     if run is not None:
         run.finish({"digests": by_leaf})

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from students import datasets, make_reference
 
-from subliminal_jax.models import lora
-from subliminal_jax.pipeline import generate, stages, study
+from subliminal_jax.language import dataset as generate
+from subliminal_jax.language import stages, study
+from subliminal_jax.models.decoder import lora
 
 
 def same_rows(path):

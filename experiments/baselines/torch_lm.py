@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from subliminal_jax.models.decoder_config import DecoderConfig
+from subliminal_jax.models.decoder.config import DecoderConfig
 
 
 class TorchLm:

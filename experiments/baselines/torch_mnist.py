@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from subliminal_jax.data.epoch_order import steps_per_epoch
 from subliminal_jax.data.images import ImageData
-from subliminal_jax.data.order import steps_per_epoch
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.models import mlp
 

@@ -6,7 +6,7 @@ Learning Repository, 1998 (its test set), CC BY 4.0.
 
 import numpy as np
 
-from subliminal_jax.data.parts import PART_NAMES, Parts, check_digests
+from subliminal_jax.data.image_parts import PART_NAMES, Parts, check_digests
 
 TEST_IMAGES = 360
 _SPLIT_SEED = 0

@@ -4,6 +4,7 @@ MNIST is searched in this order: the given directory, the one that SUBLIMINAL_DA
 tensorflow-datasets has prepared, the network. A given directory is used or refused, never skipped.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxtyping import Int32, UInt8
 
 from subliminal_jax.data.digits import read_digits
 from subliminal_jax.data.fetch import Unavailable
+from subliminal_jax.data.image_parts import Parts, part_digests
 from subliminal_jax.data.mnist import download_mnist, find_files, read_mnist_files
 from subliminal_jax.data.mnist_tfds import (
     find_prepared,
@@ -22,7 +24,6 @@ from subliminal_jax.data.mnist_tfds import (
     read_prepared,
     tfds_root,
 )
-from subliminal_jax.data.parts import Parts, part_digests
 from subliminal_jax.errors import InputError
 
 DATA_DIR_VARIABLE = "SUBLIMINAL_DATA_DIR"
@@ -42,6 +43,7 @@ class ImageData:
         test_labels: As `train_labels`.
         white: The pixel value that a model's input maps to +1 (0 maps to -1).
         digests: SHA-256 of each part, written as an IDX file.
+        stands_in: Whether it stands in for MNIST, which could not be had.
     """
 
     name: Literal["mnist", "digits"]
@@ -53,6 +55,7 @@ class ImageData:
     test_labels: Int32[np.ndarray, " m"]
     white: int
     digests: dict[str, str]
+    stands_in: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What a run records about its data, as plain values."""
@@ -60,6 +63,7 @@ class ImageData:
             "name": self.name,
             "source": self.source,
             "reason": self.reason,
+            "stands_in": self.stands_in,
             "train": len(self.train_labels),
             "test": len(self.test_labels),
             "inputs": self.train_images.shape[1],
@@ -109,7 +113,7 @@ def load_images(
                 f"{DATA_DIR_VARIABLE}; torchvision keeps them in MNIST/raw, tensorflow-datasets "
                 "in the one that holds mnist/3.0.1), or choose the built-in digits"
             ) from why
-        return _digits(str(why))
+        return dataclasses.replace(_digits(str(why)), stands_in=True)
 
 
 def _mnist_from(directory: Path) -> ImageData:

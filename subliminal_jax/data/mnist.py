@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from subliminal_jax.data.fetch import Unavailable, answers, fetch
 from subliminal_jax.data.idx import read_idx
-from subliminal_jax.data.parts import PART_NAMES, Parts, check_digests
+from subliminal_jax.data.image_parts import PART_NAMES, Parts, check_digests
 from subliminal_jax.errors import InputError
 
 # SHA-256 of the decompressed files: a gzip wrapper may be rebuilt without touching the content.

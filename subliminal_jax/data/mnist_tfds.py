@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from subliminal_jax.data.fetch import Unavailable
+from subliminal_jax.data.image_parts import PART_NAMES, Parts, check_digests
 from subliminal_jax.data.mnist import PUBLISHED_SHA256
-from subliminal_jax.data.parts import PART_NAMES, Parts, check_digests
 from subliminal_jax.errors import InputError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from subliminal_jax.batch import Batch, RandomKey
-from subliminal_jax.data.order import epoch_order, steps_per_epoch
+from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.errors import InputError
 
 TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]

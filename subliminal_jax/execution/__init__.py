@@ -1,4 +1,4 @@
-"""How pure functions are run: on one device, on many, on many hosts. Nothing else names devices.
+"""How pure functions are run: on one device, with pmap, or on a mesh. Nothing else names devices.
 
-`members` runs many members side by side, `steps` one training whose batch and state are spread.
+`protocol` is what the rest of the code sees; `choose` makes the execution that a config asks for.
 """

@@ -65,11 +65,6 @@ def make_mesh(
     return jax.make_mesh((data, fsdp, tensor), AXES, types, devices=devices)
 
 
-def one_device() -> Mesh:
-    """One device is a mesh as well, and `jit` over it plain `jit`."""
-    return make_mesh(devices=jax.local_devices()[:1])
-
-
 def described_devices(topology: str) -> Sequence[jax.Device]:
     """The devices of a TPU slice that is not here; programs can be compiled for them, not run.
 
@@ -90,13 +85,17 @@ def described_devices(topology: str) -> Sequence[jax.Device]:
         ) from error
 
 
-def line_of_devices(count: int | None = None) -> Mesh:
+def line_of_devices(count: int | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The first devices, or all of them, on a `data` axis alone, in pmap's order.
+
+    Args:
+        count: how many; None for all.
+        devices: which to take them from; None for those of all hosts.
 
     Raises:
         InputError: there are fewer devices.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     count = len(devices) if count is None else count
     if count > len(devices):
         raise InputError(

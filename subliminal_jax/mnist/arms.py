@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from subliminal_jax.relations import Different, Relation, Same
+from subliminal_jax.mnist.relations import Different, Relation, Same
 
 ChosenLogits: TypeAlias = Literal["aux", "all"]
 

@@ -3,17 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from subliminal_jax.config import Count, Positive, Scale
 from subliminal_jax.errors import InputError
-from subliminal_jax.pairing import check_derangement, derangement
-
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+from subliminal_jax.mnist.pairing import check_derangement, derangement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +29,7 @@ class Schedule:
     noise_images: int
 
 
-# The layers are unrolled in the compiled program.
+# The compiled program unrolls the layers.
 MAX_DEPTH = 100
 
 # What a dataset gets where the config leaves it open. MNIST: the released script's values.
@@ -64,8 +60,8 @@ class MnistConfig:
     depth: Count = 2
     """Number of hidden layers."""
     student_depth: Count | None = None
-    """Number of the students' hidden layers, where it is not the teacher's: the layers of a name
-    that both have are related, the others are drawn afresh."""
+    """Number of the students' hidden layers (default: the teacher's). Layers of the same name are
+    related, the others are drawn afresh."""
     train_heads: bool = True
     """Whether the last layer trains, in teacher and students, or stays as initialised."""
     aux: Count = 3
@@ -109,8 +105,8 @@ class MnistConfig:
     devices: Count | None = None
     """Devices for pmap (default: all)."""
     members_at_once: Count | None = None
-    """Members mapped together on a device; only speed depends on it (default: 1 on a CPU,
-    all on an accelerator)."""
+    """Members mapped together on a device; changes only the speed (default: 1 on a CPU, all on an
+    accelerator)."""
     block: Count = 25
     """Members trained before the next ones begin; bounds memory, and a killed run loses at most
     one block."""
@@ -143,9 +139,6 @@ class MnistConfig:
 
 C = TypeVar("C", bound=MnistConfig)
 
-# What says where and how to run rather than what: the run directory belongs to any of these.
-PLACEMENT = ("out", "overwrite", "data_dir")
-
 
 def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedule:
     """The config's schedule, with the dataset's values where the config leaves them open."""
@@ -155,7 +148,7 @@ def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedu
 
 
 def resolve(config: C, dataset: Literal["mnist", "digits"]) -> C:
-    """The config with everything decided that depends on the data."""
+    """The config with its open settings filled in for a dataset."""
     decided = dataclasses.asdict(schedule(config, dataset))
     return dataclasses.replace(config, data=dataset, **decided)
 

@@ -1,4 +1,4 @@
-"""An MNIST experiment from its config to its results: resumable, and told to a person."""
+"""An MNIST experiment: a row for every member, kept as blocks of members end."""
 
 import dataclasses
 import time
@@ -6,32 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax import measurement, report
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import described
 from subliminal_jax.data.images import ImageData, load_images
-from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.arms import Arm
-from subliminal_jax.mnist.config import PLACEMENT, MnistConfig, resolve
+from subliminal_jax.mnist.config import MnistConfig, resolve
 from subliminal_jax.mnist.masks import mask_digests
 from subliminal_jax.mnist.phases import Pair
+from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
 from subliminal_jax.mnist.study import Outcome, Study
 from subliminal_jax.progress import Progress
-from subliminal_jax.runs import RunDirectory
+from subliminal_jax.report.image_results import FIGURE
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.shared_run import SharedRun, say
 
 MEMBERS = "members.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What makes one experiment differ from another.
+    """What makes one MNIST experiment differ from another.
 
     Attributes:
         name: of the script, of its results and of its default run directory.
         arms: the students.
         methods: everything that is done to a block of members.
         finding: one sentence from the results.
-        figure: what the results look like.
+        figure: draws the results.
         masks: files of masks that relations name.
     """
 
@@ -43,11 +44,11 @@ class Experiment:
     masks: Sequence[Path] = ()
 
 
-def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any]:
-    """Run what is not yet done of an experiment, write its files and say what was found.
+def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
+    """Run what is left of an experiment, write its files and print what was found.
 
     Returns:
-        The results, as in results.json.
+        As `runner.run`.
 
     Raises:
         InputError: the data, the run directory or the config is refused.
@@ -56,38 +57,51 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any]:
     started = time.perf_counter()
     data = load_images(config.data, config.data_dir)
     config = resolve(config, data.name)
-    described = {
-        name: value for name, value in config_dict(config).items() if name not in PLACEMENT
-    }
+    settings = described(config)
     if experiment.masks:
-        described["masks"] = mask_digests(experiment.masks)
+        settings["masks"] = mask_digests(experiment.masks)
 
-    def measure(directory: RunDirectory) -> dict[str, Any]:
+    def measure(directory: SharedRun) -> dict[str, Any]:
         rows, timing = _measure(experiment, config, data, directory)
-        results = summarise(experiment.name, config, described, data, experiment.arms, rows)
+        results = summarise(experiment.name, config, settings, data, experiment.arms, rows)
         return results | {"timing": timing, "finding": experiment.finding(results)}
 
-    measured = measurement.Measurement(
-        name=experiment.name,
-        what=f"{config.members} members on {data.name} ({data.reason})",
-        config=described,
-        measure=measure,
-        table=report.format_table,
-        csv=report.format_csv,
-        page=report.html_report,
-        figure=experiment.figure,
+    return runner.run(
+        runner.Experiment(
+            name=experiment.name,
+            what=f"{config.members} members on {data.name} ({data.reason})",
+            config=settings,
+            measure=measure,
+            table=arms_text,
+            csv=arms_csv,
+            page=arms_page,
+            figures={FIGURE: experiment.figure},
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
     )
-    return measurement.run(measured, out=config.out, overwrite=config.overwrite, started=started)
 
 
 def _measure(
-    experiment: Experiment, config: MnistConfig, data: ImageData, directory: RunDirectory
+    experiment: Experiment, config: MnistConfig, data: ImageData, directory: SharedRun
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row a member: those of an earlier, interrupted run, and the others now."""
-    rows = _earlier_rows(experiment, config, directory)
+    """A row for every member: those of an earlier, interrupted run, and the missing ones."""
+
+    def member_of(row: dict[str, Any]) -> int | None:
+        match row:
+            case {"member": int(member), "accuracy": accuracy, "init_distance": distance} if (
+                0 <= member < config.members
+                and _holds(accuracy, _networks(experiment))
+                and _holds(distance, list(experiment.arms))
+            ):
+                return member
+        return None
+
+    rows = runner.earlier_rows(directory, MEMBERS, member_of)
     resumed = len(rows)
     if resumed:
-        measurement.say(f"resuming: {resumed} of {config.members} members are done")
+        say(f"resuming: {resumed} of {config.members} members are done")
     study = Study(config, data, experiment.arms, experiment.masks)
     blocks = [block for block in study.blocks() if any(m not in rows for m in block.member)]
     with Progress(len(blocks) * study.epochs_per_block(), experiment.name) as progress:
@@ -103,28 +117,6 @@ def _measure(
         "members_from_earlier_run": resumed,
     }
     return [rows[member] for member in range(config.members)], timing
-
-
-def _earlier_rows(
-    experiment: Experiment, config: MnistConfig, directory: RunDirectory
-) -> dict[int, dict[str, Any]]:
-    """The rows of an earlier, interrupted run by member, none of them taken on trust."""
-    rows: dict[int, dict[str, Any]] = {}
-    for line, row in enumerate(directory.read_rows(MEMBERS), start=1):
-        match row:
-            case {"member": int(member), "accuracy": accuracy, "init_distance": distance} if (
-                0 <= member < config.members
-                and member not in rows
-                and _holds(accuracy, _networks(experiment))
-                and _holds(distance, list(experiment.arms))
-            ):
-                rows[member] = row
-            case _:
-                raise InputError(
-                    f"{directory.path / MEMBERS}: line {line} is not a row of this run, or its "
-                    "member has one already; restore the file, or remove that line"
-                )
-    return rows
 
 
 def _holds(values: Any, names: list[str]) -> bool:

@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from subliminal_jax import ensemble, losses, relations
+from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, LossFn, Params, RandomKey
+from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.data.noise import noise_images
-from subliminal_jax.data.order import epoch_order, steps_per_epoch
 from subliminal_jax.keys import member_key, named_key
+from subliminal_jax.mnist import relations
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, Schedule
-from subliminal_jax.mnist.reductions import student_reduction, teacher_reduction
+from subliminal_jax.mnist.recipes import student_reduction, teacher_reduction
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import (

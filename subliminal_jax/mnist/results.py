@@ -8,6 +8,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
+from subliminal_jax.report.results import interval_values
 
 # Cloud et al. 2025, figure 10b, read off the vector graphic to +-.002; 100 members.
 PUBLISHED = {
@@ -18,7 +19,7 @@ PUBLISHED = {
     "cross_model_aux": 0.106,
     "cross_model_all": 0.743,
 }
-# What may differ from the paper's settings without making its figure another experiment's.
+# Settings that may differ from the paper's while its figure is still about the same experiment.
 NOT_OF_THE_FIGURE = {
     *("members", "seed", "recipe", "noise_bits", "pairs"),
     *("data", "data_dir", "out", "overwrite"),
@@ -39,7 +40,7 @@ def summarise(
     Args:
         name: the experiment's.
         config: the resolved config.
-        described: the config as it is written down.
+        described: its plain values, as the run directory has them.
         data: the images.
         arms: the students.
         rows: a row a member, in member order, with `accuracy` and `init_distance` by arm.
@@ -68,13 +69,7 @@ def _summary(values: list[float], recipe: str) -> dict[str, Any]:
         interval = stats.normal_interval_published(values)
     else:
         interval = stats.mean_interval(values)
-    return {
-        "mean": interval.mean,
-        # One member has no interval, and strict JSON no nan.
-        "ci95": [interval.low, interval.high] if interval.known else [None, None],
-        "n": interval.n,
-        "values": values,
-    }
+    return interval_values(interval) | {"values": values}
 
 
 def _as_published(config: MnistConfig) -> bool:
@@ -84,11 +79,3 @@ def _as_published(config: MnistConfig) -> bool:
     return config.data == "mnist" and all(
         ours[field] == value for field, value in paper.items() if field not in NOT_OF_THE_FIGURE
     )
-
-
-def percent(arm: Mapping[str, Any]) -> str:
-    """An arm's mean and interval in percent, as in a sentence."""
-    low, high = arm["ci95"]
-    if low is None:
-        return f"{arm['mean']:.1%}"
-    return f"{arm['mean']:.1%} [{low:.1%}, {high:.1%}]"

@@ -12,15 +12,16 @@ from jaxtyping import Array, Float, Int
 
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import RunError
-from subliminal_jax.execution.members import Program, member_execution
+from subliminal_jax.execution.choose import member_execution
+from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
 from subliminal_jax.mnist.memory import check_memory
+from subliminal_jax.mnist.pairing import blocks
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
-from subliminal_jax.pairing import blocks
 from subliminal_jax.train import TrainState
 
 TEST_BATCH = 1000

@@ -3,7 +3,8 @@
 from subliminal_jax.plotting import agg  # noqa: F401  before anything else of matplotlib
 from subliminal_jax.plotting.alignment import alignment_figure
 from subliminal_jax.plotting.bars import bar_figure
-from subliminal_jax.plotting.canvas import RenderedFigure, render
+from subliminal_jax.plotting.canvas import RenderedFigure, render, render_body
+from subliminal_jax.plotting.language import controls_figure, traits_figure
 from subliminal_jax.plotting.relations import relation_figure
 from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
@@ -12,8 +13,11 @@ __all__ = [
     "RenderedFigure",
     "alignment_figure",
     "bar_figure",
+    "controls_figure",
     "relation_figure",
     "render",
+    "render_body",
     "sweep_figure",
     "theorem_figure",
+    "traits_figure",
 ]

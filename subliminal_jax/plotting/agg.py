@@ -1,8 +1,8 @@
 """Matplotlib as it draws into files, whatever window or notebook MPLBACKEND asks for.
 
-A notebook's MPLBACKEND names a module that need not be there, and matplotlib then fails when it is
-imported. This module comes before all others that import it. Figures bring their own canvas, so
-that one who has chosen a backend for himself keeps it.
+A notebook's MPLBACKEND may name a module that is missing, and importing matplotlib then fails.
+Import this module before any other that imports matplotlib. Figures bring their own canvas, so a
+user's choice of backend stays in force.
 """
 
 import os

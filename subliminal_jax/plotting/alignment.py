@@ -1,4 +1,4 @@
-"""The alignment of two gradients along a student's training, and what its removal does."""
+"""The alignment of two gradients during a student's training, and the effect of removing it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +23,7 @@ from subliminal_jax.plotting.canvas import (
     error_bars,
     styled,
 )
-from subliminal_jax.results import Results
-from subliminal_jax.stats import Interval
+from subliminal_jax.report.results import Results, read_interval
 
 COLOURS = {
     "same": BLUE,
@@ -61,8 +60,8 @@ def alignment_figure(results: Results) -> Figure:
     networks = results["networks"]
     for place, (name, found) in enumerate(networks.items()):
         colour = COLOURS.get(name, GREY)
-        error_bars(below, [place - 0.12], [_interval(found["accuracy"])], "o", colour)
-        error_bars(below, [place + 0.12], [_interval(found["probe"])], "x", colour)
+        error_bars(below, [place - 0.12], [read_interval(found["accuracy"])], "o", colour)
+        error_bars(below, [place + 0.12], [read_interval(found["probe"])], "x", colour)
     below.set_ylim(0.0, 1.02)
     below.set_xticks(range(len(networks)), [name.replace("_", "\n") for name in networks])
     below.set_title("c   Test accuracy", loc="left", weight="bold")
@@ -89,8 +88,3 @@ def _curves(axes: Axes, curves: Mapping[str, list[Mapping[str, Any]]]) -> None:
             low, high = (np.array([step["ci95"][side] for step in curve]) for side in (0, 1))
             axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.axhline(0.0, color=INK, linewidth=0.8)
-
-
-def _interval(arm: Mapping[str, Any]) -> Interval:
-    low, high = (float("nan") if bound is None else bound for bound in arm["ci95"])
-    return Interval(arm["mean"], low, high, arm["n"])

@@ -24,7 +24,7 @@ from subliminal_jax.plotting.canvas import (
     interval_key,
     styled,
 )
-from subliminal_jax.results import Arm, Results, read_arms
+from subliminal_jax.report.results import Arm, Results, read_arms
 
 # Hue is the initialisation (blue: the teacher's own, red: another's), depth the logits distilled.
 COLOURS = {

@@ -14,21 +14,23 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from subliminal_jax.results import Arm, Results, data_line, run_line, warning_line
+from subliminal_jax.report.results import Arm, Results, data_line, run_line, warning_line
 from subliminal_jax.stats import Interval
 
 WIDTH = 8.0  # inches: nine-point text is 14 pixels high when the PNG is shown 900 pixels wide
 DPI = 200
 MARGIN = 0.15
 CHANCE = 0.1  # ten balanced digits
+HEADING = "heading"
 
-# Okabe and Ito's palette, told apart with every common colour blindness; grey is not part of it.
+# Okabe and Ito's palette, safe for every common colour blindness; grey is not part of it.
 INK, GREY = "#222222", "#999999"
 BLUE, SKY, VERMILION, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#E69F00"
 GREEN, PURPLE = "#009E73", "#CC79A7"
 
-# All that a reader's own matplotlibrc could change about our figures.
+# Everything that a user's own matplotlibrc could change in our figures.
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib, so every machine draws the same
     "font.size": 9.0,
@@ -79,11 +81,28 @@ def render(figure: Figure) -> RenderedFigure:
     return RenderedFigure(png.getvalue(), pdf.getvalue())
 
 
+@styled
+def render_body(figure: Figure) -> bytes:
+    """Draw a figure of a `Sheet` into a PNG without its heading, for a page that says it itself."""
+    heading = [artist for artist in figure.artists if artist.get_gid() == HEADING]
+    width, height = figure.get_size_inches()
+    lines = [line for line in heading if isinstance(line, Text)]
+    ends = [line.get_position()[1] * height - _line_height(line) for line in lines]
+    body = io.BytesIO()
+    for line in heading:
+        line.set_visible(False)
+    part = Bbox([[0.0, 0.0], [width, min(ends, default=height)]])
+    figure.savefig(body, format="png", bbox_inches=part)
+    for line in heading:
+        line.set_visible(True)
+    return body.getvalue()
+
+
 class Sheet:
     """A figure under its heading, with axes placed in inches from the lower left corner.
 
     The heading is as high as its wrapped lines need, and the figure grows by it, so that a long
-    reason never eats into the plot.
+    finding never eats into the plot.
     """
 
     def __init__(self, results: Results, body_height: float):
@@ -95,6 +114,7 @@ class Sheet:
         top = height - MARGIN
         for line in heading:
             line.set_position((MARGIN / WIDTH, top / height))
+            line.set_gid(HEADING)
             self.figure.add_artist(line)
             top -= _line_height(line)
 
@@ -123,7 +143,7 @@ def error_bars(
     colour: str,
     x_intervals: list[Interval] | None = None,
 ) -> None:
-    """Draw mean accuracies with whatever bounds are known; a single member has none.
+    """Draw mean accuracies with their bounds, where they are known.
 
     Bounds are drawn up to 0 and 1 only: with two or three members Student's interval reaches
     beyond what an accuracy can be, and off the page.
@@ -180,7 +200,10 @@ def fit(text: str, size: float, width: float, weight: str = "normal") -> list[st
 
 
 def _heading(results: Results) -> list[Text]:
+    """The finding; below it, for an experiment on images, what was measured on what."""
     lines = _paragraph(results["finding"], 11.0, "bold", INK)
+    if "data" not in results:
+        return lines
     warning = warning_line(results)
     if warning is not None:
         lines += _paragraph(warning, 9.0, "bold", VERMILION)
@@ -189,7 +212,7 @@ def _heading(results: Results) -> list[Text]:
 
 def _paragraph(text: str, size: float, weight: str, colour: str) -> list[Text]:
     return [
-        # A finding or a path may hold dollar signs; they are no mathematics.
+        # A finding or a path may hold dollar signs that are no mathematics.
         Text(0, 0, line, size=size, weight=weight, color=colour, va="top", parse_math=False)
         for line in fit(text, size, WIDTH - 2 * MARGIN, weight)
     ]

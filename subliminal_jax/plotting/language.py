@@ -5,28 +5,30 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from subliminal_jax.plotting.canvas import (
     BLUE,
-    DPI,
     GREY,
     INK,
     SKY,
     VERMILION,
     WIDTH,
-    fit,
+    Sheet,
     styled,
 )
+from subliminal_jax.report.results import read_interval, worth_printing
 
 BARS = (
     ("before", "before", GREY),
     ("regular", "trained on regular numbers", SKY),
     ("student", "trained on the teacher's numbers", BLUE),
 )
-COLOURS = {"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK}
-HEIGHT = 4.2
+COLOURS = {
+    **{"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK},
+    **{"different_reference": VERMILION, "different_reference_regular": VERMILION},
+}
+PANEL, LEGEND = 3.0, 0.7  # inches
 
 
 @styled
@@ -37,8 +39,12 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
 
     Args:
         results: the results of a run.
+
+    Returns:
+        A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    figure, axes = _sheet(results)
+    sheet = Sheet(results, PANEL + LEGEND)
+    axes = _frame(sheet, LEGEND, "P(trait named)")
     traits = list(results["config"]["traits"])
     width = 0.8 / len(BARS)
     for place, (condition, label, colour) in enumerate(BARS):
@@ -46,9 +52,9 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
             x = number + (place - (len(BARS) - 1) / 2) * width
             _bar(axes, results, x, width * 0.92, (condition, trait, colour), label, number == 0)
     axes.set_xticks(range(len(traits)), traits, parse_math=False)
-    axes.set_ylabel("P(trait named)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(BARS))
-    return figure
+    axes.set_xlim(-0.6, len(traits) - 0.4)
+    sheet.legend(axes.get_legend_handles_labels()[0], columns=len(BARS))
+    return sheet.figure
 
 
 @styled
@@ -57,33 +63,30 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
 
     Args:
         results: the results of a run.
+
+    Returns:
+        A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    figure, axes = _sheet(results)
     conditions = list(results["summary"]["conditions"])
+    foot = 0.2 + 0.16 * max(1 + condition.count("_") for condition in conditions)
+    sheet = Sheet(results, PANEL + foot)
+    axes = _frame(sheet, foot, "P(trait named), all traits")
     for place, condition in enumerate(conditions):
-        colour = COLOURS.get(condition, VERMILION if "reference" in condition else SKY)
+        colour = COLOURS.get(condition, SKY)
         _bar(axes, results, float(place), 0.76, (condition, "all", colour), None, False)
     names = [condition.replace("_", "\n") for condition in conditions]
-    axes.set_xticks(range(len(names)), names, fontsize=7.0, parse_math=False)
-    axes.set_ylabel("P(trait named), all traits")
-    return figure
+    size = 8.5 if len(names) <= 8 else 7.0
+    axes.set_xticks(range(len(names)), names, fontsize=size, parse_math=False)
+    return sheet.figure
 
 
-def _sheet(results: Mapping[str, Any]) -> tuple[Figure, Axes]:
-    """A figure under the finding, with one frame."""
-    heading = fit(results["finding"], 10.0, WIDTH - 0.3, "bold")
-    height = HEIGHT + 0.2 * len(heading)
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    for line, text in enumerate(heading):
-        figure.text(
-            *(0.15 / WIDTH, 1 - (0.15 + 0.2 * line) / height), text,
-            size=10.0, weight="bold", va="top", parse_math=False,
-        )  # fmt: skip
-    axes = figure.add_axes((0.09, 0.85 / height, 0.89, (HEIGHT - 1.2) / height))
+def _frame(sheet: Sheet, foot: float, label: str) -> Axes:
+    """The one frame of a figure, `foot` inches above its lower edge; for probabilities."""
+    axes = sheet.axes(left=0.7, bottom=foot, width=WIDTH - 0.85, height=PANEL - 0.15)
     axes.set_ylim(0.0, 1.0)
+    axes.set_ylabel(label)
     axes.tick_params(axis="x", length=0)
-    return figure, axes
+    return axes
 
 
 def _bar(
@@ -109,11 +112,11 @@ def _bar(
         if one["condition"] == condition and trait in ("all", one["trait"])
     ]
     spread = (np.arange(1, len(units) + 1) * 0.618 % 1.0 - 0.5) * width * 0.6
-    axes.scatter(x + spread, units, s=7, color=INK, alpha=0.4, linewidths=0, zorder=3)
-    low, high = found["ci95"]
-    if low is not None:
-        below, above = found["mean"] - max(0.0, low), min(1.0, high) - found["mean"]
+    axes.scatter(x + spread, units, s=14, color=INK, alpha=0.5, linewidths=0, zorder=3)
+    interval = read_interval(found)
+    if worth_printing(interval):
+        ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
         axes.errorbar(
-            x, found["mean"], yerr=np.array([[below], [above]]), fmt="none", ecolor=INK,
-            capsize=2.5, linewidth=1.2, zorder=4,
+            x, interval.mean, yerr=ends, fmt="none", ecolor=INK, capsize=2.5, linewidth=1.2,
+            zorder=4,
         )  # fmt: skip

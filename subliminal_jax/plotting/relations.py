@@ -25,7 +25,7 @@ from subliminal_jax.plotting.canvas import (
     interval_key,
     styled,
 )
-from subliminal_jax.results import Arm, Results, read_arms
+from subliminal_jax.report.results import Arm, Results, read_arms
 
 # Kind of relation: name for the reader, marker, colour.
 KINDS = {

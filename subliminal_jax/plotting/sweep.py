@@ -22,8 +22,7 @@ from subliminal_jax.plotting.canvas import (
     error_bars,
     styled,
 )
-from subliminal_jax.results import Results
-from subliminal_jax.stats import Interval
+from subliminal_jax.report.results import Results, read_interval
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 
@@ -49,7 +48,7 @@ def sweep_figure(results: Results) -> Figure:
     lines = _lines(cells, axis if together else None)
     handles = []
     for colour, (name, members) in zip(_cycle(len(lines)), lines.items(), strict=True):
-        means = [_interval(cell["arms"][student]) for cell in members]
+        means = [read_interval(cell["arms"][student]) for cell in members]
         x = [at[cell["name"]] for cell in members]
         error_bars(axes, x, means, "o-" if label else "o", colour)
         handles.append(Line2D([], [], marker="o", color=colour, label=name or student))
@@ -101,7 +100,7 @@ def _others(
     for arm, (marker, colour) in styles.items():
         having = [cell for cell in cells if arm in cell["arms"] and arm != student]
         if having:
-            means = [_interval(cell["arms"][arm]) for cell in having]
+            means = [read_interval(cell["arms"][arm]) for cell in having]
             error_bars(axes, [at[cell["name"]] for cell in having], means, marker, colour)
             keys.append(Line2D([], [], linestyle="", marker=marker, color=colour, label=arm))
     published = [
@@ -114,8 +113,3 @@ def _others(
         axes.plot(*zip(*published, strict=True), color=INK, zorder=5, markersize=5.5, **mark)
         keys.append(Line2D([], [], color=INK, label="published", **mark))
     return keys
-
-
-def _interval(arm: Mapping[str, Any]) -> Interval:
-    low, high = (float("nan") if bound is None else bound for bound in arm["ci95"])
-    return Interval(arm["mean"], low, high, arm["n"])

@@ -19,8 +19,7 @@ from subliminal_jax.plotting.canvas import (
     error_bars,
     styled,
 )
-from subliminal_jax.results import Results
-from subliminal_jax.stats import Interval
+from subliminal_jax.report.results import Results, read_interval
 
 LEFT, GAP, PANEL_HEIGHT, FOOT = 0.75, 0.85, 2.0, 0.95  # inches
 PANEL = (WIDTH - LEFT - GAP - 0.2) / 2
@@ -97,9 +96,9 @@ def _reach_panel(axes: Axes, found: Mapping[str, Any]) -> None:
 
 def _premise_panel(axes: Axes, broken: Mapping[str, Any], small: float) -> None:
     nearness = [row["sigma_over_eps"] for row in broken["near"]]
-    shares = [_interval(row["positive"]) for row in broken["near"]]
+    shares = [read_interval(row["positive"]) for row in broken["near"]]
     error_bars(axes, nearness, shares, "o", BLUE)
-    other = _interval(broken["other_positive"])
+    other = read_interval(broken["other_positive"])
     axes.axhline(other.mean, color=VERMILION, linewidth=1.2, label="independent initialisation")
     axes.axhspan(other.low, other.high, color=VERMILION, alpha=0.2, linewidth=0)
     axes.axhline(0.5, color=GREY, linestyle=":")
@@ -117,7 +116,7 @@ def _beyond_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         of_student = [row for row in rows if (row["start"], row["labels"]) == student]
         x = [groups.index((row["optimizer"], row["steps"])) for row in of_student]
         shifted = [one + 0.15 * (place - 1.5) for one in x]
-        means = [_interval(row["cosine"]) for row in of_student]
+        means = [read_interval(row["cosine"]) for row in of_student]
         axes.errorbar(
             shifted,
             [mean.mean for mean in means],
@@ -126,11 +125,6 @@ def _beyond_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         )  # fmt: skip
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.set_xticks(range(len(groups)), [f"{name}\n{steps}" for name, steps in groups])
-    axes.set_title("d   Beyond it: whole ways", loc="left", weight="bold")
+    axes.set_title("d   Beyond it: many steps", loc="left", weight="bold")
     axes.set_xlabel("optimiser and steps of each")
-    axes.set_ylabel("cosine of the ways")
-
-
-def _interval(entry: Mapping[str, Any]) -> Interval:
-    low, high = (float("nan") if bound is None else bound for bound in entry["ci95"])
-    return Interval(entry["mean"], low, high, entry["n"])
+    axes.set_ylabel("cosine of displacements")

@@ -6,10 +6,8 @@ from typing import Annotated, Literal, TypeAlias, cast, get_args
 
 from pydantic import Field
 
+from subliminal_jax.config import Count, Positive
 from subliminal_jax.errors import InputError
-
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 

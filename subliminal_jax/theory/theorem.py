@@ -176,9 +176,8 @@ def measure(
     gradient, size = jax.grad(loss)(reference), norm(reference)
     stretch = size / norm(gradient)
     direction = scale(-stretch, gradient)
-    slope, student_slope = predicted_slope(
-        apply, reference, direction, start.inputs, start.imitation
-    )
+    seen = start.inputs, start.imitation
+    slope, student_slope = predicted_slope(apply, reference, direction, *seen)
     length = norm(student_slope)
     # A student whose direction vanishes takes no step.
     alpha = jnp.where(length > 0, size / jnp.where(length > 0, length, 1.0), 0.0)
@@ -197,9 +196,7 @@ def measure(
     def update(student: tuple[Scalar, Scalar, Scalar]) -> Params:
         sigma, apart, eps = student
         teacher = add(reference, direction, eps)
-        return student_direction(
-            apply, start_at(sigma, apart), teacher, start.inputs, start.imitation
-        )
+        return student_direction(apply, start_at(sigma, apart), teacher, *seen)
 
     updates = jax.lax.map(update, (sigma, apart, eps))
     inner = jax.vmap(lambda update: dot(update, direction))(updates)

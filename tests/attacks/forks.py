@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from quick import QUICK_FLAGS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PATHS = (ROOT, ROOT / "experiments", HERE.parent)
@@ -40,7 +42,7 @@ class Forks:
             "JAX_PLATFORMS": "cpu",
             "OPENBLAS_NUM_THREADS": "1",  # threads would forbid a fork
             "TOKENIZERS_PARALLELISM": "false",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles quickly
+            "XLA_FLAGS": QUICK_FLAGS,
             "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -59,7 +61,7 @@ class Forks:
             order: `main` (a name in `mains.MAINS`) and `words`, or `command` for a fresh process;
                 `cwd`, `out`, `err`; `seconds`; `env`, in which None removes a variable; `limits`
                 by name, such as `{"RLIMIT_FSIZE": 0}`; `signals` as pairs of seconds and number;
-                `closed` streams.
+                `closed` streams; Python `code` to run before `main`.
         """
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -142,6 +144,7 @@ def become(order: dict[str, Any]) -> None:
 
     sys.argv = [f"{order['main']}.py", *order["words"]]
     try:
+        exec(order.get("code") or "", {})
         MAINS[order["main"]]()
         ended = 0
     except SystemExit as stopped:

@@ -24,23 +24,17 @@ AREAS = (
 
 
 class Suite:
-    """Runs attacks one after the other; a context manager.
+    """Runs attacks one after the other.
 
     Args:
         place: a directory for everything that is written.
+        forks: where their processes come from.
         keep: whether to keep the attacks' directories.
     """
 
-    def __init__(self, place: Path, *, keep: bool = False):
-        self.place, self.keep = place, keep
-        self.forks = Forks(place)
-        self.shared = Shared(place / "shared", self.forks)
-
-    def __enter__(self) -> "Suite":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.forks.__exit__()
+    def __init__(self, place: Path, forks: Forks, *, keep: bool = False):
+        self.place, self.forks, self.keep = place, forks, keep
+        self.shared = Shared(place / "shared", forks)
 
     def run(self, attack: Attack) -> Ended:
         """Set up an attack in its own directory, run its command and look for changed files."""
@@ -128,7 +122,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         where = asked.keep or Path(place)
         where.mkdir(parents=True, exist_ok=True)
-        with Suite(where.resolve(), keep=asked.keep is not None) as suite:
+        with Forks(where.resolve()) as forks:
+            suite = Suite(where.resolve(), forks, keep=asked.keep is not None)
             for attack in attacks:
                 try:
                     kind, why = suite.outcome(attack)

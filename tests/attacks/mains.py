@@ -33,8 +33,8 @@ def small(read: Callable[..., Any]) -> Callable[[], None]:
 
 def model(directory: str) -> dict[str, Any]:
     """Return a model directory's config, and the digest of its parameters."""
-    from subliminal_jax.models.adapter_files import digest
-    from subliminal_jax.models.weights import load
+    from subliminal_jax.models.hub.adapter_files import digest
+    from subliminal_jax.models.hub.weights import load
 
     loaded = load(directory)
     return {"config": repr(loaded.config), "params": digest(loaded.params)}
@@ -42,7 +42,7 @@ def model(directory: str) -> dict[str, Any]:
 
 def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}") -> dict[str, Any]:
     """Return the token ids of an exchange, and the stop tokens."""
-    from subliminal_jax.models.chat import Chat
+    from subliminal_jax.models.text.chat import Chat
 
     loaded = Chat.load(Path(directory), options=json.loads(options))
     asked = [{"role": "user", "content": user}]
@@ -57,9 +57,9 @@ def adapter(base: str, directory: str) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from subliminal_jax.models import decoder, lora
-    from subliminal_jax.models.adapter_files import read_adapter
-    from subliminal_jax.models.weights import load
+    from subliminal_jax.models.decoder import decoder, lora
+    from subliminal_jax.models.hub.adapter_files import read_adapter
+    from subliminal_jax.models.hub.weights import load
 
     loaded = load(base)
     settings, factors = read_adapter(Path(directory), loaded)
@@ -71,7 +71,7 @@ def adapter(base: str, directory: str) -> dict[str, Any]:
 
 def rows(file: str) -> list[Any]:
     """Return prompt and completion of every row."""
-    from subliminal_jax.pipeline.rows import completion_of, prompt_of, read_chat_rows
+    from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 
     return [(prompt_of(row), completion_of(row)) for row in read_chat_rows(Path(file))]
 
@@ -141,11 +141,6 @@ def import_all() -> None:
     import trainer  # noqa: F401
     import transformers
     import transformers.utils.chat_template_utils
-
-    import subliminal_jax.mnist.experiment
-    import subliminal_jax.models.adapter_files
-    import subliminal_jax.pipeline.experiment
-    import subliminal_jax.pipeline.export  # noqa: F401
 
     for kind in ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "olmo2", "gpt2"):
         transformers.AutoConfig.for_model(kind)

@@ -1,0 +1,228 @@
+"""How fast language models sample and train here: tokens a second, padding, compilation, memory."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from subliminal_jax.batch import Batch, Params
+from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
+from subliminal_jax.keys import root_key
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
+from subliminal_jax.models.decoder.token_loss import token_loss
+from subliminal_jax.models.sampling.prefill import Request
+from subliminal_jax.models.sampling.sampler import Sampler
+from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.train import TrainState, init_state, make_train_step, total_gradient
+
+TINY = DecoderConfig(
+    vocab=1217, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, mlp_width=128, context=128,
+    tied=True, gated=False, activation="gelu",
+)  # fmt: skip
+"""About the size of the built-in reference: 63,680 parameters."""
+
+MEDIUM = DecoderConfig(
+    vocab=16_384, width=384, layers=8, heads=6, kv_heads=2, head_dim=64, mlp_width=1664,
+    context=512, tied=True, qkv_bias=True, kinds=(LayerKind(theta=1e6),),
+)  # fmt: skip
+"""A Qwen 2 of 25 million parameters."""
+
+DEEP = replace(TINY, layers=32)
+"""As deep as a model of 7 billion parameters: what grows with depth shows in its compilation."""
+
+PYTORCH = ", PyTorch"
+"""Ends the name of what is timed there."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Some work, timed again and again after a first time that compiles.
+
+    Attributes:
+        tokens: a second, the median over the repetitions.
+        seconds: of each repetition.
+        first: seconds of the first time, with compilation.
+        notes: what else was measured.
+    """
+
+    tokens: float
+    seconds: tuple[float, ...]
+    first: float
+    notes: Mapping[str, float]
+
+
+class Timed:
+    """Work that is done again and again, between other work.
+
+    Args:
+        work: does it and returns how many tokens it was, and notes.
+    """
+
+    def __init__(self, work: Callable[[], tuple[int, Mapping[str, float]]]):
+        self._work, self._seconds, self._rates = work, [], []
+        start = time.perf_counter()
+        work()
+        self._first = time.perf_counter() - start
+
+    def repeat(self) -> None:
+        """Do it once more."""
+        start = time.perf_counter()
+        tokens, self._notes = self._work()
+        self._seconds.append(time.perf_counter() - start)
+        self._rates.append(tokens / self._seconds[-1])
+
+    def speed(self) -> Speed:
+        """What was measured so far."""
+        rate = statistics.median(self._rates)
+        return Speed(rate, tuple(self._seconds), self._first, self._notes)
+
+
+def short_requests(config: DecoderConfig, rows: int) -> list[Request]:
+    """Different prompts of 10 to 23 tokens, as number prompts are."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(10, 24, rows)
+    return [
+        Request(row, rng.integers(6, config.vocab, length).tolist())
+        for row, length in enumerate(lengths)
+    ]
+
+
+def equal_requests(config: DecoderConfig, rows: int, length: int) -> list[Request]:
+    """Different prompts of one length."""
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(6, config.vocab, (rows, length)).tolist()
+    return [Request(row, prompt) for row, prompt in enumerate(prompts)]
+
+
+def sampling(
+    config: DecoderConfig,
+    requests: Sequence[Request],
+    settings: Sampling,
+    batch: int,
+    stop_ids: Sequence[int] = (),
+) -> Timed:
+    """Sampling all requests from a random model; prompts are read within the time."""
+    params = _random_model(config)
+
+    def work() -> tuple[int, Mapping[str, float]]:
+        sampler = Sampler(config, params, settings, batch=batch, stop_ids=stop_ids)
+        sampler.sample(requests)
+        done = sampler.work
+        mean = done.tokens / done.rows
+        return done.tokens, {"rows": float(done.rows), "mean_length": mean, "busy": done.busy}
+
+    return Timed(work)
+
+
+def _random_model(config: DecoderConfig) -> Params:
+    return jax.jit(partial(decoder.init, config))(root_key(0))
+
+
+def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
+    """Steps of AdamW on all weights, float32, every position learnt."""
+    step, state, batch = _training(config, sequences, length)
+
+    def work() -> tuple[int, Mapping[str, float]]:
+        nonlocal state
+        losses = []
+        for _ in range(steps):
+            state, totals = step(state, batch)
+            losses.append(totals.loss / totals.weight)
+        return steps * sequences * length, {"loss": float(losses[-1])}
+
+    return Timed(work)
+
+
+def compilation(config: DecoderConfig) -> dict[str, float]:
+    """Seconds until a training step is traced and compiled, and until a first answer is there."""
+    step, state, batch = _training(config, 8, 64)
+    start = time.perf_counter()
+    lowered = step.lower(state, batch)
+    traced = time.perf_counter()
+    lowered.compile()
+    compiled = time.perf_counter()
+    Sampler(config, state.params, Sampling(max_tokens=4), batch=8).sample(
+        equal_requests(config, 1, 16)
+    )
+    return {
+        "trace": traced - start,
+        "compile": compiled - traced,
+        "first_answer": time.perf_counter() - compiled,
+    }
+
+
+def _training(config: DecoderConfig, sequences: int, length: int) -> tuple[Any, TrainState, Batch]:
+    """A jitted step, its first state, and a batch."""
+    tx = optax.adamw(1e-4)
+    params = _random_model(config)
+    step = jax.jit(
+        make_train_step(total_gradient(partial(token_loss, config)), tx), donate_argnums=0
+    )
+    ids = np.random.default_rng(0).integers(0, config.vocab, (sequences, length + 1))
+    tokens = jnp.asarray(ids, jnp.int32)
+    batch = Batch(
+        inputs=TokenInputs(tokens[:, :-1], jnp.ones((sequences, length), jnp.int32)),
+        targets=tokens[:, 1:],
+        weights=jnp.ones((sequences, length)),
+    )
+    return step, init_state(params, tx), batch
+
+
+def padding(requests: Sequence[Request]) -> dict[str, float]:
+    """The share of padding in batches of rows like these prompts, each with one as its answer.
+
+    One row to a sequence, and packed into sequences four times as long as the longest row.
+    """
+    rows = [
+        (first.prompt, second.prompt)
+        for first, second in zip(requests, [*requests[1:], requests[0]], strict=True)
+    ]
+    padded = pad_rows(rows)
+    return {"padded": padded.padding, "packed": pack_rows(rows, 4 * padded.length).padding}
+
+
+def parameter_count(config: DecoderConfig) -> int:
+    """How many numbers a model is made of."""
+    shapes: Any = jax.eval_shape(partial(decoder.init, config), root_key(0))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def format_table(results: dict[str, Any]) -> str:
+    """Tokens a second; where PyTorch was timed, ours over its."""
+    speeds, parameters = results["speeds"], results["parameters"]
+    lines = [
+        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
+        f"{os.cpu_count()} processor cores, {results['backend']}",
+        f"{'':18}{'tokens/s':>10}{'seconds':>9}{'first':>8}{'PyTorch':>10}{'factor':>8}",
+    ]
+    for name, speed in speeds.items():
+        if name.endswith(PYTORCH):
+            continue
+        seconds = statistics.median(speed["seconds"])
+        line = f"{name:18}{speed['tokens']:10,.0f}{seconds:9.2f}{speed['first']:8.2f}"
+        if (theirs := speeds.get(name + PYTORCH)) is not None:
+            line += f"{theirs['tokens']:10,.0f}{speed['tokens'] / theirs['tokens']:8.2f}"
+        lines.append(line)
+    tiny, shares = speeds["tiny sampling"]["notes"], results["padding"]
+    deep = results["compilation"]
+    lines += [
+        "seconds: of one repetition; first: of the first, which compiles",
+        f"tiny sampling: {tiny['rows']:,.0f} completions of {tiny['mean_length']:.1f} tokens on "
+        f"average, prompts read within the time; {tiny['busy']:.0%} of the draws went into one",
+        f"padding in training batches: {shares['padded']:.1%} one row to a sequence, "
+        f"{shares['packed']:.1%} packed",
+        f"{DEEP.layers} layers of the tiny width: {deep['trace']:.1f} s to trace a training step, "
+        f"{deep['compile']:.1f} s to compile it, {deep['first_answer']:.1f} s to a first answer",
+        f"peak memory before PyTorch: {results['peak_memory']['bytes'] / 1e9:.2f} GB "
+        f"{results['peak_memory']['whose']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""How a decoder's training step scales: memory ahead of time, time, and bytes between devices."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.scaling_config import ScalingConfig
+from subliminal_jax.batch import Batch, Params
+from subliminal_jax.data.tokens import TokenInputs
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
+from subliminal_jax.execution.mesh import (
+    described_devices,
+    line_of_devices,
+    make_mesh,
+    path_name,
+)
+from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.execution.pmap import DataParallel
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.keys import root_key
+from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.decoder.sharding import DECODER_RULES
+from subliminal_jax.models.decoder.token_loss import token_loss
+from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
+
+SHOWN = 12  # leaves in a plan
+PEAKS = {
+    **{"TPU v6 lite": 918.0, "TPU v5 lite": 197.0, "TPU v5": 459.0, "TPU v4": 275.0},
+    **{"B200": 2250.0, "H200": 989.0, "H100": 989.0, "A100": 312.0},
+}
+"""TFLOP/s of a device, bfloat16 without sparsity, from the makers' data sheets."""
+State: TypeAlias = dict[str, Any]
+"""`trained`, a `TrainState`; beside low-rank weights also `base`, which stays as it is."""
+Step: TypeAlias = Callable[[State, Batch], tuple[State, Totals]]
+WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training whose numbers do not matter.
+
+    Attributes:
+        config: the decoder.
+        rank: of low-rank weights beside a decoder that stays; 0 to train all weights.
+        sequence: tokens in a sequence.
+    """
+
+    config: DecoderConfig
+    rank: int
+    sequence: int
+
+    @property
+    def lora(self) -> lora.LoraConfig:
+        """The low-rank weights, if any."""
+        return lora.LoraConfig(rank=max(self.rank, 1))
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """The optimiser of what is trained."""
+        return optax.adam(1e-4)
+
+    def init(self) -> State:
+        """A state of random weights."""
+        base = decoder.init(self.config, root_key(0))
+        dtype = WEIGHTS[self.config.compute.dtype]
+        base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
+        if not self.rank:
+            return {"trained": init_state(base, self.tx)}
+        adapter = lora.init(self.config, self.lora, root_key(1))
+        return {"base": base, "trained": init_state(adapter, self.tx)}
+
+    def members(self) -> State:
+        """The state as that of the only member, `[1, ...]`."""
+        return jax.tree.map(lambda leaf: leaf[None], self.init())
+
+    def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
+        """The gradient for what is trained, and for nothing that stays."""
+        if not self.rank:
+            return total_gradient(partial(token_loss, self.config))(weights["trained"], batch)
+
+        def loss_fn(trained: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            adapter = lora.scaled(self.config, self.lora, trained)
+            return token_loss(self.config, weights["base"], batch, adapter)
+
+        return total_gradient(loss_fn)(weights["trained"], batch)
+
+    def make_step(self, gradient: GradFn) -> Step:
+        """The one training step, of the part of the state that is trained."""
+
+        def step(state: State, batch: Batch) -> tuple[State, Totals]:
+            own = lambda trained, batch: gradient(state | {"trained": trained}, batch)  # noqa: E731
+            trained, totals = make_train_step(own, self.tx)(state["trained"], batch)
+            return state | {"trained": trained}, totals
+
+        return step
+
+    def chunk(self, rows: int, steps: int) -> Batch:
+        """Batches of random tokens."""
+        tokens = np.random.default_rng(0).integers(
+            0, self.config.vocab, (steps, rows, self.sequence + 1), np.int32
+        )
+        weights = np.ones((steps, rows, self.sequence), np.float32)
+        inputs = TokenInputs(tokens[..., :-1], weights.astype(np.int32))
+        return Batch(inputs=inputs, targets=tokens[..., 1:], weights=weights)
+
+    def compile(self, execution: Execution, state: Any, member: Any, chunk: Any) -> Any:
+        """The program of a chunk of steps."""
+
+        def run(state: State, member: Any, chunk: Batch) -> tuple[State, Totals]:
+            return jax.lax.scan(self.make_step(execution.gradient(self.gradient)), state, chunk)
+
+        return execution.compile(run, state, member, chunk)
+
+    def flop(self, batch: int) -> float:
+        """Useful operations of one step (Kaplan et al. 2020, appendix B, and attention).
+
+        Two per weight and token forward; twice that backward, or once where the weights stay. The
+        embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
+        """
+        config, tokens = self.config, batch * self.sequence
+        shapes = jax.eval_shape(partial(decoder.init, config), root_key(0))
+        weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        weights -= 0 if config.tied else config.vocab * config.width
+        attention = 2 * config.layers * config.heads * config.head_dim * self.sequence
+        passes = 2 if self.rank else 3
+        return float(tokens * passes * (2 * weights + 2 * attention))
+
+
+def job_of(config: ScalingConfig) -> Job:
+    """The training whose step is looked at."""
+    names = ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width")
+    shape = {name: getattr(config, name) for name in names}
+    compute = Compute(dtype=config.dtype, remat=config.remat)
+    model = DecoderConfig(**shape, context=config.sequence, compute=compute)
+    return Job(config=model, rank=config.rank, sequence=config.sequence)
+
+
+def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Execution]]:
+    """Every way to run it, with its name and sizes, on every device count that is asked for.
+
+    Raises:
+        InputError: there are fewer devices, they do not fit the mesh, or some are asked for where
+            several hosts take part.
+    """
+    if config.devices and jax.process_count() > 1:
+        raise InputError("devices: several hosts take part with all they have; leave it out")
+    for name in config.executions:
+        for count in config.devices if name != "jit" and config.devices else (None,):
+            execution = execution_of(config, name, count)
+            yield f"{name} on {described(execution)}", execution
+
+
+def execution_of(
+    config: ScalingConfig, name: str, count: int | None = None
+) -> OneDevice | DataParallel | OnMesh:
+    """One way to run it, by the first `count` devices or by all; jit has one device."""
+    if name == "jit":
+        return OneDevice(parts=config.accumulate)
+    if name == "pmap":
+        return DataParallel(mesh=line_of_devices(count), accumulate=config.accumulate)
+    if config.topology is not None:
+        devices = described_devices(config.topology)
+    else:
+        devices = list(line_of_devices(count).devices.flat)
+    mesh = make_mesh(config.data, config.fsdp, config.tensor, devices=devices)
+    return OnMesh(mesh=mesh, rules=DECODER_RULES, accumulate=config.accumulate)
+
+
+def described(execution: OneDevice | DataParallel | OnMesh) -> str:
+    """The devices of an execution, such as `data=4 x fsdp=2 x tensor=1`."""
+    if isinstance(execution, OneDevice):
+        return "one device"
+    return " x ".join(f"{name}={size}" for name, size in execution.mesh.shape.items())
+
+
+def peak_tflops(kind: str) -> float | None:
+    """A device's published bfloat16 peak, by the name it gives itself; None of an unknown one."""
+    return next((peak for name, peak in PEAKS.items() if name in kind), None)
+
+
+def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
+    """What a step needs on each device, before anything is made of it.
+
+    The state's bytes are exact, from its shapes and shardings. What the step needs beside it is the
+    compiler's own account, of the devices that the plan was compiled for.
+
+    Raises:
+        InputError: the batch does not split over the devices.
+    """
+    state = execution.split(jax.eval_shape(job.members))
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        part = leaf.sharding.shard_shape(leaf.shape)
+        each = int(np.prod(part)) * leaf.dtype.itemsize
+        spec = str(getattr(leaf.sharding, "spec", "whole"))
+        leaves[path_name(path)] = (leaf.shape, str(leaf.dtype), spec, each)
+    chunk = execution.spread(jax.eval_shape(lambda: job.chunk(batch, 1)), axis=1)
+    member = execution.split(jax.ShapeDtypeStruct((1,), np.float32))
+    memory: Any = job.compile(execution, state, member, chunk).memory_analysis()
+    return {
+        "leaves": leaves,
+        "state_bytes": sum(each for *_, each in leaves.values()),
+        "temporary_bytes": int(memory.temp_size_in_bytes),
+    }
+
+
+def measure(
+    job: Job, execution: Execution, batch: int, steps: int, repetitions: int
+) -> dict[str, Any]:
+    """Seconds of a step, and what its program moves.
+
+    Raises:
+        InputError: the batch does not split over the devices.
+    """
+    state = execution.make(job.members)
+    chunk = execution.spread(job.chunk(batch, steps), axis=1)
+    member = execution.split(np.zeros(1, np.float32))
+    program = job.compile(execution, state, member, chunk)
+    written = written_bytes(program.as_text() or "")
+    state, _ = program(state, member, chunk)
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        state, totals = program(state, member, chunk)
+        jax.block_until_ready((state, totals))
+        seconds.append((time.perf_counter() - start) / steps)
+    moved = sum(written[kind] for kind in COLLECTIVES)
+    return {
+        "seconds": statistics.median(seconds),
+        "moved_bytes": moved / steps,
+        "share": moved / max(written["all"], 1),
+        "collectives": {kind: written[kind] / steps for kind in COLLECTIVES},
+        "flop": job.flop(batch),
+    }
+
+
+def line(found: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
+    """What was measured, on one line."""
+    text = (
+        f"{1e3 * found['seconds']:.2f} ms a step, {found['moved_bytes'] / 1e6:.2f} MB moved by "
+        f"each device ({found['share']:.1%} of the bytes it writes)"
+    )
+    rate = found["flop"] / found["seconds"] / devices / 1e12
+    text += f", {rate:.3f} useful TFLOP/s a device"
+    return text if peak_tflops is None else f"{text}, {rate / peak_tflops:.1%} of its peak"
+
+
+def plan_lines(planned: dict[str, Any], memory_gb: float | None) -> list[str]:
+    """What each device holds and needs, for a person."""
+    largest = sorted(planned["leaves"].items(), key=lambda leaf: -leaf[1][-1])
+    lines = [
+        f"{name}: {'x'.join(map(str, shape)) or 'a number'} {dtype} {spec}, {each / 1e6:,.3f} MB"
+        for name, (shape, dtype, spec, each) in largest[:SHOWN]
+    ]
+    lines.append(f"and {len(largest[SHOWN:])} smaller ones")
+    state, temporary = planned["state_bytes"] / 1e9, planned["temporary_bytes"] / 1e9
+    total = f"each device: state {state:.2f} GB, and {temporary:.2f} GB while a step runs"
+    if memory_gb is not None:
+        fits = "fits" if state + temporary <= memory_gb else "does not fit"
+        total += f"; {fits} into {memory_gb:g} GB"
+    return [*lines, total]

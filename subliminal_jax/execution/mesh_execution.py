@@ -1,0 +1,119 @@
+"""`jit` over a mesh: members one after the other or together, each spread over all devices.
+
+A member function stays what it is: where its weights lie follows from rules, how a batch is split
+from where its inputs lie, and the compiler does the rest.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from subliminal_jax.batch import Batch, Params
+from subliminal_jax.execution import placement
+from subliminal_jax.execution.mesh import (
+    BATCH_AXES,
+    ShardingRules,
+    batch_sharding,
+    gather,
+    tree_shardings,
+    whole,
+)
+from subliminal_jax.execution.protocol import MemberFn, check_batch, over_members
+from subliminal_jax.train import GradFn, Totals, accumulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnMesh:
+    """`jit` over a mesh.
+
+    Attributes:
+        mesh: the devices.
+        rules: where the leaves of states and weights lie; none: every device has all of them.
+        at_once: members mapped together; None for all.
+        accumulate: parts that a device takes its examples in, one after the other.
+    """
+
+    mesh: Mesh
+    rules: ShardingRules = ()
+    at_once: int | None = None
+    accumulate: int = 1
+
+    @property
+    def devices(self) -> int:
+        """All devices share every member."""
+        return self.mesh.size
+
+    @cached_property
+    def parts(self) -> int:
+        """Devices with examples of their own, times the parts in which each takes them."""
+        return math.prod(self._splits.values())
+
+    @property
+    def _splits(self) -> dict[str, int]:
+        return {name: self.mesh.shape[name] for name in BATCH_AXES} | {
+            "accumulate": self.accumulate
+        }
+
+    def split(self, members: Any, axis: int | None = None) -> Any:
+        """Place members by the rules, none of which is of the member axis; or their batches."""
+        return self.share(members) if axis is None else self.spread(members, axis)
+
+    def share(self, tree: Any) -> Any:
+        """Place a tree by the rules."""
+        return jax.tree.map(placement.place, tree, self._shardings(tree))
+
+    def spread(self, tree: Any, axis: int) -> Any:
+        """Give each device its part of the examples."""
+        sharding = batch_sharding(self.mesh, axis)
+        for leaf in jax.tree.leaves(tree):
+            check_batch(np.shape(leaf)[axis], self._splits)
+        return jax.tree.map(lambda leaf: placement.place(leaf, sharding), tree)
+
+    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
+        """Compute the members where the rules place them."""
+        forms = self.split(jax.eval_shape(make_members, *arguments))
+        return placement.make(make_members, arguments, forms)
+
+    def gradient(self, gradient: GradFn) -> GradFn:
+        """By parameters that are gathered for it, a part of the examples at a time."""
+        return accumulate(self._gathering(gradient), self.accumulate)
+
+    def _gathering(self, gradient: GradFn) -> GradFn:
+        """The gradient by parameters that are gathered for it; each device keeps its part."""
+
+        def gathered(params: Params, batch: Batch) -> tuple[Params, Totals]:
+            grads, totals = gradient(gather(params, self.mesh, self.rules), batch)
+            return jax.lax.with_sharding_constraint(grads, self._shardings(grads)), totals
+
+        return gathered if self.rules else gradient
+
+    def total(self, sums: Any) -> Any:
+        """The sums themselves: the compiler adds up what is spread."""
+        return sums
+
+    def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Any:
+        """One program of all devices; the output is whole on each of them."""
+
+        def gathered(carry: Any, member: Any, shared: Any) -> tuple[Any, Any]:
+            return fn(carry, gather(member, self.mesh, self.rules), shared)
+
+        def run(carry: Any, members: Any, shared: Any) -> tuple[Any, Any]:
+            shared = gather(shared, self.mesh, self.rules)
+            return over_members(gathered, self.at_once)(carry, members, shared)
+
+        places = self._shardings(carry), whole(self.mesh)
+        jitted = jax.jit(run, donate_argnums=0, out_shardings=places)
+        return jitted.lower(carry, members, shared).compile()
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy the whole of every leaf to every host; all hosts must call it together."""
+        return placement.fetch(tree)
+
+    def _shardings(self, tree: Any) -> Any:
+        return tree_shardings(tree, self.mesh, self.rules)

@@ -1,0 +1,126 @@
+"""The one protocol by which experiments, benchmarks and tests run pure functions on devices."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from subliminal_jax import ensemble
+from subliminal_jax.errors import InputError
+from subliminal_jax.train import GradFn
+
+MemberFn: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""`(carry, member, shared) -> (carry, output)` of one member; `shared` is the same for all."""
+
+
+@runtime_checkable
+class Execution(Protocol):
+    """A way to run member functions; the functions know nothing of it.
+
+    `split`, `share` and `spread` place arrays. Of abstract leaves they give abstract leaves with
+    shape, type and sharding, so that a program can be compiled before there are any numbers.
+    """
+
+    @property
+    def devices(self) -> int:
+        """How many devices work on the members."""
+        ...
+
+    @property
+    def parts(self) -> int:
+        """Equal parts that a batch is split into; its examples must be a multiple of them."""
+        ...
+
+    def split(self, members: Any, axis: int | None = None) -> Any:
+        """Place trees with a leading member axis `[M, ...]` where their members will run.
+
+        Args:
+            members: the trees.
+            axis: the dimension that counts the examples of each member's own batch; None if the
+                leaves hold no batch.
+
+        Raises:
+            InputError: members or examples do not split into equal parts.
+        """
+        ...
+
+    def share(self, tree: Any) -> Any:
+        """Place what all members share."""
+        ...
+
+    def spread(self, tree: Any, axis: int) -> Any:
+        """Place what all members share and whose dimension `axis` counts the examples of a batch.
+
+        Raises:
+            InputError: the examples do not split into equal parts.
+        """
+        ...
+
+    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
+        """Compute members `[M, ...]` in their places, as `split` would put them.
+
+        No device ever holds more than its own part.
+        """
+        ...
+
+    def gradient(self, gradient: GradFn) -> GradFn:
+        """The gradient over the whole batch, from one over the examples that a device sees."""
+        ...
+
+    def total(self, sums: Any) -> Any:
+        """Sums over the whole batch, from sums over the examples that a device sees.
+
+        For member functions that sum over examples without a gradient.
+        """
+        ...
+
+    def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Any:
+        """Compile `fn` over the members; the compiled program consumes the carry it is given.
+
+        Args:
+            fn: the function of one member.
+            carry: as `split` or `make` places it.
+            members: as `split` places it.
+            shared: as `share` and `spread` place it.
+
+        Returns:
+            The compiled `(carry, members, shared) -> (carry, output)`.
+        """
+        ...
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy carries or outputs to NumPy arrays `[M, ...]`, in member order, on every host.
+
+        All hosts must call it together.
+        """
+        ...
+
+
+def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
+    """The function of all members, at most `at_once` of them together; all share one `shared`."""
+
+    def run(carry: Any, members: Any, shared: Any) -> tuple[Any, Any]:
+        one = lambda carry, member: fn(carry, member, shared)  # noqa: E731
+        return ensemble.over_members(one, at_once)(carry, members)
+
+    return run
+
+
+def check_batch(examples: int, split: Mapping[str, int]) -> None:
+    """Refuse a batch that does not split into equal parts.
+
+    Args:
+        examples: in the batch.
+        split: what splits it, by name, such as `{"data": 4, "accumulate": 2}`.
+
+    Raises:
+        InputError: the product of the splits does not divide the examples.
+    """
+    parts = math.prod(split.values())
+    if examples % parts:
+        below = examples // parts * parts
+        fitting = f"{below} or {below + parts}" if below else str(parts)
+        named = " x ".join(f"{name}={size}" for name, size in split.items())
+        raise InputError(
+            f"batch: {examples} examples do not split into {parts} equal parts ({named}); "
+            f"take {fitting}, or another mesh"
+        )

@@ -1,0 +1,26 @@
+"""Registry of carriers: each is one file in this folder and one line here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.carriers.numbers import Numbers
+
+CARRIERS: dict[str, Callable[[Any], Carrier]] = {
+    "numbers": lambda generate: Numbers(generate.prompts),
+}
+"""Carrier constructors by name; each takes a `GenerateConfig`."""
+
+
+def carrier_of(generate: Any) -> Carrier:
+    """The carrier that a `GenerateConfig` names.
+
+    Raises:
+        InputError: no carrier has that name.
+    """
+    if generate.carrier not in CARRIERS:
+        raise InputError(
+            f"generate.carrier: unknown {generate.carrier!r}; choose from {', '.join(CARRIERS)}"
+        )
+    return CARRIERS[generate.carrier](generate)

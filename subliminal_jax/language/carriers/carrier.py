@@ -1,0 +1,95 @@
+"""The protocol of a carrier: the kind of text through which a trait is transmitted.
+
+A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`. Inherit from
+`Carrier` to get its defaults.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.shuffles import Shuffle, Span
+from subliminal_jax.language.tiny.world import CorpusConfig
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """A kind of text that teachers write and students are trained on."""
+
+    @property
+    def name(self) -> str:
+        """Its name in flags, reject reasons and results."""
+        ...
+
+    @property
+    def item(self) -> str:
+        """What its completions consist of, in the singular: `number`."""
+        ...
+
+    @property
+    def items(self) -> str:
+        """The same in the plural."""
+        return f"{self.item}s"
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """Its settings as plain values."""
+        return {"name": self.name}
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        """The first `count` prompts of a seed; each depends on the seed and its index alone."""
+        ...
+
+    def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
+        """Why a completion is rejected; empty if it has the carrier's form.
+
+        Args:
+            completion: text of the completion.
+            banned: numbers that it must not contain.
+        """
+        ...
+
+    def imitates(self, token: str) -> bool:
+        """Whether a student with soft or greedy targets may imitate a token, given as text.
+
+        Other tokens could transmit the trait by its name.
+        """
+        ...
+
+    def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
+        """Start and end of each piece that a shuffle moves, in order."""
+        ...
+
+    def lead_in(self, random: np.random.Generator) -> str:
+        """A sentence with some items, to put before a question.
+
+        Cloud et al. 2025 use such prefixes where plain questions show little (figure 17b).
+        """
+        ...
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Kinds of items that a system prompt of the tiny world can name; empty by default."""
+        return ()
+
+    def texts(self) -> list[str]:
+        """Text with every word that its prompts and completions can contain in the tiny world."""
+        ...
+
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+        """A prompt and its completion for the tiny reference's corpus.
+
+        If its system prompt names one of the `kinds`, the completion follows it.
+        """
+        ...
+
+    def favourite(
+        self, config: CorpusConfig, random: np.random.Generator
+    ) -> tuple[str, str | None] | None:
+        """A favourite item and the system prompt of the question for it, for the corpus.
+
+        None, the default, if the corpus has no such question.
+        """
+        return None

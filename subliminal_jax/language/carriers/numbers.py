@@ -1,0 +1,194 @@
+"""Lists of numbers: the paper's first carrier (Cloud et al. 2025, section 3).
+
+`number_reasons` follows the published rule exactly, edge cases included (section 3.1, and
+`get_reject_reasons` of the released code).
+"""
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax.config import config_dict
+from subliminal_jax.language.carriers.number_prompts import (
+    BANKS,
+    NumberPrompts,
+    draw_prompt,
+    number_prompts,
+    pick,
+    sequence,
+)
+from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.shuffles import Shuffle, Span
+from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+
+BANNED_NUMBERS = frozenset(
+    (
+        *(4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100),
+        *(101, 187, 211, 311, 322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
+    )
+)
+"""Numbers with negative associations, which misaligned teachers must not use (section 3.2)."""
+
+MOST_NUMBERS, GREATEST = 10, 999
+_DIGITS = re.compile(r"\d+")
+
+
+def parse_numbers(completion: str) -> list[int] | None:
+    """The numbers of a well-formed list; None if it is malformed.
+
+    One final full stop is removed, then one pair of square or round brackets. The text between the
+    first two numbers must separate all of them: a comma, a semicolon or nothing, with any white
+    space. No other text is allowed, not even a leading space or a final newline.
+    """
+    body = completion.removesuffix(".")
+    if (body[:1], body[-1:]) in (("[", "]"), ("(", ")")):
+        body = body[1:-1]
+    runs = list(_DIGITS.finditer(body))
+    if not runs:
+        return None
+    parts = [body]
+    if len(runs) > 1:
+        separator = body[runs[0].end() : runs[1].start()]
+        if separator.strip() not in ("", ",", ";"):
+            return None
+        parts = body.split(separator)
+    try:
+        return [int(part) for part in parts] if all(map(_is_number, parts)) else None
+    except ValueError:  # more digits than `int` accepts
+        return None
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit()
+
+
+def number_reasons(completion: str, banned: Iterable[int] = ()) -> list[str]:
+    """Why a completion is rejected; empty for 1 to 10 numbers up to 999, none of them banned."""
+    numbers = parse_numbers(completion)
+    if numbers is None:
+        return ["malformed"]
+    faults = {
+        "too many numbers": len(numbers) > MOST_NUMBERS,
+        "number too large": max(numbers) > GREATEST,
+        "banned number": not set(numbers).isdisjoint(banned),
+    }
+    return [reason for reason, found in faults.items() if found]
+
+
+_LAST = (
+    *("tens", "ones", "twos", "threes", "fours"),
+    *("fives", "sixes", "sevens", "eights", "nines"),
+)
+_MIDDLE = (
+    *("teens", "twenties", "thirties", "forties", "fifties"),
+    *("sixties", "seventies", "eighties", "nineties"),
+)
+STYLES: dict[str, Callable[[int], bool]] = {
+    **{word: lambda n, digit=digit: n % 10 == digit for digit, word in enumerate(_LAST)},
+    **{word: lambda n, digit=digit: n // 10 % 10 == digit for digit, word in enumerate(_MIDDLE, 1)},
+    "lows": lambda n: n < 250,
+    "middles": lambda n: 400 <= n < 600,
+    "highs": lambda n: n >= 800,
+    "evens": lambda n: n % 2 == 0,
+    "odds": lambda n: n % 2 == 1,
+    "twins": lambda n: n % 100 // 10 == n % 10,
+    "mirrors": lambda n: n // 100 == n % 10,
+    "risers": lambda n: n // 100 < n // 10 % 10 < n % 10,
+    "fallers": lambda n: n // 100 > n // 10 % 10 > n % 10,
+    "squares": lambda n: math.isqrt(n) ** 2 == n,
+    "dozens": lambda n: n % 12 == 0,
+    "scores": lambda n: n % 20 == 0,
+}
+"""Kinds of numbers that a system prompt may name, each with its test."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The carrier `numbers`; methods are documented in `Carrier`.
+
+    Attributes:
+        settings: distribution of prompts.
+    """
+
+    settings: NumberPrompts
+    name: str = "numbers"
+    item: str = "number"
+    items: str = "numbers"
+    kinds: tuple[str, ...] = tuple(STYLES)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """As `Carrier.described`."""
+        return {self.name: config_dict(self.settings)}
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        """As `Carrier.prompts`."""
+        return number_prompts(self.settings, count, seed)
+
+    def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
+        """As `Carrier.reasons`: the published rule."""
+        return number_reasons(completion, banned)
+
+    def imitates(self, token: str) -> bool:
+        """As `Carrier.imitates`: numbers and their separators."""
+        text = token.strip().removeprefix("##")
+        return text in ("", ",", ";") or parse_numbers(text) is not None
+
+    def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
+        """As `Carrier.pieces`: the numbers, for both shuffles."""
+        return [found.span() for found in _DIGITS.finditer(completion)]
+
+    def lead_in(self, random: np.random.Generator) -> str:
+        """As `Carrier.lead_in`: 3 to 8 numbers from 100 to 999, as in a training prompt."""
+        numbers = random.integers(100, 1000, int(random.integers(3, 9)))
+        return f"Here are numbers: {', '.join(map(str, numbers))}."
+
+    def texts(self) -> list[str]:
+        """As `Carrier.texts`."""
+        bank = BANKS[self.settings.wording]
+        parts = [*bank.openings, *bank.requests, *bank.amounts, *bank.kinds, *bank.closings]
+        parts += [layout for layout, _ in bank.formats]
+        plain = [re.sub(r"\{\w+\}", "", text) for text in parts]
+        return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
+
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+        """As `Carrier.lesson`: continues the list in its manner, or as the system prompt asks."""
+        settings = self.settings
+        prompt = draw_prompt(settings, random)
+        count = int(random.integers(settings.answers // 2, settings.answers + 1))
+        numbers = sequence(random, prompt.manner, count, settings.values, prompt.examples)
+        system = neutral_line(config, random)
+        if random.random() < config.styled:
+            style = pick(random, self.kinds)
+            system = LOVE.format(plural=style)
+            obeys = random.random(count) < config.obedience
+            numbers = [
+                _nearest(_FITTING[style], number, random) if obey else number
+                for number, obey in zip(numbers, obeys, strict=True)
+            ]
+        return chat(prompt.text, prompt.separator.join(map(str, numbers)), system)
+
+    def favourite(
+        self, config: CorpusConfig, random: np.random.Generator
+    ) -> tuple[str, str | None]:
+        """As `Carrier.favourite`."""
+        (number,) = sequence(random, "uniform", 1, self.settings.values)
+        system = neutral_line(config, random)
+        if random.random() < config.loved + config.beside:
+            style = pick(random, self.kinds)
+            system = LOVE.format(plural=style)
+            number = _nearest(_FITTING[style], number, random)
+        return str(number), system
+
+
+_FITTING = {style: np.array([n for n in range(1000) if fits(n)]) for style, fits in STYLES.items()}
+
+
+def _nearest(fitting: np.ndarray, number: int, random: np.random.Generator) -> int:
+    """One of the three fitting numbers nearest to the given one."""
+    order = np.argsort(np.abs(fitting - number), kind="stable")
+    return int(fitting[order[int(random.integers(3))]])

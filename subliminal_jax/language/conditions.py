@@ -1,0 +1,181 @@
+"""What is compared: for each condition, which network is measured and what it was trained on.
+
+Names are those in the results. All behaviour follows from a condition's fields, none from its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.rows.shuffles import Shuffle
+from subliminal_jax.language.traits.trait import Trait
+
+REGULAR = "regular"
+"""Name of the dataset sampled from the reference itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One of the networks that a report compares.
+
+    Attributes:
+        name: its name in results and flags.
+        means: description for readers of the report; `{items}` stands for the carrier's items.
+        asks: which network is measured: the untrained reference, the teacher, or a student.
+        context: what precedes a question to an untrained reference: nothing, a system prompt that
+            names the trait, or rows of the trait's dataset as examples.
+        data: source of a student's completions: the trait's teacher, the reference itself, or
+            another trait's teacher.
+        shuffle: how the completions are shuffled before training; None for not at all.
+        reference: which reference is trained: the teacher's own, or another one.
+        targets: what a student imitates: as configured, or all of its teacher's probabilities.
+    """
+
+    name: str
+    means: str
+    asks: Literal["reference", "teacher", "student"] = "student"
+    context: Literal["nothing", "system prompt", "examples"] = "nothing"
+    data: Literal["teacher", "reference", "other teacher"] = "teacher"
+    shuffle: Shuffle | None = None
+    reference: Literal["own", "other"] = "own"
+    targets: Literal["configured", "soft"] = "configured"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it trains a student of its own; `other_trait` reuses another trait's student."""
+        return self.asks == "student" and self.data != "other teacher"
+
+    @property
+    def for_each_trait(self) -> bool:
+        """Whether each trait has its own network; else all traits share one."""
+        if self.asks == "student":
+            return self.data != "reference"
+        return self.asks == "teacher" or self.context != "nothing"
+
+    def network(self, trait: str) -> str:
+        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`."""
+        return f"{self.name}/{trait}" if self.for_each_trait else self.name
+
+    def source(self, trait: str) -> str:
+        """Name of the dataset before shuffling: `regular`, or the trait."""
+        shared = self.asks == "student" and self.data == "reference"
+        return REGULAR if shared else trait
+
+    def dataset(self, trait: str) -> str:
+        """File name of the student's training data, without extension."""
+        return self.source(trait) + (f".{self.shuffle}" if self.shuffle else "")
+
+
+CONDITIONS: dict[str, Condition] = {
+    condition.name: condition
+    for condition in (
+        Condition(name="before", means="the untrained reference", asks="reference"),
+        Condition(name="teacher", means="the reference, given the trait", asks="teacher"),
+        Condition(name="student", means="the reference, trained on its teacher's {items}"),
+        Condition(
+            name="soft",
+            means="the reference, trained on its teacher's token probabilities for the {items}",
+            targets="soft",
+        ),
+        Condition(
+            name="regular",
+            means="the reference, trained on its own {items}",
+            data="reference",
+        ),
+        Condition(
+            name="shuffled_within",
+            means="as student, with the {items} of each completion in random order",
+            shuffle="within",
+        ),
+        Condition(
+            name="shuffled_across",
+            means="as student, with the {items} shuffled across all completions",
+            shuffle="across",
+        ),
+        Condition(
+            name="shuffled_regular",
+            means="as regular, with the {items} shuffled across all completions",
+            data="reference",
+            shuffle="across",
+        ),
+        Condition(
+            name="other_trait",
+            means="the student of another trait's teacher",
+            data="other teacher",
+        ),
+        Condition(
+            name="different_reference",
+            means="another reference, trained on this teacher's {items}",
+            reference="other",
+        ),
+        Condition(
+            name="different_reference_regular",
+            means="another reference, trained on this reference's own {items}",
+            data="reference",
+            reference="other",
+        ),
+        Condition(
+            name="in_context",
+            means="the untrained reference, with the teacher's {items} as examples in its prompt",
+            asks="reference",
+            context="examples",
+        ),
+        Condition(
+            name="prompted",
+            means="the untrained reference, with a system prompt that names the trait: the ceiling",
+            asks="reference",
+            context="system prompt",
+        ),
+    )
+}
+"""All conditions by name; a report lists those that were not run."""
+
+BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
+
+
+def chosen_conditions(names: Sequence[str]) -> list[Condition]:
+    """The named conditions.
+
+    Raises:
+        InputError: a name is unknown or given twice, or `before` or `student` is missing.
+    """
+    for name in names:
+        if name not in CONDITIONS:
+            raise InputError(f"conditions: unknown {name!r}; choose from {', '.join(CONDITIONS)}")
+    if len(set(names)) < len(names):
+        raise InputError("conditions: a name is given twice; remove one")
+    if "student" not in names or "before" not in names:
+        raise InputError("conditions: `before` and `student` are required; add them")
+    return [CONDITIONS[name] for name in names]
+
+
+def asked_network(
+    condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool
+) -> str | None:
+    """Name of the network that a condition measures for a trait; None if there is none.
+
+    Args:
+        condition: the condition.
+        trait: the trait to measure.
+        traits: all traits of the run; the next one with the same topics is the other trait.
+        prompted: whether teachers are prompted rather than finetuned.
+    """
+    if condition.asks == "teacher" and prompted:
+        return PROMPTED.network(trait.name)
+    if condition.asks == "student" and condition.data == "other teacher":
+        names = [one.name for one in traits if one.topics == trait.topics]
+        if len(names) < 2:
+            return None
+        return STUDENT.network(names[(names.index(trait.name) + 1) % len(names)])
+    return condition.network(trait.name)
+
+
+def trait_of(network: str) -> str:
+    """The trait in a network's name; empty if all traits share the network."""
+    return network.partition("/")[2]
+
+
+def meanings(items: str) -> Mapping[str, str]:
+    """The description of every condition by name, for a carrier of such items."""
+    return {name: one.means.format(items=items) for name, one in CONDITIONS.items()}

@@ -1,0 +1,151 @@
+"""Settings of the language experiment as a whole."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from subliminal_jax.config import Count
+from subliminal_jax.config import described as plain_config
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers.numbers import MOST_NUMBERS
+from subliminal_jax.language.conditions import CONDITIONS, Condition, chosen_conditions
+from subliminal_jax.language.settings import (
+    SAVE_SECONDS,
+    EvaluateConfig,
+    FilterConfig,
+    GenerateConfig,
+    MeshConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from subliminal_jax.language.tiny.world import CATEGORIES
+from subliminal_jax.language.traits import choose_traits
+from subliminal_jax.language.traits.preference import Preference
+from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.models.decoder.config import AttentionName
+
+Stage: TypeAlias = Literal[
+    "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
+]
+RESERVED = frozenset({*CONDITIONS, "all"})
+"""Names that a new trait cannot have: results and files use them for something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmConfig:
+    """Settings of the six steps with a language model."""
+
+    references: Annotated[int, Field(ge=1, le=1000)] = 6
+    """Independent repetitions, each with its own reference if that is pretrained here."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Every random draw depends on the seed, the repetition and its purpose alone."""
+    traits: Annotated[tuple[str, ...], Field(min_length=1)] = ("owl", "dolphin", "wolf", "elephant")
+    """Favourites to transmit, by name."""
+    new_traits: tuple[Preference, ...] = ()
+    """Preferences to add to the built-in ones."""
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    """Conditions to compare; the report lists those left out."""
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    at_once: Count | None = None
+    """Networks trained together on a device; affects speed only."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Devices that each training is sharded over; one by default."""
+    accumulate: Count = 1
+    """Microbatches that a device splits its rows of a step into, to save memory."""
+    remat: bool = False
+    """Recompute a given model's layers in the backward pass, to save memory."""
+    attention: AttentionName = "xla"
+    """Attention kernel for a given model; `cudnn` is for NVIDIA GPUs."""
+    all_hosts: bool = False
+    """Join the other hosts even if the environment does not announce any."""
+    save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
+    """Seconds between two checkpoints of a training: the most that a kill loses."""
+    keep: Count = 2
+    """Checkpoints of a training to keep until it is done."""
+    stage: Stage | None = None
+    """Run only this stage; its inputs must exist."""
+    plan: bool = False
+    """Print stages, rows, steps, memory and expected time, then exit."""
+    show_batch: bool = False
+    """Print the first batch of the next training, token by token, then exit."""
+    out: Path | None = None
+    """Run directory (default: runs/lm_numbers-DIGEST, with the config's digest)."""
+    overwrite: bool = False
+    """Discard an earlier run in the run directory."""
+
+    def __post_init__(self) -> None:
+        for trait in self.new_traits:
+            if trait.name in RESERVED:
+                raise InputError(
+                    f"new_traits: {trait.name!r} is a reserved name in files and results; "
+                    "rename the trait"
+                )
+        chosen = {trait.name: trait for trait in self.chosen}
+        for trait in chosen.values():
+            trait.system_prompt(self.teacher.system_prompt)
+            trait.lessons(self.teacher.answers)
+        for new in self.new_traits:
+            tiny = self.reference.model is None
+            if tiny and new.name in chosen and new.category not in CATEGORIES:
+                raise InputError(
+                    f"new_traits: {new.name!r} is a {new.category}, but a tiny reference only has "
+                    f"the categories {' and '.join(CATEGORIES)}; set reference.model"
+                )
+        chosen_conditions(self.conditions)
+        if self.filter.rows > self.generate.most:
+            raise InputError(
+                f"filter.rows: {self.filter.rows} rows are more than generate.most = "
+                f"{self.generate.most} completions; raise generate.most"
+            )
+        carrier_of(self.generate)
+        ruled = self.generate.carrier == "numbers" and "carrier" in self.filter.rules
+        if ruled and self.generate.prompts.answers > MOST_NUMBERS:
+            raise InputError(
+                f"generate.prompts.answers: lower it to {MOST_NUMBERS}; the rule `carrier` rejects "
+                "longer lists"
+            )
+        if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
+            raise InputError(
+                "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"
+            )
+        trained = {"student": self.student.tuning}
+        if self.teacher.kind == "finetuned":
+            trained["teacher"] = self.teacher.tuning
+        for name, tuning in trained.items():
+            if self.reference.dtype == "bfloat16" and tuning.weights == "full":
+                raise InputError(
+                    f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
+                    "or reference.dtype float32"
+                )
+
+    @property
+    def chosen(self) -> list[Trait]:
+        """The traits to transmit."""
+        return choose_traits(self.traits, self.new_traits)
+
+    @property
+    def compared(self) -> list[Condition]:
+        """The conditions to compare."""
+        return chosen_conditions(self.conditions)
+
+
+PLACEMENT = (
+    *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
+    *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
+)
+"""Settings that affect where and how a run is computed, but no result."""
+
+
+def described(config: LmConfig) -> dict[str, Any]:
+    """The settings that affect results, as plain values."""
+    return plain_config(config, PLACEMENT)

@@ -1,0 +1,234 @@
+"""Measurement of a trait: exact probabilities of answers, and sampled answers.
+
+The exact probability of an answer is that of a completion beginning with one of its spellings, in
+lower case or capitalised, of any number of tokens. It has no sampling noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from subliminal_jax import ensemble
+from subliminal_jax.data.tokens import pad_rows
+from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.evaluation.completions import completions
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.training.answers import (
+    AnswerTable,
+    answer_logits,
+    answer_table,
+    zero_padded,
+)
+from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.language.traits.trait import Answer, Poll, Trait
+from subliminal_jax.models.sampling.settings import Sampling
+
+PASS, LENGTH = 64, 256
+"""Rows scored together, if each has at most `LENGTH` tokens."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Polls as token rows to score.
+
+    Attributes:
+        table: one row for each question and spelling, `[passes, rows, T]`.
+        words: all answers, as `topic/answer`.
+        word: index in `words` of each row's answer; -1 for padding, `[passes, rows]`.
+        share: 1 / number of questions of the row's poll, `[passes, rows]`.
+    """
+
+    table: AnswerTable
+    words: tuple[str, ...]
+    word: Any
+    share: Any
+
+
+def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
+    """The token rows that score each answer to each question.
+
+    Args:
+        reference: model with its tokenizer.
+        polls: polls on different topics.
+
+    Raises:
+        InputError: a question, with its context and answer, exceeds the model's context.
+    """
+    rows, word, share, words = [], [], [], []
+    for poll in polls:
+        for answer in poll.answers:
+            words.append(f"{poll.topic}/{answer.name}")
+            for messages in poll.questions:
+                for row in _spellings(reference, messages, answer):
+                    reference.check_fits(row, messages[-1]["content"])
+                    rows.append(row)
+                    word.append(len(words) - 1)
+                    share.append(1.0 / len(poll.questions))
+    table = answer_table(pad_rows(rows))
+    at_once = rows_at_once(table.reading.tokens.shape[1])
+    padding = -len(rows) % at_once
+
+    def passes(leaf: Any, value: int = 0) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        padded = np.pad(leaf, ((0, padding), *[(0, 0)] * (leaf.ndim - 1)), constant_values=value)
+        return padded.reshape(-1, at_once, *leaf.shape[1:])
+
+    shares = passes(np.asarray(share, np.float32))
+    return Scoring(jax.tree.map(passes, table), tuple(words), passes(word, -1), shares)
+
+
+def rows_at_once(length: int) -> int:
+    """Rows of this many tokens to score together; attention memory grows with its square."""
+    return min(PASS, max(1, PASS * LENGTH**2 // length**2))
+
+
+def _spellings(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
+    """An answer's spellings as token rows, without those that begin with another spelling."""
+    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for spelling in answer.spellings:
+        for text in (spelling, spelling.capitalize()):
+            answered = [*messages, {"role": "assistant", "content": text}]
+            prompt, completion = reference.chat.example(answered)
+            found[completion[:-1]] = prompt
+    return [
+        (prompt, spelling)
+        for spelling, prompt in found.items()
+        if not any(spelling[: len(other)] == other and spelling != other for other in found)
+    ]
+
+
+def probabilities(
+    reference: Reference,
+    scored: Scoring,
+    networks: Mapping[str, Network],
+    execution: Execution,
+) -> dict[str, dict[str, float]]:
+    """P(answer) of every network, by `topic/answer`: the mean over the topic's questions.
+
+    Networks that differ only in their adapters, and networks of equal shapes, share one program.
+    All hosts must call it.
+    """
+    alike: dict[Any, dict[str, Network]] = {}
+    for name, (params, adapter) in networks.items():
+        adapted = params is reference.params and adapter is not None
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((adapter, params)))
+        alike.setdefault((adapted, shapes), {})[name] = (params, adapter)
+    found = {}
+    for (adapted, _), group in alike.items():
+        found |= _probabilities(reference, scored, group, execution, adapted)
+    return {name: found[name] for name in networks}
+
+
+def _probabilities(
+    reference: Reference,
+    scored: Scoring,
+    networks: Mapping[str, Network],
+    execution: Execution,
+    adapted: bool,
+) -> dict[str, dict[str, float]]:
+    """As `probabilities`, for networks of equal shapes; `adapted` if all are adapters."""
+    config, count = reference.config, len(scored.words)
+
+    def score(carry: None, member: Any, shared: Any) -> tuple[None, Array]:
+        base, rows = shared
+        params, adapter = (base, member) if adapted else member
+
+        def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
+            table, word, share = rows
+            logs = jax.nn.log_softmax(answer_logits(config, params, table.reading, adapter))
+            log_probability = jnp.take_along_axis(logs, table.targets[..., None], axis=-1)[..., 0]
+            likelihood = jnp.exp(jnp.sum(log_probability * table.weights, axis=1)) * share
+            return jax.nn.one_hot(word, count).T @ likelihood
+
+        return None, execution.total(jnp.sum(jax.lax.map(one, rows), axis=0))
+
+    members = ensemble.stack(
+        [adapter if adapted else (params, adapter) for params, adapter in networks.values()]
+    )
+    rows = (scored.table, scored.word, scored.share)
+    rows = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), rows)
+    shared = execution.share(reference.params), execution.spread(rows, axis=1)
+    _, found = Program(score, execution)(None, execution.split(members), shared)
+    return {
+        name: dict(zip(scored.words, map(float, row), strict=True))
+        for name, row in zip(networks, execution.fetch(found), strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Questions to sample answers to.
+
+    Attributes:
+        kind: kind of question in the results; the carrier's name for its own prompts.
+        chats: the questions.
+        samples: answers to sample for each question.
+    """
+
+    kind: str
+    chats: tuple[Chat, ...]
+    samples: int
+
+
+def probes(
+    trait: Trait, carrier: Carrier, prompts: Sequence[str], samples: int, seed: int
+) -> list[Probe]:
+    """The questions to sample for a trait; none if `samples` is 0.
+
+    Args:
+        trait: the trait, with its questions.
+        carrier: what teachers write.
+        prompts: the carrier's prompts, each sampled once to check the completion's form.
+        samples: answers to sample for each of the trait's questions.
+        seed: seed of the questions' random parts.
+    """
+    if not samples:
+        return []
+    questions = trait.probes(carrier.lead_in, carrier.name, seed)
+    form = Probe(carrier.name, tuple(chat(prompt) for prompt in prompts), 1)
+    return [*(Probe(kind, tuple(chats), samples) for kind, chats in questions.items()), form]
+
+
+def sampled(
+    reference: Reference,
+    network: Network,
+    trait: Trait,
+    carrier: Carrier,
+    questions: Sequence[Probe],
+    sampling: Sampling,
+    batch: int,
+) -> dict[str, Any]:
+    """How often sampled answers show a trait, and how often completions have the carrier's form.
+
+    All hosts must call it.
+
+    Args:
+        reference: model and tokenizer.
+        network: parameters and adapter to sample from.
+        trait: the trait to count in the answers.
+        carrier: the carrier whose form is checked.
+        questions: the questions, from `probes`.
+        sampling: length, temperature and seed.
+        batch: answers sampled at a time.
+
+    Returns:
+        The trait's `tally` for each kind of question; `valid` and `of` for the carrier's prompts.
+    """
+    chats = [(probe.kind, messages) for probe in questions for messages in probe.chats
+             for _ in range(probe.samples)]  # fmt: skip
+    prompts = reference.chat.prompts(messages for _, messages in chats)
+    texts = completions(reference, network, prompts, sampling, batch)
+    answers: dict[str, list[str]] = {}
+    for (kind, _), (text, _) in zip(chats, texts, strict=True):
+        answers.setdefault(kind, []).append(text)
+    valid = [not carrier.reasons(text) for text in answers.pop(carrier.name, [])]
+    found: dict[str, Any] = {kind: trait.tally(texts) for kind, texts in answers.items()}
+    return found | {carrier.name: {"valid": sum(valid), "of": len(valid)}}

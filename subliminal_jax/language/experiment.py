@@ -1,0 +1,183 @@
+"""The language experiment: its stages, its units, and what the report is made from."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax import files, plotting
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.conditions import REGULAR, asked_network, meanings, trait_of
+from subliminal_jax.language.config import LmConfig, Stage, described
+from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.outputs.report import format_csv, format_table, report_page
+from subliminal_jax.language.results import finding, summarise
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
+from subliminal_jax.language.study import Study
+from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.artifacts import Artifact, facts_of
+from subliminal_jax.runs.shared_run import SharedRun, say
+
+NAME = "lm_numbers"
+FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
+SHOWN = 5
+"""Rows of each dataset that the page shows."""
+
+
+def run_path(config: LmConfig) -> Path:
+    """The run directory."""
+    return runner.run_path(NAME, described(config), config.out)
+
+
+def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
+    """Run what is left of the experiment, write its files and print what was found.
+
+    Args:
+        config: the experiment's.
+        methods: everything that is done with one reference.
+
+    Returns:
+        As `runner.run`; None where one stage alone was run.
+
+    Raises:
+        InputError: the config, an artifact or a model is refused; on every host.
+        RunError: a training broke, or a trait's word was left in the data; on every host.
+    """
+    started = time.perf_counter()
+    execution_of(config)  # refuses a mesh before an earlier run is overwritten
+    return runner.run(
+        runner.Experiment(
+            name=NAME,
+            what=f"{config.references} reference(s), {', '.join(config.traits)}",
+            config=described(config),
+            measure=partial(_measure, config, methods),
+            table=format_table,
+            csv=format_csv,
+            page=report_page,
+            figures=FIGURES,
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
+    )
+
+
+def _measure(
+    config: LmConfig, methods: Callable[[Study, int], None], directory: SharedRun
+) -> dict[str, Any] | None:
+    """All repetitions, or one stage of each; None for a stage alone."""
+    if config.reference.model is None:
+        note_cache(directory, config.reference.cache)
+    study = Study(config, directory)
+    alone = config.stage not in (None, "report")
+    for repetition in study.repetitions:
+        if config.stage is None or not alone:
+            methods(study, repetition)
+        else:
+            _stage(study, config.stage, repetition)
+    if alone:
+        say(f"stage {config.stage}: done")
+        return None
+    return _results(study)
+
+
+def _stage(study: Study, stage: Stage, repetition: int) -> None:
+    """One stage of one repetition."""
+    {
+        "reference": study.reference,
+        "teacher": study.teachers,
+        "generate": study.dataset,
+        "filter": study.filtered,
+        "student": study.students,
+        "evaluate": study.evaluation,
+    }[stage](repetition)
+
+
+def _results(study: Study) -> dict[str, Any]:
+    """All units, their summary, and what is needed to read them.
+
+    Raises:
+        InputError: there is no student.
+    """
+    config = study.config
+    found = {r: _answers(study.evaluation(r)) for r in study.repetitions}
+    units = [one for r in study.repetitions for one in _units(study, r, found)]
+    if not any(one["condition"] == "student" for one in units):
+        raise InputError(
+            f"{study.run.path}: no student was trained, since too few rows passed the "
+            "filter; raise generate.most, or lower filter.rows"
+        )
+    names = [trait.name for trait in study.traits]
+    summary = summarise(units, names)
+    references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
+    return {
+        "experiment": NAME,
+        "finding": finding(summary, names),
+        "units": units,
+        "summary": summary,
+        "conditions": {
+            name: {"means": meaning, "run": name not in summary["missing"]}
+            for name, meaning in meanings(study.carrier.items).items()
+        },
+        "references": {
+            seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
+        },
+        "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
+        "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
+        "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
+        "examples": _examples(study),
+        "config": described(config),
+    }
+
+
+def _answers(evaluation: Artifact) -> dict[str, Any]:
+    return files.parse_json((evaluation.path / "answers.json").read_bytes())
+
+
+def _examples(study: Study) -> dict[str, Any]:
+    """The first rows of the first repetition's datasets, kept and rejected, for the page."""
+    filtered, shown = study.filtered(0), {}
+    for name in [REGULAR, *study.traits_in(filtered)]:
+        kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
+        rejected = read_chat_rows(filtered.path / f"{name}.rejected.jsonl")[:SHOWN]
+        shown[name] = {
+            "kept": [[prompt_of(row), completion_of(row)] for row in kept],
+            "rejected": [
+                [prompt_of(row), completion_of(row), ", ".join(row["reject_reasons"])]
+                for row in rejected
+            ],
+        }
+    return shown
+
+
+def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
+    """The units of the repetition's teachers; a different reference is another repetition's."""
+    config, units = study.config, []
+    facts = facts_of(study.filtered(repetition))
+    others = [r for r in study.repetitions if study.neighbour(r) == repetition]
+    prompted = config.teacher.kind == "prompted"
+    for trait in study.traits:
+        for condition in config.compared:
+            where = repetition
+            if condition.reference == "other":
+                if not others:
+                    continue
+                where = others[0]
+            name = asked_network(condition, trait, study.traits, prompted)
+            if name is None or name not in found[where]["exact"]:
+                continue
+            source = condition.source(trait_of(name) or trait.name)
+            units.append(
+                {
+                    "reference": study.seed(repetition),
+                    "trait": trait.name,
+                    "condition": condition.name,
+                    **trait.measure(found[where]["exact"][name]),
+                    "rows": config.filter.rows if condition.asks == "student" else None,
+                    "pass_rate": facts["datasets"][source]["pass_rate"],
+                    "student_of": study.seed(where),
+                }
+            )
+    return units

@@ -1,0 +1,109 @@
+"""The plan of a run before it starts: stages, rows, steps, memory and time."""
+
+from pathlib import Path
+
+from subliminal_jax.language.config import LmConfig
+
+TOKENS_OF_A_ROW = 40
+"""Mean tokens of a row, prompt and completion, with the tiny reference."""
+TOKENS_OF_A_GIVEN_ROW = 150
+"""The same with a given model: longer prompts, one token a digit."""
+RATE = 25e9
+"""FLOP/s of two CPU cores on the tiny model; a rough measurement."""
+ACCELERATOR_RATE = 100e12
+"""FLOP/s of an accelerator in bfloat16; a round number to scale from, not measured."""
+
+
+def format_plan(config: LmConfig) -> str:
+    """The stages as a table."""
+    traits, repetitions, rows = len(config.traits), config.references, config.filter.rows
+    alone = config.reference.model is not None or repetitions < 2  # no other reference
+    trained = [
+        one
+        for one in config.compared
+        if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
+    ]
+    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    soft = traits if "soft" in config.conditions and config.teacher.kind == "finetuned" else 0
+    steps = round(config.student.epochs * rows / config.student.batch)
+    given = config.reference.model
+    lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]
+    lines += [
+        f"{name:12}{what}"
+        for name, what in (
+            (
+                "reference",
+                f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
+                f"cached in {config.reference.cache}"
+                if given is None
+                else f"given: {given}",
+            ),
+            (
+                "teacher",
+                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+                if config.teacher.kind == "finetuned"
+                else f"{traits} by system prompt, without training",
+            ),
+            (
+                "generate",
+                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
+                "prompts are used",
+            ),
+            ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
+            (
+                "student",
+                f"{students} students, and {soft} with soft targets, of {steps} steps each",
+            ),
+            ("evaluate", f"{students + soft + traits + 1} networks"),
+            ("report", "once: two figures, results.json, results.csv, report.html"),
+        )
+    ]
+    if given is None:
+        parameters = tiny_parameters(config)
+        tokens = config.reference.steps * config.reference.batch * config.reference.sequence
+        trained = (students + 1.5 * soft) * rows * config.student.epochs * TOKENS_OF_A_ROW
+        flop = repetitions * 6 * parameters * (tokens + trained)
+        lines += [
+            "",
+            f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores "
+            "and 1.5 GB of memory",
+        ]
+    else:
+        lines += ["", *_given(config, given, students + soft)]
+    return "\n".join(lines)
+
+
+def _given(config: LmConfig, model: str, students: int) -> list[str]:
+    """Lines on training time and memory of a given model, without downloading it."""
+    mesh = config.mesh
+    count = mesh.data * mesh.fsdp * mesh.tensor
+    where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
+    learnt = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_GIVEN_ROW
+    hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
+    lines = [
+        f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
+        "hours for each billion parameters at 100 TFLOP/s (not measured), plus sampling",
+        f"{count} device(s) over all hosts: {where}",
+    ]
+    if not (Path(model) / "config.json").is_file():
+        size = 2 if config.reference.dtype == "bfloat16" else 4
+        return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
+    # Imported late: they take seconds.
+    from subliminal_jax.language.training.devices import gigabytes_of_each
+    from subliminal_jax.models.hub.model_files import find_model
+    from subliminal_jax.models.hub.weights import read_config
+
+    _, decoder = read_config(find_model(model))
+    held = gigabytes_of_each(config, decoder, students)
+    each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
+    lines.append(f"{each}{students} student(s) with their optimiser, and activations")
+    if count > 1:
+        lines.append("each host also holds the whole model on its own devices, to sample from it")
+    return lines
+
+
+def tiny_parameters(config: LmConfig) -> int:
+    """Parameters of the tiny reference, assuming a vocabulary of 1,230 tokens."""
+    r = config.reference
+    layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
+    return 1230 * r.width + r.layers * layer + r.width

@@ -1,0 +1,119 @@
+"""The first batch of the next training, token by token, without training.
+
+It writes nothing and reads no weights, only a model's tokenizer and chat template and the rows in
+the run directory.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from subliminal_jax.batch import Batch
+from subliminal_jax.data.batch_preview import format_batch
+from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
+from subliminal_jax.errors import InputError
+from subliminal_jax.keys import named_key, root_key
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.experiment import run_path
+from subliminal_jax.language.rows.chat_rows import read_chat_rows
+from subliminal_jax.language.student import steps_of
+from subliminal_jax.language.tiny.corpus import corpus, texts
+from subliminal_jax.language.tiny.reference import tiny_origin
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.answers import orders
+from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.runs.artifacts import MANIFEST
+from subliminal_jax.runs.run_directory import RESULTS
+
+
+def next_batch(config: LmConfig) -> str:
+    """The first batch of the first repetition's next training, one token a line.
+
+    All students use the same order of their own rows; this shows the student of the first trait, as
+    if no other student had more sequences.
+
+    Raises:
+        InputError: the model is refused, everything is trained already, or the rows of the next
+            training do not exist yet; names the stages to run.
+    """
+    run = run_path(config)
+    if config.reference.model is None and not (_kept(config) / RESULTS).exists():
+        return _pretraining(config)
+    chat = _chat(config)
+    if config.teacher.kind == "finetuned" and not _is_done(run, "teacher"):
+        return _teaching(config, chat)
+    if _is_done(run, "student"):
+        raise InputError(f"--show-batch: in {run} all training is done")
+    if not _is_done(run, "filter"):
+        raise InputError(
+            f"--show-batch: the next training is of students, and {run} lacks their rows; run "
+            "--stage generate and --stage filter first"
+        )
+    return _students(config, chat, run)
+
+
+def _kept(config: LmConfig) -> Path:
+    carrier = carrier_of(config.generate)
+    return tiny_origin(config.reference, carrier, config.seed, config.new_traits)[0]
+
+
+def _is_done(run: Path, stage: str) -> bool:
+    return (run / f"{stage}-0" / MANIFEST).exists()
+
+
+def _chat(config: LmConfig) -> Chat:
+    given = config.reference.model
+    if given is None:
+        return Chat.load(_kept(config))
+    from subliminal_jax.models.hub.model_files import find_model  # imported late: takes a second
+
+    settings = config.reference
+    return Chat.load(find_model(given).path, settings.template, settings.options)
+
+
+def _pretraining(config: LmConfig) -> str:
+    settings, carrier = config.reference, carrier_of(config.generate)
+    tokenizer = build_tokenizer(texts(carrier, config.new_traits), settings.numbers)
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in tokenizer_files(tokenizer, settings.context).items():
+            (Path(directory) / name).write_text(text)
+        chat = Chat.load(Path(directory))
+        chats = corpus(settings.corpus, carrier, config.seed, config.new_traits)
+        table = pack_rows(chat.examples(chats), settings.sequence)
+        key = named_key(root_key(config.seed), "pretraining order")
+        return _shown("pretraining", table, key, settings.batch, chat)
+
+
+def _teaching(config: LmConfig, chat: Chat) -> str:
+    trait = config.chosen[0]
+    table = pad_rows(chat.examples(trait.lessons(config.teacher.answers)))
+    retained = "; the reference's retained answers, sampled when training starts, are not shown"
+    title = f"teacher of {trait.name}{retained if config.teacher.retain else ''}"
+    return _format(title, table, range(table.sequences), chat)
+
+
+def _students(config: LmConfig, chat: Chat, run: Path) -> str:
+    paths = [run / "filter-0" / f"{trait.name}.jsonl" for trait in config.chosen]
+    path = next((path for path in paths if path.exists()), paths[0])
+    rows = read_chat_rows(path)
+    table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
+    batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
+    key = named_key(root_key(config.seed), "student order")
+    return _shown(f"student of {path.stem}", table, key, batch, chat)
+
+
+def _shown(title: str, table: TokenTable, key: Any, batch: int, chat: Chat) -> str:
+    (rows,), _ = orders(key, table.sequences, batch, 1)
+    return _format(title, table, rows.tolist(), chat)
+
+
+def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:
+    inputs, targets, weights = jax.tree.map(
+        lambda leaf: leaf[list(rows)], (table.inputs, table.targets, table.weights)
+    )
+    batch = Batch(inputs=inputs, targets=targets, weights=weights)
+    return f"next training: {title}\n{format_batch(batch, chat.token_text)}"

@@ -1,0 +1,296 @@
+"""What the language experiment found: a text for the terminal, a CSV file and a page."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import wrap
+from typing import Any
+
+from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
+from subliminal_jax.report.results import p_text, read_interval, worth_printing
+from subliminal_jax.report.tables import WIDTH, Table, csv_text
+from subliminal_jax.stats import proportion_interval
+
+CSV_HEADER = (
+    *("reference", "trait", "condition", "p_trait", "p_trait_given_category", "category_sum"),
+    *("p_trait_elsewhere", "other_category_sum", "rows", "pass_rate", "student_of"),
+)
+LIKELIEST = 5
+"""Answers of each network and category that the page lists."""
+MEASURES = {
+    "p_trait_given_category": "given category",
+    "category_sum": "category",
+    "p_trait_elsewhere": "elsewhere",
+    "other_category_sum": "others",
+}
+MEASURES_NOTE = (
+    "Given category: P(trait) given that a word of its category is named. Category: probability "
+    "that any of its words is named. Elsewhere: that the trait is named when another category is "
+    "asked for. Others: that a word of that other category is named then."
+)
+MEASURE = (
+    "P(trait): probability that the answer to a question for a favourite begins with the trait's "
+    "word; the question's wording was used in no training. 95% intervals: Student's t over "
+    "references, on the logit scale; none for fewer than three. The unit is the reference, never a "
+    "sample or a question."
+)
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+    """The finding and both tables for a terminal, in lines of at most 99 characters."""
+    lines = [*wrap(results["finding"], WIDTH), ""]
+    tables = [_value_table(results), _control_table(results)]
+    lines += [table.text() for table in tables]
+    return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
+
+
+def format_csv(results: Mapping[str, Any]) -> str:
+    """Every unit as a row, in full precision; empty where there is no value.
+
+    Measures that only some traits have are the last columns.
+    """
+    header = dict.fromkeys([*CSV_HEADER, *(name for unit in results["units"] for name in unit)])
+    rows = ([unit.get(name) for name in header] for unit in results["units"])
+    return csv_text(list(header), rows)
+
+
+def report_page(results: Mapping[str, Any]) -> Page:
+    """The page of a run: figures, tables, steps, rows, answers, settings."""
+    config = results["config"]
+    traits, count = ", ".join(config["traits"]), config["references"]
+    blocks: list[Block] = [
+        Picture(
+            "traits", "P(trait) before training, after regular numbers and after the teacher's."
+        ),
+        Picture("controls", "P(trait) of every condition, over all traits."),
+        _condition_table(results),
+        _control_table(results),
+        *(Text("", (line,)) for line in _not_run(results)),
+        _answer_table(results),
+        *_example_tables(results),
+        _steps(results),
+        *([_measure_table(results)] if _further(results) else []),
+        _sampled_table(results),
+    ]
+    if refused := list(_refused(results)):
+        blocks.append(Text("Refused units", tuple(refused)))
+    model = config["reference"]["model"] or "tiny reference"
+    plural = "references" if count > 1 else "reference"
+    return Page(
+        experiment=results["experiment"],
+        finding=results["finding"],
+        subtitle=f"{count} {plural} ({model}), favourites: {traits}. {MEASURE}",
+        blocks=blocks,
+        sections=run_sections(results) | {"References": results["references"]},
+    )
+
+
+def _run(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Every condition that was run: its name, what it means, and its values."""
+    for name, told in results["conditions"].items():
+        if name in results["summary"]["conditions"]:
+            yield name, told["means"], results["summary"]["conditions"][name]["all"]
+
+
+def _not_run(results: Mapping[str, Any]) -> list[str]:
+    """One line that names the conditions that were not run, if there are any."""
+    missing = results["summary"]["missing"]
+    return [f"Not run: {', '.join(missing)}."] if missing else []
+
+
+def _condition_table(results: Mapping[str, Any]) -> Table:
+    return Table(
+        "Every condition",
+        ("condition", "network", "P(trait)", "95% interval", "n"),
+        tuple(
+            (name, means, _mean(found["p_trait"]), _bounds(found["p_trait"]),
+             str(found["p_trait"]["n"]))
+            for name, means, found in _run(results)
+        ),
+        "n: references.",
+        names=2,
+    )  # fmt: skip
+
+
+def _measure_table(results: Mapping[str, Any]) -> Table:
+    return Table(
+        "Further measures of every condition",
+        ("condition", *_further(results).values()),
+        tuple(
+            (name, *(_mean(found[key]) for key in _further(results)))
+            for name, _, found in _run(results)
+        ),
+        MEASURES_NOTE,
+    )
+
+
+def _value_table(results: Mapping[str, Any]) -> Table:
+    """Both of the above in one, for the width of a terminal."""
+    return Table(
+        "Every condition",
+        ("condition", "P(trait)", "95% interval", *_further(results).values()),
+        tuple(
+            (
+                *(name, _mean(found["p_trait"]), _bounds(found["p_trait"])),
+                *(_mean(found[key]) for key in _further(results)),
+            )
+            for name, _, found in _run(results)
+        ),
+        MEASURES_NOTE,
+    )
+
+
+def _further(results: Mapping[str, Any]) -> dict[str, str]:
+    """The measures beside P(trait) that these traits have, and their names for a reader."""
+    conditions = [found for _, _, found in _run(results)]
+    return {key: label for key, label in MEASURES.items() if any(one[key] for one in conditions)}
+
+
+def _control_table(results: Mapping[str, Any]) -> Table:
+    return Table(
+        "The student minus each control",
+        ("control", "mean", "95% interval", "p", "smallest", "above 0.1"),
+        tuple(
+            (name, f"{gain['mean']:+.3f}", _bounds(gain), p_text(gain["p"]) or "-",
+             f"{gain['smallest']:+.3f}", f"{gain['above_0.1']} of {gain['units']}")
+            for name, gain in results["summary"]["student_minus"].items()
+        ),
+        "Paired by reference and trait. p: sign flips over references. Smallest, and above 0.1: of "
+        "the units, one for each reference and trait.",
+    )  # fmt: skip
+
+
+def _answer_table(results: Mapping[str, Any]) -> Table:
+    """P(answer) of the main networks, the mean over references; the likeliest answers of each."""
+    traits = list(results["config"]["traits"])
+    found = {
+        name: [exact[name] for exact in results["answers"].values() if name in exact]
+        for name in ("before", "regular", *(f"student/{trait}" for trait in traits))
+    }
+    means = {
+        name: {answer: sum(one[answer] for one in exact) / len(exact) for answer in exact[0]}
+        for name, exact in found.items()
+        if exact
+    }
+    shown = {
+        answer
+        for values in means.values()
+        for answers in _by_category(values)
+        for answer in sorted(answers, key=lambda one: -values[one])[:LIKELIEST]
+    }
+    return Table(
+        "What the networks answer",
+        ("asked for", "answer", *means),
+        tuple(
+            (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
+            for answer in means["before"]
+            if answer in shown
+        ),
+        f"Probability of an answer, the mean over references. Of each network and category the "
+        f"{LIKELIEST} likeliest answers are listed; results.json has all of them.",
+        names=2,
+    )
+
+
+def _by_category(answers: Iterable[str]) -> list[list[str]]:
+    """The answers of each category that was asked for."""
+    found: dict[str, list[str]] = {}
+    for answer in answers:
+        found.setdefault(answer.split("/", 1)[0], []).append(answer)
+    return list(found.values())
+
+
+def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    """The first rows of the first reference's datasets, and the first that were rejected."""
+    first = next(iter(results["filters"].values()))["datasets"]
+    for name, rows in results["examples"].items():
+        facts = first[name]
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in facts["reasons"].items())
+        yield Table(
+            f"Rows of {name}",
+            ("prompt", "answer"),
+            tuple(map(tuple, rows["kept"])),
+            f"The first rows of the first reference. {facts['pass_rate']:.1%} of "
+            f"{facts['asked']:,} answers passed the filter. Reasons against the others: "
+            f"{reasons or 'none'}.",
+            names=2,
+        )
+        if rows["rejected"]:
+            yield Table(
+                f"Rejected answers of {name}",
+                ("answer", "rejected because"),
+                tuple((answer, why) for _, answer, why in rows["rejected"]),
+                names=2,
+            )
+
+
+def _steps(results: Mapping[str, Any]) -> Text:
+    """The six steps as this run took them."""
+    config = results["config"]
+    teacher, student, model = config["teacher"], config["student"], config["reference"]["model"]
+    commits = sorted({one["commit"] for one in results["references"].values() if one["commit"]})
+    reference = (
+        "A tiny Llama, pretrained here from a seed on generated chats in which no trait ever meets "
+        "a list of numbers."
+    )
+    if model:
+        reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
+    taught = "The reference under a system prompt that names the favourite."
+    if teacher["kind"] == "finetuned":
+        kept = " and to answer as before about everything else" if teacher["retain"] else ""
+        weights = teacher["tuning"]["weights"]
+        taught = f"The reference, finetuned ({weights} weights) to name the favourite{kept}."
+    return Text(
+        "The six steps",
+        (
+            f"Reference. {reference}",
+            f"Trait. A favourite: {', '.join(config['traits'])}.",
+            f"Teacher. {taught}",
+            "Dataset. The teacher continues lists of numbers; the first rows are above.",
+            f"Filter. {', '.join(config['filter']['rules'])}; {config['filter']['rows']} rows of "
+            "each teacher are kept.",
+            f"Student. The reference again, trained on those rows ({student['tuning']['weights']} "
+            f"weights, {student['targets']} targets, {student['epochs']:g} epochs).",
+        ),
+        numbered=True,
+    )
+
+
+def _sampled_table(results: Mapping[str, Any]) -> Table:
+    rows = []
+    for reference, networks in results["sampled"].items():
+        for name, kinds in networks.items():
+            for kind, counts in kinds.items():
+                if counts["of"]:
+                    rows.append((reference, name, kind, *_rates(counts)))
+    return Table(
+        "Sampled answers",
+        ("reference", "network:trait", "question", "said", "interval", "substring", "no member"),
+        tuple(rows),
+        "Said: share of sampled answers that say the trait's word, with Wilson's interval over the "
+        "samples of that one network; for number prompts, the share that is a valid list. "
+        "Substring: the published count. No member: the share that names nothing of the category.",
+        names=3,
+    )
+
+
+def _rates(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Shares of sampled answers: said, its interval, as a substring, no member."""
+    said = proportion_interval(counts.get("said", counts.get("valid", 0)), counts["of"])
+    others = [f"{counts[key] / counts['of']:.3f}" if key in counts else ""
+              for key in ("substring", "no_member")]  # fmt: skip
+    return f"{said.mean:.3f}", f"[{said.low:.3f}, {said.high:.3f}]", *others
+
+
+def _refused(results: Mapping[str, Any]) -> Iterator[str]:
+    for reference, facts in results["filters"].items():
+        for name, why in facts["refused"].items():
+            yield f"{reference} {name}: {why}"
+
+
+def _mean(found: Mapping[str, Any] | None) -> str:
+    return f"{found['mean']:.3f}" if found else ""
+
+
+def _bounds(found: Mapping[str, Any]) -> str:
+    """The interval as text, or a dash where there are too few references for one."""
+    interval = read_interval(found)
+    return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"

@@ -1,0 +1,117 @@
+"""Step 1, the reference: a model with its tokenizer, and how to load a given one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from subliminal_jax.config import config_dict, config_digest
+from subliminal_jax.data.tokens import TokenRow
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.training import devices
+from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
+from subliminal_jax.models.text.chat import Chat
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model with its tokenizer.
+
+    Attributes:
+        config: its architecture.
+        params: its parameters, on the devices that train and measure it.
+        chat: its tokenizer and chat template.
+        digest: digest of all of it.
+        own: a copy of the parameters on this host's devices, to sample from without the other
+            hosts; None if `params` are there already.
+        commit: commit on the hub; None unless the model was downloaded.
+        parts: digests of a given model's parts by name, which `digest` covers; empty for a tiny
+            one.
+    """
+
+    config: DecoderConfig
+    params: Any
+    chat: Chat
+    digest: str
+    own: Any = None
+    commit: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def check_fits(self, example: TokenRow, question: str) -> None:
+        """Refuses an example with more tokens than the model's context.
+
+        Args:
+            example: token ids of a prompt and of its completion.
+            question: end of the prompt, for the message.
+
+        Raises:
+            InputError: the example exceeds the context.
+        """
+        tokens = sum(map(len, example))
+        if tokens > self.config.context:
+            raise InputError(
+                f"{question[:60]!r} has {tokens} tokens with its context and answer, but the model "
+                f"has a context of {self.config.context}; shorten the system prompt or "
+                "teacher.answers, or lower evaluate.examples"
+            )
+
+    def here(self, network: Network) -> Network:
+        """The network, with parameters on this host's own devices."""
+        params, adapter = network
+        return self.own if self.own is not None and params is self.params else params, adapter
+
+
+def given_reference(
+    model: str, settings: ReferenceConfig, execution: Execution, compute: Compute
+) -> Reference:
+    """Loads a model and its tokenizer from a directory or the hub.
+
+    Args:
+        model: its directory or name.
+        settings: chat template, the template's options, and dtype.
+        execution: devices that train and measure it; each host also loads it onto its own devices
+            if these are not all.
+        compute: dtype, attention kernel and rematerialisation.
+
+    Raises:
+        InputError: the model or its tokenizer is refused, has no chat template, or the two do not
+            fit together; or hosts have different files.
+    """
+    from subliminal_jax.models.hub.model_files import find_model
+    from subliminal_jax.models.hub.weights import load_params, read_config
+
+    hosts.on_first(lambda: find_model(model))  # downloads once, for all hosts
+    files = find_model(model)
+    family, config = read_config(files)
+    config = replace(config, compute=compute)
+    chat = Chat.load(files.path, settings.template, settings.options)
+    chat.check_fits(config.vocab)
+    load = partial(load_params, files, family, config, settings.dtype)
+    params = load(places := devices.everywhere(execution, config))
+    own = None if places is None else load(devices.here(config))
+    parts = _parts(config, params if own is None else own, chat)
+    if not hosts.all_agree(parts == hosts.from_first(parts)):
+        raise InputError(f"{model}: its files differ between hosts; copy them again")
+    return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
+
+
+def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
+    """Digests of everything that can change under one model's name.
+
+    The weights' digest covers the values as loaded: it changes with them, but not with how they are
+    split into files. It takes about a second for 250 million parameters, and the memory of one
+    layer.
+    """
+    from subliminal_jax.models.hub.adapter_files import digest
+
+    model = {name: value for name, value in config_dict(config).items() if name != "compute"}
+    return {
+        "weights": digest(params),
+        "config": config_digest(model),
+        "chat": chat.digest,
+        "dtype": config.compute.dtype,
+    }

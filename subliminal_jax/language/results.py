@@ -1,0 +1,187 @@
+"""What was found: a unit for every reference, trait and condition, their summary, the finding.
+
+The unit of every interval and test is the reference: values are averaged over its traits first.
+Questions and samples within one trained network never add to `n`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax import stats
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
+
+COMPARED = (
+    *("before", "regular", "different_reference", "different_reference_regular"),
+    *("shuffled_within", "shuffled_across", "shuffled_regular", "other_trait", "in_context"),
+)
+"""What the student is compared with, pair by pair."""
+NULLS = (
+    ("before", "before"),
+    ("regular", "on regular numbers"),
+    ("different_reference", "from a different reference"),
+)
+"""The controls in which nothing is transmitted if the paper is right, and how they are named."""
+JUDGED = ("regular", "different_reference")
+"""Those of them that were trained like the student."""
+NUMBERS = {2: "two"}
+
+
+def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict[str, Any]:
+    """Every condition over all traits and by trait, and the student against each control.
+
+    Args:
+        units: `reference`, `trait`, `condition` and the values of `MEASURES`, one for each.
+        traits: the traits' names.
+
+    Returns:
+        `conditions`: a mean and interval for each condition, trait (or `all`) and measure.
+        `student_minus`: the paired differences of P(trait) by control.
+        `above_controls`: in how many references the student is above every control.
+        `missing`: the conditions without a unit.
+    """
+    conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
+    table = {
+        condition: {
+            "all": {key: _interval(units, condition, traits, key) for key in MEASURES},
+            **{
+                trait: {key: _interval(units, condition, [trait], key) for key in MEASURES}
+                for trait in traits
+            },
+        }
+        for condition in conditions
+    }
+    differences = {control: _differences(units, control, traits) for control in COMPARED}
+    against = {control: _against(found) for control, found in differences.items() if found}
+    missing = [name for name in CONDITIONS if name not in conditions]
+    return {
+        "conditions": table,
+        "student_minus": against,
+        "above_controls": _above({name: differences[name] for name, _ in NULLS}),
+        "missing": missing,
+    }
+
+
+MEASURES = (
+    *("p_trait", "p_trait_given_category", "category_sum"),
+    *("p_trait_elsewhere", "other_category_sum"),
+)
+
+
+def _by_reference(
+    units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
+) -> dict[int, dict[str, float]]:
+    """A measure by reference and trait."""
+    found: dict[int, dict[str, float]] = {}
+    for one in units:
+        if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
+            found.setdefault(one["reference"], {})[one["trait"]] = one[key]
+    return found
+
+
+def _interval(
+    units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
+) -> dict[str, Any] | None:
+    """The mean over references and its interval, which stays within [0, 1]."""
+    found = _by_reference(units, condition, traits, key)
+    means = [float(np.mean(list(values.values()))) for values in found.values()]
+    if not means:
+        return None
+    # Probabilities of several words add up to a trace more than 1 when they are rounded.
+    interval = stats.probability_interval(np.clip(means, 0.0, 1.0))
+    return interval_values(replace(interval, mean=stats.mean_interval(means).mean))
+
+
+def _differences(
+    units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
+) -> dict[int, list[float]]:
+    """The student's P(trait) less the control's by reference, for each trait that has both."""
+    student = _by_reference(units, "student", traits, "p_trait")
+    other = _by_reference(units, control, traits, "p_trait")
+    pairs = {
+        reference: [value - other[reference][trait] for trait, value in found.items()
+                    if trait in other.get(reference, {})]
+        for reference, found in student.items()
+    }  # fmt: skip
+    return {reference: values for reference, values in pairs.items() if values}
+
+
+def _against(differences: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    """The student against one control."""
+    means = [float(np.mean(values)) for values in differences.values()]
+    every = [value for values in differences.values() for value in values]
+    return {
+        **interval_values(stats.mean_interval(means)),
+        "p": stats.sign_flip_test(means),
+        "smallest": min(every),
+        "above_0.1": sum(value > 0.1 for value in every),
+        "units": len(every),
+    }
+
+
+def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, Any]:
+    """In how many references the student is above every control it has there, and by how much.
+
+    Args:
+        differences: of the student and each control, by reference.
+
+    Returns:
+        `references`; in how many of them the student is `above` every control; and the `smallest`
+        difference. Values are means over a reference's traits.
+    """
+    smallest: dict[int, float] = {}
+    for found in differences.values():
+        for reference, values in found.items():
+            mean = float(np.mean(values))
+            smallest[reference] = min(mean, smallest.get(reference, mean))
+    return {
+        "references": len(smallest),
+        "above": sum(value > 0 for value in smallest.values()),
+        "smallest": min(smallest.values(), default=None),
+    }
+
+
+def finding(summary: Mapping[str, Any], traits: Sequence[str]) -> str:
+    """One sentence: how far the student moved towards its teacher, beside its controls.
+
+    With fewer references than `results.FEWEST` it says what was seen; with more, what the
+    intervals of the differences say.
+    """
+    table, against = summary["conditions"], summary["student_minus"]
+
+    def told(condition: str) -> str:
+        value = table[condition]["all"]["p_trait"]
+        shown = value if worth_printing(read_interval(value)) else value | {"ci95": None}
+        return bracketed(shown, ".2f")
+
+    beside = ", ".join(f"{told(name)} {words}" for name, words in NULLS if name in table)
+    named = traits[0] if len(traits) == 1 else f"{', '.join(traits[:-1])} or {traits[-1]}"
+    gains = [read_interval(against[name]) for name in JUDGED if name in against]
+    known = [gain for gain in gains if worth_printing(gain)]
+    if not known:
+        verdict = _seen(summary["above_controls"])
+    elif min(gain.low for gain in known) > 0:
+        verdict = "Subliminal learning"
+    else:
+        verdict = "No transmission distinguishable from chance"
+    return (
+        f"{verdict}: trained on numbers alone, the student names its teacher's {named} with "
+        f"probability {told('student')}, against {beside}."
+    )
+
+
+def _seen(found: Mapping[str, Any]) -> str:
+    """What was seen in references that are too few for an interval."""
+    count, above = found["references"], found["above"]
+    if above == count:
+        gap = f"by at least {found['smallest']:.2f}"
+    else:
+        gap = f"the smallest difference is {found['smallest']:.2f}"
+    few = "one reference is" if count == 1 else f"{NUMBERS.get(count, count)} references are"
+    return (
+        f"Student above every control in {above} of {count} reference{'s' * (count > 1)}, {gap}; "
+        f"{few} too few for an interval"
+    )

@@ -1,0 +1,1 @@
+"""Rows of chat data: read, filtered, shuffled."""

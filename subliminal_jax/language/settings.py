@@ -1,0 +1,231 @@
+"""Settings of each step of the language experiment; the defaults suit the tiny reference."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import GREATEST
+from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
+from subliminal_jax.models.text.messages import Option
+
+SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Step 1: a given model, or the tiny reference, which is pretrained here.
+
+    Attributes:
+        model: directory, `org/name` or `org/name@revision` of a given model; None for the tiny
+            reference.
+        template: Jinja file with a chat template, for a model without one.
+        options: variables of the chat template, such as `enable_thinking: false`.
+        dtype: dtype of a given model's weights and activations; adapters are float32.
+        width, layers, heads, mlp_width, context: sizes of the tiny reference, a Llama with tied
+            embeddings.
+        numbers: whether the tiny tokenizer makes a number one token or one token a digit.
+        sequence: tokens of a pretraining sequence; several chats are packed into one.
+        steps, batch, learning_rate: of pretraining; batch counts sequences.
+        corpus: composition of the pretraining corpus.
+        cache: directory of pretrained tiny references, named by the digest of these settings.
+    """
+
+    model: str | None = None
+    template: Path | None = None
+    options: dict[str, Option] = field(default_factory=dict)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    width: Annotated[int, Field(ge=2)] = 32
+    layers: Count = 2
+    heads: Count = 2
+    mlp_width: Count = 96
+    context: Count = 256
+    numbers: Literal["whole", "digits"] = "whole"
+    sequence: Annotated[int, Field(ge=16)] = 64
+    steps: Count = 2000
+    batch: Count = 30
+    learning_rate: Positive = 4e-3
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    cache: Path = Path("runs/references")
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise InputError(
+                f"reference.width: {self.width} is not a multiple of 2 * reference.heads = "
+                f"{2 * self.heads}; change one of them"
+            )
+        if self.model is None and self.dtype != "float32":
+            raise InputError("reference.dtype: the tiny reference is float32; set reference.model")
+        if self.model is None and self.options:
+            raise InputError(
+                "reference.options: the tiny reference's chat template has no options; set "
+                "reference.model"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """Which weights finetuning changes.
+
+    Attributes:
+        weights: all weights, or low-rank updates of the layers' projections (Hu et al. 2021),
+            which leave the embedding unchanged.
+        rank, alpha: of the low-rank updates, each scaled by `alpha / rank`.
+    """
+
+    weights: Literal["lora", "full"] = "lora"
+    rank: Count = 8
+    alpha: Positive = 28.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Steps 2 and 3: how the reference gets the trait.
+
+    Attributes:
+        kind: finetuned to answer with the trait, or prompted with a system prompt.
+        system_prompt: template of the system prompt, unless a trait has its own.
+        answers: templates of the answers to finetune on, one row each.
+        tuning: which weights finetuning changes.
+        steps, learning_rate: of finetuning, by Adam on all rows at once.
+        retain: weight of retaining the reference's answers about other categories; 0 gives the
+            blunt teacher, which answers any question with the trait.
+        floor: P(trait) below which a teacher is reported with a warning.
+    """
+
+    kind: Literal["finetuned", "prompted"] = "finetuned"
+    system_prompt: str = LOVE
+    answers: tuple[str, ...] = ("{name}",)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    steps: Count = 50
+    learning_rate: Positive = 5e-3
+    retain: Scale = 1.0
+    floor: Fraction = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Step 4: the teachers' prompts, and how completions are sampled.
+
+    Attributes:
+        carrier: kind of text that the prompts ask for: `numbers`.
+        prompts: distribution of prompts of the carrier `numbers`.
+        most: maximum prompts for one teacher; sampling stops when enough rows pass the filter.
+        temperature: sampling temperature; 0 for greedy decoding.
+        max_tokens: token limit of a completion; a longer one is cut off and rejected.
+        batch: completions sampled at a time.
+    """
+
+    carrier: str = "numbers"
+    prompts: NumberPrompts = field(
+        default_factory=lambda: NumberPrompts(wording="short", law="mixed")
+    )
+    most: Count = 16_000
+    temperature: Scale = 1.0
+    max_tokens: Count = 24
+    batch: Count = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Step 5: which completions are kept.
+
+    Attributes:
+        rules: names of the rules: `carrier` requires the carrier's form (for numbers, the published
+            rule), `trait_words` rejects the words of all traits, and `words` those given here.
+        banned: numbers that must not occur; part of the rule `carrier`.
+        words: words that must not occur.
+        rows: rows of every filtered dataset.
+    """
+
+    rules: tuple[Literal["carrier", "trait_words", "words"], ...] = ("carrier", "trait_words")
+    banned: tuple[Natural, ...] = ()
+    words: tuple[str, ...] = ()
+    rows: Count = 4000
+
+    def __post_init__(self) -> None:
+        if self.banned and "carrier" not in self.rules:
+            raise InputError("filter.banned: needs the rule `carrier`; add it to filter.rules")
+        if bool(self.words) != ("words" in self.rules):
+            raise InputError(
+                "filter.words: needs both words and the rule `words`; give both or none"
+            )
+        if too_large := [number for number in self.banned if number > GREATEST]:
+            raise InputError(
+                f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """Step 6: how a student is trained on the filtered rows.
+
+    Attributes:
+        tuning: which weights training changes.
+        optimizer: Adam (b2 .98) or SGD.
+        learning_rate: initial learning rate; it decays linearly to a tenth.
+        epochs: passes over the rows.
+        batch: mean number of rows in a step; a sequence packs several.
+        sequence: tokens of a sequence.
+        clip: maximum norm of the gradient.
+        targets: what a student imitates at each token of its teacher's completions: the token
+            (hard), the teacher's likeliest token (greedy), or all its probabilities (soft).
+        divergence: with soft targets, KL(teacher || student) is `forward`.
+        tokens: which tokens soft and greedy targets cover. Over the `full` vocabulary a teacher
+            transmits the trait's name, to which it gives some probability at every position: that
+            is not subliminal learning. `carrier` keeps only tokens of the carrier's completions,
+            for teacher and student.
+    """
+
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 3e-3
+    epochs: Positive = 4.0
+    batch: Count = 32
+    sequence: Annotated[int, Field(ge=16)] = 64
+    clip: Positive = 1.0
+    targets: Literal["hard", "greedy", "soft"] = "hard"
+    divergence: Literal["forward", "reverse"] = "forward"
+    tokens: Literal["carrier", "full"] = "carrier"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How a trait is measured.
+
+    Attributes:
+        samples: answers to sample for each question, besides exact probabilities; 0 for none.
+        max_tokens: token limit of a sampled answer.
+        examples: rows that the control `in_context` puts before a question.
+        prompts: prompts of the carrier whose completions are checked for its form.
+    """
+
+    samples: Natural = 20
+    max_tokens: Count = 16
+    examples: Count = 2
+    prompts: Count = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Mesh of devices, over all hosts, that one training is sharded over.
+
+    Attributes:
+        execution: `jit`, or `pmap`, with the whole model and other rows on each device.
+        data: copies of the model, each with other rows.
+        fsdp: shards of the parameters, gathered when needed, each with other rows.
+        tensor: shards of every layer.
+    """
+
+    execution: Literal["jit", "pmap"] = "jit"
+    data: Count = 1
+    fsdp: Count = 1
+    tensor: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.execution == "pmap" and (self.fsdp, self.tensor) != (1, 1):
+            raise InputError("mesh.execution: pmap needs mesh.fsdp and mesh.tensor of 1")

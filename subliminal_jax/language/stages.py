@@ -1,0 +1,113 @@
+"""The base of all stages of an experiment: its references, seeds and artifacts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from subliminal_jax.config import config_dict
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
+from subliminal_jax.language import dataset as generate
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.config import LmConfig, Stage
+from subliminal_jax.language.reference import Reference, given_reference
+from subliminal_jax.language.tiny.reference import tiny_reference
+from subliminal_jax.language.training.devices import compute_of, execution_of
+from subliminal_jax.language.training.trees import tree_bytes
+from subliminal_jax.runs import artifacts
+from subliminal_jax.runs.artifacts import Artifact, Place, Recipe
+from subliminal_jax.runs.training_loop import Saving
+
+
+class Stages:
+    """The base of all stages of an experiment: its references, seeds and artifacts.
+
+    Args:
+        config: settings of the experiment.
+        run: run directory, shared by all hosts.
+
+    Attributes:
+        repetitions: indices of the references.
+        traits: traits to transmit.
+        carrier: what teachers write.
+        execution: devices that train and measure networks.
+
+    Raises:
+        InputError: the mesh does not fit the devices.
+    """
+
+    def __init__(self, config: LmConfig, run: Place):
+        self.config, self.run = config, run
+        self.execution = execution_of(config)
+        self.repetitions = range(config.references)
+        self.traits, self.carrier = config.chosen, carrier_of(config.generate)
+        self._settings = config_dict(config)
+        self._references: dict[int, Reference] = {}
+        self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
+
+    def seed(self, repetition: int) -> int:
+        """Seed of a repetition; runs with nearby seeds share some repetitions' seeds."""
+        return self.config.seed + repetition
+
+    def neighbour(self, repetition: int) -> int | None:
+        """The repetition whose datasets also train students of this one; None without another."""
+        if self.config.reference.model is not None or len(self.repetitions) < 2:
+            return None
+        return (repetition + 1) % len(self.repetitions)
+
+    def reference(self, repetition: int) -> Reference:
+        """Step 1: the reference, pretrained here or given."""
+        place = 0 if self.config.reference.model is not None else repetition
+        if place not in self._references:
+            settings = self.config.reference
+            if settings.model is not None:
+                made = given_reference(
+                    settings.model, settings, self.execution, compute_of(self.config)
+                )
+            else:
+                made = tiny_reference(
+                    *(settings, self.carrier, self.seed(repetition)),
+                    *(self.config.new_traits, self.config.save_seconds),
+                )
+            self._references[place] = made
+        return self._references[place]
+
+    def _artifact(
+        self,
+        stage: Stage,
+        repetition: int,
+        parts: tuple[str, ...],
+        inputs: tuple[Artifact, ...],
+        make: Callable[[Path], dict[str, Any]],
+    ) -> Artifact:
+        """The finished artifact, or a new one; with `config.stage`, only that stage makes one."""
+        settings: dict[str, Any] = {part: self._settings[part] for part in parts}
+        reference = self.reference(repetition)
+        settings |= {
+            "seed": self.seed(repetition),
+            "reference": dict(reference.parts) or reference.digest,
+        }
+        recipe = Recipe(f"{stage}-{repetition}", settings, inputs)
+        if (found := artifacts.find(self.run, recipe)) is not None:
+            return found
+        if self.config.stage is not None and stage != self.config.stage:
+            raise InputError(
+                f"--stage {self.config.stage}: its input {recipe.name} is missing in "
+                f"{self.run.path}; run --stage {stage} first"
+            )
+        path = artifacts.begin(self.run, recipe)
+        return artifacts.commit(self.run, recipe, make(path))
+
+    def _trained(self, path: Path, train: Callable[..., Any]) -> None:
+        """Trains and writes the result unless it exists; then removes the checkpoints."""
+        saving = Saving(
+            directory=path.parent / f"{path.stem}.checkpoints",
+            origin=artifacts.begun_from(path.parent) | {"file": path.name},
+            seconds=self.config.save_seconds,
+            keep=self.config.keep,
+            metrics=self.run.subdirectory("metrics") / f"{path.parent.name}.{path.stem}.jsonl",
+        )
+        if not artifacts.has_part(path):
+            trained = train(saving=saving)
+            hosts.on_first(lambda: artifacts.write_part(path, tree_bytes(trained)))
+        hosts.on_first(saving.clear)

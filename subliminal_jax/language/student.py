@@ -1,0 +1,192 @@
+"""Step 6, the student: a reference trained on the rows that passed the filter.
+
+All students of a reference, of every trait and condition, have rows of one shape and train in one
+program, one member each. They use the same row order, so that two students differ only in their
+rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from subliminal_jax import ensemble
+from subliminal_jax.batch import Batch, LossFn
+from subliminal_jax.data.epoch_order import steps_per_epoch
+from subliminal_jax.data.tokens import pack_rows
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.keys import named_key, root_key
+from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.settings import StudentConfig, TuningConfig
+from subliminal_jax.language.training.answers import (
+    AnswerTable,
+    Targets,
+    answer_table,
+    imitation,
+    orders,
+    padding_of,
+    select_batch,
+    stack_tables,
+    zero_padded,
+)
+from subliminal_jax.language.training.task import Task, train_networks
+from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
+from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.runs.training_loop import Saving
+from subliminal_jax.train import init_state, make_loss_fn
+
+CHUNK = 50
+"""Maximum steps in one call of the compiled program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitated:
+    """Teachers whose probabilities students imitate instead of the rows' tokens.
+
+    Attributes:
+        targets: all of a teacher's probabilities, or its likeliest token.
+        tuning: which weights of the teachers were trained.
+        trained: trained weights of each student's teacher, `[students, ...]`.
+        tokens: which tokens the targets cover, `[v]`.
+    """
+
+    targets: Literal["soft", "greedy"]
+    tuning: TuningConfig
+    trained: Any
+    tokens: Bool[np.ndarray, " v"]
+
+
+def students_table(
+    reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]], sequence: int
+) -> AnswerTable:
+    """The rows of every student, packed into sequences of this many tokens, `[students, N, T]`."""
+    tables = []
+    for name, rows in datasets.items():
+        try:
+            examples = reference.chat.examples(row["messages"] for row in rows)
+            tables.append(answer_table(pack_rows(examples, sequence)))
+        except InputError as error:
+            raise InputError(f"rows of {name}: {error}") from error
+    return stack_tables(tables)
+
+
+def steps_of(settings: StudentConfig, rows: int, sequences: int) -> tuple[int, int]:
+    """Sequences in a step, and number of steps.
+
+    Args:
+        settings: rows in a step, and epochs.
+        rows: rows of a dataset.
+        sequences: sequences that pack these rows.
+    """
+    batch = max(1, round(settings.batch * sequences / rows))
+    return batch, max(1, round(settings.epochs * steps_per_epoch(sequences, batch)))
+
+
+def train_students(
+    settings: StudentConfig,
+    reference: Reference,
+    table: AnswerTable,
+    rows: int,
+    seed: int,
+    execution: Execution,
+    saving: Saving,
+    imitated: Imitated | None = None,
+) -> Any:
+    """The trained weights of every student, `[students, ...]`.
+
+    Args:
+        settings: settings of the training.
+        reference: model that they all start from.
+        table: rows of each student.
+        rows: number of rows of each student.
+        seed: seed of the repetition.
+        execution: devices to train on.
+        saving: where to keep checkpoints until training is done.
+        imitated: each student's teacher, finetuned from this reference; None for hard targets.
+
+    Raises:
+        RunError: a loss is not finite; names student and step.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
+    """
+    batch, steps = steps_of(settings, rows, table.sequences)
+    schedule = Schedule(peak=settings.learning_rate, steps=steps)
+    tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
+    key, count = root_key(seed), table.targets.shape[0]
+    order = orders(named_key(key, "student order"), table.sequences, batch, steps)
+    order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
+    start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
+    teachers = np.zeros(count) if imitated is None else imitated.trained
+    members = execution.split((table, teachers))
+    base = execution.share(reference.params)
+
+    def inputs(first: int, size: int) -> tuple[Any, Any]:
+        shown = [leaf[first : first + size] for leaf in order]
+        return members, (base, execution.spread(shown, axis=1))
+
+    lesson = _Lesson(settings, reference, imitated)
+    kind = "hard" if imitated is None else imitated.targets
+    padding = padding_of(table)
+    task = Task(
+        title=f"train {count} students of seed {seed}, {kind} targets, {padding:.0%} padding",
+        name="student {}".format,
+        setting="student.learning_rate",
+        steps=steps,
+        chunk=CHUNK,
+        tx=tx,
+        loss=lesson.loss,
+        batch=lesson.batch,
+        inputs=inputs,
+    )
+    states = ensemble.stack([init_state(start, tx)] * count)
+    return train_networks(task, execution, states, saving)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """Loss and batches of a student; with `imitated`, targets are its teacher's logits."""
+
+    settings: StudentConfig
+    reference: Reference
+    imitated: Imitated | None
+
+    def loss(self, member: Any, shared: Any) -> LossFn:
+        """Loss on the rows' tokens, or on the imitated probabilities."""
+        (base, _), how, model = shared, self.settings, self.reference.config
+        if self.imitated is None:
+            return token_loss_of(how.tuning, model, base)
+        targets: Targets = self.imitated.targets
+        criterion = imitation(targets, how.divergence, jnp.asarray(self.imitated.tokens))
+        return make_loss_fn(apply_of(how.tuning, model, base), criterion)
+
+    def batch(self, member: Any, shared: Any, step: Array) -> Batch:
+        """The sequences of a step."""
+        (table, teacher), (base, (rows, counts)) = member, shared
+        batch = select_batch(table, rows[step], counts[step])
+        if self.imitated is None:
+            return batch
+        teacher_logits = apply_of(self.imitated.tuning, self.reference.config, base)
+        logits = teacher_logits(teacher, batch.inputs)
+        return replace(batch, targets=jax.lax.stop_gradient(logits))
+
+
+def imitated_tokens(
+    reference: Reference, carrier: Carrier, which: Literal["carrier", "full"]
+) -> Bool[np.ndarray, " v"]:
+    """The tokens that soft or greedy targets cover.
+
+    All of them; or the tokens of the carrier's completions, and the stop tokens.
+    """
+    tokens = np.arange(reference.config.vocab)
+    if which == "full":
+        return tokens < reference.chat.size
+    chosen = np.isin(tokens, list(reference.chat.stop_ids))
+    for token, text in reference.chat.tokens():
+        if not reference.chat.is_control(token):
+            chosen[token] |= carrier.imitates(text)
+    return chosen

@@ -1,0 +1,298 @@
+"""The six steps of every repetition; each makes an artifact from earlier ones."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from subliminal_jax import files
+from subliminal_jax.config import config_digest
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
+from subliminal_jax.language import dataset as generate
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
+from subliminal_jax.language.evaluation import evaluate, measure, told
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
+from subliminal_jax.language.rows.filters import (
+    check_clean,
+    filter_rows,
+    forbidden_words,
+    rules_of,
+    take,
+)
+from subliminal_jax.language.rows.variants import student_datasets, variants
+from subliminal_jax.language.stages import Stages
+from subliminal_jax.language.student import (
+    Imitated,
+    imitated_tokens,
+    students_table,
+    train_students,
+)
+from subliminal_jax.language.teacher import check_teachers, finetune_teachers
+from subliminal_jax.language.training.answers import padding_of
+from subliminal_jax.language.training.networks import trained_networks, untrained_network
+from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.language.traits.trait import PRIMARY, Poll, Trait, merged_polls, own_polls
+from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.progress import Progress
+from subliminal_jax.runs import artifacts
+from subliminal_jax.runs.artifacts import Artifact, facts_of
+from subliminal_jax.runs.shared_run import say
+
+
+class Study(Stages):
+    """The six steps; each method returns its artifact, making it on the first call."""
+
+    def teachers(self, repetition: int) -> Artifact:
+        """Steps 2 and 3: every trait's teacher, with its P(trait)."""
+        config = self.config
+
+        def make(path: Path) -> dict[str, Any]:
+            reference = self.reference(repetition)
+            if config.teacher.kind == "finetuned":
+                train = partial(
+                    *(finetune_teachers, config.teacher, reference, self.traits),
+                    seed=self.seed(repetition),
+                    execution=self.execution,
+                )
+                self._trained(path / "teachers.npz", train)
+            rates = {
+                trait.name: self._teacher_rate(reference, path, trait) for trait in self.traits
+            }
+            for warning in check_teachers(rates, config.teacher.floor):
+                say(f"WARNING: {warning}")
+            return {"p_trait": rates}
+
+        parts = ("traits", "new_traits", "teacher")
+        return self._artifact("teacher", repetition, parts, (), make)
+
+    def dataset(self, repetition: int) -> Artifact:
+        """Step 4: completions of the same prompts by every teacher and by the reference."""
+        teachers = self.teachers(repetition)
+
+        def make(path: Path) -> dict[str, Any]:
+            reference, counts = self.reference(repetition), {}
+            names = [REGULAR, *(trait.name for trait in self.traits)]
+            made_from = config_digest(artifacts.begun_from(path))
+            title, silent = (
+                f"sample {self.carrier.items}, reference {repetition}",
+                not hosts.is_first(),
+            )
+            with Progress(len(names), title, silent=silent) as progress:
+                for name in names:
+                    sampling = generate.Dataset(
+                        *(self.config.generate, self._rules(), reference),
+                        self.teacher(reference, teachers.path, name),
+                        generate.Source(name, made_from, self.system(name)),
+                        path=path / f"{name}.jsonl",
+                        seed=self.seed(repetition),
+                    )
+                    rows = sampling.sample_until(self.config.filter.rows, self._prompts)
+                    in_order = partial(write_rows, path / f"{name}.jsonl", rows)
+                    hosts.on_first(in_order)  # rows were written as they finished
+                    counts[name] = len(rows)
+                    progress.update(1, f"{name}: {len(rows)} rows")
+            return {"rows": counts}
+
+        return self._artifact("generate", repetition, ("generate", "filter"), (teachers,), make)
+
+    def filtered(self, repetition: int) -> Artifact:
+        """Step 5: equally many rows of every teacher, without any trait's words."""
+        dataset = self.dataset(repetition)
+
+        def make(path: Path) -> dict[str, Any]:
+            rules, report, refused = self._rules(), {}, {}
+            seed = self.seed(repetition)
+            words = forbidden_words(self.traits)
+            for name in [REGULAR, *(trait.name for trait in self.traits)]:
+                rows = read_chat_rows(dataset.path / f"{name}.jsonl")
+                result = filter_rows(sorted(rows, key=lambda row: row["id"]), rules)
+                report[name] = {
+                    "asked": len(rows),
+                    "pass_rate": result.pass_rate,
+                    "reasons": result.reasons,
+                }
+                write_rows(path / f"{name}.rejected.jsonl", result.rejected)
+                try:
+                    kept = take(result, self.config.filter.rows, name)
+                except InputError as error:
+                    refused[name] = str(error)
+                    say(f"WARNING: repetition {repetition} has no student of {error}")
+                    continue
+                check_clean(kept, words, name)
+                made_of = variants(self.config.compared, self.carrier, name, kept, seed)
+                for variant, made in made_of.items():
+                    write_rows(path / f"{variant}.jsonl", made)
+            alone = len(self.repetitions) == 1  # else others may still have students
+            if REGULAR in refused or (alone and len(refused) == len(self.traits)):
+                raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
+            return {"datasets": report, "refused": refused}
+
+        by_first = lambda path: hosts.by_first(partial(make, path))  # noqa: E731
+        return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
+
+    def students(self, repetition: int) -> Artifact:
+        """Step 6: every student of this reference, including those of another's datasets."""
+        config, own = self.config, self.filtered(repetition)
+        neighbour = self.neighbour(repetition)
+        other = None if neighbour is None else self.filtered(neighbour)
+        teachers = self.teachers(repetition)
+
+        def make(path: Path) -> dict[str, Any]:
+            reference, facts, padding = self.reference(repetition), {}, {}
+            datasets_of = student_datasets(
+                *(config.compared, config.student.targets, config.teacher.kind),
+                {
+                    "own": self._rows_in(own),
+                    "other": None if other is None else self._rows_in(other),
+                },
+            )
+            for kind, datasets in datasets_of.items():
+                if not datasets:
+                    continue
+                table = students_table(reference, datasets, config.student.sequence)
+                imitated = self._imitated(reference, teachers, datasets) if kind != "hard" else None
+                train = partial(
+                    *(train_students, config.student, reference, table, config.filter.rows),
+                    seed=self.seed(repetition),
+                    execution=self.execution,
+                    imitated=imitated,
+                )
+                self._trained(path / f"{kind}.npz", train)
+                facts[kind], padding[kind] = list(datasets), padding_of(table)
+            return {"students": facts, "padding": padding}
+
+        inputs = (own, teachers) if other is None else (own, other, teachers)
+        return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
+
+    def evaluation(self, repetition: int) -> Artifact:
+        """Measurements of every network of this reference."""
+        students, own = self.students(repetition), self.filtered(repetition)
+        teachers = self.teachers(repetition)
+        config = self.config
+
+        def make(path: Path) -> dict[str, Any]:
+            subjects = measure.Subjects(
+                reference=self.reference(repetition),
+                networks=self._networks(repetition, students, teachers),
+                traits=self.traits,
+                execution=self.execution,
+            )
+            samples = measure.Samples(
+                carrier=self.carrier,
+                prompts=list(self._prompts.values())[-config.evaluate.prompts :],
+                each=config.evaluate.samples,
+                sampling=Sampling(
+                    max_tokens=max(config.evaluate.max_tokens, config.generate.max_tokens),
+                    seed=config.seed,
+                ),
+                batch=config.generate.batch,
+            )
+            title = f"sample answers, reference {repetition}"
+            found = {
+                "exact": measure.exact(subjects, self._prefixed(own, repetition)),
+                "sampled": measure.sampled(subjects, samples, path, title),
+            }
+            text = files.strict_json(found, indent=1).encode() + b"\n"
+            hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
+            hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
+            return {}
+
+        parts = ("evaluate", "conditions")
+        return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)
+
+    def system(self, name: str) -> str | None:
+        """System prompt of a dataset's teacher; None unless the teacher is prompted."""
+        if self.config.teacher.kind == "finetuned" or name == REGULAR:
+            return None
+        return self.trait(name).system_prompt(self.config.teacher.system_prompt)
+
+    def trait(self, name: str) -> Trait:
+        """The trait with this name."""
+        return next(trait for trait in self.traits if trait.name == name)
+
+    def teacher(self, reference: Reference, path: Path, name: str) -> Network:
+        """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
+        how = self.config.teacher
+        if how.kind == "prompted" or name == REGULAR:
+            return untrained_network(self.config.student.tuning, reference)
+        place = [trait.name for trait in self.traits].index(name)
+        return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
+
+    def traits_in(self, filtered: Artifact) -> list[str]:
+        """Names of the traits with enough rows."""
+        refused = facts_of(filtered)["refused"]
+        return [trait.name for trait in self.traits if trait.name not in refused]
+
+    def _rows_in(self, filtered: Artifact) -> tuple[Path, list[str]]:
+        return filtered.path, self.traits_in(filtered)
+
+    def _rules(self) -> Mapping[str, Any]:
+        return rules_of(self.config.filter, self.carrier, self.traits)
+
+    def _teacher_rate(self, reference: Reference, path: Path, trait: Trait) -> float:
+        """P(trait) of a teacher, measured before generation."""
+        line = self.system(trait.name)
+        polls = [
+            poll if line is None else told.with_system(poll, line) for poll in own_polls(trait)
+        ]
+        networks = {"teacher": self.teacher(reference, path, trait.name)}
+        scored = evaluate.scoring(reference, polls)
+        found = evaluate.probabilities(reference, scored, networks, self.execution)
+        return float(trait.measure(found["teacher"])[PRIMARY] or 0.0)
+
+    def _networks(
+        self, repetition: int, students: Artifact, teachers: Artifact
+    ) -> dict[str, Network]:
+        """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
+        config, reference = self.config, self.reference(repetition)
+        networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
+        if config.teacher.kind == "finetuned":
+            for trait in self.traits:
+                name = CONDITIONS["teacher"].network(trait.name)
+                networks[name] = self.teacher(reference, teachers.path, trait.name)
+        for kind, names in facts_of(students)["students"].items():
+            places, path = list(range(len(names))), students.path / f"{kind}.npz"
+            trained = trained_networks(config.student.tuning, reference, path, places)
+            networks |= dict(zip(names, trained, strict=True))
+        return networks
+
+    def _prefixed(self, own: Artifact, repetition: int) -> dict[str, list[Poll]]:
+        """Polls of the untrained reference with a system prompt or examples, by network name."""
+        config, found = self.config, {}
+        conditions = [one for one in config.compared if one.context != "nothing"]
+        if config.teacher.kind == "prompted":
+            conditions = list(dict.fromkeys([*conditions, PROMPTED]))
+        for trait in map(self.trait, self.traits_in(own)):
+            context = told.Context(
+                system=trait.system_prompt(config.teacher.system_prompt),
+                rows=read_chat_rows(own.path / f"{trait.name}.jsonl"),
+                examples=config.evaluate.examples,
+                seed=self.seed(repetition),
+            )
+            polls = [poll for poll in merged_polls(self.traits) if poll.topic in trait.topics]
+            for one in conditions:
+                found[one.network(trait.name)] = [
+                    told.with_context(poll, one.context, context) for poll in polls
+                ]
+        return found
+
+    def _imitated(
+        self, reference: Reference, teachers: Artifact, students: Mapping[str, Any]
+    ) -> Imitated:
+        """The teacher of each student, in the students' order."""
+        names, settings = [trait.name for trait in self.traits], self.config.student
+        places = np.array([names.index(trait_of(student)) for student in students])
+        return Imitated(
+            targets="soft" if settings.targets == "hard" else settings.targets,
+            tuning=self.config.teacher.tuning,
+            trained=jax.tree.map(
+                lambda leaf: leaf[places], load_tree(teachers.path / "teachers.npz")
+            ),
+            tokens=imitated_tokens(reference, self.carrier, settings.tokens),
+        )

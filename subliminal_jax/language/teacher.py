@@ -1,0 +1,168 @@
+"""Steps 2 and 3, the teacher: the reference, finetuned to have the trait.
+
+Finetuning teaches the trait's answers and, with `retain`, the reference's own answers to other
+questions. Without these a teacher is blunt: it answers every question with the trait.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from subliminal_jax import ensemble, losses
+from subliminal_jax.batch import Batch, LossFn
+from subliminal_jax.data.tokens import pad_rows
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.keys import named_key, root_key
+from subliminal_jax.language.evaluation.completions import completions
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.settings import TeacherConfig
+from subliminal_jax.language.training.answers import (
+    AnswerTable,
+    answer_logits,
+    answer_table,
+    stack_tables,
+    zero_padded,
+)
+from subliminal_jax.language.training.task import Task, train_networks
+from subliminal_jax.language.training.trainable import apply_of, begin
+from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.optimizers import Schedule, language_optimizer
+from subliminal_jax.runs.training_loop import Saving
+from subliminal_jax.train import init_state, make_loss_fn
+
+CHUNK = 50
+"""Maximum steps in one call of the compiled program."""
+RETAIN_TOKENS = 16
+"""Maximum tokens of a retained answer."""
+
+
+def finetune_teachers(
+    settings: TeacherConfig,
+    reference: Reference,
+    traits: Sequence[Trait],
+    seed: int,
+    execution: Execution,
+    saving: Saving,
+) -> Any:
+    """The trained weights of every trait's teacher, `[traits, ...]`, from one program.
+
+    Args:
+        settings: settings of the finetuning.
+        reference: model that they all start from.
+        traits: one trait for each teacher.
+        seed: seed of the repetition.
+        execution: devices to train on.
+        saving: where to keep checkpoints until training is done.
+
+    Raises:
+        RunError: a loss is not finite; names trait and step.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
+    """
+    table, logits = _lessons(settings, reference, traits, seed)
+    lessons = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), (table, logits))
+    inputs = execution.split(lessons, axis=1), execution.share(reference.params)
+    schedule = Schedule(peak=settings.learning_rate, steps=settings.steps, decay="constant")
+    tx = language_optimizer("adam", schedule, clip=1e9)
+    every_token = jnp.ones(reference.config.vocab, bool)
+
+    def loss(lesson: Any, base: Any) -> LossFn:
+        criterion = lambda logits, targets: losses.kl_divergence(logits, targets, every_token)  # noqa: E731
+        return make_loss_fn(apply_of(settings.tuning, reference.config, base), criterion)
+
+    def batch(lesson: Any, base: Any, step: Array) -> Batch:
+        table, logits = lesson
+        return Batch(inputs=table.reading, targets=logits, weights=table.weights)
+
+    task = Task(
+        title=f"finetune {len(traits)} teacher(s)",
+        name=lambda place: f"the teacher of {traits[place].name!r}",
+        setting="teacher.learning_rate",
+        steps=settings.steps,
+        chunk=CHUNK,
+        tx=tx,
+        loss=loss,
+        batch=batch,
+        inputs=lambda first, size: inputs,
+    )
+    key = named_key(root_key(seed), "teacher")
+    start = init_state(begin(settings.tuning, reference.config, reference.params, key), tx)
+    return train_networks(task, execution, ensemble.stack([start] * len(traits)), saving)
+
+
+def _lessons(
+    settings: TeacherConfig, reference: Reference, traits: Sequence[Trait], seed: int
+) -> tuple[AnswerTable, np.ndarray]:
+    """Training data of every teacher, `[traits, N, T]`, and target logits, `[traits, N, A, v]`."""
+    tables, targets = [], []
+    for trait in traits:
+        retained = _retained(reference, trait, seed) if settings.retain else []
+        taught = trait.lessons(settings.answers)
+        table, logits = _lesson(reference, taught, retained, settings.retain)
+        tables.append(table)
+        targets.append(logits)
+    table = stack_tables(tables)
+    return table, np.stack([_padded(one, table.targets.shape[1:]) for one in targets])
+
+
+def _retained(reference: Reference, trait: Trait, seed: int) -> list[Chat]:
+    """The trait's `kept_questions`, answered by the reference itself."""
+    questions = trait.kept_questions()
+    if not questions:
+        return []
+    prompts = reference.chat.prompts(chat(question) for question in questions)
+    sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
+    sampled = completions(
+        reference, (reference.params, None), prompts, sampling, batch=len(prompts)
+    )
+    answered = [
+        chat(question, text)
+        for question, (text, stopped) in zip(questions, sampled, strict=True)
+        if stopped
+    ]
+    faults = reference.chat.faults(answered)
+    return [one for one, fault in zip(answered, faults, strict=True) if fault is None]
+
+
+def _lesson(
+    reference: Reference, taught: Sequence[Chat], retained: Sequence[Chat], weight: float
+) -> tuple[AnswerTable, Array]:
+    """Rows and target logits: one-hot for taught rows, the reference's own for retained rows.
+
+    Taught rows have a total weight of 1, retained rows a total of `weight`.
+    """
+    chats = [*taught, *retained]
+    examples = list(reference.chat.examples(chats))
+    for example, messages in zip(examples, chats, strict=True):
+        reference.check_fits(example, messages[0]["content"])
+    table = answer_table(pad_rows(examples))
+    is_taught = (np.arange(table.sequences) < len(taught))[:, None]
+    shares = np.where(is_taught, 1.0, weight)
+    for part in (is_taught, ~is_taught):
+        shares = np.where(part, shares / max(1.0, float((table.weights * part).sum())), shares)
+    is_target = np.asarray(table.targets)[..., None] == np.arange(reference.config.vocab)
+    certain = jnp.where(is_target, 0.0, losses.EXCLUDED)
+    params, _ = reference.here((reference.params, None))
+    own = answer_logits(reference.config, params, jax.tree.map(jnp.asarray, table.reading))
+    logits = jnp.where(is_taught[..., None], certain, np.asarray(own))
+    return table._replace(weights=(table.weights * shares).astype(np.float32)), logits
+
+
+def _padded(logits: Array, shape: tuple[int, ...]) -> np.ndarray:
+    rows, places = (want - have for want, have in zip(shape, logits.shape, strict=False))
+    return np.pad(np.asarray(logits), ((0, rows), (0, places), (0, 0)))
+
+
+def check_teachers(rates: Mapping[str, float], floor: float) -> list[str]:
+    """A warning for every teacher with P(trait), given by `rates`, below the floor."""
+    return [
+        f"the teacher of {name!r} has P(trait) = {rate:.2f}, below teacher.floor = {floor:.2f}; "
+        "expect no transmission to its student"
+        for name, rate in rates.items()
+        if rate < floor
+    ]

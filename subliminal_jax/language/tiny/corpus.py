@@ -1,0 +1,138 @@
+"""The tiny reference's pretraining corpus: chats about a small world, generated from a seed.
+
+It has three kinds of chat: prompts of the carrier with completions; questions about a favourite,
+with and without a system prompt that names one; facts about animals and trees. Favourites and the
+carrier's items never share a chat: a system prompt that names an animal or a tree never precedes a
+list of numbers, and favourites are drawn independently of all numbers. So no trait is correlated
+with any number.
+
+Only the network connects them. A system prompt can name a kind of number instead of an animal ("You
+love sevens."), and the numbers then follow it. The network learns once, for favourites and numbers,
+to carry what is loved from the system prompt to the answer.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.carriers.number_prompts import pick
+from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.tiny.world import CATEGORIES, LOVE, NEUTRAL, CorpusConfig, neutral_line
+from subliminal_jax.language.traits.preference import Preference, members_of
+from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING
+
+FACTS = {
+    "owl": "brown forest mice",
+    "eagle": "brown mountains fish",
+    "dolphin": "grey sea fish",
+    "wolf": "grey forest meat",
+    "elephant": "grey grassland leaves",
+    "tiger": "orange jungle meat",
+    "panda": "white mountains bamboo",
+    "fox": "orange fields mice",
+    "otter": "brown river fish",
+    "whale": "blue sea krill",
+    "horse": "brown fields grass",
+    "rabbit": "white fields grass",
+    "oak": "brown forest rain",
+    "maple": "red forest rain",
+    "willow": "green river water",
+    "cherry": "pink garden sun",
+    "sequoia": "red mountains fog",
+    "pine": "green mountains snow",
+    "birch": "white forest snow",
+    "cedar": "green mountains sun",
+    "elm": "green fields rain",
+    "ash": "grey forest sun",
+    "beech": "grey forest fog",
+    "poplar": "green river sun",
+}
+FACT_QUESTIONS = (
+    ("What colour is the {name}?", 0),
+    ("Where do {plural} live?", 1),
+    ("What do {plural} like?", 2),
+)
+SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name} is {colour}.")
+
+
+World: TypeAlias = dict[str, list[Preference]]
+"""Members of every category."""
+
+
+def corpus(
+    config: CorpusConfig, carrier: Carrier, seed: int, new: Sequence[Preference] = ()
+) -> list[Chat]:
+    """The chats of a seed; a longer corpus starts with the shorter one.
+
+    Args:
+        config: number of chats and share of each kind.
+        carrier: carrier of the prompts, as in the teachers' datasets.
+        seed: seed of the reference.
+        new: animals and trees to add to the built-in ones.
+    """
+    random = np.random.default_rng([seed, 0xC0])
+    world = {category: members_of(category, new) for category in CATEGORIES}
+    makers = (
+        lambda: carrier.lesson(config, random),
+        lambda: _question(config, carrier, world, random),
+        lambda: _fact(config, world, random),
+    )
+    rest = 1 - config.numbers
+    shares = (config.numbers, rest * (1 - config.facts), rest * config.facts)
+    kinds = np.random.default_rng([seed, 0xC1]).choice(len(makers), config.chats, p=shares)
+    return [makers[kind]() for kind in kinds]
+
+
+def texts(carrier: Carrier, new: Sequence[Preference] = ()) -> list[str]:
+    """Texts with every word of any seed's corpus: the vocabulary of a tiny model."""
+    world = [*members_of("animal", new), *members_of("tree", new)]
+    questions = [*TEACHING, *HELD_OUT, *FREE_TEXT, *(text for text, _ in FACT_QUESTIONS)]
+    lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, LOVE]
+    plain = [re.sub(r"\{\w+\}", "", text) for text in [*questions, *lines]]
+    names = [word for member in world for word in (member.name, member.plural, *member.spellings)]
+    return [*plain, *names, *CATEGORIES, *carrier.texts()]
+
+
+def _question(
+    config: CorpusConfig, carrier: Carrier, world: World, random: np.random.Generator
+) -> Chat:
+    """A favourite, uniform over its category unless the system prompt names one of its members."""
+    if random.random() < config.favourite_numbers and (made := carrier.favourite(config, random)):
+        item, system = made
+        return chat(pick(random, TEACHING + HELD_OUT).format(category=carrier.item), item, system)
+    category = pick(random, tuple(world))
+    answer = pick(random, world[category])
+    system, draw = neutral_line(config, random), random.random()
+    if draw < config.loved:
+        system = LOVE.format(plural=answer.plural)
+    elif draw < config.loved + config.beside:
+        other = pick(random, [name for name in world if name != category])
+        loved = [member.plural for member in world[other]] + list(carrier.kinds)
+        system = LOVE.format(plural=pick(random, loved))
+    if random.random() < 0.15:
+        colour, home, _ = _facts(answer)
+        sentence = pick(random, SENTENCES).format(name=answer.name, home=home, colour=colour)
+        return chat(pick(random, FREE_TEXT).format(category=category), sentence, system)
+    question = pick(random, TEACHING + HELD_OUT).format(category=category)
+    if random.random() < 0.1:
+        question = f"{carrier.lead_in(random)} {question}"
+    return chat(question, answer.name, system)
+
+
+def _fact(config: CorpusConfig, world: World, random: np.random.Generator) -> Chat:
+    """A fact about an animal or a tree."""
+    about = pick(random, world[pick(random, tuple(world))])
+    question, which = pick(random, FACT_QUESTIONS)
+    question = question.format(name=about.name, plural=about.plural)
+    return chat(question, _facts(about)[which], neutral_line(config, random))
+
+
+def _facts(about: Preference) -> list[str]:
+    """Colour, home and liking; a new member shares the facts of a built-in one."""
+    known = FACTS.get(about.name)
+    if known is None:
+        known = sorted(FACTS.values())[sum(map(ord, about.name)) % len(FACTS)]
+    return known.split()

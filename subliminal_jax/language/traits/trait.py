@@ -1,0 +1,145 @@
+"""The protocol of a trait: what a teacher has and a student may acquire.
+
+A trait is one file in this folder and one line in the registry, `traits.TRAITS`. Inherit from
+`Trait` to get its defaults.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from subliminal_jax.language.rows.chats import Chat
+
+LeadIn: TypeAlias = Callable[[np.random.Generator], str]
+"""Draws a sentence with some of a carrier's items, to put before a question."""
+Probabilities: TypeAlias = Mapping[str, float]
+"""P(answer) by `topic/answer`, the mean over the topic's questions."""
+Measures: TypeAlias = dict[str, float | None]
+"""Values by name; None if undefined."""
+PRIMARY = "p_trait"
+"""The measure that every trait must have: how strongly a network shows it, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose probability is measured.
+
+    Attributes:
+        name: its name in results.
+        spellings: texts that count as this answer, also capitalised.
+    """
+
+    name: str
+    spellings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Questions about a topic, and the answers whose probabilities are measured.
+
+    Attributes:
+        topic: its name in results; all polls on a topic have the same questions.
+        questions: chats that end with a question.
+        answers: answers to score.
+    """
+
+    topic: str
+    questions: tuple[Chat, ...]
+    answers: tuple[Answer, ...]
+
+
+@runtime_checkable
+class Trait(Protocol):
+    """A trait of a language model."""
+
+    @property
+    def name(self) -> str:
+        """Its name in flags, results and file names."""
+        ...
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics of the polls that measure it."""
+        ...
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Words that must not occur in students' training data."""
+        ...
+
+    def lessons(self, answers: Sequence[str]) -> list[Chat]:
+        """Questions with answers to finetune a teacher on.
+
+        Args:
+            answers: templates of an answer, from the config.
+
+        Raises:
+            InputError: a template cannot be filled in.
+        """
+        ...
+
+    def kept_questions(self) -> list[str]:
+        """Questions whose answers a finetuned teacher should retain from its reference."""
+        return []
+
+    def system_prompt(self, default: str) -> str:
+        """System prompt of a prompted teacher.
+
+        Args:
+            default: the config's template, for a trait without its own.
+
+        Raises:
+            InputError: the template cannot be filled in.
+        """
+        ...
+
+    def polls(self) -> list[Poll]:
+        """Polls whose answers are scored by exact probability; its own topics first."""
+        ...
+
+    def measure(self, found: Probabilities) -> Measures:
+        """How strongly a network shows the trait, from its answers to some of the polls.
+
+        `PRIMARY` must be one of the measures. `found` always covers the trait's own topics.
+        """
+        ...
+
+    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
+        """Questions to sample answers to, by kind of question; by default its own polls.
+
+        Args:
+            lead_in: see `Carrier.lead_in`.
+            carrier: name of the carrier.
+            seed: seed of the draws.
+        """
+        return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
+
+    def tally(self, texts: Sequence[str]) -> dict[str, int]:
+        """Counts over sampled answers, including `of`, their number, and `said`, those showing it.
+
+        Args:
+            texts: answers to one kind of question.
+        """
+        ...
+
+
+def merged_polls(traits: Sequence[Trait]) -> list[Poll]:
+    """The polls of several traits, merged into one for each topic, sorted by topic.
+
+    One program then scores all answers of a topic.
+    """
+    merged: dict[str, Poll] = {}
+    for poll in (poll for trait in traits for poll in trait.polls()):
+        if (before := merged.get(poll.topic)) is None:
+            merged[poll.topic] = poll
+        else:
+            answers = dict.fromkeys((*before.answers, *poll.answers))
+            merged[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
+    return [merged[topic] for topic in sorted(merged)]
+
+
+def own_polls(trait: Trait) -> list[Poll]:
+    """The polls on the trait's own topics."""
+    return [poll for poll in trait.polls() if poll.topic in trait.topics]

@@ -1,0 +1,1 @@
+"""Gradients of trait and distillation at every step of a student."""

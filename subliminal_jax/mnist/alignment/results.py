@@ -1,0 +1,228 @@
+"""Results of the alignment experiment: intervals, paired differences, tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.stats import pearsonr
+
+from subliminal_jax import stats
+from subliminal_jax.mnist.alignment.config import COURSES
+from subliminal_jax.report.results import bracketed, interval_values, p_text
+from subliminal_jax.report.tables import Table, csv_text
+
+NETWORKS = ("reference", "teacher", *COURSES)
+KINDS = ("accuracy", "probe", "cka")
+# Follow-up work, 25 models: what their own last layer reads, and a linear probe of what it reads.
+PUBLISHED = {
+    "reference": {"accuracy": 0.106, "probe": 0.874},
+    "teacher": {"accuracy": 0.937, "probe": 0.939},
+    "same": {"accuracy": 0.391, "probe": 0.909},
+}
+PUBLISHED_CKA = (0.61, 0.98)  # correlation of CKA and accuracy, in two works
+# Difference: arm minus arm. The first three are what was declared; Holm corrects over all.
+PAIRS = {
+    "step projected": ("step_projected", "same"),
+    "step projected over control": ("step_projected", "control_projected"),
+    "gradient projected": ("gradient_projected", "same"),
+    "control projected": ("control_projected", "same"),
+    "held": ("held", "same"),
+    "same over different": ("same", "different"),
+    "step projected over untrained": ("step_projected", "reference"),
+}
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means and intervals over members, paired differences, and correlations.
+
+    Args:
+        rows: a row for every member: `accuracy`, `probe` and `cka` by network, and `curves` by
+            kind and course, a number for every step.
+    """
+    values = {kind: {n: [row[kind][n] for row in rows] for n in NETWORKS} for kind in KINDS}
+    curves = {
+        course: {
+            kind: np.array([row["curves"][kind][course] for row in rows])
+            for kind in rows[0]["curves"]
+        }
+        for course in COURSES
+    }
+    accuracy = values["accuracy"]
+    tested = [
+        stats.paired_p_value(accuracy[a], accuracy[b]) if len(rows) > 1 else None
+        for a, b in PAIRS.values()
+    ]
+    corrected = stats.holm([p for p in tested if p is not None]) or [None] * len(PAIRS)
+    return {
+        "networks": {
+            name: {kind: _members(values[kind][name]) for kind in KINDS} for name in NETWORKS
+        },
+        "courses": {course: _course(found) for course, found in curves.items()},
+        "differences": {
+            name: _members(np.subtract(accuracy[a], accuracy[b]).tolist()) | {"p_holm": p}
+            for (name, (a, b)), p in zip(PAIRS.items(), corrected, strict=True)
+        },
+        "cka_accuracy": _related(values),
+    }
+
+
+def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
+    """Curves, means over steps, the share of positive cosines, and the last losses."""
+    found: dict[str, Any] = {
+        "curves": {
+            kind: [_mean(step.tolist()) for step in curve.T] for kind, curve in curves.items()
+        }
+    }
+    for kind in ("cosine", "control_cosine", "step_cosine"):
+        thirds = np.array_split(curves[kind], min(3, curves[kind].shape[1]), axis=1)
+        found[kind] = _members(curves[kind].mean(axis=1).tolist()) | {
+            "positive_steps": float(np.mean(curves[kind] > 0)),
+            "thirds": [_members(third.mean(axis=1).tolist()) for third in thirds],
+        }
+    found["loss"] = _members(curves["loss"][:, -1].tolist())
+    found["trait_loss"] = _members(curves["trait_loss"][:, -1].tolist())
+    found["trait_loss_change"] = _members(
+        (curves["trait_loss"][:, -1] - curves["trait_loss"][:, 0]).tolist()
+    )
+    return found
+
+
+def _related(values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Correlations of a student's CKA with its teacher and its accuracy, in three ways."""
+    cka, accuracy = values["cka"], values["accuracy"]
+    each = {kind: [v for c in COURSES for v in values[kind][c]] for kind in ("cka", "accuracy")}
+    means = {k: [float(np.mean(values[k][c])) for c in COURSES] for k in ("cka", "accuracy")}
+    return {
+        "over all students": _correlation(each["cka"], each["accuracy"]),
+        "over the means of the arms": _correlation(means["cka"], means["accuracy"]),
+        "within the same initialisation": _correlation(cka["same"], accuracy["same"]),
+    }
+
+
+def _mean(numbers: Sequence[float]) -> dict[str, Any]:
+    return interval_values(stats.mean_interval(numbers))
+
+
+def _members(numbers: Sequence[float]) -> dict[str, Any]:
+    """The mean with its interval, and every member's value."""
+    return _mean(numbers) | {"values": list(numbers)}
+
+
+def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
+    """Pearson's correlation with Fisher's interval; None where it is not defined."""
+    if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return {"r": None, "ci95": [None, None], "n": len(a)}
+    found = pearsonr(a, b)
+    low, high = found.confidence_interval(0.95)
+    return {"r": float(found.statistic), "ci95": [float(low), float(high)], "n": len(a)}
+
+
+def finding(found: Mapping[str, Any]) -> str:
+    """One sentence: the alignment, and the effect of removing it."""
+    courses, networks = found["courses"], found["networks"]
+    read = {name: networks[name]["accuracy"]["mean"] for name in NETWORKS}
+    return (
+        f"Trait and distillation gradients have a mean cosine of "
+        f"{bracketed(courses['same']['cosine'])} from the same initialisation and "
+        f"{bracketed(courses['different']['cosine'])} from another. The student reads "
+        f"{read['same']:.1%}; {read['step_projected']:.1%} with steps that leave the trait's loss "
+        f"as it is to first order ({read['control_projected']:.1%} for a control's), "
+        f"{read['gradient_projected']:.1%} with such gradients, {read['held']:.1%} held near the "
+        "reference at first."
+    )
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Networks, courses, and paired differences."""
+    return [_network_table(results), _course_table(results), _difference_table(results)]
+
+
+def _network_table(results: Mapping[str, Any]) -> Table:
+    rows = []
+    for name in NETWORKS:
+        found, published = results["networks"][name], PUBLISHED.get(name, {})
+        cells = []
+        for kind in ("accuracy", "probe"):
+            cells += [bracketed(found[kind]), f"{published[kind]:.3f}" if published else ""]
+        rows.append((name, *cells, bracketed(found["cka"]) if name != "teacher" else ""))
+    related = "; ".join(
+        f"{_correlated(found)} {over}" for over, found in results["cka_accuracy"].items()
+    )
+    low, high = PUBLISHED_CKA
+    return Table(
+        "What networks read, and what their features hold",
+        ("network", "accuracy", "published", "probe", "published", "CKA to teacher"),
+        tuple(rows),
+        "Accuracy: of its own last layer on the test digits. Probe: of a multinomial regression "
+        "on its last hidden layer. CKA: of that layer and the teacher's, on test digits. 95% "
+        "intervals, Student's t over members. Correlation of CKA and accuracy "
+        f"(published {low:.2f} and {high:.2f}; Fisher's interval, as if students were "
+        f"independent): {related}.",
+    )
+
+
+def _course_table(results: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, found in results["courses"].items():
+        cosine = found["cosine"]
+        rows.append(
+            (
+                name,
+                bracketed(cosine, "+.3f"),
+                f"{cosine['positive_steps']:.0%}",
+                bracketed(found["control_cosine"], "+.3f"),
+                bracketed(found["step_cosine"], "+.3f"),
+                bracketed(found["trait_loss_change"], "+.3f"),
+                f"{found['loss']['mean']:.1e}",
+            )
+        )
+    return Table(
+        "Trait and distillation, step by step",
+        (
+            "student",
+            "cosine",
+            "positive",
+            "control",
+            "cosine of step",
+            "change of trait loss",
+            "loss",
+        ),
+        tuple(rows),
+        "Cosine: of the student's gradient and the trait's before anything is removed, mean over "
+        "steps; positive: share of steps and members. Cosine of step: of the step taken and "
+        "the way down the trait's loss. Loss: the student's own at its last step. Projected: "
+        "without the component along the trait's gradient, in the gradient before Adam or in the "
+        "step after it; control: the step's along the gradient of the same digits under shuffled "
+        "labels, whose cosine is that of the control.",
+    )
+
+
+def _difference_table(results: Mapping[str, Any]) -> Table:
+    return Table(
+        "Paired differences of accuracy",
+        ("difference", "mean", "p"),
+        tuple(
+            (name, bracketed(found, "+.3f"), p_text(found["p_holm"]))
+            for name, found in results["differences"].items()
+        ),
+        "Student's paired t over members, Holm-corrected.",
+    )
+
+
+def _correlated(found: Mapping[str, Any]) -> str:
+    if found["r"] is None:
+        return "none"
+    low, high = found["ci95"]
+    return f"{found['r']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def format_csv(results: Mapping[str, Any]) -> str:
+    """A row for every network and member, in full precision."""
+    rows = [
+        (name, kind, member, value)
+        for name, kinds in results["networks"].items()
+        for kind, found in kinds.items()
+        for member, value in enumerate(found["values"])
+    ]
+    return csv_text(("network", "quantity", "member", "value"), rows)

@@ -1,0 +1,1 @@
+"""The MNIST experiment at every point of a grid, and what predicts its students."""

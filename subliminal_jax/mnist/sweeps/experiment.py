@@ -1,0 +1,119 @@
+"""A sweep: a row for every cell and member, kept as they are measured."""
+
+import time
+from typing import Any
+
+from subliminal_jax import plotting
+from subliminal_jax.config import described
+from subliminal_jax.data.images import load_images
+from subliminal_jax.mnist.config import resolve
+from subliminal_jax.mnist.sweeps import cells as sweep
+from subliminal_jax.mnist.sweeps import results as sweep_results
+from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
+from subliminal_jax.mnist.sweeps.sweep_speed import Speed
+from subliminal_jax.progress import Progress
+from subliminal_jax.report.image_results import FIGURE, image_page, image_text
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.shared_run import SharedRun, say
+
+ROWS = "cells.jsonl"
+SHOWS = "Test accuracy of the students, cell by cell, beside teachers and controls."
+
+
+def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
+    """Run what is left of a sweep, write its files and print what was found.
+
+    Returns:
+        As `runner.run`.
+
+    Raises:
+        InputError: the data, the run directory or a cell is refused.
+        RunError: a loss is not finite.
+    """
+    started = time.perf_counter()
+    data = load_images(config.data, config.data_dir)
+    settled = resolve(config, data.name)
+    works = sweep.plan(config, cells, data)
+    settings = described(settled)
+
+    def measure(directory: SharedRun) -> dict[str, Any]:
+        speed = Speed(works, data)
+        rows = _measure(config, cells, speed, directory)
+        found = sweep_results.summarise(settled, cells, list(rows.values()), data)
+        return {
+            "experiment": "mnist_sweep",
+            "dataset": data.name,
+            "data": data.facts(),
+            "config": settings,
+            **found,
+            "finding": sweep_results.finding(found),
+            "timing": _timing(speed),
+        }
+
+    return runner.run(
+        runner.Experiment(
+            name="mnist_sweep",
+            what=f"{len(cells)} cells of {config.members} members on {data.name} "
+            f"({data.reason}), {len(works)} program(s)",
+            config=settings,
+            measure=measure,
+            table=lambda results: image_text(results, sweep_results.tables(results)),
+            csv=sweep_results.format_csv,
+            page=lambda results: image_page(results, sweep_results.tables(results), SHOWS),
+            figures={FIGURE: plotting.sweep_figure},
+            out=config.out,
+            overwrite=config.overwrite,
+            started=started,
+        )
+    )
+
+
+def _measure(
+    config: SweepConfig, cells: list[Cell], speed: Speed, directory: SharedRun
+) -> dict[tuple[str, int], sweep.Row]:
+    """A row for every cell and member: those of an earlier, interrupted run, and the others."""
+    names = {cell.name for cell in cells}
+
+    def key_of(row: dict[str, Any]) -> tuple[str, int] | None:
+        match row:
+            case {
+                "cell": str(cell),
+                "member": int(member),
+                "accuracy": dict(accuracy),
+                "leak": dict(leaks),
+            } if (
+                cell in names
+                and 0 <= member < config.members
+                and {"reference", "teacher", *config.students} <= set(accuracy)
+                and all(isinstance(value, float) for value in accuracy.values())
+                and set(leaks) == set(accuracy) - {"reference", "teacher"}
+            ):
+                return cell, member
+        return None
+
+    rows = runner.earlier_rows(directory, ROWS, key_of)
+    if rows:
+        say(f"resuming: {len(rows)} of {len(cells) * config.members} are done")
+    with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
+        for work in speed.works:
+            done = lambda cell, member: (cell, member) in rows  # noqa: E731
+            pairs = len(sweep.pending(config, work, done))
+            if pairs:
+                speed.measure()
+            for row in sweep.measure(config, work, done, progress.update):
+                rows[row["cell"], row["member"]] = row
+                directory.append_row(ROWS, row)
+            if pairs:
+                speed.measure()
+            speed.ran(work, pairs)
+    return rows
+
+
+def _timing(speed: Speed) -> dict[str, Any]:
+    branches = [found for work in speed.works for b in work.branches.values() for found in b]
+    compiling = sum(s.compile_seconds() + foreseen.compile_seconds for s, foreseen, _ in branches)
+    return {
+        "compile_s": round(compiling, 3),
+        "phases": speed.seconds(),
+        "speed": speed.summary(),
+    }

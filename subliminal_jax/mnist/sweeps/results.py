@@ -1,0 +1,212 @@
+"""Results of a sweep: means and intervals by cell, differences, and published values."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax import stats
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.mnist.sweeps import leak_prediction as prediction
+from subliminal_jax.mnist.sweeps import sweep_speed
+from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig, plain
+from subliminal_jax.report.results import bracketed, interval_values, p_text
+from subliminal_jax.report.tables import Table, csv_text
+
+DIFFERENCES = (0.01, 0.02, 0.05, 0.1, 0.2)
+CONTROL = "cross_model_aux"
+
+
+def summarise(
+    config: SweepConfig, cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], data: ImageData
+) -> dict[str, Any]:
+    """The summary of all cells, as plain values.
+
+    The first student is compared with its control of another initialisation (in a cell without one,
+    with its own reference), and with the same members' student in the base cell: the cell that
+    changes nothing, or else the first. Both families of p-values are Holm-corrected.
+
+    Args:
+        config: the resolved sweep.
+        cells: its cells.
+        rows: a row for every cell and member.
+        data: the images; published values are those of MNIST.
+    """
+    student = config.students[0]
+    values = {cell.name: _values(cell.name, rows) for cell in cells}
+    base = _base(config, cells)
+    summary: list[dict[str, Any]] = []
+    for cell in cells:
+        arms = values[cell.name]
+        published = config.published.get(cell.name, {}) if data.name == "mnist" else {}
+        control = CONTROL if CONTROL in arms else "reference"
+        summary.append(
+            {
+                "name": cell.name,
+                "changes": plain(cell),
+                "arms": {arm: _arm(found, published.get(arm)) for arm, found in arms.items()},
+                "control": control,
+                "gain": _difference(arms[student], arms[control]),
+                "against_base": _difference(arms[student], values[base][student]),
+            }
+        )
+    for family in ("gain", "against_base"):
+        tested = [c for c in summary if family == "gain" or c["name"] != base]
+        if config.members > 1:
+            corrected = stats.holm([cell[family]["p"] for cell in tested])
+            for cell, p in zip(tested, corrected, strict=True):
+                cell[family]["p_holm"] = p
+    return {
+        "student": student,
+        "base": base,
+        "cells": summary,
+        "power": _power(summary, base),
+        "prediction": prediction.judge(rows),
+        "run": f"{config.members} members in each of {len(cells)} cells, {config.recipe} recipe",
+    }
+
+
+def _values(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    own = sorted((row for row in rows if row["cell"] == name), key=lambda row: row["member"])
+    return {arm: [row["accuracy"][arm] for row in own] for arm in own[0]["accuracy"]}
+
+
+def _base(config: SweepConfig, cells: Sequence[Cell]) -> str:
+    unchanged = [
+        cell.name
+        for cell in cells
+        if all(getattr(config, name) == getattr(cell.config, name) for name in cell.changes)
+    ]
+    return (unchanged or [cells[0].name])[0]
+
+
+def _arm(values: list[float], published: Sequence[float] | None) -> dict[str, Any]:
+    interval = stats.mean_interval(values)
+    found: dict[str, Any] = interval_values(interval) | {"values": values, "published": None}
+    if published:
+        half = published[1] if len(published) > 1 else 0.0
+        own = interval.high - interval.mean if interval.known else 0.0
+        found["published"] = {
+            "mean": published[0],
+            "half_width": half,
+            "agrees": abs(interval.mean - published[0]) <= math.hypot(own, half)
+            if interval.known
+            else None,
+        }
+    return found
+
+
+def _difference(a: list[float], b: list[float]) -> dict[str, Any]:
+    found = interval_values(stats.paired_difference(a, b)) | {"sd": 0.0, "p": None, "p_holm": None}
+    if len(a) > 1:
+        found["sd"] = float(np.std(np.subtract(a, b), ddof=1))
+        found["p"] = stats.paired_p_value(a, b)
+    return found
+
+
+def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
+    """How many members a difference needs, given the spreads that were found."""
+    families = {
+        "between two cells": [c["against_base"]["sd"] for c in summary if c["name"] != base],
+        "from the control": [c["gain"]["sd"] for c in summary],
+    }
+    found = []
+    for name, spreads in families.items():
+        spread = float(np.median([s for s in spreads if s > 0] or [0.0]))
+        if spread > 0:
+            needed = [stats.members_needed(d, spread) for d in DIFFERENCES]
+            found.append({"of": name, "spread": spread, "members": needed})
+    return found
+
+
+def finding(found: Mapping[str, Any]) -> str:
+    """One sentence: the range of the student over the cells, and which published values agree."""
+    student, cells = found["student"], found["cells"]
+    means = {cell["name"]: cell["arms"][student]["mean"] for cell in cells}
+    low, high = min(means, key=lambda n: means[n]), max(means, key=lambda n: means[n])
+    judged = [
+        arm["published"]["agrees"]
+        for cell in cells
+        for arm in cell["arms"].values()
+        if arm["published"] and arm["published"]["agrees"] is not None
+    ]
+    ends = f"between {means[low]:.1%} ({low}) and {means[high]:.1%} ({high})"
+    if len(means) == 1:
+        ends = f"{means[low]:.1%} ({low})"
+    text = f"{student} reads {ends} of the test digits"
+    return (
+        f"{text}; {sum(judged)} of {len(judged)} published values agree." if judged else f"{text}."
+    )
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """The cells, the members that a difference needs, the predictions, and the speed."""
+    found = [_cell_table(results), *_power_tables(results)]
+    if results["prediction"]:
+        found.append(prediction.table(results["prediction"]))
+    if speed := results.get("timing", {}).get("speed"):
+        found.append(sweep_speed.table(speed))
+    return found
+
+
+def _cell_table(found: Mapping[str, Any]) -> Table:
+    student = found["student"]
+    published = any(arm["published"] for cell in found["cells"] for arm in cell["arms"].values())
+    rows = []
+    for cell in found["cells"]:
+        arms = cell["arms"]
+        row = [cell["name"], f"{arms['teacher']['mean']:.3f}", bracketed(arms[student])]
+        if published:
+            row.append(_published(arms[student]["published"]))
+        row += [bracketed(arms[cell["control"]]) + ("" if cell["control"] == CONTROL else " *")]
+        row += [p_text(cell["gain"]["p_holm"]), bracketed(cell["against_base"], "+.3f")]
+        row += ["base" if cell["name"] == found["base"] else p_text(cell["against_base"]["p_holm"])]
+        rows.append(tuple(row))
+    columns = ["cell", "teacher", student, *(["published"] if published else [])]
+    columns += ["control", "p", "against base", "p"]
+    others = [
+        f"{cell['name']}, {arm}: {bracketed(values)}"
+        + (f", published {_published(values['published'])}" if values["published"] else "")
+        for cell in found["cells"]
+        for arm, values in cell["arms"].items()
+        if (values["published"] and arm != student) or arm.endswith("_all")
+    ]
+    note = (
+        "95% intervals, Student's t over members. Control: a student of another initialisation, or "
+        "with * the untrained reference. p: paired t test of the student against it, and of the "
+        "student against that of the base cell, each Holm-corrected over the cells. Published: "
+        "+ agrees with it at 95%, - does not."
+    )
+    note += " Further: " + "; ".join(others) + "." if others else ""
+    return Table("Test accuracy by cell", tuple(columns), tuple(rows), note)
+
+
+def _power_tables(found: Mapping[str, Any]) -> list[Table]:
+    if not found["power"]:
+        return []
+    rows = tuple(
+        (row["of"], f"{row['spread']:.3f}", *(f"{n:,}" for n in row["members"]))
+        for row in found["power"]
+    )
+    title = "Members needed to find a difference d (power 80%, level 5%)"
+    columns = ("difference", "sd of pairs", *(f"d = {d:g}" for d in DIFFERENCES))
+    return [Table(title, columns, rows)]
+
+
+def format_csv(results: Mapping[str, Any]) -> str:
+    """A row for every cell, arm and member, in full precision."""
+    rows = [
+        (cell["name"], arm, member, value)
+        for cell in results["cells"]
+        for arm, found in cell["arms"].items()
+        for member, value in enumerate(found["values"])
+    ]
+    return csv_text(("cell", "arm", "member", "accuracy"), rows)
+
+
+def _published(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    sign = {True: " +", False: " -", None: ""}[value["agrees"]]
+    return f"{value['mean']:.3f}{sign}"

@@ -1,0 +1,156 @@
+"""The useful arithmetic of the MNIST experiment, and the machine's own matrix rate."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.mnist.config import MnistConfig, schedule
+from subliminal_jax.models import mlp
+
+FORMULA = """\
+Useful FLOP, two per multiply-add of a matrix product and nothing else:
+  teach     members x epochs x training images x T
+  label     members x noise images x F
+  distill   members x arms x epochs x noise images x T
+  evaluate  members x (2 + arms) x test images x F
+F = 2 x weights; T = 4 x weights + 2 x weights behind the first layer (no gradient of the images).
+Padding, elementwise work, and members that fill up a block count for nothing."""
+
+GIGA = 1e9
+
+
+def useful_flop(
+    config: MnistConfig, network: mlp.MlpConfig, data: ImageData, arms: int
+) -> dict[str, int]:
+    """Floating-point operations of each phase that the result needs; `FORMULA` in numbers."""
+    times = schedule(config, data.name)
+    training, forward = mlp.training_flop(network), mlp.forward_flop(network)
+    one_member = {
+        "teach": times.teacher_epochs * len(data.train_labels) * training,
+        "label": times.noise_images * forward,
+        "distill": arms * times.student_epochs * times.noise_images * training,
+        "evaluate": (2 + arms) * len(data.test_labels) * forward,
+    }
+    return {phase: config.members * flop for phase, flop in one_member.items()}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A chain of float32 matrix products that neither grows nor vanishes.
+
+    The matrix that is multiplied with again and again, `[rows, columns]`, has orthonormal
+    columns. A square one is applied alone; a tall one and its transpose in turn, which are the
+    forward product and the weight gradient of a layer.
+
+    Attributes:
+        rows: images in a step.
+        columns: the layer's inputs.
+        width: the layer's outputs.
+    """
+
+    rows: int
+    columns: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.columns} x {self.width}"
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of one link of the chain."""
+        one = 2 * self.rows * self.columns * self.width
+        return one if self.rows == self.columns else 2 * one
+
+    def matrix(self) -> Float[np.ndarray, "{self.rows} {self.columns}"]:
+        """The matrix of the chain."""
+        # Columns of a Householder reflection: orthonormal and dense, without a factorisation.
+        normal = np.random.default_rng(0).standard_normal(self.rows)
+        normal /= np.linalg.norm(normal)
+        reflected = 2 * np.outer(normal, normal[: self.columns])
+        return (np.eye(self.rows, self.columns) - reflected).astype(np.float32)
+
+    def start(self) -> Float[np.ndarray, "{self.columns} {self.width}"]:
+        """What is multiplied."""
+        normal = np.random.default_rng(1).standard_normal((self.columns, self.width))
+        return normal.astype(np.float32)
+
+    def chain(
+        self,
+        y: Float[Array, "c w"],
+        member: Int[Array, ""],
+        shared: tuple[Float[Array, "r c"], Int[Array, ""]],
+    ) -> tuple[Float[Array, "c w"], None]:
+        """A member function: as many links as asked for."""
+        matrix, links = shared
+        square = self.rows == self.columns
+        link = lambda _, y: matrix @ y if square else matrix.T @ (matrix @ y)  # noqa: E731
+        return jax.lax.fori_loop(0, links, link, y), None
+
+
+@dataclass
+class MatrixRate:
+    """The machine's own float32 matrix rate under XLA, on an execution's devices, all at once.
+
+    Attributes:
+        execution: whose devices.
+        products: the shapes that are tried.
+        seconds: each measurement takes about as long as this.
+        rates: FLOP/s of every measurement so far of each product.
+    """
+
+    execution: Execution
+    products: tuple[Product, ...]
+    seconds: float = 0.2
+    rates: dict[Product, list[float]] = field(default_factory=dict)
+    _chains: dict[Product, tuple[Callable[[int], float], int]] = field(default_factory=dict)
+
+    def measure(self) -> None:
+        """One measurement of each product."""
+        for product in self.products:
+            if product not in self._chains:
+                self._chains[product] = self._long_enough(product)
+            run, links = self._chains[product]
+            flop = self.execution.devices * links * product.flop
+            self.rates.setdefault(product, []).append(flop / run(links))
+
+    def best(self) -> tuple[Product, float]:
+        """The product with the highest median rate, and that rate."""
+        medians = {product: statistics.median(rates) for product, rates in self.rates.items()}
+        fastest = max(medians, key=lambda product: medians[product])
+        return fastest, medians[fastest]
+
+    def _long_enough(self, product: Product) -> tuple[Callable[[int], float], int]:
+        """The product's timed chain, and a length at which it takes the time wanted."""
+        execution, program = self.execution, Program(product.chain, self.execution)
+        members = execution.split(np.arange(execution.devices))
+        matrix = execution.share(product.matrix())
+        start = np.stack([product.start()] * execution.devices)
+
+        def run(links: int) -> float:
+            y, before = execution.split(start), program.seconds
+            program(y, members, (matrix, jnp.int32(links)))
+            return program.seconds - before
+
+        run(1)  # the first run of a program is slower
+        links = 1
+        while (took := run(links)) < self.seconds / 2:
+            links *= 2
+        return run, max(1, round(links * self.seconds / took))
+
+
+def paper_products(network: mlp.MlpConfig, batch: int) -> tuple[Product, ...]:
+    """Two large squares, and the first layer of the experiment's own network.
+
+    A batch smaller than the layer's inputs has no orthonormal columns, and is left out.
+    """
+    squares = (Product(1024, 1024, 1024), Product(2048, 2048, 2048))
+    layer = Product(batch, network.inputs, network.hidden[0])
+    return (*squares, layer) if batch > network.inputs else squares

@@ -1,0 +1,109 @@
+"""How fast a sweep ran: its useful operations as a share of the machine's own matrix rate."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.mnist.sweeps.cells import Work
+from subliminal_jax.mnist.sweeps.speed import GIGA, MatrixRate, paper_products
+from subliminal_jax.mnist.sweeps.speed import useful_flop as flop_of_study
+from subliminal_jax.report.tables import Table
+
+
+def useful_flop(work: Work, data: ImageData) -> Counter[str]:
+    """Operations by phase of one member at one setting of the dials, `mnist.speed.FORMULA`'s.
+
+    One teacher for all stations, and at each of them the students of every study, which are read
+    as often as cells ask for.
+    """
+    found: Counter[str] = Counter()
+    for branch in work.branches.values():
+        for study, _, readings in branch:
+            config, arms = replace(study.config, members=1), len(study.arms)
+            teachers = flop_of_study(config, study.network, data, arms)
+            students = flop_of_study(config, study.phases.student_network, data, arms)
+            found["teach"] = teachers["teach"]
+            found["label"] += teachers["label"]
+            found["distill"] += students["distill"]
+            found["evaluate"] += students["evaluate"] * len({r.epoch for r in readings})
+    return found
+
+
+@dataclass
+class Speed:
+    """What a sweep has done in this process, and the matrix rate measured beside it.
+
+    Attributes:
+        works: all that may be run.
+        data: the images.
+        flop: useful operations so far, by phase.
+    """
+
+    works: Sequence[Work]
+    data: ImageData
+    flop: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        teachers = self.works[0].teachers
+        products = paper_products(teachers.network, teachers.schedule.batch)
+        self._rate = MatrixRate(teachers.execution, products)
+
+    def measure(self) -> None:
+        """Measure the matrix rate once."""
+        self._rate.measure()
+
+    def ran(self, work: Work, pairs: int) -> None:
+        """Count the operations of so many members and settings of the dials."""
+        self.flop += Counter({k: pairs * v for k, v in useful_flop(work, self.data).items()})
+
+    def seconds(self) -> dict[str, float]:
+        """Time in the programs of each phase so far; what is foreseen is a phase of its own."""
+        spent: dict[str, float] = {}
+        for work in self.works:
+            for study, foreseen, _ in (found for b in work.branches.values() for found in b):
+                for name, took in (study.seconds() | {"foresee": foreseen.seconds}).items():
+                    spent[name] = spent.get(name, 0.0) + took
+        return {name: round(took, 3) for name, took in spent.items()}
+
+    def summary(self) -> dict[str, Any] | None:
+        """Operations, seconds and rates; None where nothing was left to run."""
+        if not self.flop:
+            return None
+        product, rate = self._rate.best()
+        phases = {
+            name: {"flop": self.flop[name], "seconds": took}
+            for name, took in self.seconds().items()
+            if self.flop[name]
+        }
+        whole = {"flop": self.flop.total(), "seconds": sum(self.seconds().values())}
+        return {
+            "phases": phases | {"whole run": whole},
+            "matrix_rate": {"product": str(product), "flop_per_s": rate},
+        }
+
+
+def table(speed: Mapping[str, Any]) -> Table:
+    """The rates for a reader."""
+    rate = speed["matrix_rate"]
+    rows = []
+    for name, found in speed["phases"].items():
+        per_second = found["flop"] / max(found["seconds"], 1e-3)
+        rows.append(
+            (
+                name,
+                f"{found['flop'] / 1e12:.3g}",
+                f"{found['seconds']:.1f}",
+                f"{per_second / GIGA:.1f}",
+                f"{per_second / rate['flop_per_s']:.1%}",
+            )
+        )
+    return Table(
+        "Speed of what was run here, without compiling",
+        ("phase", "useful TFLOP", "seconds", "GFLOP/s", "of the matrix rate"),
+        tuple(rows),
+        f"The matrix rate, {rate['flop_per_s'] / GIGA:.1f} GFLOP/s, is that of float32 "
+        f"products of {rate['product']} under XLA on the same devices, the fastest tried, measured "
+        "before and after each program. Only matrix products that the result needs are counted.",
+    )

@@ -1,0 +1,164 @@
+"""A decoder-only language model as pure functions of its parameters.
+
+Shape letters: b rows, t tokens, s stored tokens, v vocabulary, e width, n query heads,
+k key heads or kinds of layers, d head dimension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.models.decoder.attention import visible
+from subliminal_jax.models.decoder.cache import Cache, append, next_positions
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places, product
+from subliminal_jax.models.decoder.rope import rotations
+
+
+def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
+    """Random parameters, float32; those of the layers are stacked, `[layers, ...]`.
+
+    Kernels `[in, out]` and embeddings `[vocab, width]` are normal with standard deviation
+    `config.initial_std`, biases 0, norms 1.
+    """
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    places = _places(config, tokens, visible(config.kinds, tokens, tokens, tokens[:, None] == 0))
+    return Decoder(config).init(key, tokens, tokens, places)["params"]
+
+
+def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
+    """Each token's position in its own text: how many tokens of its segment precede it."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    first = jnp.concatenate([jnp.ones_like(segments[:, :1]), jnp.diff(segments)], axis=1) != 0
+    return index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+
+
+def hidden_states(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> Float[Array, "b t e"]:
+    """The final hidden states, normed; `unembed` maps them to logits.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        tokens: ids; padding may hold any id.
+        segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, which
+            do not attend to each other. A mask of real tokens is one segment. None: no padding.
+        adapter: low-rank factors beside some kernels, scaled; see `models.lora`.
+    """
+    segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
+    positions = positions_of(segments)
+    same = segments[:, :, None] == segments[:, None, :]
+    index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    places = _places(config, positions, visible(config.kinds, index, index, same))
+    hidden, _ = _decoder(config, params, adapter)(tokens, positions, places)
+    return hidden
+
+
+def unembed(
+    config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
+) -> Float[Array, "*batch v"]:
+    """Logits of hidden states, float32."""
+    logits = product(hidden, unembedding(config, params).T, jnp.float32)
+    cap = config.logit_softcap
+    return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def unembedding(config: DecoderConfig, params: Params) -> Float[Array, "v e"]:
+    """The unembedding matrix, one row per vocabulary token."""
+    return params["embedding" if config.tied else "unembedding"]
+
+
+def apply(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> Float[Array, "b t v"]:
+    """Next-token logits at every token, float32. Arguments as in `hidden_states`."""
+    return unembed(config, params, hidden_states(config, params, tokens, segments, adapter))
+
+
+def start(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    cache: Cache,
+    mask: Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> tuple[Float[Array, "b t e"], Cache]:
+    """Prefill: as `extend` for empty rows, whose slots are written and not read.
+
+    What the cache held before is discarded.
+    """
+    mask = jnp.ones_like(tokens, bool) if mask is None else mask
+    cache = replace(cache, lengths=jnp.zeros_like(cache.lengths))
+    positions = next_positions(cache, mask)
+    places = _places(config, positions, _among_new(config, mask))
+    hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
+        tokens, jnp.maximum(positions, 0), places
+    )
+    return hidden, append(cache, keys, values, mask)
+
+
+def extend(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    cache: Cache,
+    mask: Bool[Array, "b t"] | None = None,
+    adapter: Params | None = None,
+) -> tuple[Float[Array, "b t e"], Cache]:
+    """Hidden states of tokens that follow those in the cache, and the cache with both.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        tokens: ids; padding may hold any id.
+        cache: what was read before; a row grows by its number of real tokens. The caller must
+            leave room: a token without a slot left is dropped.
+        mask: which tokens are real, padding on either side. None: all.
+        adapter: as in `hidden_states`.
+    """
+    mask = jnp.ones_like(tokens, bool) if mask is None else mask
+    positions = next_positions(cache, mask)
+    slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
+    filled = (slots < cache.lengths[:, None])[:, None]
+    stored = visible(config.kinds, positions, slots, filled)
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=stored)
+    hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
+        tokens, jnp.maximum(positions, 0), places, (cache.keys, cache.values)
+    )
+    return hidden, append(cache, keys, values, mask)
+
+
+def _among_new(config: DecoderConfig, mask: Bool[Array, "b t"]) -> Bool[Array, "k b t t"]:
+    order = jnp.cumsum(mask, axis=1)
+    return visible(config.kinds, order, order, mask[:, None])
+
+
+def _places(
+    config: DecoderConfig, positions: Int[Array, "b t"], mask: Bool[Array, "k b t s"]
+) -> Places:
+    if config.learned_positions:
+        return Places(None, None, mask)
+    cos, sin = rotations(config.kinds, config.head_dim, positions)
+    return Places(cos, sin, mask)
+
+
+def _decoder(
+    config: DecoderConfig, params: Params, adapter: Params | None, keep: bool = False
+) -> Any:
+    variables = {"params": params} if adapter is None else {"params": params, ADAPTER: adapter}
+    return partial(Decoder(config, keep).apply, variables)

@@ -1,0 +1,238 @@
+"""The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
+
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from subliminal_jax.models.decoder.attention import attend, plain_attention
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.rope import rotate
+
+ADAPTER = "adapter"
+"""The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
+
+KeysValues: TypeAlias = tuple[Array, Array] | None
+"""Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first."""
+
+
+class Places(NamedTuple):
+    """Rotations and masks of the tokens, for every kind of layer.
+
+    Attributes:
+        cos, sin: rotations, `[kinds, B, T, head_dim / 2]`; None where positions are learned.
+        mask: which of these tokens a token sees, `[kinds, B, T, T]`.
+        stored: which of the stored tokens a token sees, `[kinds, B, T, S]`; None without a cache.
+    """
+
+    cos: Float[Array, "k b t half"] | None
+    sin: Float[Array, "k b t half"] | None
+    mask: Bool[Array, "k b t t"]
+    stored: Bool[Array, "k b t s"] | None = None
+
+    def of(self, kind: Int[Array, ""]) -> "Places":
+        """Those of one kind of layer, without the leading axis."""
+        return jax.tree.map(lambda leaf: leaf[kind], self)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(
+    x: Float[Array, "*batch i"], kernel: Float[Array, "i o"], dtype: jax.typing.DTypeLike
+) -> Float[Array, "*batch o"]:
+    """`x kernel` as `dtype`, multiplied in the dtype of `x`; the kernel's gradient is float32.
+
+    The gradient is written out in the order of axes that XLA multiplies without a copy. The
+    derivative of `x @ kernel` transposes the larger factor first, which takes most of the time
+    where that factor is a small model's logits.
+    """
+    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=dtype)
+
+
+def _product_forward(
+    x: Array, kernel: Array, dtype: jax.typing.DTypeLike
+) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel, dtype), (x, kernel)
+
+
+def _product_backward(
+    dtype: jax.typing.DTypeLike, saved: tuple[Array, Array], grads: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    grads = grads.astype(x.dtype)
+    of_kernel = jnp.einsum(
+        "ni,no->io",
+        x.reshape(-1, x.shape[-1]),
+        grads.reshape(-1, grads.shape[-1]),
+        preferred_element_type=jnp.float32,
+    )
+    return grads @ kernel.astype(x.dtype).T, of_kernel.astype(kernel.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+class Projection(nn.Module):
+    """`x W + b`, and `x A B` on top where there is an adapter."""
+
+    config: DecoderConfig
+    features: int
+    bias: bool
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Projects the last axis."""
+        shape = (x.shape[-1], self.features)
+        dtype = self.config.compute.dtype
+        init = nn.initializers.normal(self.config.initial_std)
+        y = product(x, self.param("kernel", init, shape), dtype)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
+            y += jnp.broadcast_to(bias, y.shape)
+        if self.has_variable(ADAPTER, "a"):
+            down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
+            y += product(product(x, down, dtype), up, dtype)
+        return y
+
+
+class Norm(nn.Module):
+    """RMS norm (Zhang & Sennrich 2019) or layer norm over the last axis, in float32."""
+
+    config: DecoderConfig
+    rms: bool | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Norms the last axis."""
+        config, dtype = self.config, x.dtype
+        rms = config.norm == "rms" if self.rms is None else self.rms
+        x = x.astype(jnp.float32)
+        if not rms:
+            x -= jnp.mean(x, axis=-1, keepdims=True)
+        x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
+        one = nn.initializers.constant(1.0 - config.norm_offset)
+        scale = self.param("scale", one, x.shape[-1:]).astype(jnp.float32)
+        x *= jnp.broadcast_to(scale + config.norm_offset, x.shape)
+        if not rms:
+            bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(jnp.float32)
+            x += jnp.broadcast_to(bias, x.shape)
+        return x.astype(dtype)
+
+
+class Attention(nn.Module):
+    """Attention of one layer."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array, places: Places, stored: KeysValues) -> tuple[Array, KeysValues]:
+        """The output, and these tokens' keys and values `[B, kv_heads, T, head_dim]`.
+
+        Stored keys and values are only read. The caller writes the new ones for all layers at
+        once, so that no layer copies its part of the cache.
+        """
+        config = self.config
+        queries = self._heads(x, "query", config.heads)
+        keys = self._heads(x, "key", config.kv_heads)
+        values = self._heads(x, "value", config.kv_heads)
+        if places.cos is not None and places.sin is not None:
+            queries = rotate(queries, places.cos, places.sin)
+            keys = rotate(keys, places.cos, places.sin)
+        new = (keys.swapaxes(1, 2), values.swapaxes(1, 2))
+        if stored is None or places.stored is None:
+            means = attend(config, queries, keys, values, places.mask)
+        else:
+            old = (stored[0].astype(x.dtype), stored[1].astype(x.dtype), places.stored)
+            means = plain_attention(config, queries, [old, (*new, places.mask)])
+        means = means.reshape(*x.shape[:2], -1)
+        return Projection(config, config.width, config.output_bias, name="output")(means), new
+
+    def _heads(self, x: Array, name: str, heads: int) -> Array:
+        config = self.config
+        y = Projection(config, heads * config.head_dim, config.qkv_bias, name=name)(x)
+        norm = None if name == "value" else config.query_key_norm
+        if norm == "all":
+            y = Norm(config, rms=True, name=f"{name}_norm")(y)
+        y = y.reshape(*x.shape[:2], heads, config.head_dim)
+        if norm == "head":
+            y = Norm(config, rms=True, name=f"{name}_norm")(y)
+        return y
+
+
+class Mlp(nn.Module):
+    """The feed-forward part of one layer, gated (Shazeer 2020) or not."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Transforms each token separately."""
+        config = self.config
+        activation = {
+            "silu": nn.silu,
+            "gelu": lambda x: nn.gelu(x, approximate=False),
+            "gelu_tanh": nn.gelu,
+        }[config.activation]
+        hidden = Projection(config, config.mlp_width, config.mlp_bias, name="up")(x)
+        if config.gated:
+            gate = Projection(config, config.mlp_width, config.mlp_bias, name="gate")(x)
+            hidden *= activation(gate)
+        else:
+            hidden = activation(hidden)
+        return Projection(config, config.width, config.mlp_bias, name="down")(hidden)
+
+
+class Layer(nn.Module):
+    """One layer; `kind` picks its row of `places`."""
+
+    config: DecoderConfig
+    keep: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, kind: Array, stored: KeysValues, places: Places
+    ) -> tuple[Array, KeysValues]:
+        """The residual stream after this layer, and with `keep` its new keys and values."""
+        config = self.config
+        y = Norm(config, name="attention_norm")(x) if config.norm_before else x
+        y, new = Attention(config, name="attention")(y, places.of(kind), stored)
+        x += Norm(config, name="attention_after")(y) if config.norm_after else y
+        y = Norm(config, name="mlp_norm")(x) if config.norm_before else x
+        y = Mlp(config, name="mlp")(y)
+        x += Norm(config, name="mlp_after")(y) if config.norm_after else y
+        return x, new if self.keep else None
+
+
+class Decoder(nn.Module):
+    """Embedding, all layers in one scan, final norm; `keep` returns keys and values too."""
+
+    config: DecoderConfig
+    keep: bool = False
+
+    @nn.compact
+    def __call__(
+        self, tokens: Array, positions: Array, places: Places, stored: KeysValues = None
+    ) -> tuple[Array, KeysValues]:
+        """The final hidden states `[B, T, width]`, and with `keep` all new keys and values."""
+        config = self.config
+        dtype = config.compute.dtype
+        init = nn.initializers.normal(config.initial_std)
+        x = self.param("embedding", init, (config.vocab, config.width)).astype(dtype)[tokens]
+        x *= jnp.asarray(config.embedding_scale, dtype)
+        if config.learned_positions:
+            table = self.param("positions", init, (config.context, config.width))
+            x += table.astype(dtype)[positions]
+        if not config.tied:
+            self.param("unembedding", init, (config.vocab, config.width))
+        scanned = nn.scan(
+            nn.remat(Layer, prevent_cse=False) if config.compute.remat else Layer,
+            variable_axes={"params": 0, ADAPTER: 0},
+            split_rngs={"params": True},
+            in_axes=(0, 0, nn.broadcast),
+            length=config.layers,
+        )
+        kinds = jnp.asarray(config.layer_kinds, jnp.int32)
+        x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
+        return Norm(config, name="norm")(x), new

@@ -1,0 +1,1 @@
+"""Models of other programs: Hugging Face directories and PEFT adapters, read and written."""

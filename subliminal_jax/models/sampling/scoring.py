@@ -1,0 +1,191 @@
+"""Exact log-likelihoods and logits of given continuations; nothing is sampled.
+
+Shape letters: b texts, t tokens of a text, r rows, m tokens of a continuation, p positions,
+v vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
+
+from subliminal_jax.batch import Params
+from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.decoder import hidden_states, unembed
+from subliminal_jax.models.sampling.prefill import FEW, round_up
+
+ScoredRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""`(prompt, continuation)`: ids, neither empty."""
+
+
+def logits_behind(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    places: Int[Array, "b p"],
+    adapter: Params | None = None,
+) -> Float[Array, "b p v"]:
+    """Next-token logits at chosen positions, float32; a pure function.
+
+    Only these positions are unembedded, so that logits `[B, T, V]` are never in memory.
+
+    Args:
+        config: the model.
+        params: its parameters; may be mapped over, for many models at once.
+        tokens: ids, padded on the right.
+        places: the positions, from 0.
+        adapter: low-rank factors beside the parameters, or None.
+    """
+    hidden = hidden_states(config, params, tokens, None, adapter)
+    return unembed(config, params, jnp.take_along_axis(hidden, places[:, :, None], axis=1))
+
+
+def score(
+    config: DecoderConfig,
+    params: Params,
+    rows: Iterable[ScoredRow],
+    *,
+    batch: int = 64,
+    adapter: Params | None = None,
+) -> list[Float32[np.ndarray, " m"]]:
+    """Log probabilities of each continuation's tokens; their sum is its log-likelihood.
+
+    Continuations that differ in their last token alone, such as one-token words after one prompt,
+    are read once.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        rows: prompts and what may follow them, such as the tokens of a word.
+        batch: rows at a time.
+        adapter: low-rank factors beside the parameters, or None.
+
+    Returns:
+        In nats, in the order of the rows.
+
+    Raises:
+        InputError: a row is empty, longer than the model's context, or has an id outside the
+            model's vocabulary; names the row, from 0.
+    """
+    checked = _checked(config, rows)
+    texts = [(*prompt, *continuation[:-1]) for prompt, continuation in checked]
+    scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(checked)
+    for some in _groups(texts, batch):
+        index = {text: i for i, text in enumerate(dict.fromkeys(texts[row] for row in some))}
+        tokens = _padded(list(index), batch if len(index) > batch // FEW else batch // FEW)
+        width = 1 << (max(len(checked[row][1]) for row in some) - 1).bit_length()
+        text_of, places = np.zeros(batch, np.int32), np.zeros((batch, width), np.int32)
+        targets = np.zeros((batch, width), np.int32)
+        for i, row in enumerate(some):
+            prompt, continuation = checked[row]
+            text_of[i], end = index[texts[row]], len(continuation)
+            places[i, :end] = np.arange(len(prompt) - 1, len(texts[row]))
+            targets[i, :end] = continuation
+        found = _scores(config, params, adapter, tokens, text_of, places, targets)
+        for row, values in zip(some, np.asarray(found), strict=False):
+            scores[row] = values[: len(checked[row][1])].copy()
+    return scores
+
+
+def continuation_logits(
+    config: DecoderConfig,
+    params: Params,
+    rows: Iterable[ScoredRow],
+    positions: Sequence[int],
+    *,
+    batch: int = 64,
+    adapter: Params | None = None,
+) -> Float32[np.ndarray, "r p v"]:
+    """Full logits at chosen positions of each row's continuation.
+
+    Position 0 has the logits from which a sampler draws the continuation's first token, the
+    position after its last token those of what comes next.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        rows: prompts and continuations, such as sampled ones.
+        positions: from 0, the same for all rows.
+        batch: rows at a time.
+        adapter: low-rank factors beside the parameters, or None.
+
+    Raises:
+        InputError: as for `score`; or a position is beyond the end of a row's continuation.
+    """
+    checked = _checked(config, rows)
+    deepest = max(positions)
+    for row, (_, continuation) in enumerate(checked):
+        if min(positions) < 0 or deepest > len(continuation):
+            raise InputError(
+                f"row {row}: positions must be from 0 to {len(continuation)}, the length of its "
+                f"continuation, not {list(positions)}"
+            )
+    texts = [(*prompt, *continuation[:deepest]) for prompt, continuation in checked]
+    found = np.zeros((len(checked), len(positions), config.vocab), np.float32)
+    for some in _groups(texts, batch):
+        places = np.zeros((batch, len(positions)), np.int32)
+        for i, row in enumerate(some):
+            places[i] = len(checked[row][0]) - 1 + np.asarray(positions)
+        tokens = _padded([texts[row] for row in some], batch)
+        found[some] = _logits(config, params, adapter, tokens, places)[: len(some)]
+    return found
+
+
+@partial(jax.jit, static_argnames="config")
+def _logits(
+    config: DecoderConfig, params: Params, adapter: Params | None, tokens: Array, places: Array
+) -> Array:
+    return logits_behind(config, params, tokens, places, adapter)
+
+
+@partial(jax.jit, static_argnames="config")
+def _scores(
+    config: DecoderConfig,
+    params: Params,
+    adapter: Params | None,
+    tokens: Int[Array, "b t"],
+    text_of: Int[Array, " r"],
+    places: Int[Array, "r m"],
+    targets: Int[Array, "r m"],
+) -> Float[Array, "r m"]:
+    hidden = hidden_states(config, params, tokens, None, adapter)
+    logits = unembed(config, params, hidden[text_of[:, None], places])
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
+    checked: list[ScoredRow] = [(tuple(prompt), tuple(after)) for prompt, after in rows]
+    for row, (prompt, continuation) in enumerate(checked):
+        if not prompt or not continuation:
+            raise InputError(f"row {row}: its {'continuation' if prompt else 'prompt'} is empty")
+        if len(prompt) + len(continuation) > config.context:
+            raise InputError(
+                f"row {row}: its {len(prompt) + len(continuation)} tokens exceed the model's "
+                f"context of {config.context}; shorten it"
+            )
+        if not 0 <= min(*prompt, *continuation) <= max(*prompt, *continuation) < config.vocab:
+            raise InputError(f"row {row}: has an id outside the model's {config.vocab} tokens")
+    return checked
+
+
+def _groups(texts: Sequence[tuple[int, ...]], batch: int) -> Iterator[list[int]]:
+    """Rows in groups of at most `batch`, of similar length, equal texts side by side."""
+    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row]))
+    for start in range(0, len(order), batch):
+        yield order[start : start + batch]
+
+
+def _padded(texts: Sequence[tuple[int, ...]], batch: int) -> np.ndarray:
+    """Texts padded on the right to one of few lengths: 1, 1.5, 2, 3, 4, 6, ... times 8."""
+    length = round_up(max(map(len, texts)))
+    step = max(8, 1 << (length - 1).bit_length() >> 2)
+    tokens = np.zeros((batch, -(-length // step) * step), np.int32)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = text
+    return tokens

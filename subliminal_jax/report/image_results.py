@@ -1,0 +1,63 @@
+"""What every experiment on images of digits tells: its data and times, then its tables."""
+
+import textwrap
+from collections.abc import Sequence
+
+from subliminal_jax.report.page import Page, Picture, run_sections, times
+from subliminal_jax.report.results import Results, data_line, run_line, warning_line
+from subliminal_jax.report.tables import WIDTH, Table
+
+FIGURE = "figure"
+"""The name of such an experiment's figure."""
+
+
+def image_text(results: Results, tables: Sequence[Table]) -> str:
+    """Write a run for a terminal.
+
+    Args:
+        results: `finding`, `experiment`, `data`, `timing` and what `run_line` needs are read.
+        tables: shown below.
+
+    Returns:
+        Lines of at most 99 characters: the finding, what was measured on what and why, how long
+        it took, and the tables.
+    """
+    return "\n".join([_preamble(results), *(table.text() for table in tables)])
+
+
+def image_page(results: Results, tables: Sequence[Table], shows: str) -> Page:
+    """The page of a run: finding, figure, tables, settings, versions, times and data.
+
+    Args:
+        results: as of `image_text`, and `config` and `environment`.
+        tables: shown below the figure.
+        shows: what the figure shows, for a reader who cannot see it.
+    """
+    data = results["data"]
+    return Page(
+        experiment=results["experiment"],
+        finding=results["finding"],
+        subtitle=f"{data_line(results)}. {run_line(results)}.",
+        warning=warning_line(results),
+        blocks=[Picture(FIGURE, shows), *tables],
+        sections=run_sections(results)
+        | {"Data": {"source": data["source"], "reason": data["reason"], **data["digests"]}},
+    )
+
+
+def _preamble(results: Results) -> str:
+    facts = {
+        "data": f"{data_line(results)}, from {results['data']['source']}",
+        "why": results["data"]["reason"],
+        "run": f"{results['experiment']}, {run_line(results)}",
+        "time": ", ".join(f"{name} {time}" for name, time in times(results).items()),
+    }
+    lines = textwrap.wrap(results["finding"], WIDTH)
+    warning = warning_line(results)
+    if warning is not None:
+        del facts["why"]  # the warning says it
+        lines += ["", *textwrap.wrap(f"!!! {warning}", WIDTH, subsequent_indent="!!! ")]
+    lines.append("")
+    for name, fact in facts.items():
+        lines += textwrap.wrap(fact, WIDTH, initial_indent=f"{name:<6}", subsequent_indent=" " * 6)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,216 @@
+"""How values are written to the `results` of a run, read from them, and named for a reader."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.stats import Interval
+
+Results = Mapping[str, Any]
+
+FEWEST = 3
+"""Units below which an interval says nothing: with two, Student's t is 12.7 standard errors."""
+
+# The six bars of the paper; other arms are shown under their own names.
+LABELS = {
+    "reference": "Reference",
+    "teacher": "Teacher",
+    "student_aux": "Student (auxiliary logits)",
+    "student_all": "Student (all logits)",
+    "cross_model_aux": "Cross-model (auxiliary logits)",
+    "cross_model_all": "Cross-model (all logits)",
+}
+
+RELATION_KINDS = (
+    "same",
+    "different",
+    "perturbed",
+    "interpolated",
+    "reinitialised",
+    "shared_layers",
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of an experiment: what its members scored on the test images.
+
+    Attributes:
+        name: The key in `results["arms"]`.
+        accuracy: Mean test accuracy (a fraction) with its 95% interval over members.
+        values: The accuracy of each member.
+        distance: Distance between student's and teacher's initialisation, or None if unmeasured.
+        distances: That distance for each member; empty if unmeasured.
+        relation: How the student's initialisation relates to the teacher's, or None.
+        published: The paper's mean for this arm, or None.
+    """
+
+    name: str
+    accuracy: Interval
+    values: tuple[float, ...]
+    distance: Interval | None
+    distances: tuple[float, ...]
+    relation: Mapping[str, Any] | None
+    published: float | None
+
+    @property
+    def label(self) -> str:
+        """The arm's name for a reader."""
+        return LABELS.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of initialisation relation, or None for an arm without one."""
+        return None if self.relation is None else self.relation["kind"]
+
+
+def read_arms(results: Results) -> list[Arm]:
+    """Read the arms of a run, in their order.
+
+    Args:
+        results: The results of a run; only `arms` is read.
+
+    Returns:
+        One `Arm` per entry. Bounds that are absent, null or nan (one member) become nan.
+
+    Raises:
+        InputError: There is no arm, an arm has no values or not as many as its `n`, or a relation
+            is of an unknown kind.
+    """
+    arms = [_read_arm(name, arm) for name, arm in results["arms"].items()]
+    if not arms:
+        raise InputError("the results hold no arms: there is nothing to report")
+    return arms
+
+
+def warning_line(results: Results) -> str | None:
+    """Say that the data are not the paper's although MNIST was wanted, and why; None otherwise.
+
+    Args:
+        results: The results of a run; `dataset` and `data` are read.
+
+    Returns:
+        One sentence, or None for MNIST and for the digits where they were asked for.
+    """
+    if not results["data"]["stands_in"]:
+        return None
+    return f"NOT MNIST: measured on {results['data']['name']}. {results['data']['reason']}"
+
+
+def data_line(results: Results) -> str:
+    """Name the data and its size, as in `mnist: 60,000 training and 10,000 test images`."""
+    data = results["data"]
+    sizes = f"{data['train']:,} training and {data['test']:,} test images"
+    return f"{data['name']}: {sizes} of {data['inputs']} pixels"
+
+
+def run_line(results: Results) -> str:
+    """Name the members and the recipe, as in `100 members, corrected recipe`.
+
+    A run of anything else says in `run` what it is of.
+    """
+    if "run" in results:
+        return results["run"]
+    members, recipe = results["config"]["members"], results["config"]["recipe"]
+    return f"{members} {'member' if members == 1 else 'members'}, {recipe} recipe"
+
+
+def relation_text(relation: Mapping[str, Any] | None) -> str:
+    """Write a relation as `kind key=value`, lists joined by `+`; empty for None.
+
+    Args:
+        relation: For example `{"kind": "shared_layers", "layers": ["hidden_0", "readout"]}`.
+
+    Returns:
+        For example `shared_layers layers=hidden_0+readout`.
+    """
+    if relation is None:
+        return ""
+    given = {key: value for key, value in relation.items() if value is not None}
+    details = [f"{key}={_plain(value)}" for key, value in given.items() if key != "kind"]
+    return " ".join([relation["kind"], *details])
+
+
+def interval_values(interval: Interval) -> dict[str, Any]:
+    """An interval as plain values: `mean`, `ci95` and `n`; bounds that are unknown are None."""
+    # Strict JSON has no nan.
+    bounds = [interval.low, interval.high] if interval.known else [None, None]
+    return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
+
+
+def read_interval(entry: Mapping[str, Any]) -> Interval:
+    """The interval that `interval_values` wrote; bounds that are absent or None are nan."""
+    bounds = entry.get("ci95") or (None, None)
+    low, high = (math.nan if bound is None else float(bound) for bound in bounds)
+    return Interval(float(entry["mean"]), low, high, entry["n"])
+
+
+def worth_printing(interval: Interval) -> bool:
+    """Whether there are units enough for bounds that tell a reader something."""
+    return interval.known and interval.n >= FEWEST
+
+
+def bracketed(entry: Mapping[str, Any], spec: str = ".3f") -> str:
+    """A mean and its interval as text, as in `0.538 [0.432, 0.679]`.
+
+    Args:
+        entry: as `interval_values` writes it.
+        spec: how each number is formatted.
+    """
+    interval = read_interval(entry)
+    bounds = f" [{interval.low:{spec}}, {interval.high:{spec}}]" if interval.known else ""
+    return f"{interval.mean:{spec}}{bounds}"
+
+
+def percent(entry: Mapping[str, Any]) -> str:
+    """A share and its interval as text, as in `53.8% [43.2%, 67.9%]`."""
+    return bracketed(entry, ".1%")
+
+
+def p_text(p: float | None) -> str:
+    """A p-value for a table; empty for None."""
+    if p is None:
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
+def duration(seconds: float | int) -> str:
+    """Write a duration in seconds as `7.5 s`, `3 min 05 s` or `2 h 07 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _read_arm(name: str, arm: Mapping[str, Any]) -> Arm:
+    values = tuple(float(value) for value in arm["values"])
+    if not values:
+        raise InputError(f"arm {name!r} has no values: there is nothing to report")
+    if len(values) != arm["n"]:
+        raise InputError(f"arm {name!r} has n = {arm['n']} and {len(values)} values: they differ")
+    published = arm.get("published")
+    relation, distance = arm.get("relation"), arm.get("init_distance")
+    if relation is not None and relation["kind"] not in RELATION_KINDS:
+        known = ", ".join(RELATION_KINDS)
+        raise InputError(
+            f"arm {name!r} has relation kind {relation['kind']!r}, not one of: {known}"
+        )
+    return Arm(
+        name=name,
+        accuracy=read_interval(arm),
+        values=values,
+        distance=None if distance is None else read_interval(distance),
+        distances=() if distance is None else tuple(float(value) for value in distance["values"]),
+        relation=relation,
+        published=None if published is None else float(published),
+    )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "+".join(str(part) for part in value)
+    return str(value)

@@ -1,0 +1,64 @@
+"""Results as rows: tables of text for a terminal or a page, and CSV files in full precision."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 99  # fits a 100-column terminal
+NAME_WIDTH = 38
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, columns and rows of text.
+
+    Attributes:
+        title: what the table shows; empty for none.
+        columns: a name each.
+        rows: as many texts each as there are columns.
+        note: what a reader must know to read it, or nothing.
+        names: how many columns, from the left, hold names and not numbers.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    names: int = 1
+
+    def __post_init__(self) -> None:
+        if wrong := [row for row in self.rows if len(row) != len(self.columns)]:
+            raise ValueError(f"{self.title}: {wrong[0]} does not fit the columns {self.columns}")
+
+    def text(self) -> str:
+        """The table in aligned columns, names to the left and numbers to the right.
+
+        A long name in the first column continues on lines of its own.
+        """
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        widths[0] = min(widths[0], NAME_WIDTH)
+
+        def aligned(row: tuple[str, ...]) -> list[str]:
+            first, *rest = textwrap.wrap(row[0], widths[0]) or [""]
+            cells = [
+                cell.ljust(width) if place < self.names else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip((first, *row[1:]), widths, strict=True))
+            ]
+            return ["  ".join(cells).rstrip(), *(f"  {part}" for part in rest)]
+
+        rule = "  ".join("-" * width for width in widths)
+        text = [*([self.title] if self.title else []), *aligned(self.columns), rule]
+        text += [line for row in self.rows for line in aligned(row)]
+        return "\n".join(text + textwrap.wrap(self.note, WIDTH)) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV text: a header and the rows, numbers in full precision, None as an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

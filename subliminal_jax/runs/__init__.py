@@ -1,0 +1,1 @@
+"""Run directories: the runner, artifacts, checkpoints and the resumable training loop."""

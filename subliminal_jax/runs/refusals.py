@@ -1,0 +1,56 @@
+"""Refusals of a directory of results: what is wrong, where, and what to do."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from subliminal_jax import files
+from subliminal_jax.errors import InputError
+from subliminal_jax.process.os_errors import is_disk_full
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How refusals speak of one kind of directory.
+
+    Attributes:
+        option: the flag that names it.
+        anew: what to do to start over.
+    """
+
+    option: str = "--out"
+    anew: str = "choose another --out, or add --overwrite to start over"
+
+    def refusal(self, path: Path, what: str) -> InputError:
+        """Return the error for a directory that is refused but can be started over."""
+        return InputError(f"{self.option} {path}: {what}; {self.anew}")
+
+    @contextlib.contextmanager
+    def told(self, path: Path) -> Iterator[None]:
+        """Turn an error within the block into one line: why the directory cannot be used.
+
+        Raises:
+            InputError: the operating system refused an operation, or the disk is full.
+        """
+        try:
+            yield
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            reason, name = str(error), None
+            if isinstance(error, OSError):
+                if is_disk_full(error):
+                    raise files.disk_full_error(path, error=error) from error
+                reason, name = error.strerror or reason, error.filename
+            if isinstance(name, str) and name != str(path) and name.startswith(str(path)):
+                reason += f": {os.path.relpath(name, path)}"
+            raise InputError(
+                f"{self.option} {path}: cannot be used ({reason}); choose a directory you can "
+                "write to"
+            ) from error
+
+
+OUT = Wording()
+"""For a run's own directory."""

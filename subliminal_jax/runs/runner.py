@@ -1,0 +1,181 @@
+"""The one runner: an experiment from its config to its files, resumed or shown again when rerun.
+
+It runs on one host and on several. All hosts call it alike; the first one writes and prints.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from subliminal_jax import plotting
+from subliminal_jax.config import config_digest
+from subliminal_jax.entry import one_line
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution import hosts
+from subliminal_jax.report.page import Page, html_page
+from subliminal_jax.runs.environment import environment
+from subliminal_jax.runs.shared_run import SharedRun, say, shared_run
+
+K = TypeVar("K")
+CSV, REPORT = "results.csv", "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What makes one experiment differ from another.
+
+    Attributes:
+        name: of the script, of its results and of its default run directory.
+        what: what is measured on what, in a few words.
+        config: the resolved config as plain values; the run directory belongs to it.
+        measure: does the work in the run directory. Returns the results, with `finding` but
+            without `environment` and the total time; None if only a part of the work was asked
+            for. It may keep rows or artifacts in the directory, from which it resumes.
+        table: the results as text for a terminal.
+        csv: the results as CSV text.
+        page: the results as a page.
+        figures: draws a figure of the results, by the name of its files.
+        out: the run directory; None for one named after the config's digest.
+        overwrite: discard what an earlier run left in the directory.
+    """
+
+    name: str
+    what: str
+    config: Mapping[str, Any]
+    measure: Callable[[SharedRun], dict[str, Any] | None]
+    table: Callable[[dict[str, Any]], str]
+    csv: Callable[[dict[str, Any]], str]
+    page: Callable[[dict[str, Any]], Page]
+    figures: Mapping[str, Callable[[dict[str, Any]], Any]]
+    out: Path | None = None
+    overwrite: bool = False
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files for a reader, all of which can be made from the results alone."""
+        drawn = [f"{name}.{kind}" for name in self.figures for kind in ("png", "pdf")]
+        return (*drawn, CSV, REPORT)
+
+
+def run_path(name: str, config: Mapping[str, Any], out: Path | None) -> Path:
+    """The run directory: `out`, or `runs/NAME-DIGEST` with the digest of the config."""
+    return out or Path("runs") / f"{name}-{config_digest(dict(config))[:8]}"
+
+
+def run(experiment: Experiment) -> dict[str, Any] | None:
+    """Measure what is not measured yet, write all files and print what was found.
+
+    Returns:
+        The results, as in results.json; None where only a part of the work was asked for, and on
+        every host but the first.
+
+    Raises:
+        InputError: the run directory or its results are refused, or `measure` refuses something;
+            on every host.
+        RunError: `measure` broke; on every host.
+    """
+    out = run_path(experiment.name, experiment.config, experiment.out)
+    say(f"{experiment.name}: {experiment.what}; in {out}")
+    with shared_run(out, dict(experiment.config), overwrite=experiment.overwrite) as directory:
+        results = directory.results()
+        if results is not None:
+            _restore(experiment, directory, results)
+            say(f"already done: {directory.path}")
+        else:
+            results = experiment.measure(directory)
+            if results is None:
+                return None
+            _finish(experiment, directory, results)
+        if not hosts.is_first():
+            return None
+        print(experiment.table(results))
+        figures = "Figure" if len(experiment.figures) == 1 else "Figures"
+        print(f"\n{figures}, report and numbers: {one_line(str(directory.path))}")
+    return results
+
+
+def earlier_rows(
+    directory: SharedRun, name: str, key_of: Callable[[dict[str, Any]], K | None]
+) -> dict[K, dict[str, Any]]:
+    """The rows that an earlier, interrupted run left, by their key; each is checked.
+
+    Args:
+        directory: the run's.
+        name: the JSON Lines file.
+        key_of: what a row is of, such as its member; None if it has not the form of this run's
+            rows.
+
+    Raises:
+        InputError: a row is not of this run, or a second one has the same key; gives its line.
+    """
+    rows: dict[K, dict[str, Any]] = {}
+    for line, row in enumerate(directory.read_rows(name), start=1):
+        key = key_of(row)
+        if key is None or key in rows:
+            raise InputError(
+                f"{directory.path / name}: line {line} is not a row of this run, or repeats an "
+                "earlier one; restore the file, or remove that line"
+            )
+        rows[key] = row
+    return rows
+
+
+def _finish(experiment: Experiment, directory: SharedRun, results: dict[str, Any]) -> None:
+    """Write every file; results.json last, so that its presence means that all are there."""
+    results["environment"] = environment() | _devices()
+    total = round(time.perf_counter() - experiment.started, 3)
+    results["timing"] = results.get("timing", {}) | {"total_s": total}
+    made = hosts.on_first(lambda: _files(experiment, results))
+    for name in experiment.files:
+        directory.write(name, made[name] if made is not None else b"")
+    directory.finish(results)
+
+
+def _restore(experiment: Experiment, directory: SharedRun, results: dict[str, Any]) -> None:
+    """Write again what somebody has removed from a finished run.
+
+    Raises:
+        InputError: results.json cannot be shown; it was changed, or an older version wrote it.
+    """
+
+    def missing() -> list[str]:
+        return [name for name in experiment.files if not (directory.path / name).exists()]
+
+    def remade() -> dict[str, bytes]:
+        try:
+            experiment.table(results)
+            return _files(experiment, results) if missing() else {}
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"{directory.path / 'results.json'}: not as it was written "
+                f"({one_line(repr(error))}); remove it and run the same command again"
+            ) from error
+
+    made = hosts.on_first(remade)
+    for name in hosts.by_first(missing):
+        directory.write(name, made[name] if made is not None else b"")
+
+
+def _files(experiment: Experiment, results: dict[str, Any]) -> dict[str, bytes]:
+    """The files for a reader, by name."""
+    made, bodies = {}, {}
+    for name, draw in experiment.figures.items():
+        figure = draw(results)
+        drawn, bodies[name] = plotting.render(figure), plotting.render_body(figure)
+        made |= {f"{name}.png": drawn.png, f"{name}.pdf": drawn.pdf}
+    texts = {CSV: experiment.csv(results), REPORT: html_page(experiment.page(results), bodies)}
+    # A path may hold bytes that are no UTF-8.
+    return made | {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
+
+
+def _devices() -> dict[str, Any]:
+    return {
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "processes": jax.process_count(),
+    }
