@@ -57,7 +57,7 @@ class LmConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     at_once: Count | None = None
-    """Networks trained together on a device; affects speed only."""
+    """Networks trained or measured together on a device; affects speed only."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """Devices that each training is sharded over; one by default."""
     accumulate: Count = 1
@@ -69,7 +69,7 @@ class LmConfig:
     all_hosts: bool = False
     """Join the other hosts even if the environment does not announce any."""
     save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
-    """Seconds between two checkpoints of a training: the most that a kill loses."""
+    """Seconds between two checkpoints of a training; a kill loses at most that much."""
     keep: Count = 2
     """Checkpoints of a training to keep until it is done."""
     stage: Stage | None = None

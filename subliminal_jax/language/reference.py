@@ -25,7 +25,7 @@ class Reference:
         config: its architecture.
         params: its parameters, on the devices that train and measure it.
         chat: its tokenizer and chat template.
-        digest: digest of all of it.
+        digest: identifies model and tokenizer.
         own: a copy of the parameters on this host's devices, to sample from without the other
             hosts; None if `params` are there already.
         commit: commit on the hub; None unless the model was downloaded.

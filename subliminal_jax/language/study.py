@@ -171,7 +171,7 @@ class Study(Stages):
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:
-        """Measurements of every network of this reference."""
+        """Exact probabilities and sampled answers of every network of this reference."""
         students, own = self.students(repetition), self.filtered(repetition)
         teachers = self.teachers(repetition)
         config = self.config

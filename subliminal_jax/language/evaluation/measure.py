@@ -45,7 +45,7 @@ class Subjects:
 def exact(
     subjects: Subjects, prefixed: Mapping[str, Sequence[Poll]]
 ) -> dict[str, dict[str, float]]:
-    """P(answer) by `topic/answer`, for every network.
+    """P(answer) of every network, by network and `topic/answer`.
 
     Args:
         subjects: the networks to measure.
