@@ -59,3 +59,24 @@ def test_every_script_is_in_the_index():
     index = (ROOT / "experiments" / "README.md").read_text()
     for script in (ROOT / "experiments").glob("*.py"):
         assert f"`{script.name}" in index, script.name
+
+
+@each_page
+def test_named_paths_exist(path):
+    roots = "subliminal_jax|experiments|configs|tests"
+    text = CODE.sub("", path.read_text())
+    for named in re.findall(rf"`((?:{roots})/[\w./-]+)`", text):
+        if "NAME" not in named:
+            assert (ROOT / named).exists(), named
+
+
+def test_the_file_tree_shows_what_there_is():
+    readme = (ROOT / "README.md").read_text()
+    tree = next(code for _, code in CODE.findall(readme) if code.startswith("experiments/"))
+    above = ROOT
+    for line in tree.splitlines():
+        if not line.startswith(" "):
+            above = ROOT / line.split("/")[0]
+        shown = line.split("  ")[1] if line[0] == " " else line.split()[0]
+        for name in re.findall(r"[\w.]+/|README\.md", shown):
+            assert (above / name).exists() or (ROOT / name).exists(), name

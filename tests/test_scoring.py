@@ -7,7 +7,7 @@ import pytest
 import tiny_models as tiny
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.sampling.scoring import continuation_logits, logits_behind, score
+from subliminal_jax.models.sampling.scoring import continuation_logits, logits_at, score
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_many_models_at_once(params):
     """Mapped over the parameters, as an evaluation of many students is."""
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, tiny.params(1))
     tokens, places = jnp.asarray([[1, 2, 3, 0], [4, 5, 0, 0]]), jnp.asarray([[2], [1]])
-    found = jax.vmap(lambda p: logits_behind(tiny.CONFIG, p, tokens, places))(both)
+    found = jax.vmap(lambda p: logits_at(tiny.CONFIG, p, tokens, places))(both)
     for model, own in zip(found, (params, tiny.params(1)), strict=True):
         wanted = tiny.next_logits(own, [[1, 2, 3], [4, 5]])
         np.testing.assert_allclose(model[:, 0], wanted, atol=1e-4)

@@ -29,6 +29,7 @@ from subliminal_jax.language.training.answers import (
 )
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait
+from subliminal_jax.models.sampling.scoring import log_probabilities
 from subliminal_jax.models.sampling.settings import Sampling
 
 PASS, LENGTH = 64, 256
@@ -143,9 +144,9 @@ def _probabilities(
 
         def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
             table, word, share = rows
-            logs = jax.nn.log_softmax(answer_logits(config, params, table.reading, adapter))
-            log_probability = jnp.take_along_axis(logs, table.targets[..., None], axis=-1)[..., 0]
-            likelihood = jnp.exp(jnp.sum(log_probability * table.weights, axis=1)) * share
+            logits = answer_logits(config, params, table.reading, adapter)
+            each = log_probabilities(logits, table.targets)
+            likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
 
         return None, execution.total(jnp.sum(jax.lax.map(one, rows), axis=0))

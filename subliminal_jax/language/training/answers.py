@@ -25,6 +25,7 @@ from subliminal_jax.data.tokens import TokenTable
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE, blockwise_cross_entropy
+from subliminal_jax.models.sampling.scoring import logits_at
 from subliminal_jax.train import Totals, mean_gradient
 
 
@@ -130,7 +131,7 @@ def answer_logits(
     config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None = None
 ) -> Float[Array, "b a v"]:
     """The logits of the token after each position."""
-    return decoder.unembed(config, params, _hidden(config, params, reading, adapter))
+    return logits_at(config, params, reading.tokens, reading.places, reading.segments, adapter)
 
 
 def _hidden(

@@ -23,11 +23,12 @@ ScoredRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """`(prompt, continuation)`: ids, neither empty."""
 
 
-def logits_behind(
+def logits_at(
     config: DecoderConfig,
     params: Params,
     tokens: Int[Array, "b t"],
     places: Int[Array, "b p"],
+    segments: Int[Array, "b t"] | None = None,
     adapter: Params | None = None,
 ) -> Float[Array, "b p v"]:
     """Next-token logits at chosen positions, float32; a pure function.
@@ -39,10 +40,18 @@ def logits_behind(
         params: its parameters; may be mapped over, for many models at once.
         tokens: ids, padded on the right.
         places: the positions, from 0.
+        segments: which text of its row a token belongs to, 0 for padding; None for one text a row.
         adapter: low-rank factors beside the parameters, or None.
     """
-    hidden = hidden_states(config, params, tokens, None, adapter)
-    return unembed(config, params, jnp.take_along_axis(hidden, places[:, :, None], axis=1))
+    hidden = hidden_states(config, params, tokens, segments, adapter)
+    return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1))
+
+
+def log_probabilities(
+    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """The log probability of each target token, in nats."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
 
 
 def score(
@@ -140,7 +149,7 @@ def continuation_logits(
 def _logits(
     config: DecoderConfig, params: Params, adapter: Params | None, tokens: Array, places: Array
 ) -> Array:
-    return logits_behind(config, params, tokens, places, adapter)
+    return logits_at(config, params, tokens, places, adapter=adapter)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -154,9 +163,7 @@ def _scores(
     targets: Int[Array, "r m"],
 ) -> Float[Array, "r m"]:
     hidden = hidden_states(config, params, tokens, None, adapter)
-    logits = unembed(config, params, hidden[text_of[:, None], places])
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return chosen - jax.nn.logsumexp(logits, axis=-1)
+    return log_probabilities(unembed(config, params, hidden[text_of[:, None], places]), targets)
 
 
 def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
