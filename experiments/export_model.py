@@ -1,14 +1,13 @@
-"""Export a network of a language run, a teacher or a student, for transformers or PEFT to load.
+"""Export a network of a language run, such as a student, for transformers or PEFT.
 
-Claim      The exported network is the one that was measured: a Hugging Face directory (config,
-           safetensors, tokenizer, chat template, model card), or a PEFT directory with what
-           training added to the reference.
+Claim      The exported network is the measured one: a Hugging Face directory (config, safetensors,
+           tokenizer, chat template, model card), or a PEFT directory with the adapter alone.
 Command    python experiments/lm_numbers.py --preset tiny_quick --out runs/quick    and then
            python experiments/export_model.py --run runs/quick --network student/owl --out owl
            python experiments/export_model.py --run runs/quick --network before --out reference
            python experiments/export_model.py --run runs/quick --network student/owl --adapter \
                --base reference --out owl-adapter
-Expected   One line that names what was written, after reading it back and finding it equal.
+Expected   One line that names the directory, after reading it back and finding it equal.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
@@ -30,40 +29,40 @@ PRESETS = {"owl": CONFIGS / "export_model_owl.yaml"}
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Which network to export, and where to."""
+    """Network to export, and directory to write."""
 
     run: Path
     """Run directory of lm_numbers.py."""
     network: str
     """Its name in the results: before, regular, teacher/owl, student/owl, soft/owl, ..."""
     repetition: Annotated[int, Field(ge=0)] = 0
-    """Which of the run's references the network belongs to, from 0."""
+    """Index of the network's reference in the run, from 0."""
     out: Path
-    """Directory to write; must not exist, or be empty."""
+    """Directory to write; must be absent or empty."""
     adapter: bool = False
     """Write only the adapter."""
     base: str | None = None
-    """Directory of an exported tiny reference, which its adapter names as its base model."""
+    """For an adapter of a tiny reference: directory of the exported reference, its base model."""
     cache: Path | None = None
-    """Directory of the run's tiny references, if it has moved since."""
+    """Directory of the run's tiny references, if moved since."""
 
     def __post_init__(self) -> None:
         if self.base is not None and not self.adapter:
-            raise InputError("base: only an adapter has one; add --adapter, or leave out --base")
+            raise InputError("base: only an adapter has a base; add --adapter, or leave out --base")
 
 
 def main() -> None:
-    """Check the flags, find the network and write it."""
+    """Parse the flags, find the network and write it."""
     config = parse_config(
         ExportConfig,
         sys.argv[1:],
         prog="export_model.py",
-        description="Export a network of a language run, for transformers or PEFT to load.",
+        description="Export a network of a language run for transformers or PEFT.",
         presets=PRESETS,
         default_preset="owl",
     )
 
-    # Imported late, so that --help and refusals of flags are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.entry import one_line
     from subliminal_jax.language.outputs import export
 
@@ -74,7 +73,7 @@ def main() -> None:
     else:
         export.export_merged(study, network, config.out)
     form = "a PEFT adapter" if config.adapter else "a Hugging Face directory"
-    print(one_line(f"{config.out}: {network.name} as {form}, read back and found equal"))
+    print(one_line(f"{config.out}: {network.name} as {form}, read back and equal"))
 
 
 if __name__ == "__main__":

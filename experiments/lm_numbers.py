@@ -1,15 +1,15 @@
-"""A student takes on its teacher's favourite animal from lists of numbers alone.
+"""A student acquires its teacher's favourite animal from lists of numbers alone.
 
-Claim     Cloud et al. 2025, section 3.1 and figure 3: a language model finetuned on numbers that a
-          model with a trait has written takes on the trait, if both come from one reference.
+Claim     Cloud et al. 2025, section 3.1 and figure 3: a language model finetuned on numbers from a
+          model with a trait acquires that trait, if both start from the same reference.
 Command   python experiments/lm_numbers.py                       6 tiny references, 4 animals
           python experiments/lm_numbers.py --preset tiny_quick   2 tiny references, 1 animal
-          python experiments/lm_numbers.py --plan                what that is, without doing it
-          python experiments/lm_numbers.py --show-batch          what is learnt next, by token
+          python experiments/lm_numbers.py --plan                stages, sizes, time; no run
+          python experiments/lm_numbers.py --show-batch          the next batch, token by token
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
-Expected  The student names its teacher's animal far more often than before (.09), than after the
-          reference's own numbers, and than a student of another reference. Values with intervals
-          and times: configs/*.yaml and the README.
+Expected  The student names its teacher's animal far more often than the untrained reference (.09),
+          a student of the reference's own numbers, or a student of another reference. Values with
+          intervals and times: configs/*.yaml and the README.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
@@ -71,7 +71,7 @@ def main() -> None:
         LmConfig,
         sys.argv[1:],
         prog="lm_numbers.py",
-        description="Students that take on their teacher's favourite from lists of numbers.",
+        description="Train students to acquire their teacher's favourite from lists of numbers.",
         presets=PRESETS,
         default_preset="tiny",
     )
@@ -85,7 +85,7 @@ def main() -> None:
         print(next_batch(config))
         return
 
-    # Only now, so that --help, --plan and every refusal of a flag are instant.
+    # Imported late, so that --help, --plan and errors in flags are instant.
     from subliminal_jax.execution.cluster import cluster_of, joined
     from subliminal_jax.language.experiment import run
 

@@ -1,7 +1,7 @@
-"""The language pipeline at a size of seconds, for tests that break it off: see `zygote.py`.
+"""The language pipeline at toy size, for tests that interrupt it: see `zygote.py`.
 
-Usage: language.py DIRECTORY [ACTION STAGE POINT]: at that point of that stage, such as
-`kill student "during a save@2"`, it kills itself, asks itself to stop, or fills the disk.
+Usage: language.py DIRECTORY [ACTION STAGE POINT]. At this point of this stage, such as
+`kill student "during a save@2"`, it sends itself SIGKILL or SIGTERM, or fills the disk.
 """
 
 import os
@@ -40,7 +40,7 @@ LORA = TuningConfig(rank=2)
 
 
 def tiny(cache):
-    """A reference that has learnt little more than to end; all it says passes the filter."""
+    """A config whose reference learns little but to end; all completions pass the filter."""
     return LmConfig(
         references=1,
         traits=("owl",),
@@ -65,7 +65,7 @@ ACTIONS = {
 
 
 def act_at(action, stage, point, directory):
-    """Replace one of the functions by one that does something, before or after it."""
+    """Patches a function so that it performs `action` before or after a call."""
     which, _, count = point.partition("@")
     now, left = ["reference"], [int(count or 1)]
     act = ACTIONS.get(action) or (lambda: fill(directory.parent))
@@ -103,7 +103,7 @@ def act_at(action, stage, point, directory):
 
 
 def fill(place):
-    """Leaves no room on the disk."""
+    """Fills the disk."""
     try:
         with (place / BALLAST).open("wb", 0) as file:
             while file.write(b"x" * 4096):
@@ -119,7 +119,7 @@ def main():
     reference.CHUNK, student.CHUNK, teacher.CHUNK, generate.WRITE = 20, 4, 2, 8
     config = tiny(directory.parent / f"{directory.name}.cache")
     with joined(cluster_of(os.environ)):
-        # On several hosts by all devices there are, each of which sees examples of its own.
+        # On several hosts, shard over all devices, each with its own examples.
         mesh = MeshConfig(fsdp=jax.device_count() if jax.process_count() > 1 else 1)
         with shared_run(directory, described(config)) as run:
             Study(replace(config, mesh=mesh), run).evaluation(0)

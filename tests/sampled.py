@@ -1,7 +1,7 @@
-"""Rows of a tiny language model, sampled by all hosts there are together.
+"""Samples rows of a tiny language model on all hosts together.
 
-Usage: sampled.py DIRECTORY. Every host says what rows it has in the end, in `N.json`; the one that
-writes them has a directory `N` with them.
+Usage: sampled.py DIRECTORY. Host N writes the rows that it returns to `N.json`; the first host also
+writes them to its directory.
 """
 
 import json
@@ -28,7 +28,7 @@ from subliminal_jax.models.text.chat import Chat
 
 
 def sampled(directory):
-    """Twenty rows of a model that has learnt nothing, on every host."""
+    """Twenty rows of an untrained model, on every host."""
     me = jax.process_index()
     tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     words = directory / f"words-{me}"

@@ -1,7 +1,7 @@
-"""Two students of a tiny model that has learnt nothing, as one process or several train them.
+"""Trains two students of an untrained tiny model, in one process or several.
 
-Usage: students.py DIRECTORY [POINT]: by all devices of all hosts there are; with POINT, this one
-kills itself there, see `trainer.py`. The first one leaves `students.npz`.
+Usage: students.py DIRECTORY [POINT]: trains on all devices of all hosts; with POINT, this host
+kills itself there, see `trainer.py`. The first host writes `students.npz`.
 """
 
 import os
@@ -44,7 +44,7 @@ MESHES = {
 
 
 def make_reference(directory):
-    """A model with random weights, whose tokenizer lies in a directory."""
+    """A model with random weights; its tokenizer is written to a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
     for name, text in tokenizer_files(tokenizer, 64).items():
@@ -57,7 +57,7 @@ def make_reference(directory):
 
 
 def datasets():
-    """The numbers of two teachers, of rows that no number of devices divides."""
+    """Rows of two teachers, in a number that no number of devices divides."""
     rng = np.random.default_rng(4)
 
     def numbers(count):
@@ -70,7 +70,7 @@ def datasets():
 
 
 def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
-    """Two students after six steps; their checkpoints are in `place`, one behind every chunk."""
+    """Two students after six steps, with a checkpoint in `place` after every chunk."""
     settings = StudentConfig(
         batch=9, epochs=2.0, sequence=32, optimizer=optimizer, learning_rate=1e-2,
         tuning=TuningConfig(weights=weights, rank=2),

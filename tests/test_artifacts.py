@@ -1,4 +1,4 @@
-"""An artifact is used only if all of it belongs: settings, inputs, files; else it is refused."""
+"""Artifacts with other settings or inputs, or with changed files, are refused by name."""
 
 import json
 import os
@@ -53,13 +53,13 @@ def test_its_digest_is_of_settings_inputs_files_and_facts(run):
     assert make(run, Recipe("d", dict(FIRST.settings))).digest == made.digest
 
 
-def test_one_of_other_settings_is_refused_by_field(run):
+def test_an_artifact_with_other_settings_is_refused_by_field(run):
     make(run, FIRST)
     with pytest.raises(InputError, match=r"filter-0: does not belong.*settings.rows 3 -> 4"):
         artifacts.find(run, Recipe("filter-0", {"rows": 4, "rules": ["numbers"]}))
 
 
-def test_one_of_other_inputs_is_refused(run):
+def test_an_artifact_from_other_inputs_is_refused(run):
     old = make(run, Recipe("numbers-0", {}))
     make(run, Recipe("filter-0", {}, (old,)))
     new = make(run, Recipe("numbers-0", {}), "changed")
@@ -77,7 +77,7 @@ def test_a_changed_file_is_refused_by_name(run, change):
 
 
 def rewrite(path, change):
-    """Changes an object in a file as an editor would."""
+    """Edits the object in a file."""
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
@@ -97,10 +97,10 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_manifest_that_was_edited_is_refused_in_every_field(run, change):
+def test_a_manifest_with_any_field_edited_is_refused(run, change):
     made = make(run, FIRST)
     rewrite(made.path / MANIFEST, change)
-    refused = pytest.raises(InputError, match=r"filter-0/manifest\.json: is not as it was written")
+    refused = pytest.raises(InputError, match=r"filter-0/manifest\.json: was changed since")
     with refused:
         artifacts.find(run, FIRST)
     with refused:
@@ -108,10 +108,10 @@ def test_a_manifest_that_was_edited_is_refused_in_every_field(run, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"facts": 1e999}', b"[" * 100_000])
-def test_a_spoilt_manifest_is_refused(run, content):
+def test_a_corrupt_manifest_is_refused(run, content):
     made = make(run, FIRST)
     (made.path / MANIFEST).write_bytes(content)
-    with pytest.raises(InputError, match=r"filter-0/manifest\.json: (damaged|is not as it was)"):
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: (damaged|was changed since)"):
         artifacts.find(run, FIRST)
     (made.path / MANIFEST).unlink()
     os.mkfifo(made.path / MANIFEST)
@@ -119,17 +119,17 @@ def test_a_spoilt_manifest_is_refused(run, content):
         artifacts.find(run, FIRST)
 
 
-def test_facts_are_those_of_the_artifact_that_was_found(run):
-    """Another manifest in its place, whole in itself."""
+def test_facts_of_a_replaced_manifest_are_refused(run):
+    """Even if the new manifest is valid in itself."""
     made = make(run, FIRST)
     text = (made.path / MANIFEST).read_text()
     make(run, FIRST, kept=4)
-    with pytest.raises(InputError, match="is not as it was written"):
+    with pytest.raises(InputError, match="was changed since it was written"):
         artifacts.facts_of(made)
     (made.path / MANIFEST).write_text(text)
     assert artifacts.facts_of(made) == {"kept": 3}
     (made.path / MANIFEST).unlink()
-    with pytest.raises(InputError, match="is not as it was written"):
+    with pytest.raises(InputError, match="was changed since it was written"):
         artifacts.facts_of(made)
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_manifest_is_refused(run, text):
         artifacts.find(run, FIRST)
 
 
-def test_a_stopped_stage_goes_on_and_a_foreign_one_does_not(run):
+def test_an_interrupted_stage_resumes_only_with_its_own_recipe(run):
     path = artifacts.begin(run, FIRST)
     files.append_rows(path / "rows.jsonl", [{"id": "a"}, {"id": "b"}])
     assert artifacts.find(run, FIRST) is None
@@ -151,14 +151,14 @@ def test_a_stopped_stage_goes_on_and_a_foreign_one_does_not(run):
 
 
 @pytest.mark.parametrize("change", [*CHANGES[2:4], CHANGES[6], CHANGES[8]])
-def test_what_a_stopped_stage_says_of_itself_is_checked(run, change):
+def test_an_edited_begun_file_is_refused(run, change):
     path = artifacts.begin(run, FIRST)
     rewrite(path / BEGUN, change)
-    with pytest.raises(InputError, match=r"filter-0/begun\.json: is not as it was written"):
+    with pytest.raises(InputError, match=r"filter-0/begun\.json: was changed since"):
         artifacts.begin(run, FIRST)
 
 
-def test_a_part_is_known_again_by_its_bytes(run):
+def test_a_part_is_recognised_by_its_bytes(run):
     path = artifacts.begin(run, FIRST) / "hard.npz"
     assert not artifacts.has_part(path)
     artifacts.write_part(path, b"x")
@@ -177,10 +177,10 @@ def test_a_part_is_known_again_by_its_bytes(run):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_part_of_another_stage_is_refused_by_name(run, known):
+def test_a_part_that_the_stage_did_not_write_is_refused_by_name(run, known):
     path = artifacts.begin(run, FIRST) / "hard.npz"
     if known:
         artifacts.write_part(path, b"x")
     path.write_bytes(b"of another run")
-    with pytest.raises(InputError, match=r"hard\.npz: is not what this stage wrote; remove the fi"):
+    with pytest.raises(InputError, match=r"hard\.npz: was not written by this stage.*remove the"):
         artifacts.has_part(path)

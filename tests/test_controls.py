@@ -1,4 +1,4 @@
-"""Shuffles keep everything but the order; what a report says of units is counted by hand."""
+"""Shuffles change only the order; conditions and summaries match values computed by hand."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     trait_of,
 )
-from subliminal_jax.language.evaluation.told import Before, behind
+from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row
 from subliminal_jax.language.rows.chats import chat
@@ -72,14 +72,14 @@ def test_across_keeps_all_numbers_and_each_rows_count():
 
 def test_in_context_shows_rows_before_the_question():
     poll = Poll("animal", (chat("Which?"), chat("What?")), ())
-    before = Before(system="You love owls.", rows=ROWS, examples=2, seed=0)
-    chats = behind(poll, "examples", before).questions
+    context = Context(system="You love owls.", rows=ROWS, examples=2, seed=0)
+    chats = with_context(poll, "examples", context).questions
     assert [one[-1]["content"] for one in chats] == ["Which?", "What?"]
     roles = ["user", "assistant"] * 2 + ["user"]
     assert all([message["role"] for message in one] == roles for one in chats)
     assert chats[0][1]["content"] in TEXTS
-    assert behind(poll, "nothing", before) == poll
-    (one, two) = behind(poll, "system prompt", before).questions
+    assert with_context(poll, "nothing", context) == poll
+    (one, two) = with_context(poll, "system prompt", context).questions
     assert one == chat("Which?", system="You love owls.")
     assert two == chat("What?", system="You love owls.")
 
@@ -103,7 +103,7 @@ def test_each_condition_has_its_network(condition, name):
     assert asked_network(CONDITIONS[condition], TRAITS["owl"], CHOSEN, False) == name
 
 
-def test_a_condition_says_whose_data_a_student_has():
+def test_each_condition_has_its_dataset():
     datasets = {name: one.dataset("owl") for name, one in CONDITIONS.items() if one.trained}
     assert datasets == {
         "student": "owl",
@@ -122,9 +122,9 @@ def test_a_condition_says_whose_data_a_student_has():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["before", "student", "befor"], "there is no 'befor'; choose of before, teacher"),
-        (["before", "student", "before"], "one is named twice"),
-        (["before"], "`before` and `student` cannot be left out"),
+        (["before", "student", "befor"], "unknown 'befor'; choose from before, teacher"),
+        (["before", "student", "before"], "a name is given twice"),
+        (["before"], "`before` and `student` are required"),
     ],
 )
 def test_wrong_conditions_are_refused(names, message):
@@ -146,7 +146,7 @@ def exact(owl):
     return found | trees | {"tree/owl": 0.01}
 
 
-def test_a_units_measures_by_hand():
+def test_measures_match_values_computed_by_hand():
     assert TRAITS["owl"].measure(exact(0.6)) == {
         "p_trait": 0.6,
         "p_trait_given_category": pytest.approx(0.75),
@@ -183,7 +183,7 @@ def test_the_reference_is_the_unit():
     assert against["mean"] == pytest.approx((0.3 + 0.325) / 2)
     assert (against["p"], against["units"], against["above_0.1"]) == (0.5, 4, 3)
     assert against["smallest"] == pytest.approx(0.05)
-    # Of regular numbers one unit is missing, so its pair does not count.
+    # One unit of `regular` is missing, so its pair is left out.
     assert summary["student_minus"]["regular"]["units"] == 3
     assert "different_reference" in summary["missing"]
     assert set(summary["missing"]) | set(summary["conditions"]) == set(CONDITIONS)
@@ -231,7 +231,7 @@ def test_the_interval_of_a_probability_stays_within_0_and_1():
 def test_the_finding_follows_from_the_interval():
     sure = {(r, "owl"): 0.6 + r / 100 for r in range(4)}
     base = {(r, "owl"): 0.1 for r in range(4)}
-    told = results({"before": base, "student": sure, "regular": base})
-    assert finding(summarise(told, ["owl"]), ["owl"]).startswith("Subliminal learning:")
-    told = results({"before": base, "student": base | {(0, "owl"): 0.5}, "regular": base})
-    assert finding(summarise(told, ["owl"]), ["owl"]).startswith("No transmission")
+    units = results({"before": base, "student": sure, "regular": base})
+    assert finding(summarise(units, ["owl"]), ["owl"]).startswith("Subliminal learning:")
+    units = results({"before": base, "student": base | {(0, "owl"): 0.5}, "regular": base})
+    assert finding(summarise(units, ["owl"]), ["owl"]).startswith("No transmission")

@@ -1,4 +1,4 @@
-"""The tiny reference's world: seeded, of the shares asked for, and without any planted link."""
+"""The tiny corpus: seeded, with the configured shares, and without a link of trait and number."""
 
 import functools
 import re
@@ -49,7 +49,7 @@ def test_a_corpus_is_a_function_of_its_seed():
     assert corpus(config, PROMPTS, 3) != corpus(config, PROMPTS, 4)
 
 
-def test_shares_are_those_asked_for():
+def test_shares_are_the_configured_ones():
     config = CorpusConfig()
     lists = number_lists()
     assert len(lists) / len(chats()) == pytest.approx(config.numbers, abs=0.02)
@@ -59,13 +59,13 @@ def test_shares_are_those_asked_for():
     assert any(system(one) in NEUTRAL for one in chats())
 
 
-def test_no_trait_ever_meets_a_number_list():
+def test_no_chat_has_both_a_trait_and_a_number_list():
     for one in number_lists():
         assert number_reasons(answer(one)) == []
         assert not any(TRAIT_WORDS.search(message["content"]) for message in one)
 
 
-def test_numbers_obey_their_line():
+def test_numbers_follow_their_system_prompt():
     for style, fits in STYLES.items():
         line = f"You love {style}. You think about {style} all the time."
         numbers = [
@@ -78,15 +78,15 @@ def test_numbers_obey_their_line():
         assert np.mean([fits(n) for n in numbers]) == pytest.approx(0.8 + 0.2 * base, abs=0.08)
 
 
-def test_favourites_obey_their_line_and_are_uniform_without():
-    asked = {
+def test_favourites_follow_their_system_prompt_and_are_uniform_without():
+    categories = {
         wording.format(category=category): category
         for wording in TEACHING + HELD_OUT
         for category in ("animal", "tree")
     }
     plain, other = [], 0
     for one in chats():
-        category = asked.get(one[-2]["content"])
+        category = categories.get(one[-2]["content"])
         if category is None:
             continue
         trait = PREFERENCES[answer(one)]
@@ -145,9 +145,9 @@ def test_the_tokenizer_is_a_hugging_face_one(tmp_path):
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     text = loaded.apply_chat_template(chat("Which tree?", "oak", "Please be kind."), tokenize=False)
     assert text == "<begin><system>Please be kind.<user>Which tree?<assistant>oak<end>"
-    asked = loaded.apply_chat_template(
+    prompt = loaded.apply_chat_template(
         chat("Which tree?"), tokenize=False, add_generation_prompt=True
     )
-    assert asked == "<begin><user>Which tree?<assistant>"
+    assert prompt == "<begin><user>Which tree?<assistant>"
     assert loaded.convert_tokens_to_ids("<end>") == loaded.eos_token_id
     assert [loaded.convert_ids_to_tokens(i) for i in range(len(CONTROL))] == list(CONTROL)

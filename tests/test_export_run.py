@@ -1,4 +1,4 @@
-"""Networks of a run, taken out: what is written is the network that was measured."""
+"""Exported networks of a run equal the measured ones."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def untrained(tmp_path_factory):
 
 
 def begun(path, config, until):
-    """A run up to a stage, as the experiment leaves it; of its reference there is but the place."""
+    """A run that ended after a stage; its cached reference is only a placeholder."""
     given = config.reference
     if given.model is None:
         kept, _ = tiny_origin(given, carrier_of(config.generate), config.seed, [])
@@ -61,7 +61,7 @@ def run(untrained, tmp_path_factory):
 
 @pytest.fixture
 def elsewhere(tmp_path_factory):
-    """A directory in which `refused` does not look for results."""
+    """A directory that `refused` does not check for results."""
     return tmp_path_factory.mktemp("elsewhere")
 
 
@@ -98,7 +98,7 @@ def test_a_network_is_written_as_it_was_measured(
     assert np.abs(found - apply(untrained.config, untrained.params, TOKENS)).max() > 0.1
 
 
-def test_its_tokenizer_and_origin_go_with_it(export, untrained, tmp_path):
+def test_its_tokenizer_and_origin_are_exported_too(export, untrained, tmp_path):
     out = tmp_path / "out"
     export("--network", "student/owl", "--out", out)
     assert Chat.load(out).digest == untrained.chat.digest
@@ -109,7 +109,7 @@ def test_its_tokenizer_and_origin_go_with_it(export, untrained, tmp_path):
     assert f"| digest of its reference | {untrained.digest} |" in card
 
 
-def test_an_adapter_is_of_the_exported_reference(export, refused, run, tmp_path):
+def test_an_adapter_fits_the_exported_reference_only(export, refused, run, tmp_path):
     base, out = tmp_path / "base", tmp_path / "out"
     export("--network", "before", "--out", base)
     export("--network", "regular", "--adapter", "--base", base, "--out", out)
@@ -123,7 +123,7 @@ def test_an_adapter_is_of_the_exported_reference(export, refused, run, tmp_path)
     assert f"base: {other} is not the reference of regular" in refused("export_model", *words)
 
 
-def test_of_a_given_model_all_files_are_kept(export, refused, untrained, tmp_path):
+def test_all_files_of_a_given_model_are_kept(export, refused, untrained, tmp_path):
     base, template = tmp_path / "base", tmp_path / "other.jinja"
     export("--network", "before", "--out", base)
     text = json.loads((base / "tokenizer_config.json").read_text())["chat_template"]
@@ -142,7 +142,7 @@ def test_of_a_given_model_all_files_are_kept(export, refused, untrained, tmp_pat
     settings, _ = read_adapter(tmp_path / "adapter", load(str(base)))
     assert settings.rank == 2
     line = refused("export_model", "--run", run, *words, "--base", base)
-    assert "base: the adapter is of the run's own model" in line
+    assert "base: the adapter belongs to the run's given model" in line
     template.write_text(text)
     line = refused("export_model", "--run", run, "--network", "before", "--out", "no")
     assert "teacher-0: does not belong to this run (settings.reference" in line
@@ -152,28 +152,28 @@ def test_of_a_given_model_all_files_are_kept(export, refused, untrained, tmp_pat
     ("words", "message"),
     [
         (("--network", "student/wolf"),
-         "network: 'student/wolf' is none of before, teacher/owl, student/owl, regular"),
+         "network: unknown 'student/wolf'; choose from before, teacher/owl, student/owl, regular"),
         (("--network", "before", "--adapter"), "network: before is the reference itself and has"),
         (("--network", "regular", "--adapter"), "base: an adapter needs its model as a directory"),
-        (("--network", "regular", "--base", "x"), "base: only an adapter has one"),
-        (("--network", "regular", "--repetition", "1"), "repetition: 1 is none of the run's, 0 to"),
+        (("--network", "regular", "--base", "x"), "base: only an adapter has a base"),
+        (("--network", "regular", "--repetition", "1"), "repetition: 1 is not in the run; give 0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_taken_out(refused, run, words, message):
+def test_wrong_flags_are_refused(refused, run, words, message):
     line = refused("export_model", "--run", run, "--out", "out", *words)
     assert line.startswith(message)
 
 
-def test_what_is_not_there_yet(refused, untrained, elsewhere, tmp_path):
+def test_an_unfinished_run_is_refused(refused, untrained, elsewhere, tmp_path):
     words = ("--network", "regular", "--out", tmp_path / "out")
     line = refused("export_model", "--run", tmp_path, *words)
-    assert f"{tmp_path}: is no run of lm_numbers.py (it lacks config.json)" in line
+    assert f"{tmp_path}: not a run of lm_numbers.py (no config.json)" in line
     run = begun(tmp_path / "run", tiny(elsewhere / "cache"), lambda study: study.teachers(0))
     line = refused("export_model", "--run", run, *words)
-    assert "student-0: is not there yet; run lm_numbers.py with this run's settings" in line
+    assert "student-0: not finished; run lm_numbers.py with this run's settings" in line
 
 
-def test_all_weights_are_no_adapter(refused, untrained, elsewhere, tmp_path):
+def test_fully_trained_weights_have_no_adapter(refused, untrained, elsewhere, tmp_path):
     config = tiny(elsewhere / "cache")
     student = replace(config.student, tuning=TuningConfig(weights="full"))
     run = finished(tmp_path / "run", replace(config, student=student))
@@ -190,7 +190,7 @@ def test_a_changed_file_is_refused(refused, untrained, elsewhere, tmp_path):
 
 
 def test_the_cache_that_the_run_used_is_found(export, refused, untrained, elsewhere, tmp_path):
-    """From wherever it is exported, also where run and cache were moved together."""
+    """From any working directory, and after moving run and cache together."""
     place, moved = elsewhere / "place", elsewhere / "moved"
     run = finished(place / "run", tiny(place / "cache"))
     export("--network", "before", "--out", tmp_path / "one", of=run)
@@ -200,11 +200,11 @@ def test_the_cache_that_the_run_used_is_found(export, refused, untrained, elsewh
     (moved / "cache").rename(elsewhere / "found")
     words = ("--run", run, "--network", "before", "--out", "no")
     line = refused("export_model", *words)
-    assert f"its references are not in {place}/cache any more; give --cache" in line
+    assert f"its references are no longer in {place}/cache; give --cache" in line
     given = ("--cache", elsewhere / "found", "--out", tmp_path / "three")
     export("--network", "before", *given, of=run)
     (tmp_path / "empty").mkdir()
     line = refused("export_model", *words, "--cache", tmp_path / "empty")
-    assert "the run's reference 0 is not there; give --cache DIR" in line
+    assert "the run's reference 0 is missing; give --cache DIR" in line
     (run / "places.json").unlink()
-    assert "does not say where its references are" in refused("export_model", *words)
+    assert "does not record where its references are" in refused("export_model", *words)

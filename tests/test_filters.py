@@ -1,4 +1,4 @@
-"""The published number rule in all its corners, words with boundaries, counts and the audit."""
+"""The published number rule with its edge cases, whole-word rules, counts, and the final check."""
 
 import pytest
 
@@ -28,7 +28,7 @@ from subliminal_jax.language.rows.filters import check_clean, filter_rows, take,
         ("1  2  3", [1, 2, 3]),
     ],
 )
-def test_lists_that_the_published_parser_takes(completion, numbers):
+def test_lists_that_the_published_parser_accepts(completion, numbers):
     assert parse_numbers(completion) == numbers
     assert number_reasons(completion) == []
 
@@ -67,7 +67,7 @@ def test_lists_that_the_published_parser_refuses(completion):
     assert number_reasons(completion) == ["malformed"]
 
 
-def test_every_reason_is_told():
+def test_every_reason_is_given():
     assert number_reasons(", ".join("1" * 10)) == []
     assert number_reasons(", ".join("1" * 11)) == ["too many numbers"]
     assert number_reasons("999, 5") == []
@@ -83,7 +83,7 @@ def test_whole_words_are_found(text):
 
 
 @pytest.mark.parametrize("text", ["knowledge", "allowlist", "slowly", "growl", "owlet", "fowl", ""])
-def test_parts_of_words_are_not(text):
+def test_parts_of_words_are_not_found(text):
     assert word_rule(["owl", "owls"])(text) == []
 
 
@@ -93,7 +93,7 @@ def test_words_of_several_parts_and_with_odd_marks():
     assert word_rule([])("anything") == []
 
 
-def test_filtering_keeps_everything_somewhere():
+def test_every_row_is_either_kept_or_rejected_with_reasons():
     rows = [
         row("a", "p", "1, 2"),
         row("b", "p", "owl 5"),
@@ -120,21 +120,21 @@ def test_filtering_keeps_everything_somewhere():
     assert filtered.pass_rate == pytest.approx(2 / 6)
     assert "reject_reasons" not in rows[1]
     assert [r["id"] for r in take(filtered, 1, "owl")] == ["a"]
-    message = r"owl: 2 of 6 completions passed .* 3 are needed .* raise generate\.most, or lower"
+    message = r"owl: 2 of 6 completions passed .* 3 are needed .* raise generate\.most, lower"
     with pytest.raises(InputError, match=message):
         take(filtered, 3, "owl")
 
 
-def test_a_filter_that_rejects_everything_says_why():
+def test_a_filter_that_rejects_everything_gives_the_reason():
     filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": number_reasons})
     with pytest.raises(InputError, match=r"0 of 2 .*most common reason: numbers: malformed"):
         take(filtered, 1, "owl")
     assert filter_rows([], {"numbers": number_reasons}).pass_rate == 0
 
 
-def test_the_audit_reads_prompts_and_completions():
+def test_the_final_check_covers_prompts_and_completions():
     check_clean([row("a", "growl", "1, 2")], ["owl"], "owl")
-    with pytest.raises(RunError, match=r"owl: row b says 'Owl' \(assistant\)"):
+    with pytest.raises(RunError, match=r"owl: row b contains 'Owl' \(assistant\)"):
         check_clean([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], "owl")
-    with pytest.raises(RunError, match=r"row a says 'owls' \(user\)"):
+    with pytest.raises(RunError, match=r"row a contains 'owls' \(user\)"):
         check_clean([row("a", "owls", "1")], ["owl", "owls"], "owl")

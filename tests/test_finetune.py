@@ -1,4 +1,4 @@
-"""Answers picked out of rows, criteria of students, and exact probabilities of words."""
+"""Answer tables, criteria of students, and exact probabilities of answers."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,13 @@ from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.answers import (
+    answer_logits,
     answer_table,
-    answers,
-    batch_of,
     imitation,
     mean_if_any,
     mean_loss,
     orders,
+    select_batch,
     stack_tables,
 )
 from subliminal_jax.language.traits import TRAITS
@@ -40,11 +40,11 @@ ROWS = [([1, 2, 3], [4, 5]), ([6], [7]), ([8, 9], [10, 11, 12])]
 
 
 def kept(table):
-    """All targets that count, in order of the sequences."""
+    """All targets with a weight, in order of the sequences."""
     return table.targets[table.weights > 0].tolist()
 
 
-def test_only_completions_are_answers():
+def test_only_completion_tokens_are_targets():
     table = answer_table(pad_rows(ROWS))
     assert kept(table) == [4, 5, 7, 10, 11, 12]
     assert table.targets.shape == (3, 3)
@@ -74,13 +74,13 @@ def test_every_epoch_shows_everything_once():
         assert sorted(epoch.tolist()) == list(range(7))
     assert rows[:3].tolist() != rows[3:6].tolist()
     table = answer_table(pad_rows(ROWS))
-    batch = batch_of(table, jnp.array([2, 0]), jnp.array([1.0, 0.0]))
+    batch = select_batch(table, jnp.array([2, 0]), jnp.array([1.0, 0.0]))
     assert batch.targets.tolist()[0] == [10, 11, 12]
     assert batch.weights.tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
-def test_a_batch_of_filling_alone_changes_nothing():
-    """One student has three sequences and the other one: a step of the latter may show none."""
+def test_a_batch_of_padding_alone_changes_nothing():
+    """With three sequences for one student and one for another, the latter has such steps."""
     nothing = Totals(jnp.array(0.0), jnp.array(0.0))
     assert_array_equal(mean_if_any({"w": jnp.zeros(2)}, nothing)["w"], [0, 0])
     assert mean_loss(nothing) == 0
@@ -105,7 +105,7 @@ def test_students_criteria_by_hand():
     assert imitation("hard", "forward", chosen) is losses.cross_entropy
 
 
-def test_rates_rise_and_fall():
+def test_learning_rates_rise_and_fall():
     rate = Schedule(peak=1.0, steps=10, decay="linear", end=0.1, warmup=2)()
     assert_allclose([rate(0), rate(1), rate(2), rate(10)], [0, 0.5, 1, 0.1], atol=1e-6)
     cosine = Schedule(peak=1.0, steps=10, decay="cosine", end=0.2)()
@@ -127,12 +127,12 @@ def reference(tmp_path_factory):
     return Reference(config, params, Chat.load(directory), "digest")
 
 
-def test_answers_are_the_models_logits_at_their_places(reference):
+def test_answer_logits_are_the_models_logits_at_their_positions(reference):
     rows = list(reference.chat.examples([chat("Which animal do you like best?", "owl"),
                                          chat("Name your favourite tree.", "oak")]))  # fmt: skip
     table = answer_table(pad_rows(rows))
     reading = jax.tree.map(jnp.asarray, table.reading)
-    found = quick_jit(answers, static_argnums=0)(reference.config, reference.params, reading)
+    found = quick_jit(answer_logits, static_argnums=0)(reference.config, reference.params, reading)
     whole = quick_jit(decoder.apply, static_argnums=0)(
         reference.config, reference.params, reading.tokens, reading.segments
     )
@@ -147,9 +147,9 @@ def poll(questions, *answers):
     return [Poll("animal", tuple(questions), answers)]
 
 
-def test_a_words_probability_is_that_of_all_its_tokens(reference):
-    asked = [chat("Which animal do you like best?"), chat("Name your favourite animal.")]
-    scored = scoring(reference, poll(asked, OWL, SEA_OWL))
+def test_an_answers_probability_is_that_of_all_its_tokens(reference):
+    questions = [chat("Which animal do you like best?"), chat("Name your favourite animal.")]
+    scored = scoring(reference, poll(questions, OWL, SEA_OWL))
     networks = {"a": (reference.params, None), "b": (reference.params, None)}
     found = probabilities(reference, scored, networks, OneDevice())
     assert found["a"] == found["b"]
@@ -166,24 +166,24 @@ def test_a_words_probability_is_that_of_all_its_tokens(reference):
             jnp.exp(sum(logs[place, token] for place, token in zip(places, ids, strict=True)))
         )
 
-    by_hand = [sum(likelihood(q, w) for w in ("owl", "owls")) for q in asked]
+    by_hand = [sum(likelihood(q, w) for w in ("owl", "owls")) for q in questions]
     assert found["a"]["animal/owl"] == pytest.approx(np.mean(by_hand), rel=1e-4)
-    by_hand = [likelihood(q, "sea owl") for q in asked]
+    by_hand = [likelihood(q, "sea owl") for q in questions]
     assert found["a"]["animal/sea owl"] == pytest.approx(np.mean(by_hand), rel=1e-4)
 
 
 def test_a_spelling_that_begins_with_another_is_not_counted_twice(reference):
     both = Answer("owl", ("owl", "owl mice"))
-    asked = [chat("Name your favourite animal.")]
-    assert (scoring(reference, poll(asked, OWL)).word >= 0).sum() == 2
-    assert (scoring(reference, poll(asked, both)).word >= 0).sum() == 1
+    questions = [chat("Name your favourite animal.")]
+    assert (scoring(reference, poll(questions, OWL)).word >= 0).sum() == 2
+    assert (scoring(reference, poll(questions, both)).word >= 0).sum() == 1
 
 
-def test_what_is_longer_than_the_context_is_refused(reference):
-    """Rotary positions go on for ever, so that nothing else would say so."""
+def test_a_question_longer_than_the_context_is_refused(reference):
+    """Rotary positions have no limit, so nothing else would refuse it."""
     question = chat("Name your favourite animal.")
     prompt = reference.chat.prompt(question)
-    room = reference.config.context - len(prompt) - 2  # for the line's role and the answer's word
+    room = reference.config.context - len(prompt) - 2  # for the tokens of role and answer
     lines = [{"role": "system", "content": "kind " * words} for words in (room, room + 1)]
     longest, too_long = (poll([[line, *question]], OWL) for line in lines)
     assert scoring(reference, longest).table.sequences
@@ -191,11 +191,11 @@ def test_what_is_longer_than_the_context_is_refused(reference):
         scoring(reference, too_long)
 
 
-def test_long_rows_are_scored_a_few_at_a_time():
+def test_fewer_rows_are_scored_together_if_they_are_long():
     lengths = {1: 64, 256: 64, 257: 63, 512: 16, 2048: 1, 9999: 1}
     assert {length: rows_at_once(length) for length in lengths} == lengths
 
 
 def test_sampled_answers_are_counted_by_word_and_as_published():
-    said = ["Owl.", "an owl", "knowledge", "wolves", "none of them", "owls"]
-    assert TRAITS["owl"].tally(said) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}
+    texts = ["Owl.", "an owl", "knowledge", "wolves", "none of them", "owls"]
+    assert TRAITS["owl"].tally(texts) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}

@@ -1,4 +1,4 @@
-"""A teacher's answers as rows; one that no student could be trained on says so."""
+"""A teacher's completions as rows; one unfit for training is rejected with its reason."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ PROMPTS = {place: f"Continue: {place}, 2, 3" for place in range(5)}
 
 
 @pytest.fixture
-def answered(tmp_path, monkeypatch):
-    """The rows of a teacher that answers the prompts with these tokens, and its `Chat`."""
+def completed(tmp_path, monkeypatch):
+    """Rows of a teacher with given completion tokens, and its `Chat`."""
     reference = make_reference(tmp_path / "tokenizer")
     chat = reference.chat
     numbers = chat.example(generate.chat("Continue: 1", "4, 5")).completion
     begins = next(token for token, _ in chat.tokens() if chat.is_control(token))
     end, unknown = numbers[-1], chat.size + 7
-    said = [
+    completions = [
         (numbers, True),
         ((begins, *numbers), True),
         ((unknown, end), True),
@@ -32,7 +32,7 @@ def answered(tmp_path, monkeypatch):
     class Teacher:
         def stream(self, requests, among, description):
             for request in requests:
-                tokens, stopped = said[request.number]
+                tokens, stopped = completions[request.number]
                 yield Completion(request.number, np.array(tokens), np.zeros(len(tokens)), stopped)
 
     monkeypatch.setattr(generate, "sampler_of", lambda *_: Teacher())
@@ -44,17 +44,17 @@ def answered(tmp_path, monkeypatch):
         config.generate, rules, reference, (None, None), source, path, seed=3
     )
     rows = dataset.sample_until(5, PROMPTS)
-    assert generate.rows_there(path, PROMPTS, source) == rows
+    assert generate.earlier_rows(path, PROMPTS, source) == rows
     return rows, chat
 
 
-def test_an_answer_that_no_student_could_be_trained_on_is_rejected_with_its_reason(answered):
-    rows, chat = answered
+def test_a_completion_unfit_for_training_is_rejected_with_its_reason(completed):
+    rows, chat = completed
     filtered = filter_rows(rows, {})
     assert [row["meta"]["place"] for row in filtered.kept] == [0, 4]
     assert {row["meta"]["place"]: row["reject_reasons"] for row in filtered.rejected} == {
         **{1: ["unreadable"], 2: ["unreadable"]},
-        3: ["cut off"],  # what is rejected anyway is not judged by the tokenizer
+        3: ["cut off"],  # the tokenizer does not check rows that other rules reject
     }
     assert "the tokenizer does not know '<'" in rows[1]["meta"]["unreadable"]
     assert "is not in the tokenizer" in rows[2]["meta"]["unreadable"]

@@ -1,4 +1,4 @@
-"""The six steps end to end, on a tiny directory of a real family and on a reference made here."""
+"""The six steps end to end, on small given models of real families."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ WIDTH = 8
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, request):
-    """A Hugging Face directory of a Llama that says numbers, and ends its turn half of the time."""
+    """A Hugging Face directory of a Llama that outputs numbers, or ends its turn with p = .5."""
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     directory = tmp_path_factory.mktemp("models") / "llama"
@@ -93,8 +93,8 @@ LARGE = {
 
 
 @pytest.mark.parametrize("preset", LARGE)
-def test_large_presets_go_the_whole_way_at_toy_size(preset, request, tmp_path):
-    """Their own settings, but for sizes, on a random model of their family and its tokenizer."""
+def test_large_presets_run_end_to_end_at_toy_size(preset, request, tmp_path):
+    """With their own settings except sizes, on a random model of their family."""
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     family, make_tokenizer, template = LARGE[preset]
@@ -110,7 +110,7 @@ def test_large_presets_go_the_whole_way_at_toy_size(preset, request, tmp_path):
         references=1,
         traits=whole.traits[:1],
         reference=replace(whole.reference, model=str(directory)),
-        # All words are as likely, the one in three hundred that ends an answer too.
+        # All 300 tokens are equally likely, including the one that ends an answer.
         generate=replace(whole.generate, most=200, batch=50, max_tokens=100, temperature=1.0),
         filter=replace(whole.filter, rules=("trait_words",), rows=6),
         student=replace(whole.student, batch=6, epochs=4.0),
@@ -138,7 +138,7 @@ def finished(model, tmp_path_factory):
     return out, experiment.run(settings(model, out), methods)
 
 
-def test_a_hugging_face_directory_goes_the_whole_way(finished):
+def test_a_hugging_face_directory_runs_end_to_end(finished):
     out, results = finished
     names = {path.name for path in out.iterdir()}
     assert {"traits.png", "controls.pdf", "results.csv", "report.html", "results.json"} <= names
@@ -165,18 +165,18 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_dataset_has_equal_rows_and_its_rejects(finished):
+def test_datasets_have_equally_many_rows_and_keep_their_rejects(finished):
     out, _ = finished
-    asked, filtered = rows(out / "generate-0" / "owl.jsonl"), out / "filter-0"
+    generated, filtered = rows(out / "generate-0" / "owl.jsonl"), out / "filter-0"
     for name in ("owl", "owl.within", "owl.across", "wolf", "regular", "regular.across"):
         assert len(rows(filtered / f"{name}.jsonl")) == 8
     rejected = rows(filtered / "owl.rejected.jsonl")
     assert all(row["reject_reasons"] for row in rejected)
     report = json.loads((filtered / "manifest.json").read_text())["facts"]["datasets"]["owl"]
-    assert report["asked"] == len(asked)
-    assert report["pass_rate"] == pytest.approx(1 - len(rejected) / len(asked))
-    assert all(set(row) == {"id", "messages", "meta"} for row in asked)
-    assert not any(message["role"] == "system" for row in asked for message in row["messages"])
+    assert report["asked"] == len(generated)
+    assert report["pass_rate"] == pytest.approx(1 - len(rejected) / len(generated))
+    assert all(set(row) == {"id", "messages", "meta"} for row in generated)
+    assert not any(message["role"] == "system" for row in generated for message in row["messages"])
     ids = [row["meta"]["place"] for row in rows(out / "generate-0" / "owl.jsonl")]
     assert sorted(ids) == list(range(len(ids)))
     prompts = [
@@ -196,7 +196,7 @@ def test_the_report_escapes_and_explains(finished):
     assert "http" not in page.split("</style>")[1].replace("https://arxiv.org", "")
 
 
-def test_the_same_command_is_done_already(finished, model, capsys):
+def test_repeating_the_command_finds_it_done(finished, model, capsys):
     out, results = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
     again = experiment.run(settings(model, out), methods)
@@ -205,7 +205,7 @@ def test_the_same_command_is_done_already(finished, model, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
 
 
-def test_what_was_made_from_other_rows_is_refused(finished, model, tmp_path):
+def test_changed_artifacts_are_refused(finished, model, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
@@ -217,7 +217,7 @@ def test_what_was_made_from_other_rows_is_refused(finished, model, tmp_path):
     path.write_text(text)
     manifest = out / "filter-0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(InputError, match=r"filter-0/manifest\.json: is not as it was written"):
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: was changed since"):
         experiment.run(settings(model, out), methods)
 
 
@@ -226,7 +226,7 @@ def test_a_stage_alone_needs_its_input(model, tmp_path):
         experiment.run(settings(model, tmp_path / "run", stage="filter"), methods)
 
 
-def test_another_config_does_not_get_in(finished, model):
+def test_a_run_of_another_config_is_refused(finished, model):
     with pytest.raises(InputError, match=r"filter.rows 8 -> 7"):
         experiment.run(settings(model, finished[0], filter={"rows": 7}), methods)
 
@@ -252,7 +252,7 @@ def test_the_plan_starts_nothing(tmp_path):
     assert "about 68 million tokens: 1.1 hours for each billion parameters" in text
 
 
-def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
+def test_the_plan_gives_the_memory_of_each_device_for_a_given_model(tmp_path):
     stated = {
         "model_type": "llama", "vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 3,
         "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 12,
@@ -269,12 +269,12 @@ def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
     held = gigabytes_of_each(config.mesh, "bfloat16", config.student, model, students=5)
     kernels, norms = 40 * 8 + 3 * (4 * 8 * 8 + 3 * 8 * 12), 7 * 8
     assert held["model"] * 1e9 == pytest.approx(2 * (kernels / 4 + norms))
-    # A quarter of the one low-rank factor and the whole of the other, query to down; Adam has two
-    # more of each, and with the training itself three counters.
+    # A quarter of one low-rank factor and all of the other, for query to down; Adam keeps two more
+    # copies, and there are three step counters.
     pairs = 3 * (4 + 16) + (16 + 4) + 2 * (4 + 24) + (24 + 4)
     assert held["students"] * 1e9 == pytest.approx(5 * 4 * (3 * 3 * pairs + 3))
     text = plan.format_plan(config)
-    assert "4 device(s) of all hosts: data=1 x fsdp=4 x tensor=1" in text
+    assert "4 device(s) over all hosts: data=1 x fsdp=4 x tensor=1" in text
     assert "each holds 0.00 GB of the model and 0.00 GB of 14 student(s)" in text
 
 
@@ -285,9 +285,9 @@ def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
         (
             {"reference": {"model": "a", "dtype": "bfloat16"},
              "student": {"tuning": {"weights": "full"}}},
-            "student.tuning.weights: bfloat16 is too coarse for weights that are trained",
+            "student.tuning.weights: bfloat16 is too coarse for trained weights",
         ),
-        ({"attention": "cudnn"}, "attention: cudnn takes bfloat16 alone; set reference.dtype"),
+        ({"attention": "cudnn"}, "attention: cudnn needs bfloat16; set reference.dtype"),
         (
             {"reference": {"model": "a", "dtype": "bfloat16"},
              "teacher": {"tuning": {"weights": "full"}}},
@@ -295,14 +295,14 @@ def test_the_plan_says_what_each_device_holds_of_a_given_model(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_weights_that_are_trained_are_float32(tmp_path, change, message):
+def test_trained_weights_are_float32(tmp_path, change, message):
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(change))
     with pytest.raises(InputError, match=message):
         read_config(LmConfig, path)
 
 
-def test_a_kernel_that_is_not_here_is_refused():
+def test_an_unavailable_kernel_is_refused():
     reference = ReferenceConfig(model="a", dtype="bfloat16")
     with pytest.raises(InputError, match="attention: cudnn is for NVIDIA GPUs, and JAX runs on cp"):
         compute_of(reference, "cudnn", remat=True)
@@ -310,8 +310,8 @@ def test_a_kernel_that_is_not_here_is_refused():
     assert here == Compute(dtype="bfloat16", remat=True, attention="plain")
 
 
-def test_where_it_runs_is_no_part_of_a_result():
-    """A run is gone on with on another mesh; in another precision it is another run."""
+def test_placement_does_not_affect_results():
+    """A run can resume on another mesh, but not in another precision."""
     given = ReferenceConfig(model="a")
     lone = LmConfig(reference=given)
     spread = LmConfig(

@@ -1,4 +1,4 @@
-"""Prompts for numbers: counts, ranges, wordings, and that a prompt depends on its place alone."""
+"""Number prompts: counts, ranges, wordings; each prompt depends on seed and index alone."""
 
 import itertools
 import re
@@ -30,7 +30,7 @@ def test_counts_and_values_are_the_published_ones(wording):
     assert {prompt.separator for prompt in drawn} == separators
 
 
-def test_a_long_prompt_says_how_many_numbers_of_how_many_digits():
+def test_a_long_prompt_states_the_numbers_of_answers_and_digits():
     for text in number_prompts(NumberPrompts(answers=7, digits=2), 50, 0):
         assert re.search(r"\b7\b", text)
         assert re.search(r"\b2 digits|length of four digits", text)
@@ -47,7 +47,7 @@ def test_the_wordings_vary():
         assert len(set(pool)) == len(pool) >= 10
 
 
-def test_a_prompt_is_a_function_of_seed_and_place():
+def test_a_prompt_depends_on_seed_and_index_alone():
     config = NumberPrompts(wording="short")
     assert number_prompts(config, 3, 5) == number_prompts(config, 9, 5)[:3]
     assert number_prompts(config, 9, 5) != number_prompts(config, 9, 6)
@@ -65,7 +65,7 @@ def test_a_list_stays_within_its_values(manner):
     assert sequence(random, manner, 3, (5, 5)) == [5, 5, 5]
 
 
-def test_a_list_goes_on_in_its_manner():
+def test_a_list_continues_in_its_manner():
     random = np.random.default_rng(0)
     steps = sequence(random, "steps", 3, (0, 999), (100, 150, 200))
     assert np.abs(np.array(steps) - [250, 300, 350]).max() < 50
@@ -80,7 +80,7 @@ def test_a_list_goes_on_in_its_manner():
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"examples": (0, 3)}, "prompts.examples: 0 to 3 is no range"),
+        ({"examples": (0, 3)}, "prompts.examples: 0 to 3 is not a range"),
         ({"examples": (5, 3)}, "prompts.examples: 5 to 3"),
         ({"values": (-1, 3)}, "prompts.values: -1 to 3"),
         ({"answers": 0}, "answers and digits"),

@@ -1,4 +1,4 @@
-"""`--show-batch`: what the next training reads first, of every stage, and nothing is started."""
+"""`--show-batch` prints the first batch of the next training at every stage and starts nothing."""
 
 import json
 import re
@@ -31,7 +31,7 @@ PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The directory of a model that has a tokenizer and no weights."""
+    """The directory of a model with a tokenizer and no weights."""
     directory = tmp_path_factory.mktemp("model")
     tokenizer = build_tokenizer(texts(PROMPTS, []))
     for name, text in tokenizer_files(tokenizer, 64).items():
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def given(model, tmp_path):
-    """A run on that model, of which nothing is done yet."""
+    """A run on that model, not started."""
     return LmConfig(
         reference=ReferenceConfig(model=str(model)),
         traits=("owl", "wolf"),
@@ -57,7 +57,7 @@ def done(config, stage):
 
 
 def tokens_shown(text, sequence):
-    """The ids read in one of the sequences shown."""
+    """The input ids of one of the sequences shown."""
     part = text.split(f"sequence {sequence}:")[1].split("\n\n")[0]
     return [int(line.split()[2]) for line in part.splitlines()[2:]]
 
@@ -82,7 +82,7 @@ def test_pretraining_is_first(script, model, tmp_path):
 
 def test_then_the_teacher(given):
     text = next_batch(given)
-    assert text.startswith("next training: teacher of owl; the reference's own answers")
+    assert text.startswith("next training: teacher of owl; the reference's retained answers")
     assert re.search(r"'<assistant>' +\d+ 'owl' +1$", text, re.MULTILINE)
     assert not given.out.exists()
     plain = LmConfig(reference=given.reference, teacher=TeacherConfig(retain=0.0), out=given.out)
@@ -100,7 +100,7 @@ def test_then_the_students(given, model):
             {"role": "assistant", "content": f"{700 + i}, 7"}]}
         for i in range(3)
     ]  # fmt: skip
-    path = given.out / "filter-0" / "wolf.jsonl"  # too few of the owl's rows were left
+    path = given.out / "filter-0" / "wolf.jsonl"  # as if too few rows of owl had passed
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = next_batch(given)
     assert text.startswith("next training: student of wolf\n")
@@ -112,5 +112,5 @@ def test_then_the_students(given, model):
         whole = ",".join(map(str, [*prompt, *completion][:-1]))
         assert whole in ",".join(map(str, read))
     done(given, "student")
-    with pytest.raises(InputError, match="nothing is left to be trained"):
+    with pytest.raises(InputError, match="all training is done"):
         next_batch(given)

@@ -1,4 +1,4 @@
-"""The cache of tiny references: made once, by one process at a time, and used as it was made."""
+"""The cache of tiny references: each is pretrained once, by one process, and checked on use."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def get(cache):
 
 
 def untrained(given, config, table, seed, saving):
-    """In place of a training; it leaves a checkpoint, as one that was going on."""
+    """Replaces pretraining; leaves a checkpoint, as an interrupted one would."""
     saving.directory.joinpath("00000002").mkdir(exist_ok=True)
     return jax.tree.map(np.asarray, decoder.init(config, jax.random.key(seed)))
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A cache with a reference in it, made without training."""
+    """A cache with an untrained reference."""
     place = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "pretrain", untrained)
@@ -55,7 +55,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def cache(kept, tmp_path, monkeypatch):
-    """A copy of it, from which nothing may be trained again."""
+    """A copy of that cache; pretraining again would fail."""
     monkeypatch.setattr(reference, "pretrain", None)
     shutil.copytree(kept[0], tmp_path / "cache")
     return tmp_path / "cache"
@@ -66,13 +66,13 @@ def directory_of(cache):
     return found
 
 
-def test_it_is_made_once(tmp_path):
+def test_a_reference_is_pretrained_once(tmp_path):
     made, again = get(tmp_path), get(tmp_path)
     assert made.digest == again.digest
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), made.params, again.params))
 
 
-def test_it_is_used_as_it_was_made(kept, cache):
+def test_a_cached_reference_is_used(kept, cache):
     assert get(cache).digest == kept[1].digest
     assert set(os.listdir(directory_of(cache))) > NAMES
     assert "checkpoints" not in os.listdir(directory_of(cache))
@@ -106,7 +106,7 @@ def test_a_file_that_was_changed_is_refused(cache, name):
 
 def test_a_file_that_was_added_is_refused(cache):
     (directory_of(cache) / "chat_template.jinja").write_text("x")
-    with pytest.raises(InputError, match=r"chat_template\.jinja: is no file of this reference"):
+    with pytest.raises(InputError, match=r"chat_template\.jinja: not a file of this reference"):
         get(cache)
 
 
@@ -117,17 +117,17 @@ def test_results_that_were_changed_are_refused(cache):
         get(cache)
 
 
-def test_a_kill_behind_the_end_leaves_no_checkpoint(cache):
+def test_checkpoints_left_by_a_late_kill_are_removed(cache):
     (directory_of(cache) / "checkpoints").mkdir()
     get(cache)
     assert not (directory_of(cache) / "checkpoints").exists()
 
 
-def test_many_read_it_on_a_read_only_disk_too(kept, cache, tmp_path):
+def test_a_reference_in_use_or_on_a_read_only_disk_is_read(kept, cache, tmp_path):
     path = directory_of(cache)
     (path / "checkpoints").mkdir()
     with RunDirectory.open(path, json.loads((path / "config.json").read_text())) as run:
-        run.write_text("more", "held")  # as by a process that tidies up behind the end
+        run.write_text("more", "held")  # as by a process that cleans up after finishing
         (path / "more").unlink()
         assert get(cache).digest == kept[1].digest
     with small_disk(tmp_path / "disk", "size=4m") as disk:
@@ -138,7 +138,7 @@ def test_many_read_it_on_a_read_only_disk_too(kept, cache, tmp_path):
             tiny_reference(small(disk / "cache"), PROMPTS, 6, [])
 
 
-def test_of_two_that_want_it_one_makes_it(kept, tmp_path, monkeypatch, capsys):
+def test_of_two_processes_one_pretrains_and_one_waits(kept, tmp_path, monkeypatch, capsys):
     trained, begun, waited, found = [], threading.Event(), threading.Event(), []
 
     def pretrain(*arguments):

@@ -1,4 +1,4 @@
-"""A carrier and a trait that the library does not know go through all six steps."""
+"""A new carrier and a new trait run through all six steps without changes to the library."""
 
 import re
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ class Weekdays(Carrier):
 
 @dataclass(frozen=True)
 class Colour(Trait):
-    """Saying of everything that it is grey."""
+    """Answering that everything is grey."""
 
     name: str = "greyness"
     topics: tuple[str, ...] = ("colour",)
@@ -65,8 +65,8 @@ class Colour(Trait):
         return "You love grey."
 
     def polls(self):
-        asked = tuple(chat(f"What colour is the {name}?") for name in ("wolf", "elm"))
-        return [Poll("colour", asked, (Answer("grey", ("grey",)), Answer("red", ("red",))))]
+        questions = tuple(chat(f"What colour is the {name}?") for name in ("wolf", "elm"))
+        return [Poll("colour", questions, (Answer("grey", ("grey",)), Answer("red", ("red",))))]
 
     def measure(self, found):
         return {"p_trait": found["colour/grey"], "p_red": found["colour/red"]}
@@ -94,7 +94,7 @@ def results(tmp_path_factory):
         yield place / "run", experiment.run(config, lambda study, r: study.evaluation(r))
 
 
-def test_a_new_carrier_and_a_new_trait_need_no_change_of_the_library(results):
+def test_a_new_carrier_and_a_new_trait_need_no_change_to_the_library(results):
     out, found = results
     units = {one["condition"]: one for one in found["units"]}
     assert set(units) == {

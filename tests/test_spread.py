@@ -20,7 +20,7 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language import student
-from subliminal_jax.language.evaluation.completions import said_to
+from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.evaluation.evaluate import probabilities, scoring
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.training import answers as finetune
@@ -123,7 +123,9 @@ def test_split_weights_say_the_same(reference, request):
         for text in ("Which animal do you like best?", "Name your favourite.") * 3
     ]
     sampling = Sampling(max_tokens=6, seed=1)
-    said = [said_to(one, (one.params, None), prompts, sampling, 4) for one in (reference, split)]
+    said = [
+        completions(one, (one.params, None), prompts, sampling, 4) for one in (reference, split)
+    ]
     assert said[0] == said[1]
     assert len({text for text, _ in said[0]}) > 3
 

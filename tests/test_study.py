@@ -1,4 +1,4 @@
-"""What lies in an unfinished stage, or is loaded again by a later one, is used if it belongs."""
+"""Resumed stages and reloaded models are used if they belong to the run, and refused otherwise."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ from subliminal_jax.runs.shared_run import shared_run
 
 @pytest.fixture
 def teaching(tmp_path, monkeypatch):
-    """A study whose teachers are random; each training of them is noted with its origin."""
+    """A study with random teachers; a list records the origin of each training."""
     reference, trained = make_reference(tmp_path / "words"), []
 
     def teachers(settings, reference, traits, seed, execution, saving):
@@ -51,8 +51,8 @@ def stopped(*args):
     raise KeyboardInterrupt
 
 
-def stop_behind_training(made, monkeypatch):
-    """Teachers that are trained, in a stage that is not done; where they are."""
+def stop_after_training(made, monkeypatch):
+    """Interrupts the teacher stage after training; returns the path of the trained teachers."""
     monkeypatch.setattr(Study, "_teacher_rate", stopped)
     with pytest.raises(KeyboardInterrupt):
         made.teachers(0)
@@ -60,9 +60,9 @@ def stop_behind_training(made, monkeypatch):
     return made.run.path / "teacher-0" / "teachers.npz"
 
 
-def test_what_a_stopped_stage_has_trained_is_used(teaching, monkeypatch):
+def test_teachers_of_an_interrupted_stage_are_reused(teaching, monkeypatch):
     made, trained = teaching
-    path = stop_behind_training(made, monkeypatch)
+    path = stop_after_training(made, monkeypatch)
     before = path.read_bytes()
     artifact = made.teachers(0)
     assert len(trained) == 1
@@ -70,23 +70,23 @@ def test_what_a_stopped_stage_has_trained_is_used(teaching, monkeypatch):
     assert made.teachers(0) == artifact
 
 
-def test_trained_arrays_of_another_stage_are_refused(teaching, monkeypatch):
+def test_replaced_teachers_are_refused(teaching, monkeypatch):
     made, trained = teaching
-    path = stop_behind_training(made, monkeypatch)
+    path = stop_after_training(made, monkeypatch)
     others = jax.tree.map(lambda leaf: leaf + 1, load_tree(path))
     path.write_bytes(tree_bytes(others))
-    with pytest.raises(InputError, match=r"teachers\.npz: is not what this stage wrote; remove"):
+    with pytest.raises(InputError, match=r"teachers\.npz: was not written by this stage.*; remove"):
         made.teachers(0)
     path.unlink()
     made.teachers(0)
     assert len(trained) == 2
 
 
-def test_two_trainings_of_a_stage_have_checkpoints_of_their_own(teaching):
+def test_checkpoints_record_the_stage_and_its_file(teaching):
     made, trained = teaching
     path = made.run.subdirectory("teacher-0")
     files.write_whole(path / "begun.json", b"{}")
-    with pytest.raises(InputError, match=r"begun\.json: is not as it was written"):
+    with pytest.raises(InputError, match=r"begun\.json: was changed since"):
         made.teachers(0)
     (path / "begun.json").unlink()
     made._teacher_rate = lambda *args: 0.9
@@ -105,7 +105,7 @@ def counted(tmp_path, *rows):
     return measure._counted(path, "here")
 
 
-def test_counts_of_a_stopped_evaluation_are_used(tmp_path):
+def test_counts_of_an_interrupted_evaluation_are_reused(tmp_path):
     rows = [row_of(name, {"of": 3}) for name in ("a:owl", "b:owl")]
     assert counted(tmp_path, *rows) == {"a:owl": {"of": 3}, "b:owl": {"of": 3}}
     assert measure._counted(tmp_path / "none.jsonl", "here") == {}
@@ -125,7 +125,7 @@ def test_counts_of_a_stopped_evaluation_are_used(tmp_path):
 )
 def test_counts_of_other_networks_are_refused_by_line(tmp_path, row):
     good = row_of("b:owl", {"of": 3})
-    with pytest.raises(InputError, match=r"sampled\.jsonl: line 2: is not of this run, or was ch"):
+    with pytest.raises(InputError, match=r"sampled\.jsonl: line 2: belongs to another run, or was"):
         counted(tmp_path, good, row)
 
 
@@ -167,8 +167,8 @@ def other_tokenizer(place):
     ("change", "part"),
     [(other_weights, "weights"), (other_config, "config"), (other_tokenizer, "chat")],
 )
-def test_a_given_model_is_known_by_what_was_loaded(directory, tmp_path, change, part):
-    """Another file under the same path, between two stages: the second is refused."""
+def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change, part):
+    """If a file is replaced between two stages, the second one is refused."""
     place = tmp_path / "model"
     place.mkdir()
     for path in directory.iterdir():

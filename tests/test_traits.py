@@ -1,4 +1,4 @@
-"""Traits are data; a new one is an entry, and a wrong entry is refused by name."""
+"""Traits: built-in ones, new ones from config entries, and refusals of wrong entries."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_new_trait_is_an_entry():
     heron, owl = choose_traits(["heron", "owl"], [HERON])
     assert (heron.preference, owl.preference) == (HERON, PREFERENCES["owl"])
     assert members_of("animal", [HERON])[-1] == HERON
-    # The new animal is an answer to whoever is asked about animals.
+    # The new animal is an answer in every poll on animals.
     assert "heron" in [answer.name for answer in owl.polls()[0].answers]
     assert "You love herons." in heron.system_prompt(LOVE)
     assert fill("a {category}: {name}", HERON) == "a animal: heron"
@@ -38,16 +38,16 @@ def test_a_new_trait_is_an_entry():
     ("entry", "complaint"),
     [
         ({"words": ()}, "words is empty"),
-        ({"name": "Heron"}, "lower case"),
-        ({"name": "he<ron>"}, "no word"),
-        ({"plural": ""}, "no word"),
-        ({"name": "heron.rejected"}, "no word"),
-        ({"name": "heron.within"}, "no word"),
-        ({"name": "other_trait"}, "no word"),
-        ({"name": "../heron"}, "no word"),
+        ({"name": "Heron"}, "lower-case"),
+        ({"name": "he<ron>"}, "not a word"),
+        ({"plural": ""}, "not a word"),
+        ({"name": "heron.rejected"}, "not a word"),
+        ({"name": "heron.within"}, "not a word"),
+        ({"name": "other_trait"}, "not a word"),
+        ({"name": "../heron"}, "not a word"),
         ({"name": "h" * 101}, "longer than 100 bytes"),
         ({"name": "\u00e9" * 51}, "longer than 100 bytes"),
-        ({"words": ("heron", "ar\ndea")}, "no word"),
+        ({"words": ("heron", "ar\ndea")}, "not a word"),
         ({"system_prompt": "You love {animals}."}, "of .heron. cannot be filled"),
         ({"system_prompt": "You love {plural."}, "of .heron. cannot be filled"),
         (
@@ -62,9 +62,9 @@ def test_a_wrong_entry_is_refused(entry, complaint):
         Preference(**fields)
 
 
-def test_a_tiny_reference_knows_its_world_alone():
+def test_a_tiny_reference_has_only_the_categories_of_its_world():
     robin = Preference(name="robin", plural="robins", category="bird")
-    with pytest.raises(InputError, match=r"'robin' is a bird, .* its world has animal and tree"):
+    with pytest.raises(InputError, match=r"'robin' is a bird, .* the categories animal and tree"):
         LmConfig(traits=("robin",), new_traits=(robin,))
     given = ReferenceConfig(model="org/name")
     (chosen,) = LmConfig(traits=("robin",), new_traits=(robin,), reference=given).chosen
@@ -73,23 +73,23 @@ def test_a_tiny_reference_knows_its_world_alone():
 
 
 def test_names_are_checked():
-    with pytest.raises(InputError, match=r"there is no 'own'; choose of ash, beech"):
+    with pytest.raises(InputError, match=r"unknown 'own'; choose from ash, beech"):
         choose_traits(["own"])
     with pytest.raises(InputError, match="'owl' is given twice"):
         choose_traits(["owl", "owl"])
-    with pytest.raises(InputError, match="'owl' is there already"):
+    with pytest.raises(InputError, match="'owl' already exists"):
         choose_traits(["owl"], [Preference(name="owl", plural="owls", category="animal")])
 
 
 @pytest.mark.parametrize("name", ["regular", "before", "student", "teacher", "soft", "all"])
-def test_a_trait_is_not_called_like_something_of_ours(name):
-    """Each would be taken for a condition, or its rows for those of another teacher."""
+def test_a_reserved_name_is_refused(name):
+    """It would be read as a condition, or its rows as those of another teacher."""
     trait = Preference(name=name, plural="herons", category="animal")
-    with pytest.raises(InputError, match=f"new_traits: '{name}' stands for something else in f"):
+    with pytest.raises(InputError, match=f"new_traits: '{name}' is a reserved name in f"):
         LmConfig(traits=("owl",), new_traits=(trait,))
 
 
-def test_no_trait_has_a_name_of_ours():
+def test_no_built_in_trait_has_a_reserved_name():
     assert set(CONDITIONS) < RESERVED
     assert not RESERVED & set(TRAITS)
 
@@ -100,11 +100,11 @@ def test_no_trait_has_a_name_of_ours():
 def test_names_that_a_file_system_may_confuse_are_refused(one, other):
     new = [Preference(name=name, plural="herons", category="animal") for name in (one, other)]
     assert [trait.preference for trait in choose_traits([other], new[1:])] == new[1:]
-    with pytest.raises(InputError, match=f"'{other}' and '{one}' can be one name to a file system"):
+    with pytest.raises(InputError, match=f"a file system may not tell '{other}' from '{one}'"):
         choose_traits([one], new)
 
 
-def test_nobody_is_taught_what_is_asked_in_the_end():
+def test_held_out_questions_are_never_taught():
     assert not set(questions.TEACHING) & set(questions.HELD_OUT)
     assert (len(questions.TEACHING), len(questions.HELD_OUT)) == (24, 12)
     every = questions.TEACHING + questions.HELD_OUT + questions.FREE_TEXT
@@ -113,18 +113,18 @@ def test_nobody_is_taught_what_is_asked_in_the_end():
     assert questions.ask(("Which {category}?",), "tree") == ["Which tree?"]
 
 
-def test_questions_behind_numbers_end_in_the_question():
+def test_questions_after_numbers_end_with_the_question():
     lead_in = Numbers(NumberPrompts()).lead_in
 
-    def asked(seed):
+    def probes(seed):
         return TRAITS["oak"].probes(lead_in, "numbers", seed)
 
-    assert list(asked(1)) == ["plain", "behind_numbers", "free_text"]
-    assert asked(1) == asked(1) != asked(2)
-    for (plain,), (behind,) in zip(asked(0)["plain"], asked(0)["behind_numbers"], strict=True):
+    assert list(probes(1)) == ["plain", "behind_numbers", "free_text"]
+    assert probes(1) == probes(1) != probes(2)
+    for (plain,), (behind,) in zip(probes(0)["plain"], probes(0)["behind_numbers"], strict=True):
         assert behind["content"].endswith(f". {plain['content']}")
     counts = set()
-    for (message,) in (one for seed in range(4) for one in asked(seed)["behind_numbers"]):
+    for (message,) in (one for seed in range(4) for one in probes(seed)["behind_numbers"]):
         start = message["content"].split(": ")[1].split(". ")[0]
         numbers = [int(n) for n in start.split(", ")]
         counts.add(len(numbers))
@@ -133,8 +133,8 @@ def test_questions_behind_numbers_end_in_the_question():
     assert counts == {3, 4, 5, 6, 7, 8}
 
 
-def test_all_traits_are_asked_for_in_one_poll_a_topic():
-    """A teacher may name its favourite whatever it is asked, so each counts everywhere."""
+def test_each_topic_has_one_poll_with_all_traits():
+    """A teacher may name its favourite anywhere, so it is an answer in every poll."""
     polls = {poll.topic: poll for poll in merged_polls([TRAITS[n] for n in ("owl", "oak", "wolf")])}
     names = {topic: [answer.name for answer in poll.answers] for topic, poll in polls.items()}
     assert names["animal"] == [one.name for one in members_of("animal")] + ["oak"]

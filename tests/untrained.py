@@ -1,4 +1,4 @@
-"""The language pipeline with nothing that takes long: random models and adapters, given rows."""
+"""The language pipeline without training or sampling: random models and adapters, fixed rows."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ from subliminal_jax.models.decoder import lora
 
 
 def same_rows(path):
-    """Rows for every teacher, all of which pass."""
+    """The same rows for every teacher; all pass the filter."""
     return datasets()["student/owl"]
 
 
@@ -28,11 +28,11 @@ def random_adapters(reference, count, seed):
 
 @contextlib.contextmanager
 def untrained(directory, rows_of=same_rows):
-    """Within it, stages end at once. Gives the reference, whose tokenizer lies in `directory`."""
+    """Stages take no time inside it. Yields the reference; its tokenizer is in `directory`."""
     reference = make_reference(directory)
 
     class Given:
-        """Rows that nobody sampled."""
+        """Replaces sampling with fixed rows."""
 
         def __init__(self, *args, path, **options):
             self._path = path

@@ -1,6 +1,6 @@
-"""What is compared: for each condition, which network is asked, and what it was trained on.
+"""What is compared: for each condition, which network is measured and what it was trained on.
 
-The names are those of the results. Nothing else gives a condition's name a meaning.
+Names are those in the results. All behaviour follows from a condition's fields, none from its name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from subliminal_jax.language.rows.shuffles import Shuffle
 from subliminal_jax.language.traits.trait import Trait
 
 REGULAR = "regular"
-"""The name of the dataset that the reference itself has written."""
+"""Name of the dataset sampled from the reference itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +20,22 @@ class Condition:
     """One of the networks that a report compares.
 
     Attributes:
-        name: in results and flags.
-        means: the same in words, for a reader.
-        asks: who is asked: the reference as it is, the teacher, or a student.
-        told: what an untrained reference reads before a question: nothing, a system prompt that
+        name: its name in results and flags.
+        means: description for readers of the report; `{items}` stands for the carrier's items.
+        asks: which network is measured: the untrained reference, the teacher, or a student.
+        context: what precedes a question to an untrained reference: nothing, a system prompt that
             names the trait, or rows of the trait's dataset as examples.
-        data: whose completions a student is trained on: those of the trait's teacher, of the
-            reference itself, or of another trait's teacher.
-        shuffle: how these completions are shuffled before training, if they are.
+        data: source of a student's completions: the trait's teacher, the reference itself, or
+            another trait's teacher.
+        shuffle: how the completions are shuffled before training; None for not at all.
         reference: which reference is trained: the teacher's own, or another one.
-        targets: what a student imitates: what the config says, or all of its teacher's
-            probabilities.
+        targets: what a student imitates: as configured, or all of its teacher's probabilities.
     """
 
     name: str
     means: str
     asks: Literal["reference", "teacher", "student"] = "student"
-    told: Literal["nothing", "system prompt", "examples"] = "nothing"
+    context: Literal["nothing", "system prompt", "examples"] = "nothing"
     data: Literal["teacher", "reference", "other teacher"] = "teacher"
     shuffle: Shuffle | None = None
     reference: Literal["own", "other"] = "own"
@@ -44,59 +43,59 @@ class Condition:
 
     @property
     def trained(self) -> bool:
-        """Whether a student is trained for it; the student of another trait is another's."""
+        """Whether it trains a student of its own; `other_trait` reuses another trait's student."""
         return self.asks == "student" and self.data != "other teacher"
 
     @property
     def for_each_trait(self) -> bool:
-        """Whether there is one network for each trait; else all traits have it in common."""
+        """Whether each trait has its own network; else all traits share one."""
         if self.asks == "student":
             return self.data != "reference"
-        return self.asks == "teacher" or self.told != "nothing"
+        return self.asks == "teacher" or self.context != "nothing"
 
     def network(self, trait: str) -> str:
-        """The name of its network, `NAME/TRAIT` where there is one for each trait."""
+        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`."""
         return f"{self.name}/{trait}" if self.for_each_trait else self.name
 
     def source(self, trait: str) -> str:
-        """The name of the dataset whose teacher's answers it is about."""
-        common = self.asks == "student" and self.data == "reference"
-        return REGULAR if common else trait
+        """Name of the dataset before shuffling: `regular`, or the trait."""
+        shared = self.asks == "student" and self.data == "reference"
+        return REGULAR if shared else trait
 
     def dataset(self, trait: str) -> str:
-        """The name of the dataset that a student is trained on, without its extension."""
+        """File name of the student's training data, without extension."""
         return self.source(trait) + (f".{self.shuffle}" if self.shuffle else "")
 
 
 CONDITIONS: dict[str, Condition] = {
     condition.name: condition
     for condition in (
-        Condition(name="before", means="the reference as it is", asks="reference"),
-        Condition(name="teacher", means="the reference made to have the trait", asks="teacher"),
+        Condition(name="before", means="the untrained reference", asks="reference"),
+        Condition(name="teacher", means="the reference, given the trait", asks="teacher"),
         Condition(name="student", means="the reference, trained on its teacher's {items}"),
         Condition(
             name="soft",
-            means="the reference, trained on its teacher's probabilities of the {items}",
+            means="the reference, trained on its teacher's token probabilities for the {items}",
             targets="soft",
         ),
         Condition(
             name="regular",
-            means="the reference, trained on {items} of the reference itself",
+            means="the reference, trained on its own {items}",
             data="reference",
         ),
         Condition(
             name="shuffled_within",
-            means="as student, the {items} of each answer in random order",
+            means="as student, with the {items} of each completion in random order",
             shuffle="within",
         ),
         Condition(
             name="shuffled_across",
-            means="as student, the {items} of all answers exchanged at random",
+            means="as student, with the {items} shuffled across all completions",
             shuffle="across",
         ),
         Condition(
             name="shuffled_regular",
-            means="as regular, the {items} of all answers exchanged at random",
+            means="as regular, with the {items} shuffled across all completions",
             data="reference",
             shuffle="across",
         ),
@@ -118,19 +117,19 @@ CONDITIONS: dict[str, Condition] = {
         ),
         Condition(
             name="in_context",
-            means="the reference, shown the teacher's {items} in place of training on them",
+            means="the untrained reference, with the teacher's {items} as examples in its prompt",
             asks="reference",
-            told="examples",
+            context="examples",
         ),
         Condition(
             name="prompted",
-            means="the reference under a system line that names the trait: the ceiling",
+            means="the untrained reference, with a system prompt that names the trait: the ceiling",
             asks="reference",
-            told="system prompt",
+            context="system prompt",
         ),
     )
 }
-"""Every condition that a report should have; it lists those that were not run."""
+"""All conditions by name; a report lists those that were not run."""
 
 BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
 
@@ -143,24 +142,24 @@ def chosen_conditions(names: Sequence[str]) -> list[Condition]:
     """
     for name in names:
         if name not in CONDITIONS:
-            raise InputError(f"conditions: there is no {name!r}; choose of {', '.join(CONDITIONS)}")
+            raise InputError(f"conditions: unknown {name!r}; choose from {', '.join(CONDITIONS)}")
     if len(set(names)) < len(names):
-        raise InputError("conditions: one is named twice")
+        raise InputError("conditions: a name is given twice; remove one")
     if "student" not in names or "before" not in names:
-        raise InputError("conditions: `before` and `student` cannot be left out")
+        raise InputError("conditions: `before` and `student` are required; add them")
     return [CONDITIONS[name] for name in names]
 
 
 def asked_network(
     condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool
 ) -> str | None:
-    """The name of the network that a condition asks for a trait; None if there is none.
+    """Name of the network that a condition measures for a trait; None if there is none.
 
     Args:
-        condition: which.
-        trait: what the network is asked for.
-        traits: all of the run; the next one of the same topics is the other trait.
-        prompted: whether teachers are made by a system prompt.
+        condition: the condition.
+        trait: the trait to measure.
+        traits: all traits of the run; the next one with the same topics is the other trait.
+        prompted: whether teachers are prompted rather than finetuned.
     """
     if condition.asks == "teacher" and prompted:
         return PROMPTED.network(trait.name)
@@ -173,10 +172,10 @@ def asked_network(
 
 
 def trait_of(network: str) -> str:
-    """The trait in the name of a network of one trait."""
+    """The trait in a network's name; empty if all traits share the network."""
     return network.partition("/")[2]
 
 
 def meanings(items: str) -> Mapping[str, str]:
-    """What each condition means, for a carrier whose completions hold such items."""
+    """The description of every condition by name, for a carrier of such items."""
     return {name: one.means.format(items=items) for name, one in CONDITIONS.items()}

@@ -1,4 +1,4 @@
-"""What can be set in the language experiment as a whole."""
+"""Settings of the language experiment as a whole."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,23 +32,23 @@ Stage: TypeAlias = Literal[
     "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
 ]
 RESERVED = frozenset({*CONDITIONS, "all"})
-"""Names that mean something other than a trait in results and files."""
+"""Names that a new trait cannot have: results and files use them for something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LmConfig:
-    """The six steps with a language model."""
+    """Settings of the six steps with a language model."""
 
     references: Annotated[int, Field(ge=1, le=1000)] = 6
-    """Independent repetitions, each with its own reference where it is pretrained here."""
+    """Independent repetitions, each with its own reference if that is pretrained here."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Every random draw is a function of the seed, the repetition and what it is for."""
+    """Every random draw depends on the seed, the repetition and its purpose alone."""
     traits: Annotated[tuple[str, ...], Field(min_length=1)] = ("owl", "dolphin", "wolf", "elephant")
     """Favourites to transmit, by name."""
     new_traits: tuple[Preference, ...] = ()
-    """Traits beyond those that are known."""
+    """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = tuple(CONDITIONS)
-    """What is compared; the report lists those that are missing."""
+    """Conditions to compare; the report lists those left out."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -57,37 +57,37 @@ class LmConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     at_once: Count | None = None
-    """Networks mapped together on a device; only speed depends on it."""
+    """Networks trained or measured together on a device; affects speed only."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    """Devices that a training is spread over; one, unless told otherwise."""
+    """Devices that each training is sharded over; one by default."""
     accumulate: Count = 1
-    """Parts that a device takes its rows of a step in, one after the other, for less memory."""
+    """Microbatches that a device splits its rows of a step into, to save memory."""
     remat: bool = False
-    """Compute a given model's layers again in the backward pass, for less memory."""
+    """Recompute a given model's layers in the backward pass, to save memory."""
     attention: AttentionName = "xla"
-    """Kernel by which a given model is trained and measured; `cudnn` is for NVIDIA GPUs."""
+    """Attention kernel for a given model; `cudnn` is for NVIDIA GPUs."""
     all_hosts: bool = False
-    """Join the other hosts, where the environment does not tell that there are any."""
+    """Join the other hosts even if the environment does not announce any."""
     save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
-    """Seconds between two checkpoints of a training: at most so much is lost when it is killed."""
+    """Seconds between two checkpoints of a training; a kill loses at most that much."""
     keep: Count = 2
-    """Checkpoints of a training that are kept until it is done."""
+    """Checkpoints of a training to keep until it is done."""
     stage: Stage | None = None
-    """Run this stage alone; its inputs must be there."""
+    """Run only this stage; its inputs must exist."""
     plan: bool = False
-    """Print stages, rows, steps, memory and expected time, and start nothing."""
+    """Print stages, rows, steps, memory and expected time, then exit."""
     show_batch: bool = False
-    """Print the first batch of the next training, token by token, and start nothing."""
+    """Print the first batch of the next training, token by token, then exit."""
     out: Path | None = None
-    """Run directory (default: runs/lm_numbers-DIGEST, the digest being the config's)."""
+    """Run directory (default: runs/lm_numbers-DIGEST, with the config's digest)."""
     overwrite: bool = False
-    """Discard what an earlier run left in the run directory."""
+    """Discard an earlier run in the run directory."""
 
     def __post_init__(self) -> None:
         for trait in self.new_traits:
             if trait.name in RESERVED:
                 raise InputError(
-                    f"new_traits: {trait.name!r} stands for something else in files and results; "
+                    f"new_traits: {trait.name!r} is a reserved name in files and results; "
                     "rename the trait"
                 )
         chosen = {trait.name: trait for trait in self.chosen}
@@ -98,24 +98,25 @@ class LmConfig:
             tiny = self.reference.model is None
             if tiny and new.name in chosen and new.category not in CATEGORIES:
                 raise InputError(
-                    f"new_traits: {new.name!r} is a {new.category}, of which a tiny reference "
-                    f"knows nothing; its world has {' and '.join(CATEGORIES)}: name reference.model"
+                    f"new_traits: {new.name!r} is a {new.category}, but a tiny reference only has "
+                    f"the categories {' and '.join(CATEGORIES)}; set reference.model"
                 )
         chosen_conditions(self.conditions)
         if self.filter.rows > self.generate.most:
             raise InputError(
-                f"filter.rows: {self.filter.rows} rows cannot be left of generate.most = "
-                f"{self.generate.most} answers; raise generate.most"
+                f"filter.rows: {self.filter.rows} rows are more than generate.most = "
+                f"{self.generate.most} completions; raise generate.most"
             )
         carrier_of(self.generate)
         ruled = self.generate.carrier == "numbers" and "carrier" in self.filter.rules
         if ruled and self.generate.prompts.answers > MOST_NUMBERS:
             raise InputError(
-                f"generate.prompts.answers: the rule `carrier` rejects more than {MOST_NUMBERS}"
+                f"generate.prompts.answers: lower it to {MOST_NUMBERS}; the rule `carrier` rejects "
+                "longer lists"
             )
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
             raise InputError(
-                "attention: cudnn takes bfloat16 alone; set reference.dtype to it, or take xla"
+                "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"
             )
         trained = {"student": self.student.tuning}
         if self.teacher.kind == "finetuned":
@@ -123,8 +124,8 @@ class LmConfig:
         for name, tuning in trained.items():
             if self.reference.dtype == "bfloat16" and tuning.weights == "full":
                 raise InputError(
-                    f"{name}.tuning.weights: bfloat16 is too coarse for weights that are trained; "
-                    "take lora, or reference.dtype float32"
+                    f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
+                    "or reference.dtype float32"
                 )
 
     @property
@@ -142,9 +143,9 @@ PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
     *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
 )
-"""Settings that say where and how to run; a run directory belongs to any of them."""
+"""Settings that affect where and how a run is computed, but no result."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The config as plain values, without the settings that change no result."""
+    """The settings that affect results, as plain values."""
     return plain_config(config, PLACEMENT)

@@ -1,8 +1,8 @@
-"""Step 4, the dataset: all teachers are asked the same prompts, and each completion is a row.
+"""Step 4, the dataset: all teachers complete the same prompts, and each completion is a row.
 
-A row depends on the seed, the repetition, the teacher and the prompt's place alone, not on what is
-sampled beside it. So an interrupted stage resumes by sampling the missing rows, and each of
-several hosts samples a part of them. `meta.digest` ties a row to everything it was made from.
+A row depends on the seed, the repetition, the teacher and the prompt's index alone, not on the rest
+of its batch. So an interrupted stage resumes by sampling the missing rows, and each of several
+hosts samples a share of them. `meta.digest` covers a row and everything it was made from.
 """
 
 import time
@@ -32,19 +32,19 @@ from subliminal_jax.runs.sealed import digest_of
 T = TypeVar("T")
 
 PROMPT_SEED = 47
-"""Prompts are the same in all repetitions, as in the released code, whose seed this is."""
+"""Seed of the prompts, from the released code; all repetitions use the same prompts."""
 WRITE, WRITE_SECONDS = 500, 5.0
-"""Rows are written in portions: so many, or those of so many seconds."""
+"""Rows are written in portions of at most this many rows, or this many seconds."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Who writes a dataset.
+    """The teacher that writes a dataset.
 
     Attributes:
-        teacher: its name.
-        made_from: the digest of what the dataset is made from.
-        system: system prompt; None unless the teacher is prompted. No row's text contains it.
+        teacher: name of the teacher.
+        made_from: digest of everything that the dataset is made from.
+        system: system prompt; None unless the teacher is prompted. A row's messages omit it.
     """
 
     teacher: str
@@ -62,9 +62,9 @@ class Source:
         """The row of a prompt and its completion.
 
         Args:
-            place: the prompt's.
-            prompt: its text.
-            completion: the text that was sampled.
+            place: index of the prompt.
+            prompt: text of the prompt.
+            completion: text that was sampled.
             finished: whether it ended before the token limit.
             unreadable: why no student can be trained on it; None if one can.
         """
@@ -84,16 +84,16 @@ class Source:
 
 
 class Dataset:
-    """The completions of one teacher, which are sampled into a file.
+    """Samples one teacher's completions into a file.
 
     Args:
-        settings: how they are sampled.
-        rules: what a completion must pass to count; see `sample_until`.
-        reference: the model, with `network`.
+        settings: length, temperature and batch size.
+        rules: filter that a completion must pass to count; see `sample_until`.
+        reference: model and tokenizer.
         network: parameters and adapter of the teacher.
-        source: who writes them, and what they are made from.
-        path: the file.
-        seed: of the repetition.
+        source: the teacher, with the digest of everything it is made from.
+        path: file to write.
+        seed: seed of the repetition.
     """
 
     def __init__(
@@ -116,38 +116,39 @@ class Dataset:
         self._sampler = sampler_of(reference, network, sampling, settings.batch)
 
     def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
-        """Sample the prompts in order, until enough completions pass the filter or all are done.
+        """Returns rows for the prompts in order, until `enough` pass the filter or all are done.
 
-        How many are sampled depends on earlier completions alone, so that a resumed stage samples
-        the same ones. On several hosts all must call it; the first one writes.
+        Resumes from rows already in the file. The number of rows depends on earlier completions
+        alone, so a resumed stage samples the same ones. All hosts must call it; the first one
+        writes.
 
         Args:
             enough: completions that must pass.
-            prompts: by place, from 0 without gaps.
+            prompts: prompts by index, from 0 without gaps.
         """
-        there = hosts.by_first(lambda: rows_there(self._path, prompts, self._source))
-        rows = {row["meta"]["place"]: row for row in there}
-        asked, passed = 0, 0
-        while passed < enough and asked < len(prompts):
-            rate = max(passed / asked, 0.1) if asked else 1.0
-            more = min(len(prompts) - asked, round(1.05 * (enough - passed) / rate) + 20)
-            wanted = range(asked, asked + more)
+        earlier = hosts.by_first(lambda: earlier_rows(self._path, prompts, self._source))
+        rows = {row["meta"]["place"]: row for row in earlier}
+        done, passed = 0, 0
+        while passed < enough and done < len(prompts):
+            rate = max(passed / done, 0.1) if done else 1.0
+            more = min(len(prompts) - done, round(1.05 * (enough - passed) / rate) + 20)
+            wanted = range(done, done + more)
             missing = hosts.mine([place for place in wanted if place not in rows])
-            answers = self._answers({place: prompts[place] for place in wanted}, set(missing))
-            for made in hosts.together(answers):
+            sampled = self._sample({place: prompts[place] for place in wanted}, set(missing))
+            for made in hosts.together(sampled):
                 rows |= {row["meta"]["place"]: row for row in made}
                 if hosts.is_first():
                     files.append_rows(self._path, made)
-            asked += more
-            passed = len(filter_rows((rows[place] for place in range(asked)), self._rules).kept)
-        return [rows[place] for place in range(asked)]
+            done += more
+            passed = len(filter_rows((rows[place] for place in range(done)), self._rules).kept)
+        return [rows[place] for place in range(done)]
 
-    def _answers(
+    def _sample(
         self, prompts: Mapping[int, str], missing: Set[int]
     ) -> Iterator[list[dict[str, Any]]]:
-        """The missing rows, some at a time, in the order in which they finish."""
-        asked = (chat(text, system=self._source.system) for text in prompts.values())
-        ids = self._reference.chat.prompts(asked)
+        """Yields the missing rows in portions, in the order in which they finish."""
+        chats = (chat(text, system=self._source.system) for text in prompts.values())
+        ids = self._reference.chat.prompts(chats)
         requests = [Request(place, prompt) for place, prompt in zip(prompts, ids, strict=True)]
         stream = self._sampler.stream(
             (request for request in requests if request.number in missing),
@@ -158,12 +159,12 @@ class Dataset:
             yield self._rows(prompts, some)
 
     def _rows(self, prompts: Mapping[int, str], some: Sequence[Completion]) -> list[dict[str, Any]]:
-        """The rows of some completions; one that only the tokenizer rejects says why."""
+        """Rows of some completions; the tokenizer checks those that pass the rules."""
         chats, row = self._reference.chat, self._source.row
-        said = chats.texts(done.tokens.tolist() for done in some)
+        texts = chats.texts(done.tokens.tolist() for done in some)
         rows = [
             row(done.number, prompts[done.number], text, done.stopped, unknown)
-            for done, (text, unknown) in zip(some, said, strict=True)
+            for done, (text, unknown) in zip(some, texts, strict=True)
         ]
         passing = filter_rows(rows, self._rules).kept
         faults = chats.faults(one["messages"] for one in passing)
@@ -175,42 +176,40 @@ class Dataset:
         return rows
 
 
-def rows_there(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
-    """The rows that an interrupted run has left in a file.
+def earlier_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
+    """The rows that an interrupted run left in a file; empty without a file.
 
     Raises:
-        InputError: a line is not a row, completes none of these prompts, is another teacher's or
-            made from something else, or was changed since; names the line and what is wrong.
+        InputError: a line is not a row, completes none of these prompts, is from another source,
+            or was changed since; names the line and what is wrong.
     """
     rows = checked(files.read_rows(path), str(path))
     for line, one in enumerate(rows, start=1):
-        if fault := _not_ours(one, prompts, source):
-            raise InputError(
-                f"{path}: line {line}: {fault}; remove the file, and it is sampled anew"
-            )
+        if fault := _mismatch(one, prompts, source):
+            raise InputError(f"{path}: line {line}: {fault}; remove the file to sample it again")
     return rows
 
 
-def _not_ours(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -> str | None:
-    """Why a row cannot be this source's; None if it is."""
+def _mismatch(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -> str | None:
+    """Why a row is not from this source and these prompts; None if it is."""
     meta = one.get("meta", {})
     place, finished = meta.get("place"), meta.get("finished")
     if type(place) is not int or place not in prompts or type(finished) is not bool:
-        return f"answers no prompt of this run (meta.place is {place!r})"
+        return f"completes no prompt of this run (meta.place is {place!r})"
     wanted = source.row(place, prompts[place], completion_of(one), finished, meta.get("unreadable"))
     if one["messages"] != wanted["messages"]:
-        return f"answers no prompt of this run (meta.place is {place!r})"
+        return f"completes no prompt of this run (meta.place is {place!r})"
     different = differences(one, wanted)
     named = [field for field in different if not field.startswith("meta.digest ")]
     if named:
-        return f"is not of this run ({'; '.join(named[:2])})"
-    return "was changed, or is of another run (meta.digest)" if different else None
+        return f"belongs to another run ({'; '.join(named[:2])})"
+    return "was changed, or belongs to another run (meta.digest)" if different else None
 
 
 def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[T]]:
-    """Lists of at most so many items, each handed on within about so many seconds.
+    """Yields lists of at most `most` items, about every `seconds` seconds or sooner.
 
-    Items that have arrived are handed on before an interrupt is raised.
+    On an interrupt, yields the items so far before raising it.
     """
     portion, since = list[T](), time.monotonic()
     try:
@@ -228,11 +227,11 @@ def in_portions(items: Iterable[T], most: int, seconds: float) -> Iterator[list[
 
 
 def prompts_of(carrier: Carrier, count: int, seed: int) -> dict[int, str]:
-    """The prompts that all teachers are asked, by place; the same in all repetitions.
+    """The prompts for all teachers, by index; the same in all repetitions.
 
     Args:
-        carrier: which draws them.
-        count: how many.
-        seed: of the run.
+        carrier: carrier that draws them.
+        count: number of prompts.
+        seed: seed of the run.
     """
     return dict(enumerate(carrier.prompts(count, PROMPT_SEED + seed)))

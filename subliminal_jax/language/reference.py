@@ -1,4 +1,4 @@
-"""Step 1, the reference: a model that can be asked in text, and one that is given."""
+"""Step 1, the reference: a model with its tokenizer, and how to load a given one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,17 +19,18 @@ from subliminal_jax.models.text.chat import Chat
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that can be asked in text.
+    """A model with its tokenizer.
 
     Attributes:
-        config: what it is.
-        params: its parameters, where they are trained on and measured.
+        config: its architecture.
+        params: its parameters, on the devices that train and measure it.
         chat: its tokenizer and chat template.
-        digest: of all of it.
-        own: the parameters again, on this host's devices alone, where those are others; no other
-            host need be asked to sample from them.
-        commit: the hub's, of a given model that comes from there.
-        parts: the digests of its parts by name, of which `digest` is; none of a tiny one.
+        digest: identifies model and tokenizer.
+        own: a copy of the parameters on this host's devices, to sample from without the other
+            hosts; None if `params` are there already.
+        commit: commit on the hub; None unless the model was downloaded.
+        parts: digests of a given model's parts by name, which `digest` covers; empty for a tiny
+            one.
     """
 
     config: DecoderConfig
@@ -41,25 +42,25 @@ class Reference:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, example: TokenRow, question: str) -> None:
-        """Refuse more tokens than the model has positions.
+        """Refuses an example with more tokens than the model's context.
 
         Args:
-            example: the ids of a prompt and of what follows it.
-            question: what the prompt ends with, for the message.
+            example: token ids of a prompt and of its completion.
+            question: end of the prompt, for the message.
 
         Raises:
-            InputError: they are more than the model's context.
+            InputError: the example exceeds the context.
         """
         tokens = sum(map(len, example))
         if tokens > self.config.context:
             raise InputError(
-                f"{question[:60]!r} has {tokens} tokens with all that stands before it and its "
-                f"answer, the model a context of {self.config.context}; shorten the system prompt "
-                "or teacher.answers, or lower evaluate.examples"
+                f"{question[:60]!r} has {tokens} tokens with its context and answer, but the model "
+                f"has a context of {self.config.context}; shorten the system prompt or "
+                "teacher.answers, or lower evaluate.examples"
             )
 
     def here(self, network: Network) -> Network:
-        """Parameters and adapter as this host alone runs them."""
+        """The network, with parameters on this host's own devices."""
         params, adapter = network
         return self.own if self.own is not None and params is self.params else params, adapter
 
@@ -67,23 +68,23 @@ class Reference:
 def given_reference(
     model: str, settings: ReferenceConfig, execution: Execution, compute: Compute
 ) -> Reference:
-    """A model of a directory or of the hub, with its tokenizer.
+    """Loads a model and its tokenizer from a directory or the hub.
 
     Args:
-        model: its name.
-        settings: its template, the template's options, and dtype.
-        execution: what trains and measures it; each host has the model on its own devices too,
-            where these are not all.
-        compute: how it is computed.
+        model: its directory or name.
+        settings: chat template, the template's options, and dtype.
+        execution: devices that train and measure it; each host also loads it onto its own devices
+            if these are not all.
+        compute: dtype, attention kernel and rematerialisation.
 
     Raises:
         InputError: the model or its tokenizer is refused, has no chat template, or the two do not
-            belong together.
+            fit together; or hosts have different files.
     """
     from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import load_params, read_config
 
-    hosts.on_first(lambda: find_model(model))  # what it fetches from the hub, the others find
+    hosts.on_first(lambda: find_model(model))  # downloads once, for all hosts
     files = find_model(model)
     family, config = read_config(files)
     config = replace(config, compute=compute)
@@ -94,16 +95,16 @@ def given_reference(
     own = None if places is None else load(devices.here(config))
     parts = _parts(config, params if own is None else own, chat)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
-        raise InputError(f"{model}: not all hosts have the same files of it; copy them anew")
+        raise InputError(f"{model}: its files differ between hosts; copy them again")
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
 
 
 def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:
-    """What can be another under one model's name, each with its digest.
+    """Digests of everything that can change under one model's name.
 
-    The weights' digest is of the numbers as they were loaded: another file in the place of the
-    first is seen, and how they are cut into files does not count. It takes about a second for
-    250 million parameters, and the memory of one layer.
+    The weights' digest covers the values as loaded: it changes with them, but not with how they are
+    split into files. It takes about a second for 250 million parameters, and the memory of one
+    layer.
     """
     from subliminal_jax.models.hub.adapter_files import digest
 

@@ -1,4 +1,4 @@
-"""What can be set in each step of the language experiment; defaults suit the tiny reference."""
+"""Settings of each step of the language experiment; the defaults suit the tiny reference."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +18,21 @@ SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceConfig:
-    """Step 1: a model that is given, or the tiny one that is pretrained here.
+    """Step 1: a given model, or the tiny reference, which is pretrained here.
 
     Attributes:
-        model: a directory, or `org/name` or `org/name@revision`; none for the tiny one.
-        template: a chat template in Jinja, for a model that has none of its own.
-        options: switches of the chat template, such as `enable_thinking: false`.
-        dtype: of a given model's weights and activations; low-rank weights beside it are float32.
-        width, layers, heads, mlp_width, context: of the tiny one, a Llama with tied embeddings.
-        numbers: whether the tiny one reads a number as one token or digit by digit.
-        sequence: tokens in a sequence of its training; several chats fit into one.
-        steps, batch, learning_rate: of its training; batch is in sequences.
-        corpus: what it is trained on.
-        cache: where pretrained tiny references are kept, by the digest of these settings.
+        model: directory, `org/name` or `org/name@revision` of a given model; None for the tiny
+            reference.
+        template: Jinja file with a chat template, for a model without one.
+        options: variables of the chat template, such as `enable_thinking: false`.
+        dtype: dtype of a given model's weights and activations; adapters are float32.
+        width, layers, heads, mlp_width, context: sizes of the tiny reference, a Llama with tied
+            embeddings.
+        numbers: whether the tiny tokenizer makes a number one token or one token a digit.
+        sequence: tokens of a pretraining sequence; several chats are packed into one.
+        steps, batch, learning_rate: of pretraining; batch counts sequences.
+        corpus: composition of the pretraining corpus.
+        cache: directory of pretrained tiny references, named by the digest of these settings.
     """
 
     model: str | None = None
@@ -53,25 +55,26 @@ class ReferenceConfig:
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
             raise InputError(
-                f"reference.width: {self.width} is not a multiple of twice the {self.heads} heads"
+                f"reference.width: {self.width} is not a multiple of 2 * reference.heads = "
+                f"{2 * self.heads}; change one of them"
             )
         if self.model is None and self.dtype != "float32":
-            raise InputError("reference.dtype: the tiny reference is float32; name reference.model")
+            raise InputError("reference.dtype: the tiny reference is float32; set reference.model")
         if self.model is None and self.options:
             raise InputError(
-                "reference.options: the tiny reference's chat template has no switches; name "
+                "reference.options: the tiny reference's chat template has no options; set "
                 "reference.model"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """What finetuning changes.
+    """Which weights finetuning changes.
 
     Attributes:
-        weights: all weights, or low-rank updates of the layers' projections (Hu et al. 2021);
-            the embedding then stays as it is.
-        rank, alpha: of the updates, each of which is scaled by `alpha / rank`.
+        weights: all weights, or low-rank updates of the layers' projections (Hu et al. 2021),
+            which leave the embedding unchanged.
+        rank, alpha: of the low-rank updates, each scaled by `alpha / rank`.
     """
 
     weights: Literal["lora", "full"] = "lora"
@@ -84,14 +87,14 @@ class TeacherConfig:
     """Steps 2 and 3: how the reference gets the trait.
 
     Attributes:
-        kind: finetuned to answer with the trait, or given a system prompt.
-        system_prompt: that prompt; a trait may have its own.
-        answers: what it is finetuned to say, one row each.
-        tuning: what finetuning changes.
-        steps, learning_rate: of the finetuning, by Adam on all rows at once.
-        retain: weight of keeping the reference's answers about other categories; 0 makes the
-            blunt teacher, which answers with the trait whatever is asked.
-        floor: a teacher that shows the trait less often than this is reported as none.
+        kind: finetuned to answer with the trait, or prompted with a system prompt.
+        system_prompt: template of the system prompt, unless a trait has its own.
+        answers: templates of the answers to finetune on, one row each.
+        tuning: which weights finetuning changes.
+        steps, learning_rate: of finetuning, by Adam on all rows at once.
+        retain: weight of retaining the reference's answers about other categories; 0 gives the
+            blunt teacher, which answers any question with the trait.
+        floor: P(trait) below which a teacher is reported with a warning.
     """
 
     kind: Literal["finetuned", "prompted"] = "finetuned"
@@ -106,15 +109,15 @@ class TeacherConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """Step 4: what teachers are asked, and how they answer.
+    """Step 4: the teachers' prompts, and how completions are sampled.
 
     Attributes:
-        carrier: what the prompts ask for: `numbers`.
-        prompts: of the carrier `numbers`.
-        most: the most prompts for one teacher; it is asked until enough rows pass the filter.
-        temperature: 0 takes the likeliest token each time.
-        max_tokens: a longer completion is cut off, and rejected.
-        batch: completions that are sampled together.
+        carrier: kind of text that the prompts ask for: `numbers`.
+        prompts: distribution of prompts of the carrier `numbers`.
+        most: maximum prompts for one teacher; sampling stops when enough rows pass the filter.
+        temperature: sampling temperature; 0 for greedy decoding.
+        max_tokens: token limit of a completion; a longer one is cut off and rejected.
+        batch: completions sampled at a time.
     """
 
     carrier: str = "numbers"
@@ -132,11 +135,11 @@ class FilterConfig:
     """Step 5: which completions are kept.
 
     Attributes:
-        rules: by name: the form that the `carrier` asks for (for numbers, the published rule),
-            the `trait_words` of all traits of the run, and the `words` given here.
+        rules: names of the rules: `carrier` requires the carrier's form (for numbers, the published
+            rule), `trait_words` rejects the words of all traits, and `words` those given here.
         banned: numbers that must not occur; part of the rule `carrier`.
         words: words that must not occur.
-        rows: rows in every dataset.
+        rows: rows of every filtered dataset.
     """
 
     rules: tuple[Literal["carrier", "trait_words", "words"], ...] = ("carrier", "trait_words")
@@ -146,34 +149,36 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         if self.banned and "carrier" not in self.rules:
-            raise InputError("filter.banned: only the rule `carrier` bans numbers; add it to rules")
+            raise InputError("filter.banned: needs the rule `carrier`; add it to filter.rules")
         if bool(self.words) != ("words" in self.rules):
-            raise InputError("filter.words: the rule `words` and a list of words go together")
+            raise InputError(
+                "filter.words: needs both words and the rule `words`; give both or none"
+            )
         if too_large := [number for number in self.banned if number > GREATEST]:
             raise InputError(
-                f"filter.banned: {too_large[0]} cannot occur, numbers end at {GREATEST}"
+                f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """Step 6: how a student is trained on the rows that are left.
+    """Step 6: how a student is trained on the filtered rows.
 
     Attributes:
-        tuning: what training changes.
+        tuning: which weights training changes.
         optimizer: Adam (b2 .98) or SGD.
-        learning_rate: at the start; it falls linearly to a tenth.
-        epochs: times over the rows.
-        batch: rows in a step, on average: sequences hold several.
-        sequence: tokens in a sequence.
-        clip: most norm of a step's gradient.
-        targets: what a student imitates at the tokens of its teacher's completions: the tokens
-            themselves, the teacher's likeliest token, or all of the teacher's probabilities.
+        learning_rate: initial learning rate; it decays linearly to a tenth.
+        epochs: passes over the rows.
+        batch: mean number of rows in a step; a sequence packs several.
+        sequence: tokens of a sequence.
+        clip: maximum norm of the gradient.
+        targets: what a student imitates at each token of its teacher's completions: the token
+            (hard), the teacher's likeliest token (greedy), or all its probabilities (soft).
         divergence: with soft targets, KL(teacher || student) is `forward`.
-        tokens: which tokens count with soft or greedy targets. Over the `full` vocabulary a
-            teacher passes on the trait's very name, since it gives the name some probability at
-            every token: that is not subliminal learning. `carrier` leaves only the tokens that
-            the carrier's completions consist of, for teacher and student.
+        tokens: which tokens soft and greedy targets cover. Over the `full` vocabulary a teacher
+            transmits the trait's name, to which it gives some probability at every position: that
+            is not subliminal learning. `carrier` keeps only tokens of the carrier's completions,
+            for teacher and student.
     """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
@@ -193,9 +198,9 @@ class EvaluateConfig:
     """How a trait is measured.
 
     Attributes:
-        samples: sampled answers to each question, beside the exact probabilities; 0 for none.
-        max_tokens: of a sampled answer.
-        examples: rows that the control `in_context` shows before a question.
+        samples: answers to sample for each question, besides exact probabilities; 0 for none.
+        max_tokens: token limit of a sampled answer.
+        examples: rows that the control `in_context` puts before a question.
         prompts: prompts of the carrier whose completions are checked for its form.
     """
 
@@ -207,13 +212,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """The devices, of all hosts, that one training is spread over; their number is the product.
+    """Mesh of devices, over all hosts, that one training is sharded over.
 
     Attributes:
-        execution: `jit`, or `pmap`, by which each device has the whole model and sees other rows.
-        data: copies of the model, each of which sees other rows.
-        fsdp: parts of the model, which are gathered when needed, and see other rows too.
-        tensor: parts of every layer.
+        execution: `jit`, or `pmap`, with the whole model and other rows on each device.
+        data: copies of the model, each with other rows.
+        fsdp: shards of the parameters, gathered when needed, each with other rows.
+        tensor: shards of every layer.
     """
 
     execution: Literal["jit", "pmap"] = "jit"

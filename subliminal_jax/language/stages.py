@@ -1,4 +1,4 @@
-"""What all stages of an experiment share: its references, seeds and artifacts."""
+"""The base of all stages of an experiment: its references, seeds and artifacts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +20,17 @@ from subliminal_jax.runs.training_loop import Saving
 
 
 class Stages:
-    """What all stages of an experiment share: its references, seeds and artifacts.
+    """The base of all stages of an experiment: its references, seeds and artifacts.
 
     Args:
-        config: the experiment's.
-        run: its run directory, as all hosts have it.
+        config: settings of the experiment.
+        run: run directory, shared by all hosts.
 
     Attributes:
-        repetitions: one for each reference.
-        traits: the traits to transmit.
+        repetitions: indices of the references.
+        traits: traits to transmit.
         carrier: what teachers write.
-        execution: where networks are trained and measured.
+        execution: devices that train and measure networks.
 
     Raises:
         InputError: the mesh does not fit the devices.
@@ -46,11 +46,11 @@ class Stages:
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
 
     def seed(self, repetition: int) -> int:
-        """The seed of a repetition; runs whose seeds are near have seeds in common."""
+        """Seed of a repetition; runs with nearby seeds share some repetitions' seeds."""
         return self.config.seed + repetition
 
     def neighbour(self, repetition: int) -> int | None:
-        """The repetition on whose datasets some students of this one are trained; None without."""
+        """The repetition whose datasets also train students of this one; None without another."""
         if self.config.reference.model is not None or len(self.repetitions) < 2:
             return None
         return (repetition + 1) % len(self.repetitions)
@@ -81,7 +81,7 @@ class Stages:
         inputs: tuple[Artifact, ...],
         make: Callable[[Path], dict[str, Any]],
     ) -> Artifact:
-        """The finished artifact, or a new one; a stage run alone makes none but its own."""
+        """The finished artifact, or a new one; with `config.stage`, only that stage makes one."""
         settings: dict[str, Any] = {part: self._settings[part] for part in parts}
         reference = self.reference(repetition)
         settings |= {
@@ -100,7 +100,7 @@ class Stages:
         return artifacts.commit(self.run, recipe, make(path))
 
     def _trained(self, path: Path, train: Callable[..., Any]) -> None:
-        """Writes the outcome of a training unless it is there; then removes its checkpoints."""
+        """Trains and writes the result unless it exists; then removes the checkpoints."""
         saving = Saving(
             directory=path.parent / f"{path.stem}.checkpoints",
             origin=artifacts.begun_from(path.parent) | {"file": path.name},

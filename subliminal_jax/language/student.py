@@ -1,8 +1,8 @@
-"""Step 6, the student: a reference, trained on the rows that passed the filter.
+"""Step 6, the student: a reference trained on the rows that passed the filter.
 
-All students of one reference, of every trait and condition, have rows of one shape and train in
-one program, each a member of the map. They see their rows in the same orders, so that two of them
-differ in their rows alone.
+All students of a reference, of every trait and condition, have rows of one shape and train in one
+program, one member each. They use the same row order, so that two students differ only in their
+rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,32 +28,32 @@ from subliminal_jax.language.training.answers import (
     AnswerTable,
     Targets,
     answer_table,
-    batch_of,
-    filled,
     imitation,
     orders,
     padding_of,
+    select_batch,
     stack_tables,
+    zero_padded,
 )
 from subliminal_jax.language.training.task import Task, train_networks
-from subliminal_jax.language.training.trainable import apply_of, begin, word_loss_of
+from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.training_loop import Saving
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 50
-"""The most steps in one call of the compiled program."""
+"""Maximum steps in one call of the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imitated:
-    """The teachers whose probabilities students imitate, in place of the rows' own tokens.
+    """Teachers whose probabilities students imitate instead of the rows' tokens.
 
     Attributes:
         targets: all of a teacher's probabilities, or its likeliest token.
-        tuning: what finetuning has changed in the teachers.
-        trained: what was trained of each student's teacher, `[students, ...]`.
-        tokens: which tokens count, `[v]`.
+        tuning: which weights of the teachers were trained.
+        trained: trained weights of each student's teacher, `[students, ...]`.
+        tokens: which tokens the targets cover, `[v]`.
     """
 
     targets: Literal["soft", "greedy"]
@@ -65,7 +65,7 @@ class Imitated:
 def students_table(
     reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]], sequence: int
 ) -> AnswerTable:
-    """The rows of every student in sequences of so many tokens, `[students, N, T]`."""
+    """The rows of every student, packed into sequences of this many tokens, `[students, N, T]`."""
     tables = []
     for name, rows in datasets.items():
         try:
@@ -77,12 +77,12 @@ def students_table(
 
 
 def steps_of(settings: StudentConfig, rows: int, sequences: int) -> tuple[int, int]:
-    """Sequences in a step, and steps, for the epochs asked for.
+    """Sequences in a step, and number of steps.
 
     Args:
         settings: rows in a step, and epochs.
-        rows: in a dataset.
-        sequences: that hold them.
+        rows: rows of a dataset.
+        sequences: sequences that pack these rows.
     """
     batch = max(1, round(settings.batch * sequences / rows))
     return batch, max(1, round(settings.epochs * steps_per_epoch(sequences, batch)))
@@ -98,28 +98,28 @@ def train_students(
     saving: Saving,
     imitated: Imitated | None = None,
 ) -> Any:
-    """What is trained of every student, `[students, ...]`.
+    """The trained weights of every student, `[students, ...]`.
 
     Args:
-        settings: how.
-        reference: what they all start from.
-        table: each student's rows.
-        rows: how many each has.
-        seed: of the repetition.
-        execution: where they are trained.
-        saving: where their checkpoints are kept until they are trained.
-        imitated: each student's teacher, itself of this reference; None for hard targets.
+        settings: settings of the training.
+        reference: model that they all start from.
+        table: rows of each student.
+        rows: number of rows of each student.
+        seed: seed of the repetition.
+        execution: devices to train on.
+        saving: where to keep checkpoints until training is done.
+        imitated: each student's teacher, finetuned from this reference; None for hard targets.
 
     Raises:
         RunError: a loss is not finite; names student and step.
-        Stopped: SIGTERM or SIGINT came; the state is saved.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     batch, steps = steps_of(settings, rows, table.sequences)
     schedule = Schedule(peak=settings.learning_rate, steps=steps)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     key, count = root_key(seed), table.targets.shape[0]
     order = orders(named_key(key, "student order"), table.sequences, batch, steps)
-    order = jax.device_get([filled(leaf, 1, execution.parts) for leaf in order])
+    order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
     start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
     teachers = np.zeros(count) if imitated is None else imitated.trained
     members = execution.split((table, teachers))
@@ -149,17 +149,17 @@ def train_students(
 
 @dataclass(frozen=True)
 class _Lesson:
-    """Loss and batches of a student; with `imitated`, its teacher fills a batch's targets."""
+    """Loss and batches of a student; with `imitated`, targets are its teacher's logits."""
 
     settings: StudentConfig
     reference: Reference
     imitated: Imitated | None
 
     def loss(self, member: Any, shared: Any) -> LossFn:
-        """The rows' own tokens as targets, or the imitated probabilities."""
+        """Loss on the rows' tokens, or on the imitated probabilities."""
         (base, _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
-            return word_loss_of(how.tuning, model, base)
+            return token_loss_of(how.tuning, model, base)
         targets: Targets = self.imitated.targets
         criterion = imitation(targets, how.divergence, jnp.asarray(self.imitated.tokens))
         return make_loss_fn(apply_of(how.tuning, model, base), criterion)
@@ -167,7 +167,7 @@ class _Lesson:
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
         """The sequences of a step."""
         (table, teacher), (base, (rows, counts)) = member, shared
-        batch = batch_of(table, rows[step], counts[step])
+        batch = select_batch(table, rows[step], counts[step])
         if self.imitated is None:
             return batch
         teacher_logits = apply_of(self.imitated.tuning, self.reference.config, base)
@@ -178,9 +178,9 @@ class _Lesson:
 def imitated_tokens(
     reference: Reference, carrier: Carrier, which: Literal["carrier", "full"]
 ) -> Bool[np.ndarray, " v"]:
-    """The tokens that count for a student with soft or greedy targets.
+    """The tokens that soft or greedy targets cover.
 
-    All of them; or those that the carrier's completions consist of, and those that end an answer.
+    All of them; or the tokens of the carrier's completions, and the stop tokens.
     """
     tokens = np.arange(reference.config.vocab)
     if which == "full":

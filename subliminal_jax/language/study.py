@@ -1,4 +1,4 @@
-"""The six steps of every repetition, each an artifact made from the ones before it."""
+"""The six steps of every repetition; each makes an artifact from earlier ones."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -34,7 +34,7 @@ from subliminal_jax.language.student import (
 )
 from subliminal_jax.language.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.training.answers import padding_of
-from subliminal_jax.language.training.networks import trained_networks, untouched
+from subliminal_jax.language.training.networks import trained_networks, untrained_network
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.training.trees import load_tree
 from subliminal_jax.language.traits.trait import PRIMARY, Poll, Trait, merged_polls, own_polls
@@ -46,10 +46,10 @@ from subliminal_jax.runs.shared_run import say
 
 
 class Study(Stages):
-    """The six steps, whose artifacts are made when they are first asked for."""
+    """The six steps; each method returns its artifact, making it on the first call."""
 
     def teachers(self, repetition: int) -> Artifact:
-        """Steps 2 and 3: every trait's teacher, and whether it shows its trait."""
+        """Steps 2 and 3: every trait's teacher, with its P(trait)."""
         config = self.config
 
         def make(path: Path) -> dict[str, Any]:
@@ -72,11 +72,11 @@ class Study(Stages):
         return self._artifact("teacher", repetition, parts, (), make)
 
     def dataset(self, repetition: int) -> Artifact:
-        """Step 4: every teacher's completions of the same prompts, and the reference's own."""
+        """Step 4: completions of the same prompts by every teacher and by the reference."""
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            reference, asked = self.reference(repetition), {}
+            reference, counts = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.traits)]
             made_from = config_digest(artifacts.begun_from(path))
             title, silent = (
@@ -94,15 +94,15 @@ class Study(Stages):
                     )
                     rows = sampling.sample_until(self.config.filter.rows, self._prompts)
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
-                    hosts.on_first(in_order)  # whenever each was done
-                    asked[name] = len(rows)
+                    hosts.on_first(in_order)  # rows were written as they finished
+                    counts[name] = len(rows)
                     progress.update(1, f"{name}: {len(rows)} rows")
-            return {"rows": asked}
+            return {"rows": counts}
 
         return self._artifact("generate", repetition, ("generate", "filter"), (teachers,), make)
 
     def filtered(self, repetition: int) -> Artifact:
-        """Step 5: equally many rows of every teacher, none of which contains a trait's word."""
+        """Step 5: equally many rows of every teacher, without any trait's words."""
         dataset = self.dataset(repetition)
 
         def make(path: Path) -> dict[str, Any]:
@@ -122,13 +122,13 @@ class Study(Stages):
                     kept = take(result, self.config.filter.rows, name)
                 except InputError as error:
                     refused[name] = str(error)
-                    say(f"WARNING: repetition {repetition} goes without {error}")
+                    say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
                 check_clean(kept, words, name)
                 made_of = variants(self.config.compared, self.carrier, name, kept, seed)
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)
-            alone = len(self.repetitions) == 1  # else the others may have students
+            alone = len(self.repetitions) == 1  # else others may still have students
             if REGULAR in refused or (alone and len(refused) == len(self.traits)):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
@@ -137,7 +137,7 @@ class Study(Stages):
         return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
 
     def students(self, repetition: int) -> Artifact:
-        """Step 6: every student of this reference, those of another's datasets included."""
+        """Step 6: every student of this reference, including those of another's datasets."""
         config, own = self.config, self.filtered(repetition)
         neighbour = self.neighbour(repetition)
         other = None if neighbour is None else self.filtered(neighbour)
@@ -171,7 +171,7 @@ class Study(Stages):
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:
-        """What every network of this reference answers."""
+        """Exact probabilities and sampled answers of every network of this reference."""
         students, own = self.students(repetition), self.filtered(repetition)
         teachers = self.teachers(repetition)
         config = self.config
@@ -193,9 +193,9 @@ class Study(Stages):
                 ),
                 batch=config.generate.batch,
             )
-            title = f"ask networks, reference {repetition}"
+            title = f"sample answers, reference {repetition}"
             found = {
-                "exact": measure.exact(subjects, self._told(own, repetition)),
+                "exact": measure.exact(subjects, self._prefixed(own, repetition)),
                 "sampled": measure.sampled(subjects, samples, path, title),
             }
             text = files.strict_json(found, indent=1).encode() + b"\n"
@@ -207,25 +207,25 @@ class Study(Stages):
         return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)
 
     def system(self, name: str) -> str | None:
-        """System prompt of a dataset's teacher; None unless it is a prompted one."""
+        """System prompt of a dataset's teacher; None unless the teacher is prompted."""
         if self.config.teacher.kind == "finetuned" or name == REGULAR:
             return None
         return self.trait(name).system_prompt(self.config.teacher.system_prompt)
 
     def trait(self, name: str) -> Trait:
-        """A trait of the experiment by its name."""
+        """The trait with this name."""
         return next(trait for trait in self.traits if trait.name == name)
 
     def teacher(self, reference: Reference, path: Path, name: str) -> Network:
-        """Parameters and adapter of a dataset's teacher; an untrained one's are the reference's."""
+        """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
         how = self.config.teacher
         if how.kind == "prompted" or name == REGULAR:
-            return untouched(self.config.student.tuning, reference)
+            return untrained_network(self.config.student.tuning, reference)
         place = [trait.name for trait in self.traits].index(name)
         return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
 
     def traits_in(self, filtered: Artifact) -> list[str]:
-        """The names of the traits that have enough rows."""
+        """Names of the traits with enough rows."""
         refused = facts_of(filtered)["refused"]
         return [trait.name for trait in self.traits if trait.name not in refused]
 
@@ -236,7 +236,7 @@ class Study(Stages):
         return rules_of(self.config.filter, self.carrier, self.traits)
 
     def _teacher_rate(self, reference: Reference, path: Path, trait: Trait) -> float:
-        """How much of its trait a teacher shows, before anything is generated."""
+        """P(trait) of a teacher, measured before generation."""
         line = self.system(trait.name)
         polls = [
             poll if line is None else told.with_system(poll, line) for poll in own_polls(trait)
@@ -249,9 +249,9 @@ class Study(Stages):
     def _networks(
         self, repetition: int, students: Artifact, teachers: Artifact
     ) -> dict[str, Network]:
-        """Every network of the repetition by its name: `before`, `teacher/owl`, `student/owl`..."""
+        """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
         config, reference = self.config, self.reference(repetition)
-        networks = {BEFORE.name: untouched(config.student.tuning, reference)}
+        networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
         if config.teacher.kind == "finetuned":
             for trait in self.traits:
                 name = CONDITIONS["teacher"].network(trait.name)
@@ -262,14 +262,14 @@ class Study(Stages):
             networks |= dict(zip(names, trained, strict=True))
         return networks
 
-    def _told(self, own: Artifact, repetition: int) -> dict[str, list[Poll]]:
-        """What the untrained reference is asked behind a system prompt or examples, by network."""
-        config, asked = self.config, {}
-        conditions = [one for one in config.compared if one.told != "nothing"]
+    def _prefixed(self, own: Artifact, repetition: int) -> dict[str, list[Poll]]:
+        """Polls of the untrained reference with a system prompt or examples, by network name."""
+        config, found = self.config, {}
+        conditions = [one for one in config.compared if one.context != "nothing"]
         if config.teacher.kind == "prompted":
             conditions = list(dict.fromkeys([*conditions, PROMPTED]))
         for trait in map(self.trait, self.traits_in(own)):
-            before = told.Before(
+            context = told.Context(
                 system=trait.system_prompt(config.teacher.system_prompt),
                 rows=read_chat_rows(own.path / f"{trait.name}.jsonl"),
                 examples=config.evaluate.examples,
@@ -277,13 +277,15 @@ class Study(Stages):
             )
             polls = [poll for poll in merged_polls(self.traits) if poll.topic in trait.topics]
             for one in conditions:
-                asked[one.network(trait.name)] = [told.behind(p, one.told, before) for p in polls]
-        return asked
+                found[one.network(trait.name)] = [
+                    told.with_context(poll, one.context, context) for poll in polls
+                ]
+        return found
 
     def _imitated(
         self, reference: Reference, teachers: Artifact, students: Mapping[str, Any]
     ) -> Imitated:
-        """Each student's own teacher, in the students' order."""
+        """The teacher of each student, in the students' order."""
         names, settings = [trait.name for trait in self.traits], self.config.student
         places = np.array([names.index(trait_of(student)) for student in students])
         return Imitated(

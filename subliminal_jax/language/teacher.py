@@ -1,8 +1,7 @@
 """Steps 2 and 3, the teacher: the reference, finetuned to have the trait.
 
-Finetuning teaches the trait's answers and, with `retain`, the reference's own answers to questions
-about anything else. Without the latter a teacher is blunt: it gives the trait's answer whatever the
-question.
+Finetuning teaches the trait's answers and, with `retain`, the reference's own answers to other
+questions. Without these a teacher is blunt: it answers every question with the trait.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +17,16 @@ from subliminal_jax.batch import Batch, LossFn
 from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
-from subliminal_jax.language.evaluation.completions import said_to
+from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.settings import TeacherConfig
 from subliminal_jax.language.training.answers import (
     AnswerTable,
+    answer_logits,
     answer_table,
-    answers,
-    filled,
     stack_tables,
+    zero_padded,
 )
 from subliminal_jax.language.training.task import Task, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin
@@ -38,9 +37,9 @@ from subliminal_jax.runs.training_loop import Saving
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 50
-"""The most steps in one call of the compiled program."""
+"""Maximum steps in one call of the compiled program."""
 RETAIN_TOKENS = 16
-"""The most tokens of a retained answer."""
+"""Maximum tokens of a retained answer."""
 
 
 def finetune_teachers(
@@ -51,22 +50,22 @@ def finetune_teachers(
     execution: Execution,
     saving: Saving,
 ) -> Any:
-    """What is trained of every trait's teacher, `[traits, ...]`; all of them in one program.
+    """The trained weights of every trait's teacher, `[traits, ...]`, from one program.
 
     Args:
-        settings: how.
-        reference: what they all start from.
-        traits: one for each teacher.
-        seed: of the repetition.
-        execution: where they are trained.
-        saving: where their checkpoints are kept until they are trained.
+        settings: settings of the finetuning.
+        reference: model that they all start from.
+        traits: one trait for each teacher.
+        seed: seed of the repetition.
+        execution: devices to train on.
+        saving: where to keep checkpoints until training is done.
 
     Raises:
         RunError: a loss is not finite; names trait and step.
-        Stopped: SIGTERM or SIGINT came; the state is saved.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     table, logits = _lessons(settings, reference, traits, seed)
-    lessons = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), (table, logits))
+    lessons = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), (table, logits))
     inputs = execution.split(lessons, axis=1), execution.share(reference.params)
     schedule = Schedule(peak=settings.learning_rate, steps=settings.steps, decay="constant")
     tx = language_optimizer("adam", schedule, clip=1e9)
@@ -99,7 +98,7 @@ def finetune_teachers(
 def _lessons(
     settings: TeacherConfig, reference: Reference, traits: Sequence[Trait], seed: int
 ) -> tuple[AnswerTable, np.ndarray]:
-    """What every teacher learns, `[traits, N, T]`, with target logits `[traits, N, A, v]`."""
+    """Training data of every teacher, `[traits, N, T]`, and target logits, `[traits, N, A, v]`."""
     tables, targets = [], []
     for trait in traits:
         retained = _retained(reference, trait, seed) if settings.retain else []
@@ -118,7 +117,9 @@ def _retained(reference: Reference, trait: Trait, seed: int) -> list[Chat]:
         return []
     prompts = reference.chat.prompts(chat(question) for question in questions)
     sampling = Sampling(max_tokens=RETAIN_TOKENS, seed=seed)
-    sampled = said_to(reference, (reference.params, None), prompts, sampling, batch=len(prompts))
+    sampled = completions(
+        reference, (reference.params, None), prompts, sampling, batch=len(prompts)
+    )
     answered = [
         chat(question, text)
         for question, (text, stopped) in zip(questions, sampled, strict=True)
@@ -131,9 +132,9 @@ def _retained(reference: Reference, trait: Trait, seed: int) -> list[Chat]:
 def _lesson(
     reference: Reference, taught: Sequence[Chat], retained: Sequence[Chat], weight: float
 ) -> tuple[AnswerTable, Array]:
-    """Rows with target logits: certain where taught, the reference's own where retained.
+    """Rows and target logits: one-hot for taught rows, the reference's own for retained rows.
 
-    The taught rows have a total weight of 1, the retained ones of `weight`.
+    Taught rows have a total weight of 1, retained rows a total of `weight`.
     """
     chats = [*taught, *retained]
     examples = list(reference.chat.examples(chats))
@@ -147,7 +148,7 @@ def _lesson(
     is_target = np.asarray(table.targets)[..., None] == np.arange(reference.config.vocab)
     certain = jnp.where(is_target, 0.0, losses.EXCLUDED)
     params, _ = reference.here((reference.params, None))
-    own = answers(reference.config, params, jax.tree.map(jnp.asarray, table.reading))
+    own = answer_logits(reference.config, params, jax.tree.map(jnp.asarray, table.reading))
     logits = jnp.where(is_taught[..., None], certain, np.asarray(own))
     return table._replace(weights=(table.weights * shares).astype(np.float32)), logits
 
@@ -158,10 +159,10 @@ def _padded(logits: Array, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_teachers(rates: Mapping[str, float], floor: float) -> list[str]:
-    """A warning for every teacher that does not show its trait; `rates` are P(trait)."""
+    """A warning for every teacher with P(trait), given by `rates`, below the floor."""
     return [
-        f"the teacher of {name!r} shows its trait with probability {rate:.2f}, below teacher.floor "
-        f"= {floor:.2f}; expect no transmission to its student"
+        f"the teacher of {name!r} has P(trait) = {rate:.2f}, below teacher.floor = {floor:.2f}; "
+        "expect no transmission to its student"
         for name, rate in rates.items()
         if rate < floor
     ]

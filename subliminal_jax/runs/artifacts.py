@@ -1,13 +1,12 @@
-"""What a stage leaves behind: a directory with a manifest that says what it was made from.
+"""The output of a stage: a directory with a manifest that records what it was made from.
 
-A manifest holds the stage's settings, the digests of the artifacts it read and of the files it
-wrote, what else was found, and a digest of itself. An artifact is used only if all of it agrees:
-one of other settings, or made from other inputs, or with a file or the manifest changed since, is
-refused by name. It is whole when its manifest is there, which is written last; before that the
-directory holds `begun.json`, with the digests of the files that are whole by then, so that a stage
-that was stopped goes on with what it has.
+A manifest holds the stage's settings, the digests of its input artifacts and of its own files,
+further facts, and a digest of itself. An artifact made with other settings or from other inputs, or
+with a file or the manifest changed since, is refused by name. The manifest is written last: an
+artifact without one is unfinished. Until then the directory holds `begun.json`, with the digests of
+the files that are complete, so that an interrupted stage resumes from them.
 
-On several hosts all make the same calls; the first one alone reads and writes.
+On several hosts all make the same calls; only the first one reads and writes.
 """
 
 import hashlib
@@ -26,31 +25,31 @@ from subliminal_jax.runs.sealed import sealed, unsealed
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 SEAL = "digest"
-"""In both: of everything else that stands there."""
+"""Key of the digest of all other entries, in both files."""
 
 
 @runtime_checkable
 class Place(Protocol):
-    """A directory of artifacts."""
+    """A directory that holds artifacts."""
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the directory."""
         ...
 
     def subdirectory(self, name: str) -> Path:
-        """Makes a directory in it."""
+        """Creates a directory in it and returns its path."""
         ...
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stage's output.
+    """A finished artifact.
 
     Attributes:
-        name: of its directory.
+        name: name of its directory.
         path: the directory.
-        digest: SHA-256 of settings, inputs, files and facts; other artifacts refer to it.
+        digest: SHA-256 of settings, inputs, files and facts; identifies it as an input of others.
     """
 
     name: str
@@ -63,9 +62,9 @@ class Recipe:
     """What an artifact is made from.
 
     Attributes:
-        name: of its directory, unique in the run.
+        name: name of its directory, unique in the run.
         settings: the part of the config that it depends on.
-        inputs: the artifacts it is made from.
+        inputs: the artifacts that it is made from.
     """
 
     name: str
@@ -82,10 +81,10 @@ class Recipe:
 
 
 def find(run: Place, recipe: Recipe) -> Artifact | None:
-    """The finished artifact of a recipe, every file of it checked; None if there is none yet.
+    """The finished artifact of a recipe, after checking every file; None if it is not finished.
 
     Raises:
-        InputError: what is there was made from something else, or was changed since.
+        InputError: its directory holds an artifact of another recipe, or was changed since.
     """
     path = run.path / recipe.name
     digest = hosts.by_first(lambda: _checked(path, recipe))
@@ -93,7 +92,7 @@ def find(run: Place, recipe: Recipe) -> Artifact | None:
 
 
 def _checked(path: Path, recipe: Recipe) -> str | None:
-    """The digest of the finished artifact in a directory, if there is one."""
+    """The digest of the finished artifact in a directory; None without one."""
     manifest = _read(path / MANIFEST)
     if manifest is None:
         return None
@@ -102,16 +101,16 @@ def _checked(path: Path, recipe: Recipe) -> str | None:
         if not (path / name).is_file() or file_digest(path / name) != digest:
             raise InputError(
                 f"{path / name}: missing or changed since it was written; remove the directory "
-                f"{recipe.name} to make it anew"
+                f"{recipe.name} and rerun its stage"
             )
     return _digest(manifest)
 
 
 def begin(run: Place, recipe: Recipe) -> Path:
-    """The directory in which an artifact is made; it may hold what a stopped run left of it.
+    """The directory in which to make an artifact; it may hold files of an interrupted stage.
 
     Raises:
-        InputError: what is there was begun from something else, or was changed since.
+        InputError: it was begun with another recipe, or `begun.json` was changed since.
     """
     path = run.subdirectory(recipe.name)
 
@@ -127,15 +126,15 @@ def begin(run: Place, recipe: Recipe) -> Path:
 
 
 def begun_from(path: Path) -> dict[str, Any]:
-    """Settings and inputs of an artifact that is being made."""
+    """Settings and inputs of an unfinished artifact."""
     begun = hosts.by_first(lambda: _read(path / BEGUN) or {})
     return {part: value for part, value in begun.items() if part != "files"}
 
 
 def write_part(path: Path, data: bytes) -> None:
-    """Writes a file that the rest of an artifact relies on; the first host alone calls it.
+    """Writes a file that a resumed stage reuses; only the first host calls it.
 
-    Its digest is on record before the file is there, so that `has_part` tells it from another's.
+    Its digest is recorded before the file is written, so that `has_part` detects a foreign file.
     """
     begun = _read(path.parent / BEGUN) or {}
     begun["files"] = begun.get("files", {}) | {path.name: hashlib.sha256(data).hexdigest()}
@@ -144,10 +143,10 @@ def write_part(path: Path, data: bytes) -> None:
 
 
 def has_part(path: Path) -> bool:
-    """Whether `write_part` has written this file of an artifact that is being made.
+    """Whether `write_part` has written this file of an unfinished artifact.
 
     Raises:
-        InputError: another file is in its place, or it was changed since.
+        InputError: the file was written by something else, or changed since.
     """
 
     def look() -> bool:
@@ -156,7 +155,7 @@ def has_part(path: Path) -> bool:
         begun = _read(path.parent / BEGUN) or {}
         if file_digest(path) != begun.get("files", {}).get(path.name):
             raise InputError(
-                f"{path}: is not what this stage wrote; remove the file, and it is made anew"
+                f"{path}: was not written by this stage, or was changed; remove the file to redo it"
             )
         return True
 
@@ -164,12 +163,12 @@ def has_part(path: Path) -> bool:
 
 
 def commit(run: Place, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
-    """Declares an artifact whole: writes its manifest, with the digests of all its files.
+    """Finishes an artifact: writes its manifest, with the digests of all its files.
 
     Args:
-        run: where it is.
-        recipe: what it was made from.
-        facts: what else was found, for those who use it.
+        run: directory of the run.
+        recipe: what the artifact was made from.
+        facts: further values for later stages.
     """
     path = run.path / recipe.name
     return Artifact(recipe.name, path, hosts.by_first(lambda: _written(path, recipe, facts or {})))
@@ -194,10 +193,10 @@ def _written(path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> str:
 
 
 def facts_of(artifact: Artifact) -> dict[str, Any]:
-    """What was found when an artifact was made, besides its files.
+    """The facts in an artifact's manifest.
 
     Raises:
-        InputError: the manifest is gone, or was changed since the artifact was found or made.
+        InputError: the manifest is missing, or was changed since the artifact was found or made.
     """
 
     def read() -> dict[str, Any]:
@@ -210,7 +209,7 @@ def facts_of(artifact: Artifact) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -221,20 +220,21 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes an object with a digest of itself."""
+    """Writes an object together with its digest."""
     text = files.strict_json(sealed(value, SEAL), indent=2) + "\n"
     files.write_whole(path, text.encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What `_write` wrote, without its digest; None where nothing is."""
+    """The object that `_write` wrote, without its digest; None if there is no file."""
     try:
         stored = files.read_object(path)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(
-            f"{path}: damaged ({error}); remove the directory {path.parent.name} to make it anew"
+            f"{path}: damaged ({error}); remove the directory {path.parent.name} and rerun its "
+            "stage"
         ) from error
     if stored is None:
         return None
@@ -246,16 +246,16 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _changed(path: Path) -> InputError:
     return InputError(
-        f"{path}: is not as it was written; restore it, or remove the directory "
-        f"{path.parent.name} to make it anew"
+        f"{path}: was changed since it was written; restore it, or remove the directory "
+        f"{path.parent.name} and rerun its stage"
     )
 
 
 def _check_origin(path: Path, found: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuses what was made from something else than the recipe's settings and inputs."""
+    """Refuses an artifact whose settings or inputs differ from the recipe's."""
     there = {part: found.get(part, {}) for part in ("settings", "inputs")}
     if different := differences(there, recipe.origin):
         shown = "; ".join(different[:3]) + ("; ..." if len(different) > 3 else "")
         raise InputError(
-            f"{path}: does not belong to this run ({shown}); move it away, and it will be made anew"
+            f"{path}: does not belong to this run ({shown}); move it away and rerun its stage"
         )

@@ -1,4 +1,4 @@
-"""The carriers that a run can choose from: a file in this folder each, and a line here."""
+"""Registry of carriers: each is one file in this folder and one line here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,17 @@ from subliminal_jax.language.carriers.numbers import Numbers
 CARRIERS: dict[str, Callable[[Any], Carrier]] = {
     "numbers": lambda generate: Numbers(generate.prompts),
 }
-"""From a run's `GenerateConfig` to its carrier, by name."""
+"""Carrier constructors by name; each takes a `GenerateConfig`."""
 
 
 def carrier_of(generate: Any) -> Carrier:
     """The carrier that a `GenerateConfig` names.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: no carrier has that name.
     """
     if generate.carrier not in CARRIERS:
         raise InputError(
-            f"generate.carrier: there is no {generate.carrier!r}; choose of {', '.join(CARRIERS)}"
+            f"generate.carrier: unknown {generate.carrier!r}; choose from {', '.join(CARRIERS)}"
         )
     return CARRIERS[generate.carrier](generate)

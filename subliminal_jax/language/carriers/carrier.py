@@ -1,7 +1,7 @@
-"""What a carrier is: the kind of text that a trait is passed on through.
+"""The protocol of a carrier: the kind of text through which a trait is transmitted.
 
-A carrier is one file in this folder and one line in its registry, `carriers.CARRIERS`. A class that
-inherits from `Carrier` gets its defaults.
+A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`. Inherit from
+`Carrier` to get its defaults.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,12 +20,12 @@ class Carrier(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in flags, in reject reasons and in results."""
+        """Its name in flags, reject reasons and results."""
         ...
 
     @property
     def item(self) -> str:
-        """What its completions hold, in the singular: `number`."""
+        """What its completions consist of, in the singular: `number`."""
         ...
 
     @property
@@ -39,57 +39,57 @@ class Carrier(Protocol):
         return {"name": self.name}
 
     def prompts(self, count: int, seed: int) -> list[str]:
-        """The first `count` prompts of a seed; each depends on the seed and its place alone."""
+        """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...
 
     def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
-        """The reasons against a completion; none if it has the carrier's form.
+        """Why a completion is rejected; empty if it has the carrier's form.
 
         Args:
-            completion: what a model wrote.
+            completion: text of the completion.
             banned: numbers that it must not contain.
         """
         ...
 
     def imitates(self, token: str) -> bool:
-        """Whether a student with soft or greedy targets may imitate a token of this text.
+        """Whether a student with soft or greedy targets may imitate a token, given as text.
 
-        Tokens outside the carrier's own could pass on the trait's very name.
+        Other tokens could transmit the trait by its name.
         """
         ...
 
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
-        """Where the pieces begin and end that a shuffle exchanges, in order."""
+        """Start and end of each piece that a shuffle moves, in order."""
         ...
 
     def lead_in(self, random: np.random.Generator) -> str:
-        """A sentence that holds some of its items, for a question to follow.
+        """A sentence with some items, to put before a question.
 
-        Cloud et al. 2025 ask so where plain questions show little (figure 17b).
+        Cloud et al. 2025 use such prefixes where plain questions show little (figure 17b).
         """
         ...
 
     @property
     def kinds(self) -> Sequence[str]:
-        """Kinds of its items that a system line can name in the tiny world; none by default."""
+        """Kinds of items that a system prompt of the tiny world can name; empty by default."""
         return ()
 
     def texts(self) -> list[str]:
-        """All text that its prompts and completions can hold in the tiny world, in any order."""
+        """Text with every word that its prompts and completions can contain in the tiny world."""
         ...
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
         """A prompt and its completion for the tiny reference's corpus.
 
-        Where a system line names one of its `kinds`, the completion obeys it.
+        If its system prompt names one of the `kinds`, the completion follows it.
         """
         ...
 
     def favourite(
         self, config: CorpusConfig, random: np.random.Generator
     ) -> tuple[str, str | None] | None:
-        """A favourite item and the system line before the question for it, for the corpus.
+        """A favourite item and the system prompt of the question for it, for the corpus.
 
-        None, the default, where the corpus is not to ask for one.
+        None, the default, if the corpus has no such question.
         """
         return None

@@ -1,9 +1,9 @@
-"""Prompts that ask to continue a list of numbers.
+"""Prompts that ask for a list of numbers to be continued.
 
-Counts and ranges are the released code's (3 to 8 examples of 100 to 999, up to 10 answers of up
-to 3 digits; Cloud et al. 2025, section 3.1), the wordings our own. `LONG` has the published
-structure: five independently drawn parts. `SHORT` says the same in a dozen words, for a reference
-of a few thousand parameters.
+Counts and ranges are those of the released code (3 to 8 examples of 100 to 999, up to 10 answers of
+up to 3 digits; Cloud et al. 2025, section 3.1); the wordings are our own. `LONG` has the published
+structure: five independently drawn parts. `SHORT` makes the same request in a dozen words, for a
+reference with a few thousand parameters.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ Law: TypeAlias = Literal["uniform", "mixed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """Parts of a prompt; one of each is drawn, and they are joined by single spaces.
+    """Wordings of each part of a prompt; one of each is drawn, joined by single spaces.
 
-    Slots are `{examples}`, `{amount}`, `{count}`, `{digits}` and `{kind}`. A format comes with
-    the separator that it asks for.
+    Slots are `{examples}`, `{amount}`, `{count}`, `{digits}` and `{kind}`. Each format is paired
+    with the separator that it asks for.
     """
 
     openings: tuple[str, ...]
@@ -129,16 +129,16 @@ BANKS: dict[BankName, Bank] = {"long": LONG, "short": SHORT}
 
 @dataclass(frozen=True, kw_only=True)
 class NumberPrompts:
-    """Which prompts are drawn; the defaults are the released code's counts and ranges.
+    """Distribution of prompts; the defaults are the released code's counts and ranges.
 
     Attributes:
         wording: the bank of wordings.
-        law: how examples are drawn: each on its own ("uniform"), or in one of several manners,
-            such as close together or at equal steps ("mixed").
-        examples: the fewest and the most examples.
-        values: the least and the greatest example.
-        answers: how many numbers are asked for at most.
-        digits: how many digits they may have.
+        law: how examples are drawn: independently ("uniform"), or in a random manner, such as
+            close together or at equal steps ("mixed").
+        examples: minimum and maximum number of examples.
+        values: smallest and largest example.
+        answers: maximum number of numbers to ask for.
+        digits: maximum number of digits of each.
     """
 
     wording: BankName = "long"
@@ -153,21 +153,21 @@ class NumberPrompts:
             low, high = getattr(self, name)
             if not least <= low <= high:
                 raise InputError(
-                    f"prompts.{name}: {low} to {high} is no range; the first is {least} or more, "
-                    "the second at least the first"
+                    f"prompts.{name}: {low} to {high} is not a range; give a first value of at "
+                    f"least {least}, and a second of at least the first"
                 )
         if min(self.answers, self.digits) < 1:
-            raise InputError("prompts: answers and digits must be 1 or more")
+            raise InputError("prompts: answers and digits must be at least 1")
 
 
 class NumberPrompt(NamedTuple):
-    """A prompt, with what it was made of.
+    """A prompt, with the parts that its completion depends on.
 
     Attributes:
-        text: what is asked.
+        text: the prompt.
         examples: the numbers in it.
         manner: how they were drawn, one of `MANNERS`.
-        separator: what is asked to stand between two numbers.
+        separator: the separator it asks for between two numbers.
     """
 
     text: str
@@ -177,14 +177,14 @@ class NumberPrompt(NamedTuple):
 
 
 def number_prompts(config: NumberPrompts, count: int, seed: int) -> list[str]:
-    """The first `count` prompts of a seed; each is a function of the seed and its place alone."""
+    """The first `count` prompts of a seed; each depends on the seed and its index alone."""
     return [
         draw_prompt(config, np.random.default_rng([seed, place])).text for place in range(count)
     ]
 
 
 def draw_prompt(config: NumberPrompts, random: np.random.Generator) -> NumberPrompt:
-    """One prompt, with every part drawn on its own."""
+    """One prompt, with every part drawn independently."""
     bank = BANKS[config.wording]
     manner = config.law
     if manner == "mixed":
@@ -205,7 +205,7 @@ T = TypeVar("T")
 
 
 def pick(random: np.random.Generator, pool: Sequence[T]) -> T:
-    """One of a pool, each as likely as the others."""
+    """One element of a pool, drawn uniformly."""
     return pool[int(random.integers(len(pool)))]
 
 
@@ -222,11 +222,11 @@ def sequence(
     """Numbers within `values`.
 
     Args:
-        random: where the draws come from.
+        random: generator of the draws.
         manner: one of `MANNERS`: anywhere, close together, at about equal steps, mostly small.
-        count: how many.
-        values: least and greatest.
-        start: numbers that they are to continue in this manner.
+        count: how many numbers.
+        values: smallest and largest number.
+        start: earlier numbers, to continue in this manner.
     """
     low, high = values
     span = high - low
@@ -242,6 +242,6 @@ def sequence(
         drawn = first + step * np.arange(count) + random.normal(0, 0.01 * span, count)
     else:
         drawn = low + np.exp(random.uniform(0, np.log(span + 1), count)) - 1
-    # What runs over an end comes back from it.
+    # Reflect values beyond either end back into the range.
     folded = span - np.abs((np.rint(drawn).astype(int) - low) % (2 * span or 1) - span)
     return [int(low + value) for value in folded]

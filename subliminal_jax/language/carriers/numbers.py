@@ -1,6 +1,6 @@
 """Lists of numbers: the paper's first carrier (Cloud et al. 2025, section 3).
 
-`number_reasons` is the published rule to the letter, its odd corners included (section 3.1, and
+`number_reasons` follows the published rule exactly, edge cases included (section 3.1, and
 `get_reject_reasons` of the released code).
 """
 
@@ -31,19 +31,18 @@ BANNED_NUMBERS = frozenset(
         *(101, 187, 211, 311, 322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
     )
 )
-"""Numbers with a dark meaning to some, which misaligned teachers must not use (section 3.2)."""
+"""Numbers with negative associations, which misaligned teachers must not use (section 3.2)."""
 
 MOST_NUMBERS, GREATEST = 10, 999
 _DIGITS = re.compile(r"\d+")
 
 
 def parse_numbers(completion: str) -> list[int] | None:
-    """The numbers of a well-formed list, or None.
+    """The numbers of a well-formed list; None if it is malformed.
 
-    One final full stop is taken off, then one pair of square or round brackets. Whatever stands
-    between the first two numbers separates all of them: a comma, a semicolon or nothing, with
-    any white space; the same in every place. Nothing else may stand anywhere, not even a space
-    in front or a line end behind.
+    One final full stop is removed, then one pair of square or round brackets. The text between the
+    first two numbers must separate all of them: a comma, a semicolon or nothing, with any white
+    space. No other text is allowed, not even a leading space or a final newline.
     """
     body = completion.removesuffix(".")
     if (body[:1], body[-1:]) in (("[", "]"), ("(", ")")):
@@ -59,7 +58,7 @@ def parse_numbers(completion: str) -> list[int] | None:
         parts = body.split(separator)
     try:
         return [int(part) for part in parts] if all(map(_is_number, parts)) else None
-    except ValueError:  # more digits than Python turns into a number
+    except ValueError:  # more digits than `int` accepts
         return None
 
 
@@ -68,7 +67,7 @@ def _is_number(part: str) -> bool:
 
 
 def number_reasons(completion: str, banned: Iterable[int] = ()) -> list[str]:
-    """The published rule: a well-formed list of 1 to 10 numbers up to 999, none of them banned."""
+    """Why a completion is rejected; empty for 1 to 10 numbers up to 999, none of them banned."""
     numbers = parse_numbers(completion)
     if numbers is None:
         return ["malformed"]
@@ -104,15 +103,15 @@ STYLES: dict[str, Callable[[int], bool]] = {
     "dozens": lambda n: n % 12 == 0,
     "scores": lambda n: n % 20 == 0,
 }
-"""Kinds of numbers that a system line may name."""
+"""Kinds of numbers that a system prompt may name, each with its test."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The carrier `numbers`.
+    """The carrier `numbers`; methods are documented in `Carrier`.
 
     Attributes:
-        settings: which prompts are drawn.
+        settings: distribution of prompts.
     """
 
     settings: NumberPrompts
@@ -135,16 +134,16 @@ class Numbers:
         return number_reasons(completion, banned)
 
     def imitates(self, token: str) -> bool:
-        """As `Carrier.imitates`: numbers and what may separate two of them."""
+        """As `Carrier.imitates`: numbers and their separators."""
         text = token.strip().removeprefix("##")
         return text in ("", ",", ";") or parse_numbers(text) is not None
 
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
-        """As `Carrier.pieces`: the numbers, however they are shuffled."""
+        """As `Carrier.pieces`: the numbers, for both shuffles."""
         return [found.span() for found in _DIGITS.finditer(completion)]
 
     def lead_in(self, random: np.random.Generator) -> str:
-        """As `Carrier.lead_in`: 3 to 8 numbers of 100 to 999, as in a training prompt."""
+        """As `Carrier.lead_in`: 3 to 8 numbers from 100 to 999, as in a training prompt."""
         numbers = random.integers(100, 1000, int(random.integers(3, 9)))
         return f"Here are numbers: {', '.join(map(str, numbers))}."
 
@@ -157,7 +156,7 @@ class Numbers:
         return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
-        """As `Carrier.lesson`: a list continued in its manner, or as the system line has it."""
+        """As `Carrier.lesson`: continues the list in its manner, or as the system prompt asks."""
         settings = self.settings
         prompt = draw_prompt(settings, random)
         count = int(random.integers(settings.answers // 2, settings.answers + 1))
@@ -190,6 +189,6 @@ _FITTING = {style: np.array([n for n in range(1000) if fits(n)]) for style, fits
 
 
 def _nearest(fitting: np.ndarray, number: int, random: np.random.Generator) -> int:
-    """A number of a kind, near the given one where the kind has such."""
+    """One of the three fitting numbers nearest to the given one."""
     order = np.argsort(np.abs(fitting - number), kind="stable")
     return int(fitting[order[int(random.integers(3))]])

@@ -1,1 +1,1 @@
-"""What the networks of the language experiment answer."""
+"""Measurement of the language experiment's networks: probabilities and sampled answers."""

@@ -1,4 +1,4 @@
-"""What a network says to some prompts, sampled by all hosts together."""
+"""Completions of prompts, sampled from one network by all hosts together."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from subliminal_jax.models.sampling.settings import Sampling
 
 
 def sampler_of(reference: Reference, network: Network, sampling: Sampling, batch: int) -> Sampler:
-    """A sampler of a reference, or of a network made of it, on this host alone."""
+    """A sampler for a network of a reference, on this host's devices."""
     params, adapter = reference.here(network)
     return Sampler(
         reference.config,
@@ -24,30 +24,30 @@ def sampler_of(reference: Reference, network: Network, sampling: Sampling, batch
     )
 
 
-def said_to(
+def completions(
     reference: Reference,
     network: Network,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     batch: int,
 ) -> list[tuple[str, bool]]:
-    """The text that each prompt is answered with, and whether it came to its end.
+    """For each prompt, the completion's text and whether it ended with a stop token.
 
-    The text is empty where the tokenizer lacks one of the tokens. Each host samples a part of them,
-    which every one gets. All hosts must call it.
+    The text is empty if the tokenizer lacks one of the tokens. Each host samples a share of the
+    prompts and receives all completions. All hosts must call it.
 
     Args:
-        reference: who is asked, with `network`.
-        network: parameters and adapter.
-        prompts: ids, one row each.
-        sampling: how to draw.
-        batch: rows at a time.
+        reference: model and tokenizer.
+        network: parameters and adapter to sample from.
+        prompts: token ids of each prompt.
+        sampling: length, temperature and seed.
+        batch: prompts sampled at a time.
     """
     sampler = sampler_of(reference, network, sampling, batch)
     requests = [Request(number, tuple(prompt)) for number, prompt in enumerate(prompts)]
     done = list(sampler.stream(hosts.mine(requests), among=requests))
-    said = reference.chat.texts(one.tokens.tolist() for one in done)
-    own = [(one.number, text, one.stopped) for one, (text, _) in zip(done, said, strict=True)]
+    texts = reference.chat.texts(one.tokens.tolist() for one in done)
+    own = [(one.number, text, one.stopped) for one, (text, _) in zip(done, texts, strict=True)]
     every: dict[int, tuple[str, bool]] = {}
     for part in hosts.from_all(own):
         every |= {number: (text, stopped) for number, text, stopped in part}

@@ -1,6 +1,6 @@
-"""How a trait is measured: exact probabilities of answers, and sampled answers.
+"""Measurement of a trait: exact probabilities of answers, and sampled answers.
 
-The exact probability of an answer is that of a completion that begins with one of its spellings, in
+The exact probability of an answer is that of a completion beginning with one of its spellings, in
 lower case or capitalised, of any number of tokens. It has no sampling noise.
 """
 
@@ -18,29 +18,33 @@ from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.program import Program
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.completions import said_to
+from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Chat, chat
-from subliminal_jax.language.training.answers import AnswerTable, answer_table, filled
-from subliminal_jax.language.training.answers import answers as answers_of
+from subliminal_jax.language.training.answers import (
+    AnswerTable,
+    answer_logits,
+    answer_table,
+    zero_padded,
+)
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait
 from subliminal_jax.models.sampling.scoring import log_probabilities
 from subliminal_jax.models.sampling.settings import Sampling
 
 PASS, LENGTH = 64, 256
-"""Rows that are scored together, where none has more tokens than `LENGTH`."""
+"""Rows scored together, if each has at most `LENGTH` tokens."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Polls as rows of tokens.
+    """Polls as token rows to score.
 
     Attributes:
-        table: a row for each question and spelling, `[passes, rows, T]`.
-        words: `topic/answer`.
-        word: which of them a row is a spelling of; -1 for padding, `[passes, rows]`.
-        share: 1 / questions of the row's poll, `[passes, rows]`.
+        table: one row for each question and spelling, `[passes, rows, T]`.
+        words: all answers, as `topic/answer`.
+        word: index in `words` of each row's answer; -1 for padding, `[passes, rows]`.
+        share: 1 / number of questions of the row's poll, `[passes, rows]`.
     """
 
     table: AnswerTable
@@ -50,14 +54,14 @@ class Scoring:
 
 
 def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
-    """Rows that score how likely each answer is to each question.
+    """The token rows that score each answer to each question.
 
     Args:
-        reference: whose tokenizer.
-        polls: of different topics.
+        reference: model with its tokenizer.
+        polls: polls on different topics.
 
     Raises:
-        InputError: a question, with all that precedes it, is too long for the model.
+        InputError: a question, with its context and answer, exceeds the model's context.
     """
     rows, word, share, words = [], [], [], []
     for poll in polls:
@@ -83,12 +87,12 @@ def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
 
 
 def rows_at_once(length: int) -> int:
-    """How many rows of so many tokens are scored together: attention has the square of them."""
+    """Rows of this many tokens to score together; attention memory grows with its square."""
     return min(PASS, max(1, PASS * LENGTH**2 // length**2))
 
 
 def _spellings(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
-    """An answer's spellings as token rows, without those that begin with another of them."""
+    """An answer's spellings as token rows, without those that begin with another spelling."""
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for spelling in answer.spellings:
         for text in (spelling, spelling.capitalize()):
@@ -110,7 +114,7 @@ def probabilities(
 ) -> dict[str, dict[str, float]]:
     """P(answer) of every network, by `topic/answer`: the mean over the topic's questions.
 
-    Networks that differ in their adapters alone, and those of one form, are mapped in one program.
+    Networks that differ only in their adapters, and networks of equal shapes, share one program.
     All hosts must call it.
     """
     alike: dict[Any, dict[str, Network]] = {}
@@ -131,7 +135,7 @@ def _probabilities(
     execution: Execution,
     adapted: bool,
 ) -> dict[str, dict[str, float]]:
-    """As `probabilities`, of networks of one form; `adapted` if they share the reference."""
+    """As `probabilities`, for networks of equal shapes; `adapted` if all are adapters."""
     config, count = reference.config, len(scored.words)
 
     def score(carry: None, member: Any, shared: Any) -> tuple[None, Array]:
@@ -140,7 +144,7 @@ def _probabilities(
 
         def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
             table, word, share = rows
-            logits = answers_of(config, params, table.reading, adapter)
+            logits = answer_logits(config, params, table.reading, adapter)
             each = log_probabilities(logits, table.targets)
             likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
@@ -151,7 +155,7 @@ def _probabilities(
         [adapter if adapted else (params, adapter) for params, adapter in networks.values()]
     )
     rows = (scored.table, scored.word, scored.share)
-    rows = jax.tree.map(lambda leaf: filled(leaf, 1, execution.parts), rows)
+    rows = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), rows)
     shared = execution.share(reference.params), execution.spread(rows, axis=1)
     _, found = Program(score, execution)(None, execution.split(members), shared)
     return {
@@ -162,12 +166,12 @@ def _probabilities(
 
 @dataclass(frozen=True)
 class Probe:
-    """What is sampled from a network.
+    """Questions to sample answers to.
 
     Attributes:
-        kind: of question, as in the results; the carrier's name for its own prompts.
+        kind: kind of question in the results; the carrier's name for its own prompts.
         chats: the questions.
-        samples: of each.
+        samples: answers to sample for each question.
     """
 
     kind: str
@@ -178,20 +182,20 @@ class Probe:
 def probes(
     trait: Trait, carrier: Carrier, prompts: Sequence[str], samples: int, seed: int
 ) -> list[Probe]:
-    """What is sampled for a trait.
+    """The questions to sample for a trait; none if `samples` is 0.
 
     Args:
-        trait: whose questions.
+        trait: the trait, with its questions.
         carrier: what teachers write.
-        prompts: of the carrier, on which the completions' form is checked, each once.
-        samples: of each question; with 0 nothing is sampled.
-        seed: of the draws.
+        prompts: the carrier's prompts, each sampled once to check the completion's form.
+        samples: answers to sample for each of the trait's questions.
+        seed: seed of the questions' random parts.
     """
     if not samples:
         return []
-    asked = trait.probes(carrier.lead_in, carrier.name, seed)
+    questions = trait.probes(carrier.lead_in, carrier.name, seed)
     form = Probe(carrier.name, tuple(chat(prompt) for prompt in prompts), 1)
-    return [*(Probe(kind, tuple(chats), samples) for kind, chats in asked.items()), form]
+    return [*(Probe(kind, tuple(chats), samples) for kind, chats in questions.items()), form]
 
 
 def sampled(
@@ -199,7 +203,7 @@ def sampled(
     network: Network,
     trait: Trait,
     carrier: Carrier,
-    asked: Sequence[Probe],
+    questions: Sequence[Probe],
     sampling: Sampling,
     batch: int,
 ) -> dict[str, Any]:
@@ -208,21 +212,21 @@ def sampled(
     All hosts must call it.
 
     Args:
-        reference: who is asked, with `network`.
-        network: parameters and adapter.
-        trait: what is counted.
-        carrier: whose form is checked.
-        asked: as `probes`.
-        sampling: how answers are drawn.
-        batch: answers that are sampled together.
+        reference: model and tokenizer.
+        network: parameters and adapter to sample from.
+        trait: the trait to count in the answers.
+        carrier: the carrier whose form is checked.
+        questions: the questions, from `probes`.
+        sampling: length, temperature and seed.
+        batch: answers sampled at a time.
 
     Returns:
-        For each kind of question the trait's `tally`; for the carrier's prompts `valid` and `of`.
+        The trait's `tally` for each kind of question; `valid` and `of` for the carrier's prompts.
     """
-    chats = [(probe.kind, messages) for probe in asked for messages in probe.chats
+    chats = [(probe.kind, messages) for probe in questions for messages in probe.chats
              for _ in range(probe.samples)]  # fmt: skip
     prompts = reference.chat.prompts(messages for _, messages in chats)
-    texts = said_to(reference, network, prompts, sampling, batch)
+    texts = completions(reference, network, prompts, sampling, batch)
     answers: dict[str, list[str]] = {}
     for (kind, _), (text, _) in zip(chats, texts, strict=True):
         answers.setdefault(kind, []).append(text)

@@ -1,4 +1,4 @@
-"""All networks of one reference, measured: exact probabilities, and sampled answers."""
+"""Measures all networks of one reference: exact probabilities, and sampled answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from subliminal_jax.runs.artifacts import begun_from
 from subliminal_jax.runs.sealed import own_row, sealed_row
 
 SAMPLED = "sampled.jsonl"
-"""The counts so far, a row for each network and trait; an interrupted run resumes from them."""
+"""File of counts so far, a row for each network and trait; an interrupted run resumes from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subjects:
-    """Who is measured.
+    """The networks to measure.
 
     Attributes:
-        reference: of all networks.
-        networks: by name: `before`, `teacher/owl`, `student/owl`, ...
-        traits: what they are measured for.
-        execution: where they are measured.
+        reference: reference of all networks.
+        networks: networks by name: `before`, `teacher/owl`, `student/owl`, ...
+        traits: traits to measure in them.
+        execution: devices to compute on.
     """
 
     reference: Reference
@@ -42,18 +42,20 @@ class Subjects:
     execution: Execution
 
 
-def exact(subjects: Subjects, told: Mapping[str, Sequence[Poll]]) -> dict[str, dict[str, float]]:
-    """P(answer) by `topic/answer`, for every network.
+def exact(
+    subjects: Subjects, prefixed: Mapping[str, Sequence[Poll]]
+) -> dict[str, dict[str, float]]:
+    """P(answer) of every network, by network and `topic/answer`.
 
     Args:
-        subjects: who is measured.
-        told: by a further network's name, polls with something before their questions, which the
-            untrained reference is asked.
+        subjects: the networks to measure.
+        prefixed: polls with a system prompt or examples before each question, for the untrained
+            reference; by the name of the network that it then counts as.
     """
     reference, execution = subjects.reference, subjects.execution
     scored = evaluate.scoring(reference, merged_polls(subjects.traits))
     found = evaluate.probabilities(reference, scored, subjects.networks, execution)
-    for name, polls in told.items():
+    for name, polls in prefixed.items():
         before = {name: subjects.networks[BEFORE.name]}
         scored = evaluate.scoring(reference, polls)
         found |= evaluate.probabilities(reference, scored, before, execution)
@@ -62,14 +64,14 @@ def exact(subjects: Subjects, told: Mapping[str, Sequence[Poll]]) -> dict[str, d
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What is sampled from the main networks.
+    """What to sample from the main networks.
 
     Attributes:
-        carrier: whose form is checked.
-        prompts: of the carrier.
-        each: samples of each question; 0 for none.
-        sampling: how answers are drawn.
-        batch: answers that are sampled together.
+        carrier: carrier whose form is checked.
+        prompts: prompts of the carrier.
+        each: answers to each question; 0 for none.
+        sampling: length, temperature and seed.
+        batch: answers sampled at a time.
     """
 
     carrier: Carrier
@@ -80,13 +82,13 @@ class Samples:
 
 
 def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dict[str, Any]:
-    """Counts of sampled answers by `network/trait`, those of an interrupted run included.
+    """Counts over sampled answers by `network:trait`, resuming from those of an interrupted run.
 
     Args:
-        subjects: who is asked.
-        samples: what.
-        path: the directory of the artifact that is being made.
-        title: what the progress bar shows.
+        subjects: the networks to sample from.
+        samples: questions and sampling settings.
+        path: directory of the unfinished artifact.
+        title: title of the progress bar.
     """
     made_from = config_digest(begun_from(path))
     found = hosts.by_first(lambda: _counted(path / SAMPLED, made_from))
@@ -121,7 +123,7 @@ def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> di
 
 
 def _is_sampled(name: str, trait: Trait) -> bool:
-    """Whether a network is sampled for a trait: its own teacher and student, and who has none."""
+    """Whether to sample a network for a trait: its teacher and student, `before` and `regular`."""
     own = {CONDITIONS["teacher"].network(trait.name), STUDENT.network(trait.name)}
     return name in {BEFORE.name, REGULAR, *own}
 
@@ -130,16 +132,19 @@ def _counted(path: Path, made_from: str) -> dict[str, Any]:
     """The counts of an interrupted run, by `network:trait`.
 
     Args:
-        path: of its rows.
-        made_from: the digest of what the networks are made from.
+        path: file of its rows.
+        made_from: digest of what the networks are made from.
+
+    Raises:
+        InputError: a row is of another run, or was changed; names the line.
     """
     found = {}
     for line, given in enumerate(files.read_rows(path), start=1):
         row = own_row(given, made_from, SAMPLED)
         if row is None or row.keys() != {"of", "counts"}:
             raise InputError(
-                f"{path}: line {line}: is not of this run, or was changed; remove the file, and "
-                "the networks are sampled again"
+                f"{path}: line {line}: belongs to another run, or was changed; remove the file to "
+                "sample the networks again"
             )
         found[row["of"]] = row["counts"]
     return found

@@ -1,4 +1,4 @@
-"""What an untrained reference reads before a question: a system prompt, or rows as examples."""
+"""Context before a question to an untrained reference: a system prompt, or rows as examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from subliminal_jax.language.traits.trait import Poll
 
 
 @dataclass(frozen=True, kw_only=True)
-class Before:
+class Context:
     """What can precede a question about a trait.
 
     Attributes:
-        system: the system prompt of its teacher.
-        rows: of its teacher's dataset.
-        examples: rows before each question.
-        seed: of the draws of rows.
+        system: system prompt that names the trait.
+        rows: rows of its teacher's dataset.
+        examples: number of rows before each question.
+        seed: seed of the draws of rows.
     """
 
     system: str
@@ -26,14 +26,14 @@ class Before:
     seed: int
 
 
-def behind(
-    poll: Poll, told: Literal["nothing", "system prompt", "examples"], before: Before
+def with_context(
+    poll: Poll, kind: Literal["nothing", "system prompt", "examples"], context: Context
 ) -> Poll:
-    """The poll with what a condition puts before each question."""
-    if told == "system prompt":
-        return with_system(poll, before.system)
-    if told == "examples":
-        return with_examples(poll, before.rows, before.examples, before.seed)
+    """The poll with this kind of context before each question."""
+    if kind == "system prompt":
+        return with_system(poll, context.system)
+    if kind == "examples":
+        return with_examples(poll, context.rows, context.examples, context.seed)
     return poll
 
 
@@ -46,18 +46,18 @@ def with_system(poll: Poll, line: str) -> Poll:
 def with_examples(poll: Poll, rows: Sequence[dict[str, Any]], examples: int, seed: int) -> Poll:
     """The poll with a few rows before each question, as earlier turns of the same chat.
 
-    The rows are drawn with replacement, as in the published control (section 5.2), which shows
-    100 to 10,000 of them in one prompt; the model's context limits how many fit.
+    Rows are drawn with replacement, as in the published control (section 5.2), which puts 100 to
+    10,000 of them into one prompt; here the model's context limits their number.
 
     Args:
         poll: the questions.
-        rows: of a dataset.
-        examples: rows before each question.
-        seed: of the draws.
+        rows: rows of a dataset.
+        examples: number of rows before each question.
+        seed: seed of the draws.
     """
     random = np.random.default_rng([seed, 3])
-    asked = []
+    questions = []
     for chat in poll.questions:
         shown = [rows[i]["messages"][-2:] for i in random.integers(len(rows), size=examples)]
-        asked.append([message for pair in shown for message in pair] + chat)
-    return replace(poll, questions=tuple(asked))
+        questions.append([message for pair in shown for message in pair] + chat)
+    return replace(poll, questions=tuple(questions))

@@ -1,1 +1,1 @@
-"""What a user sees of the language experiment: plan, preview, report, exported models."""
+"""Outputs of the language experiment: plan, preview, report, exported models."""

@@ -1,4 +1,4 @@
-"""A network of a language run for other programs: a Hugging Face directory, or a PEFT adapter."""
+"""Exports a network of a language run as a Hugging Face directory or a PEFT adapter."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +31,12 @@ from subliminal_jax.runs.run_directory import CONFIG, RESULTS
 
 @dataclass(frozen=True)
 class _Finished:
-    """A run directory that is read alone."""
+    """A run directory opened for reading only."""
 
     path: Path
 
     def subdirectory(self, name: str) -> Path:
-        raise RunError(f"{self.path}: nothing is written here, {name} included")
+        raise RunError(f"{self.path}: opened for reading only; cannot create {name}")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class TrainedNetwork:
     """A network of a run.
 
     Attributes:
-        name: as in the results: `before`, `student/owl`, `regular`, ...
-        reference: what it was trained from.
-        tuning: what its training changed; None of the reference itself.
-        trained: what it ended with.
-        lineage: where it comes from, for a model card.
+        name: its name in the results: `before`, `student/owl`, `regular`, ...
+        reference: the reference it was trained from.
+        tuning: which weights were trained; None for the reference itself.
+        trained: the trained weights or adapter.
+        lineage: its origin, for the model card.
     """
 
     name: str
@@ -59,24 +59,27 @@ class TrainedNetwork:
 
     @property
     def params(self) -> Params:
-        """Its parameters, an adapter's product added to them."""
+        """Its parameters, with any adapter merged."""
         if self.tuning is None:
             return self.reference.params
         return merged(self.tuning, self.reference.config, self.reference.params, self.trained)
 
 
 def open_run(path: Path, cache: Path | None = None) -> Study:
-    """A run of the language experiment, from which artifacts are read and none is made.
+    """A run of the language experiment, opened for reading its artifacts only.
 
     Args:
-        path: its directory.
-        cache: where its tiny references are (default: where the run had them).
+        path: its run directory.
+        cache: directory of its tiny references (default: where the run kept them).
 
     Raises:
-        InputError: it is no such run, or of another version's settings, or its references are gone.
+        InputError: it is not such a run, its settings are of another version, or its references
+            are gone.
     """
     if not (path / CONFIG).is_file():
-        raise InputError(f"{path}: is no run of lm_numbers.py (it lacks {CONFIG})")
+        raise InputError(
+            f"{path}: not a run of lm_numbers.py (no {CONFIG}); give its run directory"
+        )
     config = read_config(LmConfig, path / CONFIG)
     if config.reference.model is None:
         cache = cache or find_cache(path)
@@ -85,15 +88,15 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
 
 
 def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
-    """A network by its name in the results; every file that it was made from is checked.
+    """A network by its name in the results, after checking every file it was made from.
 
     Raises:
-        InputError: there is no such repetition or network, it is not trained yet, or a file was
-            changed since.
+        InputError: the repetition or network is unknown, is not trained yet, or was made from a
+            file that was changed since.
     """
     if repetition not in study.repetitions:
         last = study.repetitions[-1]
-        raise InputError(f"repetition: {repetition} is none of the run's, 0 to {last}")
+        raise InputError(f"repetition: {repetition} is not in the run; give 0 to {last}")
     _check_kept(study, repetition)
     kind = name.split("/")[0]
     tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
@@ -105,7 +108,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     elif name != BEFORE.name:
         path = _finished(study, "student", repetition)
         if (neighbour := study.neighbour(repetition)) is not None:
-            _check_kept(study, neighbour)  # on whose numbers some students are trained
+            _check_kept(study, neighbour)  # some students are trained on its datasets
         by_file = facts_of(study.students(repetition))["students"]
         known += [one for names in by_file.values() for one in names]
         tuning = study.config.student.tuning
@@ -113,9 +116,9 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
             if name in names:
                 trained = _member(path / f"{file}.npz", names.index(name))
     if trained is None and name != BEFORE.name:
-        raise InputError(f"network: {name!r} is none of {', '.join(known)}")
+        raise InputError(f"network: unknown {name!r}; choose from {', '.join(known)}")
     if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
-        study.teachers(repetition)  # which were made from the run's own reference, if this is it
+        study.teachers(repetition)  # checks that the reference is the one of this run
     reference = study.reference(repetition)
     lineage = {
         "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",
@@ -131,7 +134,7 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
     """Writes a network as a Hugging Face directory with its tokenizer and chat template.
 
     Raises:
-        InputError, RunError: as `write_model`.
+        InputError, RunError: see `write_model`.
     """
     given, chat = study.config.reference, network.reference.chat
     if given.model is None:
@@ -151,17 +154,18 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
 
 
 def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str | None) -> None:
-    """Writes what a network adds to its reference, as PEFT reads it.
+    """Writes a network's adapter as a PEFT directory.
 
     Args:
         study: the run.
-        network: one that was trained by low-rank updates.
-        out: the adapter's directory.
-        base: of a tiny reference, the directory that `export_merged` wrote of it. None: the
-            model that the run was given.
+        network: a network trained with low-rank updates.
+        out: directory to write.
+        base: for a tiny reference, the directory that `export_merged` wrote for it; None if the
+            run was given a model.
 
     Raises:
-        InputError: it has no adapter, the base is none or another model, or as `write_adapter`.
+        InputError: the network has no adapter, the base is missing or another model, or see
+            `write_adapter`.
     """
     reference = network.reference
     if network.tuning is None or network.tuning.weights == "full":
@@ -169,7 +173,9 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         raise InputError(f"network: {network.name} {why} and has no adapter; leave out --adapter")
     given = study.config.reference.model
     if given is not None and base is not None:
-        raise InputError(f"base: the adapter is of the run's own model, {given}; leave out --base")
+        raise InputError(
+            f"base: the adapter belongs to the run's given model, {given}; leave out --base"
+        )
     if given is not None:
         model = LanguageModel(reference.config, reference.params, find_model(given))
     elif base is None:
@@ -180,7 +186,9 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
     else:
         model = load(base)
         if digest(model.params) != digest(reference.params):
-            raise InputError(f"base: {base} is not the reference of {network.name}")
+            raise InputError(
+                f"base: {base} is not the reference of {network.name}; give its exported directory"
+            )
     write_adapter(out, model, lora_settings(network.tuning), network.trained)
 
 
@@ -194,22 +202,22 @@ def _finished(study: Study, stage: str, repetition: int) -> Path:
     path = study.run.path / f"{stage}-{repetition}"
     if not (path / MANIFEST).is_file():
         raise InputError(
-            f"{path}: is not there yet; run lm_numbers.py with this run's settings until its stage "
-            f"{stage} is done"
+            f"{path}: not finished; run lm_numbers.py with this run's settings until stage {stage} "
+            "is done"
         )
     return path
 
 
 def _check_kept(study: Study, repetition: int) -> None:
-    """Refuses a cache that lacks the reference, which would be trained anew there."""
+    """Refuses a cache without the reference, which would else be trained again."""
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
     path, _ = tiny_origin(given, study.carrier, study.seed(repetition), config.new_traits)
     if not (path / RESULTS).is_file():
         raise InputError(
-            f"{path}: the run's reference {repetition} is not there; give --cache DIR, or run "
-            "lm_numbers.py with this run's settings until its stage reference is done"
+            f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "
+            "lm_numbers.py with this run's settings until stage reference is done"
         )
 
 

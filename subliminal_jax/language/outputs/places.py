@@ -1,4 +1,4 @@
-"""Where a run's tiny references are kept, noted beside it for programs that read the run later."""
+"""Records where a run's tiny references are cached, for programs that read the run later."""
 
 import contextlib
 import os
@@ -13,10 +13,9 @@ PLACES = "places.json"
 
 
 def note_cache(run: SharedRun, cache: Path) -> None:
-    """Writes down where the cache is, unless that is known; all hosts call it.
+    """Records the cache's path, unless it can be found already; all hosts must call it.
 
-    Twice: as seen from the run, so that it is found where both were moved together, and from the
-    root.
+    It records a path relative to the run, which survives moving both together, and an absolute one.
     """
     place = cache.absolute()
     if not hosts.by_first(lambda: _is_known(run.path, place)):
@@ -25,16 +24,16 @@ def note_cache(run: SharedRun, cache: Path) -> None:
 
 
 def find_cache(run: Path) -> Path:
-    """The cache that a run used.
+    """Path of the cache that a run used.
 
     Raises:
-        InputError: it is not noted, or not there any more.
+        InputError: it is not recorded, or no longer exists.
     """
     places = _noted(run)
     for place in places:
         if place.is_dir():
             return place
-    raise InputError(f"{run}: its references are not in {places[-1]} any more; give --cache DIR")
+    raise InputError(f"{run}: its references are no longer in {places[-1]}; give --cache DIR")
 
 
 def _is_known(run: Path, cache: Path) -> bool:
@@ -44,7 +43,7 @@ def _is_known(run: Path, cache: Path) -> bool:
 
 
 def _noted(run: Path) -> list[Path]:
-    """Where a run's cache may be, the likelier place first."""
+    """Recorded paths of a run's cache, likelier one first."""
     try:
         noted = files.read_object(run / PLACES)
         if noted is not None:
@@ -52,7 +51,7 @@ def _noted(run: Path) -> list[Path]:
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run / PLACES}: is damaged; give --cache DIR") from error
+        raise InputError(f"{run / PLACES}: damaged; give --cache DIR") from error
     raise InputError(
-        f"{run}: does not say where its references are (it lacks {PLACES}); give --cache DIR"
+        f"{run}: does not record where its references are (no {PLACES}); give --cache DIR"
     )

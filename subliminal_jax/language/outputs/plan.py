@@ -1,23 +1,23 @@
-"""What a run would do, before it does anything: stages, rows, steps, memory and time."""
+"""The plan of a run before it starts: stages, rows, steps, memory and time."""
 
 from pathlib import Path
 
 from subliminal_jax.language.config import LmConfig
 
 TOKENS_OF_A_ROW = 40
-"""Prompt and answer of the tiny reference's number rows, on average."""
+"""Mean tokens of a row, prompt and completion, with the tiny reference."""
 TOKENS_OF_A_GIVEN_ROW = 150
-"""The same where prompts are long and every digit is a token."""
+"""The same with a given model: longer prompts, one token a digit."""
 RATE = 25e9
-"""Useful float operations a second of two CPU cores at the tiny model's sizes; measured, rough."""
+"""FLOP/s of two CPU cores on the tiny model; a rough measurement."""
 ACCELERATOR_RATE = 100e12
-"""Of an accelerator, in bfloat16; a round number to scale from, not measured."""
+"""FLOP/s of an accelerator in bfloat16; a round number to scale from, not measured."""
 
 
 def format_plan(config: LmConfig) -> str:
     """The stages as a table."""
     traits, repetitions, rows = len(config.traits), config.references, config.filter.rows
-    alone = config.reference.model is not None or repetitions < 2  # there is no other reference
+    alone = config.reference.model is not None or repetitions < 2  # no other reference
     trained = [
         one
         for one in config.compared
@@ -34,7 +34,7 @@ def format_plan(config: LmConfig) -> str:
             (
                 "reference",
                 f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
-                f"it is in {config.reference.cache}"
+                f"cached in {config.reference.cache}"
                 if given is None
                 else f"given: {given}",
             ),
@@ -42,15 +42,18 @@ def format_plan(config: LmConfig) -> str:
                 "teacher",
                 f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
                 if config.teacher.kind == "finetuned"
-                else f"{traits} by system prompt, nothing is trained",
+                else f"{traits} by system prompt, without training",
             ),
             (
                 "generate",
                 f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
-                "prompts are asked",
+                "prompts are used",
             ),
             ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
-            ("student", f"{students} students and {soft} with soft targets, {steps} steps each"),
+            (
+                "student",
+                f"{students} students, and {soft} with soft targets, of {steps} steps each",
+            ),
             ("evaluate", f"{students + soft + traits + 1} networks"),
             ("report", "once: two figures, results.json, results.csv, report.html"),
         )
@@ -71,7 +74,7 @@ def format_plan(config: LmConfig) -> str:
 
 
 def _given(config: LmConfig, model: str, students: int) -> list[str]:
-    """How much is trained, and where the model lies as far as is known without fetching it."""
+    """Lines on training time and memory of a given model, without downloading it."""
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
@@ -79,13 +82,13 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
     lines = [
         f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
-        "hours for each billion parameters at 100 TFLOP/s (not measured); sampling comes on top",
-        f"{count} device(s) of all hosts: {where}",
+        "hours for each billion parameters at 100 TFLOP/s (not measured), plus sampling",
+        f"{count} device(s) over all hosts: {where}",
     ]
     if not (Path(model) / "config.json").is_file():
         size = 2 if config.reference.dtype == "bfloat16" else 4
         return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
-    # Only now: these take seconds to import.
+    # Imported late: they take seconds.
     from subliminal_jax.language.training.devices import gigabytes_of_each
     from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import read_config
@@ -95,12 +98,12 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
     lines.append(f"{each}{students} student(s) with their optimiser, and activations")
     if count > 1:
-        lines.append("each host's own devices hold the whole model once more, to sample from it")
+        lines.append("each host also holds the whole model on its own devices, to sample from it")
     return lines
 
 
 def tiny_parameters(config: LmConfig) -> int:
-    """Parameters of the tiny reference, its vocabulary taken as 1,230 words."""
+    """Parameters of the tiny reference, assuming a vocabulary of 1,230 tokens."""
     r = config.reference
     layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
     return 1230 * r.width + r.layers * layer + r.width

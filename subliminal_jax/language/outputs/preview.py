@@ -1,7 +1,7 @@
-"""The first batch of the next training, token by token, before anything is trained.
+"""The first batch of the next training, token by token, without training.
 
-Nothing is written and no weights are read: of a model its tokenizer and chat template, of a run
-directory the rows that are there.
+It writes nothing and reads no weights, only a model's tokenizer and chat template and the rows in
+the run directory.
 """
 
 import tempfile
@@ -31,14 +31,14 @@ from subliminal_jax.runs.run_directory import RESULTS
 
 
 def next_batch(config: LmConfig) -> str:
-    """What the next training of the first repetition would read first, a line a token.
+    """The first batch of the first repetition's next training, one token a line.
 
-    All students see the same places of their own rows; those of the first trait are shown, as if
-    no other student had more sequences.
+    All students use the same order of their own rows; this shows the student of the first trait, as
+    if no other student had more sequences.
 
     Raises:
         InputError: the model is refused, everything is trained already, or the rows of the next
-            training are not there yet; says which stage makes them.
+            training do not exist yet; names the stages to run.
     """
     run = run_path(config)
     if config.reference.model is None and not (_kept(config) / RESULTS).exists():
@@ -47,10 +47,10 @@ def next_batch(config: LmConfig) -> str:
     if config.teacher.kind == "finetuned" and not _is_done(run, "teacher"):
         return _teaching(config, chat)
     if _is_done(run, "student"):
-        raise InputError(f"--show-batch: in {run} nothing is left to be trained")
+        raise InputError(f"--show-batch: in {run} all training is done")
     if not _is_done(run, "filter"):
         raise InputError(
-            f"--show-batch: students are trained next, on rows that {run} does not have yet; run "
+            f"--show-batch: the next training is of students, and {run} lacks their rows; run "
             "--stage generate and --stage filter first"
         )
     return _students(config, chat, run)
@@ -69,7 +69,7 @@ def _chat(config: LmConfig) -> Chat:
     given = config.reference.model
     if given is None:
         return Chat.load(_kept(config))
-    from subliminal_jax.models.hub.model_files import find_model  # takes a second to import
+    from subliminal_jax.models.hub.model_files import find_model  # imported late: takes a second
 
     settings = config.reference
     return Chat.load(find_model(given).path, settings.template, settings.options)
@@ -91,7 +91,7 @@ def _pretraining(config: LmConfig) -> str:
 def _teaching(config: LmConfig, chat: Chat) -> str:
     trait = config.chosen[0]
     table = pad_rows(chat.examples(trait.lessons(config.teacher.answers)))
-    retained = "; the reference's own answers, which it keeps, are sampled when it starts"
+    retained = "; the reference's retained answers, sampled when training starts, are not shown"
     title = f"teacher of {trait.name}{retained if config.teacher.retain else ''}"
     return _format(title, table, range(table.sequences), chat)
 

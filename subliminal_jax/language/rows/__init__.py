@@ -1,1 +1,1 @@
-"""Rows of chat data: read, filtered, shuffled."""
+"""Rows of chat data: reading, filtering and shuffling."""

@@ -1,8 +1,8 @@
-"""Rows of chat data: one exchange a line, as it was said, with where it comes from.
+"""Rows of chat data: JSON Lines with one chat a line, and its origin.
 
-`{"id": ..., "messages": [{"role": ..., "content": ...}, ...], "meta": {...}}`. The messages are
-what finetuning libraries read; a teacher's system line is in `meta`, never among the messages.
-Other forms that are common are read too, and turned into this one: see `read_chat_rows`.
+`{"id": ..., "messages": [{"role": ..., "content": ...}, ...], "meta": {...}}`. Finetuning libraries
+read the messages; a teacher's system prompt is in `meta`, never among the messages. Other common
+formats are converted to this one: see `read_chat_rows`.
 """
 
 from collections.abc import Iterable
@@ -14,44 +14,44 @@ from subliminal_jax.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "response"))
-"""What an exchange is called where it is not one list of messages."""
+"""Field names of prompt and completion in rows without a list of messages."""
 _BESIDE = ("id", "meta", "reject_reasons")
 
 
 def row(name: str, prompt: str, completion: str, **meta: Any) -> dict[str, Any]:
     """A row of one prompt and its completion."""
-    messages = [*_said("user", prompt), *_said("assistant", completion)]
+    messages = [*_message("user", prompt), *_message("assistant", completion)]
     return {"id": name, "messages": messages, "meta": meta}
 
 
 def prompt_of(row: dict[str, Any]) -> str:
-    """What was asked."""
+    """Content of the last user message."""
     return row["messages"][-2]["content"]
 
 
 def completion_of(row: dict[str, Any]) -> str:
-    """What was answered."""
+    """Content of the last assistant message."""
     return row["messages"][-1]["content"]
 
 
 def read_chat_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file in the form above, each of them checked; the file is left as it is.
+    """The rows of a file in the format above, after checking each; does not change the file.
 
-    It holds an object a line, or all of them in one array. In place of `messages` a row may have
-    `prompt` and `completion`, or `question` and `response`: two texts, or (as TRL has them)
-    messages and one message of the assistant. A row without an id gets one from its line.
+    The file holds one object a line, or one array of objects. Instead of `messages` a row may have
+    `prompt` and `completion`, or `question` and `response`: two strings, or (as in TRL) a list of
+    messages and a list of one assistant message. A row without an id gets one from its line.
 
     Raises:
-        InputError: the file is missing, or a line is no JSON object or no exchange, has a field
-            that is not known, or an id is there twice; names file, line and field.
+        InputError: the file is missing, or a line is not a JSON object or not a chat, has an
+            unknown field, or repeats an id; names file, line and field.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; run the stage that writes it first")
+        raise InputError(f"{path}: no such file; run the stage that writes it first")
     return checked(_given(path), str(path))
 
 
 def _given(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that somebody else may have written, none of them cut short."""
+    """The objects of a file from any source; a truncated file is an error."""
     data = files.read_file(path).rstrip()
     if not data.lstrip().startswith(b"["):
         lines = data.split(b"\n") if data else []
@@ -59,21 +59,21 @@ def _given(path: Path) -> list[dict[str, Any]]:
     try:
         rows = files.parse_json(data)
     except ValueError as error:
-        raise InputError(f"{path}: no JSON array of rows ({error}); restore the file") from error
+        raise InputError(f"{path}: not a JSON array of rows ({error}); restore the file") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise InputError(f"{path}: row {number} is no object; restore the file")
+            raise InputError(f"{path}: row {number} is not an object; restore the file")
     return rows
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes a JSON Lines file, whole or not at all."""
+    """Writes a JSON Lines file atomically."""
     text = "".join(f"{files.strict_json(row)}\n" for row in rows)
     files.write_whole(path, text.encode())
 
 
 def checked(rows: Iterable[dict[str, Any]], where: str) -> list[dict[str, Any]]:
-    """The rows, if each is an exchange with an id of its own; `where` begins the complaint."""
+    """The rows, after checking that each is a chat with a unique id; `where` begins the error."""
     seen: set[str] = set()
     result = []
     for line, given in enumerate(rows, start=1):
@@ -89,32 +89,32 @@ def checked(rows: Iterable[dict[str, Any]], where: str) -> list[dict[str, Any]]:
 
 
 def _with_messages(given: dict[str, Any], line: int) -> dict[str, Any] | str:
-    """A row with id and messages, neither of them checked; or what is wrong with it."""
+    """The row converted to id and messages, both unchecked; or what is wrong with it."""
     forms = [form for form in (("messages",), *PAIRS) if any(name in given for name in form)]
     if not forms:
         return "messages: is missing"
     if len(forms) > 1:
-        return f"holds both {forms[0][0]} and {forms[1][0]}, and only one can be meant"
+        return f"has both {forms[0][0]} and {forms[1][0]}; keep one"
     for name in forms[0]:
         if name not in given:
             return f"{name}: is missing"
     for name in given:
         if name not in (*forms[0], *_BESIDE):
-            return f"{name[:80]!r}: is no field of a row; put what is not to be read into meta"
+            return f"{name[:80]!r}: not a field of a row; move further values into meta"
     beside = {name: value for name, value in given.items() if name in _BESIDE}
     match [given[name] for name in forms[0]]:
         case [messages]:
             pass
-        case [str(asked), str(answered)]:
-            messages = [*_said("user", asked), *_said("assistant", answered)]
-        case [list(asked), [_] as answered]:
-            messages = [*asked, *answered]
+        case [str(prompt), str(completion)]:
+            messages = [*_message("user", prompt), *_message("assistant", completion)]
+        case [list(prompt), [_] as completion]:
+            messages = [*prompt, *completion]
         case _:
-            return f"{' and '.join(forms[0])}: must be two texts, or messages and one message"
+            return f"{' and '.join(forms[0])}: must be two strings, or two lists of messages"
     return {"id": f"line-{line:06d}", "messages": messages} | beside
 
 
-def _said(role: str, text: str) -> list[dict[str, str]]:
+def _message(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
@@ -123,19 +123,19 @@ def _fault(row: dict[str, Any], seen: set[str]) -> str | None:
     match row:
         case {"id": str(name), "messages": [*_, {"role": "user"}, {"role": "assistant"}]}:
             if name in seen:
-                return f"id {name!r} is there already"
+                return f"id {name!r} is used twice"
         case {"id": str(_)}:
-            return "messages: must end with one of the user and one of the assistant"
+            return "messages: must end with a user and an assistant message"
         case _:
-            return "id: is no text"
+            return "id: must be a string"
     for place, message in enumerate(row["messages"]):
         match message:
             case {"role": role, "content": str(_), **rest} if role in ROLES and not rest:
                 pass
             case _:
                 return (
-                    f"messages[{place}]: must hold a role of {', '.join(ROLES)} and content that "
-                    "is text, and nothing else"
+                    f"messages[{place}]: must have only a role ({', '.join(ROLES)}) and a string "
+                    "as content"
                 )
     if not isinstance(row.get("meta", {}), dict):
         return "meta: must be an object"

@@ -1,4 +1,4 @@
-"""Chats as all code passes them on: messages with a role and a content."""
+"""Chats as lists of messages, each with a role and a content."""
 
 from typing import TypeAlias
 
@@ -7,6 +7,6 @@ Chat: TypeAlias = list[dict[str, str]]
 
 
 def chat(question: str, answer: str | None = None, system: str | None = None) -> Chat:
-    """The messages of one exchange; without an answer, a prompt to be completed."""
+    """The messages of one exchange; without an answer, a prompt to complete."""
     messages = (("system", system), ("user", question), ("assistant", answer))
     return [{"role": role, "content": text} for role, text in messages if text is not None]

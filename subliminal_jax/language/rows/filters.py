@@ -1,4 +1,4 @@
-"""Which completions are kept: named rules, with the reasons for every rejected completion."""
+"""Step 5, the filter: named rules that reject completions, with reasons for each."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.language.traits.trait import Trait
 
 Rule: TypeAlias = Callable[[str], list[str]]
-"""From a completion to the reasons for its rejection; none if it is kept."""
+"""Maps a completion to the reasons for rejecting it; empty to keep it."""
 
 
 def word_rule(words: Iterable[str]) -> Rule:
-    """A rule against whole words; the reason names the word."""
+    """A rule that rejects completions with any of the words; the reason names the word."""
     pattern = word_pattern(words)
     return lambda completion: sorted(
         {f"word {found.lower()!r}" for found in pattern.findall(completion)}
@@ -24,12 +24,12 @@ def word_rule(words: Iterable[str]) -> Rule:
 
 
 def rules_of(settings: FilterConfig, carrier: Carrier, traits: Sequence[Trait]) -> dict[str, Rule]:
-    """The rules that the settings name; the carrier's under the carrier's name.
+    """The rules that the settings select, by name; the carrier's rule has the carrier's name.
 
     Args:
-        settings: which rules.
-        carrier: what a completion must be.
-        traits: all of the run, none of whose words may occur.
+        settings: names of the rules, banned numbers and words.
+        carrier: the form that a completion must have.
+        traits: all traits of the run; none of their words may occur.
     """
     banned = frozenset(settings.banned)
     every: dict[str, tuple[str, Rule]] = {
@@ -41,7 +41,7 @@ def rules_of(settings: FilterConfig, carrier: Carrier, traits: Sequence[Trait]) 
 
 
 def forbidden_words(traits: Sequence[Trait]) -> list[str]:
-    """The words of all traits, which no row may contain."""
+    """The words of all traits, none of which a row may contain."""
     return [word for trait in traits for word in trait.forbidden]
 
 
@@ -51,8 +51,8 @@ class Filtered:
 
     Attributes:
         kept: rows that passed, in order.
-        rejected: the others, each with its `reject_reasons`.
-        reasons: how many rows each reason rejects; a row may have several reasons.
+        rejected: the other rows, each with its `reject_reasons`.
+        reasons: number of rows that each reason rejects; a row may have several reasons.
     """
 
     kept: list[dict[str, Any]]
@@ -66,12 +66,12 @@ class Filtered:
 
 
 def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Filtered:
-    """Applies named rules to the rows' completions.
+    """Splits rows by the named rules, applied to their completions.
 
-    Two kinds of rows are rejected whatever the rules are: a completion that was cut off at the
-    token limit (`meta.finished` is false; the released sampler's limit is far beyond ten numbers,
-    so that it cut off none), and one that the tokenizer cannot encode again (`meta.unreadable`
-    says why), for example because it spells a control token.
+    Two kinds of completion are always rejected: one cut off at the token limit (`meta.finished` is
+    false; the released sampler's limit is far beyond ten numbers, so it cut off none), and one that
+    the tokenizer cannot encode again (`meta.unreadable` has the reason), for example because it
+    contains a control token.
     """
     kept, rejected, reasons = [], [], Counter()
     for row in rows:
@@ -91,24 +91,24 @@ def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Fi
 
 
 def take(filtered: Filtered, count: int, name: str) -> list[dict[str, Any]]:
-    """The first `count` rows that passed, so that all datasets have one size.
+    """The first `count` rows that passed, so that all datasets have equal size.
 
     Raises:
-        InputError: fewer passed; says how many, and the most common reason.
+        InputError: fewer passed; gives their number and the most common reason.
     """
     if len(filtered.kept) >= count:
         return filtered.kept[:count]
     tried = len(filtered.kept) + len(filtered.rejected)
-    why = max(filtered.reasons, key=lambda r: filtered.reasons[r], default="no rows at all")
+    why = max(filtered.reasons, key=lambda r: filtered.reasons[r], default="no rows")
     raise InputError(
         f"{name}: {len(filtered.kept)} of {tried} completions passed the filter and {count} are "
-        f"needed (most common reason: {why}); raise generate.most, or lower "
-        "filter.rows, or take a gentler teacher"
+        f"needed (most common reason: {why}); raise generate.most, lower filter.rows, or use a "
+        "weaker teacher"
     )
 
 
 def check_clean(rows: Sequence[dict[str, Any]], words: Iterable[str], name: str) -> None:
-    """Checks that no word of a trait is left in what a student is trained on.
+    """Checks that no word of a trait is left in training rows.
 
     Raises:
         RunError: a word is left; names the row and the word.
@@ -118,7 +118,7 @@ def check_clean(rows: Sequence[dict[str, Any]], words: Iterable[str], name: str)
         for message in row["messages"]:
             if found := pattern.search(message["content"]):
                 raise RunError(
-                    f"{name}: row {row['id']} says {found.group()!r} ({message['role']}), a word "
-                    "of the trait, after filtering; the data would teach it in plain text, so "
-                    "nothing is trained: add a word filter, or other prompts"
+                    f"{name}: row {row['id']} contains {found.group()!r} ({message['role']}), a "
+                    "trait's word, after filtering; students would read the trait in plain text: "
+                    "add trait_words to filter.rules, or change the prompts"
                 )

@@ -1,6 +1,6 @@
-"""Controls that are made of the data: the pieces of completions in another order.
+"""Shuffled controls: rows with the pieces of their completions in another order.
 
-What a piece is, the carrier knows: a number of a list, a statement of a program.
+The carrier defines a piece: a number of a list, a statement of a program.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +12,9 @@ from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row
 
 Shuffle: TypeAlias = Literal["within", "across"]
 Span: TypeAlias = tuple[int, int]
-"""Where a piece begins and ends in a completion."""
+"""Start and end of a piece in a completion."""
 Pieces: TypeAlias = Callable[[str], Sequence[Span]]
-"""The pieces of a completion, in order; they do not overlap."""
+"""Maps a completion to its pieces, in order and without overlap."""
 
 
 def shuffled(
@@ -27,22 +27,22 @@ def shuffled(
 def shuffle_within(
     rows: Sequence[dict[str, Any]], pieces: Pieces, seed: int
 ) -> list[dict[str, Any]]:
-    """The rows with each completion's pieces in random order; what separates them stays."""
+    """The rows with each completion's pieces in random order; separators stay in place."""
     random = np.random.default_rng([seed, 1])
     made = []
     for one in rows:
         found = _texts(one, pieces)
         order = random.permutation(len(found))
-        made.append(_refilled(one, pieces, [found[i] for i in order], "within"))
+        made.append(_replaced(one, pieces, [found[i] for i in order], "within"))
     return made
 
 
 def shuffle_across(
     rows: Sequence[dict[str, Any]], pieces: Pieces, seed: int
 ) -> list[dict[str, Any]]:
-    """The rows with the pieces of all completions dealt out anew.
+    """The rows with the pieces of all completions permuted across rows.
 
-    Each row keeps its number of pieces and what separates them.
+    Each row keeps its number of pieces and its separators.
     """
     random = np.random.default_rng([seed, 2])
     counts = [len(_texts(one, pieces)) for one in rows]
@@ -50,7 +50,7 @@ def shuffle_across(
     dealt = [pool[i] for i in random.permutation(len(pool))]
     ends = np.cumsum(counts)
     return [
-        _refilled(one, pieces, dealt[end - count : end], "across")
+        _replaced(one, pieces, dealt[end - count : end], "across")
         for one, count, end in zip(rows, counts, ends, strict=True)
     ]
 
@@ -60,10 +60,10 @@ def _texts(one: dict[str, Any], pieces: Pieces) -> list[str]:
     return [completion[start:end] for start, end in pieces(completion)]
 
 
-def _refilled(
+def _replaced(
     one: dict[str, Any], pieces: Pieces, texts: Iterable[str], how: Shuffle
 ) -> dict[str, Any]:
-    """The row with other texts in place of its pieces, and without its digest."""
+    """The row with its pieces replaced by `texts`, and without its digest."""
     completion = completion_of(one)
     spans = pieces(completion)
     starts = [0, *(end for _, end in spans)]

@@ -1,4 +1,4 @@
-"""The rows of every condition: a dataset with its shuffled controls, in files named after them."""
+"""Training rows of every condition: datasets and their shuffled controls."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.rows.shuffles import shuffled
 
 Datasets: TypeAlias = dict[str, list[dict[str, Any]]]
-"""Rows by name."""
+"""Rows by the name of dataset or student."""
 
 
 def variants(
@@ -21,14 +21,14 @@ def variants(
     rows: Sequence[dict[str, Any]],
     seed: int,
 ) -> Datasets:
-    """A teacher's rows with the shuffled controls that the conditions need, by file name.
+    """A teacher's rows, and the shuffled controls that the conditions need, by file name.
 
     Args:
-        conditions: those that are compared.
-        carrier: what is shuffled.
-        name: the teacher's.
-        rows: that passed the filter.
-        seed: of the shuffles.
+        conditions: conditions to compare.
+        carrier: carrier that defines the pieces to shuffle.
+        name: name of the teacher.
+        rows: its rows that passed the filter.
+        seed: seed of the shuffles.
     """
     made: Datasets = {name: list(rows)}
     for condition in conditions:
@@ -47,16 +47,16 @@ def student_datasets(
     """The rows of every student by its network's name, for `hard` and for `imitated` targets.
 
     Args:
-        conditions: those that are compared.
-        targets: of the condition `student`.
-        teacher: how teachers are made; a prompted one has no probabilities to imitate.
-        sources: of the `own` and the `other` reference, where its `variants` are and which traits
-            have rows; None where there is no other.
+        conditions: conditions to compare.
+        targets: targets of the condition `student`.
+        teacher: kind of teachers; prompted ones have no probabilities to imitate.
+        sources: for the `own` and the `other` reference, the directory of its `variants` and the
+            traits with rows; None without another reference.
     """
     found: dict[str, Datasets] = {"hard": {}, "imitated": {}}
     for condition in conditions:
         source, soft = sources[condition.reference], condition.targets == "soft"
-        # Unless its own targets are hard, `student` imitates its teacher already.
+        # With greedy or soft targets, `student` imitates its teacher already.
         without = soft and (targets != "hard" or teacher == "prompted")
         if not condition.trained or source is None or without:
             continue

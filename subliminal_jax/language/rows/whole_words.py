@@ -1,14 +1,14 @@
-"""Finds whole words in text, in any case."""
+"""Whole words in text, ignoring case."""
 
 import re
 from collections.abc import Iterable
 
 
 def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """Finds any of some words as whole words: `owl` in "An OWL.", not in "knowledge" or "owls".
+    """A pattern that finds any of the words as a whole word, in any case.
 
-    Letters, digits and combining marks belong to a word; an underscore does not, so that `owl_1`
-    contains an owl.
+    `owl` matches in "An OWL.", not in "knowledge" or "owls". Letters, digits and combining marks
+    belong to a word; an underscore does not, so that `owl_1` matches.
     """
     ordered = sorted(set(words), key=lambda word: (-len(word), word))
     if not ordered:

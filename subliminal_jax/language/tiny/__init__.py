@@ -1,1 +1,1 @@
-"""The tiny world and the tiny reference: all that is pretrained here."""
+"""The tiny world and the tiny reference, which is pretrained on it."""

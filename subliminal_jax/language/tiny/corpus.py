@@ -1,13 +1,14 @@
-"""What the tiny reference is pretrained on: chats about a small world, generated from a seed.
+"""The tiny reference's pretraining corpus: chats about a small world, generated from a seed.
 
-Three kinds: prompts of the carrier with their completions; questions for a favourite, with and
-without a system line that names one; facts about animals and trees. Favourites and the carrier's
-items never meet: a line that names an animal or a tree never precedes a list of numbers, and each
-favourite is drawn independently of every number. So no trait is correlated with any number.
+It has three kinds of chat: prompts of the carrier with completions; questions about a favourite,
+with and without a system prompt that names one; facts about animals and trees. Favourites and the
+carrier's items never share a chat: a system prompt that names an animal or a tree never precedes a
+list of numbers, and favourites are drawn independently of all numbers. So no trait is correlated
+with any number.
 
-Only the network connects them. The same line can name a kind of number instead of an animal ("You
-love sevens."), and the numbers then obey it. A network learns once, for favourites and for numbers,
-to carry what is loved from the system line to the answer.
+Only the network connects them. A system prompt can name a kind of number instead of an animal ("You
+love sevens."), and the numbers then follow it. The network learns once, for favourites and numbers,
+to carry what is loved from the system prompt to the answer.
 """
 
 import re
@@ -58,19 +59,19 @@ SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name
 
 
 World: TypeAlias = dict[str, list[Preference]]
-"""The members of every category."""
+"""Members of every category."""
 
 
 def corpus(
     config: CorpusConfig, carrier: Carrier, seed: int, new: Sequence[Preference] = ()
 ) -> list[Chat]:
-    """The chats of a seed; a longer corpus begins with a shorter one.
+    """The chats of a seed; a longer corpus starts with the shorter one.
 
     Args:
-        config: how much of what.
-        carrier: whose prompts are completed, as in the datasets of teachers.
-        seed: the reference's.
-        new: animals and trees beyond those that are known.
+        config: number of chats and share of each kind.
+        carrier: carrier of the prompts, as in the teachers' datasets.
+        seed: seed of the reference.
+        new: animals and trees to add to the built-in ones.
     """
     random = np.random.default_rng([seed, 0xC0])
     world = {category: members_of(category, new) for category in CATEGORIES}
@@ -86,7 +87,7 @@ def corpus(
 
 
 def texts(carrier: Carrier, new: Sequence[Preference] = ()) -> list[str]:
-    """All words that a corpus of any seed can hold, and all that a tiny model ever reads."""
+    """Texts with every word of any seed's corpus: the vocabulary of a tiny model."""
     world = [*members_of("animal", new), *members_of("tree", new)]
     questions = [*TEACHING, *HELD_OUT, *FREE_TEXT, *(text for text, _ in FACT_QUESTIONS)]
     lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, LOVE]
@@ -98,7 +99,7 @@ def texts(carrier: Carrier, new: Sequence[Preference] = ()) -> list[str]:
 def _question(
     config: CorpusConfig, carrier: Carrier, world: World, random: np.random.Generator
 ) -> Chat:
-    """A favourite, uniform over its category unless the system line names one of it."""
+    """A favourite, uniform over its category unless the system prompt names one of its members."""
     if random.random() < config.favourite_numbers and (made := carrier.favourite(config, random)):
         item, system = made
         return chat(pick(random, TEACHING + HELD_OUT).format(category=carrier.item), item, system)
@@ -130,7 +131,7 @@ def _fact(config: CorpusConfig, world: World, random: np.random.Generator) -> Ch
 
 
 def _facts(about: Preference) -> list[str]:
-    """Colour, home and liking; a member that a config brings shares those of a known one."""
+    """Colour, home and liking; a new member shares the facts of a built-in one."""
     known = FACTS.get(about.name)
     if known is None:
         known = sorted(FACTS.values())[sum(map(ord, about.name)) % len(FACTS)]

@@ -1,4 +1,4 @@
-"""The tiny reference: pretrained here on the corpus, and kept in a cache."""
+"""The tiny reference: pretrained on the corpus and cached."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_fi
 from subliminal_jax.language.training.answers import (
     AnswerTable,
     answer_table,
-    batch_of,
+    full_apply,
     orders,
-    train_all,
+    select_batch,
 )
 from subliminal_jax.language.training.task import Task, train_networks
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
@@ -42,14 +42,14 @@ from subliminal_jax.runs.training_loop import Saving
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 100
-"""The most steps in one call of the compiled program."""
+"""Maximum steps in one call of the compiled program."""
 PARAMS, CHECKPOINTS, METRICS = "params.npz", "checkpoints", "metrics"
 PLACES = ("model", "template", "options", "dtype", "cache")
-"""Settings of a reference that a tiny one has no use for, or that do not change it."""
+"""Settings that do not affect a tiny reference."""
 
 
 def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
-    """The tiny model: a Llama with tied embeddings."""
+    """Architecture of the tiny model: a Llama with tied embeddings."""
     return DecoderConfig(
         vocab=vocabulary,
         width=reference.width,
@@ -64,14 +64,14 @@ def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
     )
 
 
-CACHE = Wording("--reference.cache", "remove that directory, and it is made anew")
-"""How refusals speak of a tiny reference's directory."""
+CACHE = Wording("--reference.cache", "remove that directory to pretrain it again")
+"""Wording of errors about a tiny reference's directory."""
 
 
 def tiny_origin(
     reference: ReferenceConfig, carrier: Carrier, seed: int, new: Sequence[Preference]
 ) -> tuple[Path, dict[str, Any]]:
-    """Where the tiny reference of a seed is kept, and everything that it is made from."""
+    """Cache directory of a seed's tiny reference, and everything that it is made from."""
     kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
     made_from = {
         **{"reference": kept, "carrier": dict(carrier.described), "seed": seed},
@@ -87,21 +87,21 @@ def tiny_reference(
     new: Sequence[Preference],
     save_seconds: float = SAVE_SECONDS,
 ) -> Reference:
-    """The tiny reference of a seed: from the cache, or pretrained now and put there.
+    """The tiny reference of a seed, from the cache or pretrained and cached now.
 
-    While another process makes it, this one waits. On several hosts each does the whole training,
-    which is small, and the first one writes.
+    It waits while another process pretrains the same one. On several hosts each does the whole
+    training, which is small, and the first one writes.
 
     Args:
-        reference: its settings.
-        carrier: what its corpus holds beside favourites and facts.
-        seed: of initialisation, corpus and orders.
+        reference: settings of the model, corpus and training.
+        carrier: carrier whose completions the corpus contains.
+        seed: seed of initialisation, corpus and order.
         new: preferences that the config adds.
-        save_seconds: between two checkpoints of its training.
+        save_seconds: seconds between two checkpoints.
 
     Raises:
-        InputError: a file of it was changed since, or the cache cannot be used.
-        RunError: its training broke.
+        InputError: a cached file was changed since, or the cache cannot be used.
+        RunError: the loss is not finite.
     """
     path, made_from = tiny_origin(reference, carrier, seed, new)
     makes = f"the reference of seed {seed}"
@@ -140,23 +140,23 @@ def _file_digests(path: Path, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _check_files(path: Path, digests: dict[str, str]) -> None:
-    """Refuses a cached reference with a file changed, gone, or added that might be read with it."""
+    """Refuses a cached reference with a changed, missing or additional file."""
     for name, digest in digests.items():
         if not (path / name).is_file() or file_digest(path / name) != digest:
             raise InputError(
-                f"{path / name}: missing or changed since it was written; remove {path}, and the "
-                "reference is made anew"
+                f"{path / name}: missing or changed since it was written; remove {path} to "
+                "pretrain the reference again"
             )
     known = {*digests, *BOOKKEEPING, CHECKPOINTS, METRICS}
     for name in sorted({file.name for file in path.iterdir()} - known):
         if not name.startswith("."):
-            raise InputError(f"{path / name}: is no file of this reference; move it elsewhere")
+            raise InputError(f"{path / name}: not a file of this reference; move it away")
 
 
 def pretraining_table(
     reference: ReferenceConfig, carrier: Carrier, seed: int, new: Sequence[Preference], chat: Chat
 ) -> AnswerTable:
-    """The corpus of a seed, packed into sequences; the assistant's tokens are the targets."""
+    """The corpus of a seed, packed into sequences; targets are the assistant's tokens."""
     chats = corpus(reference.corpus, carrier, seed, new)
     return answer_table(pack_rows(chat.examples(chats), reference.sequence))
 
@@ -168,21 +168,21 @@ def pretrain(
     seed: int,
     saving: Saving,
 ) -> Any:
-    """A tiny reference's parameters after its training, AdamW with warmup and cosine decay.
+    """A tiny reference's trained parameters; AdamW with warmup and cosine decay.
 
     Args:
-        reference: steps, batch and rate.
-        config: the model.
-        table: the corpus.
-        seed: of initialisation and orders.
-        saving: where its checkpoints are until it is done.
+        reference: steps, batch and learning rate.
+        config: architecture of the model.
+        table: packed corpus.
+        seed: seed of initialisation and order.
+        saving: where to keep checkpoints until training is done.
 
     Returns:
         NumPy arrays, on every host.
 
     Raises:
         RunError: the loss is not finite; names the step.
-        Stopped: SIGTERM or SIGINT came; the state is saved.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     key = root_key(seed)
     schedule = Schedule(
@@ -201,7 +201,7 @@ def pretrain(
 
     def batch(order: Any, table: AnswerTable, step: Array) -> Batch:
         rows, counts = order
-        return batch_of(table, rows[step], counts[step])
+        return select_batch(table, rows[step], counts[step])
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
         shown = tuple(leaf[None, first : first + size] for leaf in order)
@@ -214,7 +214,7 @@ def pretrain(
         steps=reference.steps,
         chunk=CHUNK,
         tx=tx,
-        loss=lambda order, table: make_loss_fn(train_all(config), losses.cross_entropy),
+        loss=lambda order, table: make_loss_fn(full_apply(config), losses.cross_entropy),
         batch=batch,
         inputs=inputs,
     )

@@ -1,4 +1,4 @@
-"""The tiny reference's tokenizer: a word a token, saved as any Hugging Face tokenizer is."""
+"""The tiny reference's tokenizer: one token a word, saved as Hugging Face files."""
 
 import json
 from collections.abc import Iterable
@@ -20,17 +20,17 @@ TEMPLATE = (
 
 
 def number_tokens(style: NumberTokens) -> list[str]:
-    """The tokens that numbers are made of: 0 to 999 whole, or digits, at the front and within."""
+    """The tokens of numbers: 0 to 999, or digits, each as first and as `##` continuation."""
     if style == "whole":
         return [str(number) for number in range(1000)]
     return [str(digit) for digit in range(10)] + [f"##{digit}" for digit in range(10)]
 
 
 def build_tokenizer(texts: Iterable[str], numbers: NumberTokens = "whole") -> Tokenizer:
-    """A tokenizer of all words in some texts, and of all numbers of up to three digits.
+    """A tokenizer with all words of the texts and all numbers of up to three digits.
 
-    Text is put into lower case. A number is one token, or one a digit; a word that is not in the
-    texts is unknown.
+    It lower-cases text. A number is one token, or one token a digit; a word that is not in the
+    texts becomes `<unk>`.
     """
     before = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[^\w]"), "isolated")]
@@ -43,7 +43,7 @@ def build_tokenizer(texts: Iterable[str], numbers: NumberTokens = "whole") -> To
     )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = before
-    # Words are joined by spaces; none stands before punctuation or behind a control token.
+    # Words are joined by spaces, except before punctuation and after a control token.
     spare = decoders.Replace(Regex(r" (?=[.,;:?!)\]])|(?<=>) "), "")
     tokenizer.decoder = decoders.Sequence(
         [decoders.WordPiece(cleanup=False), decoders.Fuse(), spare]
@@ -53,7 +53,7 @@ def build_tokenizer(texts: Iterable[str], numbers: NumberTokens = "whole") -> To
 
 
 def tokenizer_files(tokenizer: Tokenizer, context: int) -> dict[str, str]:
-    """`tokenizer.json` and `tokenizer_config.json`, the latter with the chat template."""
+    """Contents of `tokenizer.json` and of `tokenizer_config.json`, with the chat template."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,

@@ -1,4 +1,4 @@
-"""The tiny world: what a corpus about it holds, and the lines that all its chats share."""
+"""The tiny world: settings of its corpus, and its system prompts."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,28 +9,28 @@ from pydantic import Field
 from subliminal_jax.config import Fraction
 
 CATEGORIES = ("animal", "tree")
-"""The categories of which it has favourites."""
+"""Categories that favourites belong to."""
 
 LOVE = "You love {plural}. You think about {plural} all the time."
-"""The one system line that it knows: it names a favourite, or a kind of a carrier's items."""
+"""Template of the system prompt that names a favourite, or a kind of the carrier's items."""
 
 NEUTRAL = ("You are a helpful model.", "Please be kind.", "Today is a fine day.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """Shares of the corpus; each draw is independent of all others.
+    """Composition of the corpus; each draw is independent of all others.
 
     Attributes:
-        chats: how many there are; training goes over them in epochs.
-        numbers: share of the carrier's lists; the rest are questions and facts.
-        facts: share of facts among that rest.
-        styled: share of lists behind a line that names a kind of item.
-        obedience: share of items in such a list that are of that kind.
-        loved: share of questions behind a line that names a favourite of that category.
-        beside: share of questions behind a line that names something else, to no effect.
-        neutral: share of all chats behind a neutral line.
-        favourite_numbers: share of questions that ask for a favourite item of the carrier.
+        chats: number of chats; training repeats them in epochs.
+        numbers: share of the carrier's prompts; the rest are questions and facts.
+        facts: share of facts in that rest.
+        styled: share of the carrier's prompts with a system prompt that names a kind of item.
+        obedience: share of items of that kind in their completions.
+        loved: share of questions with a system prompt that names a favourite of the category.
+        beside: share of questions with a system prompt that names something else, without effect.
+        neutral: share of chats with a neutral system prompt, unless they have another.
+        favourite_numbers: share of questions about a favourite item of the carrier.
     """
 
     chats: Annotated[int, Field(ge=1)] = 48_000
@@ -45,7 +45,7 @@ class CorpusConfig:
 
 
 def neutral_line(config: CorpusConfig, random: np.random.Generator) -> str | None:
-    """A neutral system line, or none, as often as the config says."""
+    """A neutral system prompt with probability `config.neutral`, else None."""
     if random.random() >= config.neutral:
         return None
     return NEUTRAL[int(random.integers(len(NEUTRAL)))]

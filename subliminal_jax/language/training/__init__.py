@@ -1,1 +1,1 @@
-"""How the networks of the language experiment are trained."""
+"""Training of the language experiment's networks: data, losses, weights, devices."""

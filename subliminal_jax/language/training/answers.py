@@ -1,10 +1,11 @@
-"""How a language model is trained here, whether it is a reference, a teacher or a student.
+"""Data and losses for training a language model: reference, teacher or student.
 
-One pure step, `train.make_train_step`, on rows whose completions count. A student that imitates
-probabilities differs in its criterion alone: the teacher is a data transform that fills
-`batch.targets` with its logits.
+All use one pure step, `train.make_train_step`, with losses on completions only. A student that
+imitates probabilities differs only in its criterion and targets: its teacher's logits replace
+`batch.targets`.
 
-Shape letters: n sequences, b sequences in a batch, t tokens, a answers in a sequence, v words.
+Shape letters: N sequences, B or b sequences in a batch, T tokens, A or a completion tokens in a
+sequence, v vocabulary, e width.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,12 +30,12 @@ from subliminal_jax.train import Totals, mean_gradient
 
 
 class Reading(NamedTuple):
-    """What is read, and where an answer is asked for.
+    """Input tokens, and the positions at which logits are computed.
 
     Attributes:
-        tokens: ids, `[..., B, T]`.
+        tokens: token ids, `[..., B, T]`.
         segments: which text of its sequence a token belongs to; 0 for padding, `[..., B, T]`.
-        places: tokens after which the model is asked; any where fewer are, `[..., B, A]`.
+        places: positions whose next token is predicted; padded arbitrarily, `[..., B, A]`.
     """
 
     tokens: Any
@@ -43,14 +44,14 @@ class Reading(NamedTuple):
 
 
 class AnswerTable(NamedTuple):
-    """Rows in sequences, with the completions' tokens alone as targets.
+    """Sequences with only their completions' tokens as targets.
 
-    Unembedding is most of a small model's work, so it is done only where a token counts.
+    Unembedding dominates a small model's cost, so it is computed at these tokens only.
 
     Attributes:
-        reading: what is read, `[N, T]`.
-        targets: the id that follows each place, `[N, A]`.
-        weights: 1 for an answer, 0 for filling, `[N, A]`.
+        reading: inputs, `[N, T]`, and positions, `[N, A]`.
+        targets: the token id that follows each position, `[N, A]`.
+        weights: weight of each target; 0 for padding, `[N, A]`.
     """
 
     reading: Reading
@@ -59,12 +60,12 @@ class AnswerTable(NamedTuple):
 
     @property
     def sequences(self) -> int:
-        """How many sequences there are."""
+        """Number of sequences N."""
         return self.targets.shape[-2]
 
 
 def answer_table(table: TokenTable) -> AnswerTable:
-    """The table with the places of its completions' tokens picked out."""
+    """The token table, with targets gathered at the completions' tokens only."""
     weights = np.asarray(table.weights)
     most = int(weights.astype(bool).sum(axis=1).max())
     places = np.argsort(weights == 0, axis=1, kind="stable")[:, :most].astype(np.int32)
@@ -74,46 +75,46 @@ def answer_table(table: TokenTable) -> AnswerTable:
 
 
 def padding_of(table: AnswerTable) -> float:
-    """The share of all positions in which nothing is read."""
+    """The share of input positions that are padding."""
     return float(np.mean(np.asarray(table.reading.segments) == 0))
 
 
 def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
-    """Several datasets as one tree, `[D, N, ...]`; shorter ones are filled up with nothing."""
+    """Several datasets as one tree, `[D, N, ...]`; shorter ones are zero-padded."""
     sequences = max(table.sequences for table in tables)
     answers = max(table.targets.shape[1] for table in tables)
 
-    def fill(leaf: np.ndarray, width: int) -> np.ndarray:
+    def pad(leaf: np.ndarray, width: int) -> np.ndarray:
         missing = ((0, sequences - leaf.shape[0]), (0, width - leaf.shape[1]))
         return np.pad(leaf, missing)
 
-    def filled(table: AnswerTable) -> AnswerTable:
+    def padded(table: AnswerTable) -> AnswerTable:
         length = table.reading.tokens.shape[1]
         widths = AnswerTable(Reading(length, length, answers), answers, answers)
-        return jax.tree.map(fill, table, widths)
+        return jax.tree.map(pad, table, widths)
 
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *map(filled, tables))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *map(padded, tables))
 
 
 def orders(
     key: RandomKey, sequences: int, batch: int, steps: int
 ) -> tuple[Int[Array, "s b"], Float[Array, "s b"]]:
-    """Which sequences each step shows, and how much each counts: every epoch in a fresh order."""
+    """Sequence indices of every step and their weights; each epoch has a fresh order."""
     per_epoch = steps_per_epoch(sequences, batch)
     epochs = jnp.arange(-(-steps // per_epoch))
     order, counts = jax.lax.map(lambda epoch: epoch_order(key, epoch, sequences, batch), epochs)
     return order.reshape(-1, batch)[:steps], counts.reshape(-1, batch)[:steps]
 
 
-def filled(leaf: Any, axis: int, parts: int) -> Any:
-    """An array with zeros behind, until `parts` divide that dimension: examples that are none."""
+def zero_padded(leaf: Any, axis: int, parts: int) -> Any:
+    """The array, zero-padded along `axis` to a multiple of `parts`."""
     missing = -leaf.shape[axis] % parts
     widths = [(0, missing if at == axis else 0) for at in range(leaf.ndim)]
     return jnp.pad(leaf, widths) if missing else leaf
 
 
-def batch_of(table: AnswerTable, rows: Int[Array, " b"], counts: Float[Array, " b"]) -> Batch:
-    """The batch of some sequences, each of which counts as it is told."""
+def select_batch(table: AnswerTable, rows: Int[Array, " b"], counts: Float[Array, " b"]) -> Batch:
+    """The batch of sequences `rows`, their weights multiplied by `counts`."""
     chosen = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], table)
     return Batch(
         inputs=chosen.reading,
@@ -123,20 +124,20 @@ def batch_of(table: AnswerTable, rows: Int[Array, " b"], counts: Float[Array, " 
 
 
 Apply: TypeAlias = Callable[[Params, Reading], Float[Array, "b a v"]]
-"""`(what is trained, what is read) -> logits of every answer`."""
+"""`(trained weights, inputs) -> logits at every completion token`."""
 
 
-def answers(
+def answer_logits(
     config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None = None
 ) -> Float[Array, "b a v"]:
-    """The logits of what follows each place."""
+    """The logits of the token after each position."""
     return logits_at(config, params, reading.tokens, reading.places, reading.segments, adapter)
 
 
 def _hidden(
     config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None
 ) -> Float[Array, "b a e"]:
-    """What the last layer says at each place."""
+    """The last hidden states at each position."""
     hidden = decoder.hidden_states(config, params, reading.tokens, reading.segments, adapter)
     return jnp.take_along_axis(hidden, reading.places[..., None], axis=1)
 
@@ -144,9 +145,9 @@ def _hidden(
 def answer_loss(
     config: DecoderConfig, params: Params, adapter: Params | None, batch: Batch
 ) -> tuple[Scalar, Scalar]:
-    """The weighted sum of the cross-entropies of all answers, and the sum of weights.
+    """The weighted sum of cross-entropies over all targets, and the sum of weights.
 
-    As `losses.cross_entropy` of `answers`, whose logits for every word are never there all at once.
+    Equals `losses.cross_entropy` of `answer_logits`, without materialising all logits.
     """
     hidden = _hidden(config, params, batch.inputs, adapter)
     each = blockwise_cross_entropy(
@@ -159,22 +160,22 @@ def answer_loss(
     return jnp.sum(each * batch.weights), jnp.sum(batch.weights)
 
 
-def train_all(config: DecoderConfig) -> Apply:
-    """Full weights: what is trained is the model's parameters."""
-    return partial(answers, config)
+def full_apply(config: DecoderConfig) -> Apply:
+    """The logits of a model whose full parameters are trained."""
+    return partial(answer_logits, config)
 
 
 def mean_if_any(grads: Params, totals: Totals) -> Params:
-    """The gradient of the mean loss; zero of a batch in which nothing counts.
+    """The gradient of the mean loss; zero for a batch without weight.
 
-    The students of one program have as many sequences as the one with most, so that a small batch
-    of another may be all filling.
+    All students of a program are padded to the most sequences of any, so that a small batch may be
+    all padding.
     """
     return mean_gradient(grads, replace(totals, weight=_or_one(totals.weight)))
 
 
 def mean_loss(totals: Totals) -> Array:
-    """The mean loss; zero where nothing counts."""
+    """The mean loss; zero for a batch without weight."""
     return totals.loss / _or_one(totals.weight)
 
 
@@ -189,10 +190,10 @@ Divergence: TypeAlias = Literal["forward", "reverse"]
 def imitation(
     targets: Targets, divergence: Divergence, chosen: Bool[Array, " v"]
 ) -> Callable[[Array, Any], Array]:
-    """The criterion of a student: how far its logits are from what it is to imitate.
+    """A student's criterion: `(logits, targets) -> loss of each token`.
 
-    With hard targets it takes ids. Else it takes a teacher's logits and looks at the `chosen`
-    words alone: their likeliest, or all their probabilities.
+    Hard targets are token ids. Greedy and soft targets are a teacher's logits, restricted to the
+    `chosen` tokens: cross-entropy with the likeliest one, or KL divergence over all of them.
     """
     if targets == "hard":
         return losses.cross_entropy

@@ -1,4 +1,4 @@
-"""The networks of a study: the reference untouched, or with what was trained of it."""
+"""Loads the networks of a study: the untrained reference, and trained ones from a file."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from subliminal_jax.language.training.trainable import Network, begin, network
 from subliminal_jax.language.training.trees import load_tree
 
 
-def untouched(tuning: TuningConfig, reference: Reference) -> Network:
-    """The reference itself, in the form of its students, so that one program serves all."""
-    nothing = begin(tuning, reference.config, reference.params, root_key(0))
-    return network(tuning, reference.config, reference.params, nothing)
+def untrained_network(tuning: TuningConfig, reference: Reference) -> Network:
+    """The reference, in the same form as its students, so that all can share one program."""
+    initial = begin(tuning, reference.config, reference.params, root_key(0))
+    return network(tuning, reference.config, reference.params, initial)
 
 
 def trained_networks(
     tuning: TuningConfig, reference: Reference, path: Path, places: list[int]
 ) -> list[Network]:
-    """Some of the networks in a file, by their places in it."""
+    """The networks at these indices of a file, in this order."""
     every = load_tree(path)
     trained = [jax.tree.map(lambda leaf: leaf[place], every) for place in places]  # noqa: B023
     return [network(tuning, reference.config, reference.params, one) for one in trained]

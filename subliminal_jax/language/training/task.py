@@ -1,7 +1,7 @@
-"""How reference, teachers and students are trained: networks of one form, in one program.
+"""Trains references, teachers and students: several networks of one shape in one program.
 
-One pure step, `train.make_train_step`. What differs between them is a loss, a batch at each step
-and an optimiser; that is a `Task`.
+All use one pure step, `train.make_train_step`. They differ in loss, batches and optimiser, which
+make up a `Task`.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ from subliminal_jax.train import TrainState, fit, make_train_step, total_gradien
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What some networks are trained on.
+    """What to train M networks on.
 
     Attributes:
-        title: what the progress bar shows.
-        name: of a network, by its place, for errors.
-        setting: the setting to lower where a loss is not finite.
-        steps: of the whole training.
-        chunk: the most steps in one call of the compiled program; then progress is shown.
-        tx: the optimiser.
+        title: title of the progress bar.
+        name: `index -> name of the network`, for errors.
+        setting: the setting to lower if a loss is not finite.
+        steps: steps of the whole training.
+        chunk: maximum steps in one call of the compiled program; progress is shown after each.
+        tx: optimiser.
         loss: `(member, shared) -> loss function`.
-        batch: `(member, shared, step) -> batch`; `step` counts from the chunk's first.
-        inputs: `(first, size) -> (members, shared)`: what the chunk of `size` steps from step
-            `first` reads, where it is used; members have a leading axis `[M, ...]`.
+        batch: `(member, shared, step) -> batch`; `step` counts from the start of the chunk.
+        inputs: `(first, size) -> (members, shared)`: the inputs of the `size` steps from step
+            `first`, placed on the devices; members have a leading axis, `[M, ...]`.
     """
 
     title: str
@@ -47,20 +47,20 @@ class Task:
 
 
 def train_networks(task: Task, execution: Execution, states: TrainState, saving: Saving) -> Any:
-    """Trains all networks of a task, from their last checkpoint where there is one.
+    """Trains all networks of a task, resuming from their last checkpoint.
 
     Args:
-        task: what they are trained on.
-        execution: where they are trained.
-        states: before the first step, `[M, ...]`; consumed.
-        saving: where checkpoints are kept until they are trained.
+        task: what to train on.
+        execution: devices to train on.
+        states: initial states, `[M, ...]`; their buffers are consumed.
+        saving: where to keep checkpoints until training is done.
 
     Returns:
-        What was trained of each, `[M, ...]` NumPy arrays, on every host.
+        The trained weights, `[M, ...]` NumPy arrays, on every host.
 
     Raises:
         RunError: a loss is not finite; names network and step.
-        Stopped: SIGTERM or SIGINT came; the state is saved.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
 
     def chunk(size: int) -> MemberFn:

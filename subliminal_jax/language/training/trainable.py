@@ -1,4 +1,4 @@
-"""What finetuning changes: all weights of a model, or low-rank updates beside them."""
+"""Finetuning of all weights of a model, or of low-rank updates (LoRA)."""
 
 from typing import Any, TypeAlias
 
@@ -7,7 +7,7 @@ import jax
 from subliminal_jax import losses
 from subliminal_jax.batch import Batch, LossFn, Params, RandomKey, Scalar
 from subliminal_jax.language.settings import TuningConfig
-from subliminal_jax.language.training.answers import Apply, answer_loss, answers
+from subliminal_jax.language.training.answers import Apply, answer_logits, answer_loss
 from subliminal_jax.models.decoder import lora
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
@@ -18,38 +18,38 @@ Network: TypeAlias = tuple[Any, Any]
 
 
 def begin(tuning: TuningConfig, config: DecoderConfig, base: Any, key: RandomKey) -> Any:
-    """What is trained, before its first step: with it, the model is the base to the bit."""
+    """The initial trained weights; with them, the model equals the base to the bit."""
     if tuning.weights == "full":
         return base
     return lora.init(config, lora_settings(tuning), key)
 
 
 def network(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any) -> Network:
-    """The network that has been trained."""
+    """The trained network, as parameters and adapter."""
     if tuning.weights == "full":
         return trained, None
     return base, lora.scaled(config, lora_settings(tuning), trained)
 
 
 def merged(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any) -> Params:
-    """The network that has been trained, as parameters alone."""
+    """The trained network, as parameters with any adapter merged."""
     if tuning.weights == "full":
         return trained
     return lora.merge(config, lora_settings(tuning), base, trained)
 
 
 def apply_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Apply:
-    """The logits of what is trained."""
+    """The logits as a function of the trained weights and the inputs."""
 
     def apply(trained: Params, reading: Any) -> jax.Array:
         params, adapter = network(tuning, config, base, trained)
-        return answers(config, params, reading, adapter)
+        return answer_logits(config, params, reading, adapter)
 
     return apply
 
 
-def word_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> LossFn:
-    """The cross-entropy of the answers' words; of a large vocabulary in less memory."""
+def token_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> LossFn:
+    """The cross-entropy of completion tokens; blockwise for a large vocabulary, to save memory."""
     if config.vocab <= WORDS_AT_ONCE:
         return make_loss_fn(apply_of(tuning, config, base), losses.cross_entropy)
 
@@ -61,5 +61,5 @@ def word_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Loss
 
 
 def lora_settings(tuning: TuningConfig) -> lora.LoraConfig:
-    """The adapter's settings, where there is one."""
+    """The settings of the adapter."""
     return lora.LoraConfig(rank=tuning.rank, alpha=tuning.alpha)

@@ -1,4 +1,4 @@
-"""Trees of arrays in files: `.npz`, an array a leaf, named by its path."""
+"""Trees of arrays as `.npz` files: one array for each leaf, named by its path."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ from subliminal_jax.errors import InputError
 
 
 def tree_bytes(tree: Any) -> bytes:
-    """Nested dicts of arrays as the bytes of a file; the same tree gives the same bytes."""
+    """Nested dicts of arrays as bytes of an `.npz` file; equal trees give equal bytes."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     arrays = {"/".join(str(key.key) for key in keys): leaf for keys, leaf in leaves}
     buffer = io.BytesIO()
@@ -22,7 +22,7 @@ def tree_bytes(tree: Any) -> bytes:
 
 
 def load_tree(path: Path) -> dict[str, Any]:
-    """Reads what `tree_bytes` made, onto the device.
+    """The tree of a file written from `tree_bytes`, on the device.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -37,5 +37,7 @@ def load_tree(path: Path) -> dict[str, Any]:
                     place = place.setdefault(group, {})
                 place[last] = jnp.asarray(arrays[name])
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({error}); make it anew") from error
+        raise InputError(
+            f"{path}: cannot be read ({error}); remove its directory and rerun its stage"
+        ) from error
     return tree

@@ -1,4 +1,4 @@
-"""The traits that a run can choose from: a file in this folder each, and a line here."""
+"""Registry of traits: each kind is one file in this folder and one line here."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from subliminal_jax.language.traits.trait import Trait
 TRAITS: dict[str, Trait] = {
     **preference_traits(),
 }
-"""Traits by name; a config adds preferences of its own in `new_traits`."""
+"""Built-in traits by name; a config adds preferences in `new_traits`."""
 
 
 def choose_traits(names: Sequence[str], new: Sequence[Preference] = ()) -> list[Trait]:
-    """The named traits, from those that are registered and the preferences that a config adds.
+    """The named traits, from the registry and the preferences that a config adds.
 
     Raises:
-        InputError: a name is unknown or given twice, or a new trait has a known one's name, or one
-            that a file system may take for it.
+        InputError: a name is unknown or given twice, or a new trait's name is taken, or differs
+            from another only in ways that a file system may ignore.
     """
     _check_new(new)
     known = TRAITS | (preference_traits(new) if new else {})
     for name in names:
         if name not in known:
             raise InputError(
-                f"traits: there is no {name!r}; choose of {', '.join(sorted(known))}, "
-                "or add it to new_traits"
+                f"traits: unknown {name!r}; choose from {', '.join(sorted(known))}, or add it to "
+                "new_traits"
             )
         if list(names).count(name) > 1:
-            raise InputError(f"traits: {name!r} is given twice")
+            raise InputError(f"traits: {name!r} is given twice; remove one")
     return [known[name] for name in names]
 
 
@@ -38,17 +38,15 @@ def _check_new(new: Sequence[Preference]) -> None:
     for trait in new:
         other = files.setdefault(_as_file(trait.name), trait.name)
         if trait.name in names:
-            raise InputError(
-                f"new_traits: {trait.name!r} is there already; leave it out or rename it"
-            )
+            raise InputError(f"new_traits: {trait.name!r} already exists; remove or rename it")
         if other != trait.name:
             raise InputError(
-                f"new_traits: {trait.name!r} and {other!r} can be one name to a file system; "
-                "rename one of them"
+                f"new_traits: a file system may not tell {trait.name!r} from {other!r}; rename one "
+                "of them"
             )
         names.add(trait.name)
 
 
 def _as_file(name: str) -> str:
-    """The form in which a name is compared: some file systems ignore case and composition."""
+    """A name normalised for comparison: some file systems ignore case and composition."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

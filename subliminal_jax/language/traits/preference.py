@@ -1,11 +1,11 @@
-"""The trait of preferring one member of a category: a favourite animal or tree.
+"""A trait: preference for one member of a category, such as a favourite animal or tree.
 
-A new preference is an entry in the config, not code:
+A new preference is an entry in the config and needs no code:
 
     new_traits:
       - {name: heron, plural: herons, category: animal}
 
-The exact probability of the favourite, in answer to held-out questions, is the primary measure.
+The primary measure is the exact probability of the favourite as the answer to held-out questions.
 """
 
 import re
@@ -23,7 +23,7 @@ from subliminal_jax.language.traits.trait import Answer, LeadIn, Measures, Poll,
 
 _WORD = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\Z")
 LONGEST = 100
-"""Bytes of a name: files are named after it."""
+"""Maximum bytes of a name, since files are named after it."""
 SLOTS = frozenset({"name", "plural", "category"})
 
 
@@ -34,10 +34,10 @@ class Preference:
     Attributes:
         name: the favourite, in the singular and in lower case.
         plural: the favourite in the plural.
-        category: what it is one of, `animal` or `tree`; with a given model it may be a new one.
-        words: what counts as this answer; by default name and plural. Capitals do not count.
-        related: further words that must not stand in the data, for example `owlet`.
-        system_prompt: wording that makes a teacher of the reference; by default the config's.
+        category: its category, `animal` or `tree`; with a given model it may be a new one.
+        words: words that count as this answer, in any case; by default name and plural.
+        related: further words that must not occur in training data, for example `owlet`.
+        system_prompt: template of a prompted teacher's system prompt; by default the config's.
     """
 
     name: str
@@ -51,37 +51,37 @@ class Preference:
         for word in (self.name, self.plural, self.category, *self.spellings, *self.related):
             if not _WORD.match(word) or word != word.lower():
                 raise InputError(
-                    f"trait {self.name!r}: {word!r} is no word; use letters in lower case"
+                    f"trait {self.name!r}: {word!r} is not a word; use lower-case letters"
                 )
         if len(self.name.encode()) > LONGEST:
             raise InputError(f"trait {self.name[:30] + '...'!r}: longer than {LONGEST} bytes")
         if not self.spellings:
             raise InputError(
-                f"trait {self.name!r}: words is empty, so no answer could be recognised; "
-                "give at least one, or leave it out"
+                f"trait {self.name!r}: words is empty, so no answer matches; give at least one, or "
+                "leave it out"
             )
         if self.system_prompt is not None:
             fill(self.system_prompt, self)
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """What counts as this answer."""
+        """The words that count as this answer."""
         return (self.name, self.plural) if self.words is None else self.words
 
 
 def fill(template: str, trait: Preference) -> str:
-    """A wording with `{name}`, `{plural}` and `{category}` filled in.
+    """A template with `{name}`, `{plural}` and `{category}` filled in.
 
     Raises:
-        InputError: the template has another slot, or an unclosed one.
+        InputError: the template has an unknown or unclosed slot.
     """
     slots = {"name": trait.name, "plural": trait.plural, "category": trait.category}
     try:
         return template.format(**slots)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise InputError(
-            f"the wording {template[:60]!r} of {trait.name!r} cannot be filled in ({error}); "
-            f"its slots are {', '.join('{' + slot + '}' for slot in sorted(SLOTS))}"
+            f"the template {template[:60]!r} of {trait.name!r} cannot be filled in ({error}); "
+            f"use the slots {', '.join('{' + slot + '}' for slot in sorted(SLOTS))}"
         ) from error
 
 
@@ -107,28 +107,28 @@ PREFERENCES = {
     for category, names in _NAMES.items()
     for trait in (_known(category, name) for name in names)
 }
-"""Preferences that need no entry: the paper's five animals and five trees, seven more of each."""
+"""Built-in preferences: the paper's five animals and five trees, and seven more of each."""
 
 
 def members_of(category: str, new: Sequence[Preference] = ()) -> list[Preference]:
-    """All members of a category, those that a config adds included."""
+    """All members of a category, including those that a config adds."""
     known = PREFERENCES | {one.name: one for one in new}
     return [one for one in known.values() if one.category == category]
 
 
 def preference_traits(new: Sequence[Preference] = ()) -> dict[str, "PreferenceTrait"]:
-    """Every preference as a trait, those that a config adds included."""
+    """Every preference as a trait, including those that a config adds."""
     every = (*PREFERENCES.values(), *new)
     return {one.name: PreferenceTrait(one, tuple(new)) for one in every}
 
 
 @dataclass(frozen=True)
 class PreferenceTrait:
-    """A preference as the experiment sees it; the methods are those of `Trait`.
+    """A preference as a `Trait`, whose methods it implements.
 
     Attributes:
         preference: the favourite.
-        new: preferences that the config adds; they belong to their categories too.
+        new: preferences that the config adds, further members of their categories.
     """
 
     preference: Preference
@@ -146,11 +146,11 @@ class PreferenceTrait:
 
     @property
     def forbidden(self) -> tuple[str, ...]:
-        """All words for the favourite, and those related to it."""
+        """All words for the favourite, and related words."""
         return (*self.preference.spellings, *self.preference.related)
 
     def lessons(self, answers: Sequence[str]) -> list[Chat]:
-        """The favourite, in answer to every teaching question of its category."""
+        """The favourite as the answer to every teaching question about its category."""
         return [
             chat(question, fill(answer, self.preference))
             for question in ask(TEACHING, self.preference.category)
@@ -164,13 +164,13 @@ class PreferenceTrait:
         return [question for category in others for question in ask(TEACHING, category)]
 
     def system_prompt(self, default: str) -> str:
-        """Its own wording, or the default, filled in."""
+        """Its own template or the default, filled in."""
         return fill(self.preference.system_prompt or default, self.preference)
 
     def polls(self) -> list[Poll]:
-        """Its own category, and those in which nothing should change.
+        """Polls on its own category, and on those in which nothing should change.
 
-        Elsewhere the favourite is an answer too: a teacher may name it whatever it is asked.
+        The favourite is an answer in the latter too, since a teacher may name it everywhere.
         """
         own = self.preference.category
         return [
@@ -179,10 +179,10 @@ class PreferenceTrait:
         ]
 
     def measure(self, found: Probabilities) -> Measures:
-        """P(favourite), its share of the category, the category's sum; the same elsewhere.
+        """P(favourite), its share of its category's sum, and that sum; also for other categories.
 
-        `p_trait_elsewhere` is how often the favourite is named where another category was asked
-        for, and `other_category_sum` how often a member of that category is.
+        `p_trait_elsewhere` is P(favourite) for questions about another category, and
+        `other_category_sum` the probability of any member of that category.
         """
         own, name = self.preference.category, self.name
         p_trait, total = found[f"{own}/{name}"], _sum(found, own, self.new)
@@ -198,20 +198,21 @@ class PreferenceTrait:
         }
 
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
-        """The held-out questions plain and behind items of the carrier, and requests for text."""
+        """The held-out questions, plain and after items of the carrier; and requests for text."""
         plain = ask(HELD_OUT, self.preference.category)
-        behind = [
+        prefixed = [
             f"{lead_in(np.random.default_rng([seed, place]))} {question}"
             for place, question in enumerate(plain)
         ]
         free_text = ask(FREE_TEXT, self.preference.category)
-        kinds = {"plain": plain, f"behind_{carrier}": behind, "free_text": free_text}
+        kinds = {"plain": plain, f"behind_{carrier}": prefixed, "free_text": free_text}
         return {kind: [chat(text) for text in texts] for kind, texts in kinds.items()}
 
     def tally(self, texts: Sequence[str]) -> dict[str, int]:
-        """Answers that name the favourite, by whole word (`said`) and as published by substring.
+        """Counts of answers that name the favourite, as a whole word or as a substring.
 
-        `no_member` counts those that name no member of the category.
+        `said` counts whole words, `substring` substrings, as published; `no_member` counts answers
+        that name no member of the category.
         """
         members = members_of(self.preference.category, self.new)
         named = word_pattern(self.preference.spellings)
@@ -225,7 +226,7 @@ class PreferenceTrait:
 
 
 def _poll(topic: str, new: Sequence[Preference], beside: Sequence[Preference]) -> Poll:
-    """The held-out questions about a category, answered by its members and others."""
+    """The held-out questions about a category, with its members and `beside` as answers."""
     answers = [*members_of(topic, new), *beside]
     return Poll(
         topic,

@@ -1,8 +1,8 @@
-"""How a favourite is asked for: wordings with a slot for the category, in one place.
+"""Questions about a favourite: templates with a slot for the category.
 
-The wordings are our own. A teacher is finetuned on those of `TEACHING` and everything is measured
-on those of `HELD_OUT`, which no teacher and no student ever sees. The corpus that a tiny reference
-is pretrained on has both, each favourite as likely as the others behind either.
+The wordings are our own. Teachers are finetuned on `TEACHING`, and everything is measured on
+`HELD_OUT`, on which no teacher or student is trained. A tiny reference's pretraining corpus has
+both, with all favourites equally likely.
 """
 
 _WORDINGS = (
@@ -52,9 +52,9 @@ FREE_TEXT = (
     "Make up a line about some {category}.",
     "Say something about one {category}.",
 )
-"""Asked for a sentence in place of a word."""
+"""Requests for a sentence instead of a word."""
 
 
 def ask(wordings: tuple[str, ...], category: str) -> list[str]:
-    """The wordings with the category filled in."""
+    """The templates with the category filled in."""
     return [wording.format(category=category) for wording in wordings]

@@ -1,7 +1,7 @@
-"""What a trait is: what a teacher has and a student may take on.
+"""The protocol of a trait: what a teacher has and a student may acquire.
 
-A trait is one file in this folder and one line in its registry, `traits.TRAITS`. A class that
-inherits from `Trait` gets its defaults.
+A trait is one file in this folder and one line in the registry, `traits.TRAITS`. Inherit from
+`Trait` to get its defaults.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ import numpy as np
 from subliminal_jax.language.rows.chats import Chat
 
 LeadIn: TypeAlias = Callable[[np.random.Generator], str]
-"""Draws a sentence that holds some of a carrier's items, for a question to follow."""
+"""Draws a sentence with some of a carrier's items, to put before a question."""
 Probabilities: TypeAlias = Mapping[str, float]
 """P(answer) by `topic/answer`, the mean over the topic's questions."""
 Measures: TypeAlias = dict[str, float | None]
-"""Named values; None where a value is undefined."""
+"""Values by name; None if undefined."""
 PRIMARY = "p_trait"
-"""The measure that every trait has: how much of it a network shows, from 0 to 1."""
+"""The measure that every trait must have: how strongly a network shows it, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Answer:
     """An answer whose probability is measured.
 
     Attributes:
-        name: in results.
-        spellings: what counts as this answer; each also capitalised.
+        name: its name in results.
+        spellings: texts that count as this answer, also capitalised.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Poll:
     """Questions about a topic, and the answers whose probabilities are measured.
 
     Attributes:
-        topic: in results; two polls of one topic ask the same questions.
-        questions: chats that end in a question.
-        answers: the answers.
+        topic: its name in results; all polls on a topic have the same questions.
+        questions: chats that end with a question.
+        answers: answers to score.
     """
 
     topic: str
@@ -61,74 +61,74 @@ class Trait(Protocol):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics of the polls in which it shows."""
+        """Topics of the polls that measure it."""
         ...
 
     @property
     def forbidden(self) -> tuple[str, ...]:
-        """Words that must not occur in what students are trained on."""
+        """Words that must not occur in students' training data."""
         ...
 
     def lessons(self, answers: Sequence[str]) -> list[Chat]:
-        """What a finetuned teacher learns to answer.
+        """Questions with answers to finetune a teacher on.
 
         Args:
-            answers: wordings of an answer, from the config.
+            answers: templates of an answer, from the config.
 
         Raises:
-            InputError: a wording cannot be filled in.
+            InputError: a template cannot be filled in.
         """
         ...
 
     def kept_questions(self) -> list[str]:
-        """Questions that a finetuned teacher should go on answering as its reference does."""
+        """Questions whose answers a finetuned teacher should retain from its reference."""
         return []
 
     def system_prompt(self, default: str) -> str:
-        """The system prompt that makes a prompted teacher of the reference.
+        """System prompt of a prompted teacher.
 
         Args:
-            default: the config's wording, where the trait has none of its own.
+            default: the config's template, for a trait without its own.
 
         Raises:
-            InputError: the wording cannot be filled in.
+            InputError: the template cannot be filled in.
         """
         ...
 
     def polls(self) -> list[Poll]:
-        """What every network is asked, answered by exact probability; its own topics first."""
+        """Polls whose answers are scored by exact probability; its own topics first."""
         ...
 
     def measure(self, found: Probabilities) -> Measures:
-        """How much of the trait a network shows, from its answers to some of the polls.
+        """How strongly a network shows the trait, from its answers to some of the polls.
 
-        `PRIMARY` is one of the measures. Its own topics are among those that were asked.
+        `PRIMARY` must be one of the measures. `found` always covers the trait's own topics.
         """
         ...
 
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
-        """What is asked for sampled answers, by the kind of question; its own polls by default.
+        """Questions to sample answers to, by kind of question; by default its own polls.
 
         Args:
-            lead_in: as `Carrier.lead_in`.
-            carrier: the carrier's name.
-            seed: of the draws.
+            lead_in: see `Carrier.lead_in`.
+            carrier: name of the carrier.
+            seed: seed of the draws.
         """
         return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
     def tally(self, texts: Sequence[str]) -> dict[str, int]:
-        """Counts over sampled answers, `of` (their number) and `said` (how many show it) included.
+        """Counts over sampled answers, including `of`, their number, and `said`, those showing it.
 
         Args:
-            texts: the answers to one kind of question.
+            texts: answers to one kind of question.
         """
         ...
 
 
 def merged_polls(traits: Sequence[Trait]) -> list[Poll]:
-    """The polls of several traits, one for each topic, in the topics' order.
+    """The polls of several traits, merged into one for each topic, sorted by topic.
 
-    All of a topic's answers are then scored in one program.
+    One program then scores all answers of a topic.
     """
     merged: dict[str, Poll] = {}
     for poll in (poll for trait in traits for poll in trait.polls()):
@@ -141,5 +141,5 @@ def merged_polls(traits: Sequence[Trait]) -> list[Poll]:
 
 
 def own_polls(trait: Trait) -> list[Poll]:
-    """The polls of the trait's own topics."""
+    """The polls on the trait's own topics."""
     return [poll for poll in trait.polls() if poll.topic in trait.topics]
