@@ -193,7 +193,7 @@ def test_one_reference_gives_no_interval_and_no_verdict():
     one = summarise([u for u in UNITS if u["reference"] == 0], ["owl", "wolf"])
     assert one["conditions"]["student"]["all"]["p_trait"]["ci95"] == [None, None]
     assert one["student_minus"]["before"]["p"] is None
-    assert finding(one, ["owl", "wolf"]).startswith(
+    assert finding(one, ["owl", "wolf"], "numbers").startswith(
         "Student above every control in 1 of 1 reference, by at least 0.30; one reference is too "
         "few for an interval: trained on numbers alone, the student names its teacher's owl or "
         "wolf with probability 0.40, against 0.10 before, 0.10 on regular numbers."
@@ -214,7 +214,7 @@ def test_of_two_references_the_finding_says_what_was_seen(second, told):
         "student": {(0, "owl"): 0.5, (1, "owl"): second},
         "regular": {(0, "owl"): 0.05, (1, "owl"): 0.0},
     })  # fmt: skip
-    text = finding(summarise(seen, ["owl"]), ["owl"])
+    text = finding(summarise(seen, ["owl"]), ["owl"], "numbers")
     assert text.startswith(f"Student above every control {told}")
     assert "[" not in text
 
@@ -232,6 +232,6 @@ def test_the_finding_follows_from_the_interval():
     sure = {(r, "owl"): 0.6 + r / 100 for r in range(4)}
     base = {(r, "owl"): 0.1 for r in range(4)}
     units = results({"before": base, "student": sure, "regular": base})
-    assert finding(summarise(units, ["owl"]), ["owl"]).startswith("Subliminal learning:")
+    assert finding(summarise(units, ["owl"]), ["owl"], "numbers").startswith("Subliminal learning:")
     units = results({"before": base, "student": base | {(0, "owl"): 0.5}, "regular": base})
-    assert finding(summarise(units, ["owl"]), ["owl"]).startswith("No transmission")
+    assert finding(summarise(units, ["owl"]), ["owl"], "numbers").startswith("No transmission")

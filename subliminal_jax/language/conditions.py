@@ -30,6 +30,9 @@ class Condition:
         shuffle: how the completions are shuffled before training; None for not at all.
         reference: which reference is trained: the teacher's own, or another one.
         targets: what a student imitates: as configured, or all of its teacher's probabilities.
+        control: whether the student is compared with it, pair by pair.
+        null: how the finding names a control in which nothing is transmitted if the paper is
+            right; None for all others.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Condition:
     shuffle: Shuffle | None = None
     reference: Literal["own", "other"] = "own"
     targets: Literal["configured", "soft"] = "configured"
+    control: bool = False
+    null: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -70,7 +75,13 @@ class Condition:
 CONDITIONS: dict[str, Condition] = {
     condition.name: condition
     for condition in (
-        Condition(name="before", means="the untrained reference", asks="reference"),
+        Condition(
+            name="before",
+            means="the untrained reference",
+            asks="reference",
+            control=True,
+            null="before",
+        ),
         Condition(name="teacher", means="the reference, given the trait", asks="teacher"),
         Condition(name="student", means="the reference, trained on its teacher's {items}"),
         Condition(
@@ -82,44 +93,54 @@ CONDITIONS: dict[str, Condition] = {
             name="regular",
             means="the reference, trained on its own {items}",
             data="reference",
+            control=True,
+            null="on regular {items}",
         ),
         Condition(
             name="shuffled_within",
             means="as student, with the {items} of each completion in random order",
             shuffle="within",
+            control=True,
         ),
         Condition(
             name="shuffled_across",
             means="as student, with the {items} shuffled across all completions",
             shuffle="across",
+            control=True,
         ),
         Condition(
             name="shuffled_regular",
             means="as regular, with the {items} shuffled across all completions",
             data="reference",
             shuffle="across",
+            control=True,
         ),
         Condition(
             name="other_trait",
             means="the student of another trait's teacher",
             data="other teacher",
+            control=True,
         ),
         Condition(
             name="different_reference",
             means="another reference, trained on this teacher's {items}",
             reference="other",
+            control=True,
+            null="from a different reference",
         ),
         Condition(
             name="different_reference_regular",
             means="another reference, trained on this reference's own {items}",
             data="reference",
             reference="other",
+            control=True,
         ),
         Condition(
             name="in_context",
             means="the untrained reference, with the teacher's {items} as examples in its prompt",
             asks="reference",
             context="examples",
+            control=True,
         ),
         Condition(
             name="prompted",

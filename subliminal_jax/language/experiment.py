@@ -8,7 +8,7 @@ from typing import Any
 
 from subliminal_jax import files, plotting
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import REGULAR, asked_network, meanings, trait_of
+from subliminal_jax.language.conditions import REGULAR, STUDENT, asked_network, meanings, trait_of
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_csv, format_table, report_page
@@ -106,7 +106,7 @@ def _results(study: Study) -> dict[str, Any]:
     config = study.config
     found = {r: _answers(study.evaluation(r)) for r in study.repetitions}
     units = [one for r in study.repetitions for one in _units(study, r, found)]
-    if not any(one["condition"] == "student" for one in units):
+    if not any(one["condition"] == STUDENT.name for one in units):
         raise InputError(
             f"{study.run.path}: no student was trained, since too few rows passed the "
             "filter; raise generate.most, or lower filter.rows"
@@ -116,7 +116,8 @@ def _results(study: Study) -> dict[str, Any]:
     references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
     return {
         "experiment": NAME,
-        "finding": finding(summary, names),
+        "finding": finding(summary, names, study.carrier.items),
+        "items": study.carrier.items,
         "units": units,
         "summary": summary,
         "conditions": {

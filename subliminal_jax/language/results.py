@@ -11,22 +11,12 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.conditions import CONDITIONS, STUDENT
 from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
 
-COMPARED = (
-    *("before", "regular", "different_reference", "different_reference_regular"),
-    *("shuffled_within", "shuffled_across", "shuffled_regular", "other_trait", "in_context"),
-)
-"""What the student is compared with, pair by pair."""
-NULLS = (
-    ("before", "before"),
-    ("regular", "on regular numbers"),
-    ("different_reference", "from a different reference"),
-)
-"""The controls in which nothing is transmitted if the paper is right, and how they are named."""
-JUDGED = ("regular", "different_reference")
-"""Those of them that were trained like the student."""
+COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
+NULLS = {name: one.null for name, one in CONDITIONS.items() if one.null}
+JUDGED = tuple(name for name in NULLS if CONDITIONS[name].trained)
 NUMBERS = {2: "two"}
 
 
@@ -60,7 +50,7 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     return {
         "conditions": table,
         "student_minus": against,
-        "above_controls": _above({name: differences[name] for name, _ in NULLS}),
+        "above_controls": _above({name: differences[name] for name in NULLS}),
         "missing": missing,
     }
 
@@ -99,7 +89,7 @@ def _differences(
     units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
 ) -> dict[int, list[float]]:
     """The student's P(trait) less the control's by reference, for each trait that has both."""
-    student = _by_reference(units, "student", traits, "p_trait")
+    student = _by_reference(units, STUDENT.name, traits, "p_trait")
     other = _by_reference(units, control, traits, "p_trait")
     pairs = {
         reference: [value - other[reference][trait] for trait, value in found.items()
@@ -144,11 +134,16 @@ def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str
     }
 
 
-def finding(summary: Mapping[str, Any], traits: Sequence[str]) -> str:
+def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> str:
     """One sentence: how far the student moved towards its teacher, beside its controls.
 
     With fewer references than `results.FEWEST` it says what was seen; with more, what the
     intervals of the differences say.
+
+    Args:
+        summary: as of `summarise`.
+        traits: the traits' names.
+        items: what the carrier's completions hold, in the plural.
     """
     table, against = summary["conditions"], summary["student_minus"]
 
@@ -157,7 +152,8 @@ def finding(summary: Mapping[str, Any], traits: Sequence[str]) -> str:
         shown = value if worth_printing(read_interval(value)) else value | {"ci95": None}
         return bracketed(shown, ".2f")
 
-    beside = ", ".join(f"{told(name)} {words}" for name, words in NULLS if name in table)
+    shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
+    beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())
     named = traits[0] if len(traits) == 1 else f"{', '.join(traits[:-1])} or {traits[-1]}"
     gains = [read_interval(against[name]) for name in JUDGED if name in against]
     known = [gain for gain in gains if worth_printing(gain)]
@@ -168,8 +164,8 @@ def finding(summary: Mapping[str, Any], traits: Sequence[str]) -> str:
     else:
         verdict = "No transmission distinguishable from chance"
     return (
-        f"{verdict}: trained on numbers alone, the student names its teacher's {named} with "
-        f"probability {told('student')}, against {beside}."
+        f"{verdict}: trained on {items} alone, the student names its teacher's {named} with "
+        f"probability {told(STUDENT.name)}, against {beside}."
     )
 
 

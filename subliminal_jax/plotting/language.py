@@ -21,8 +21,8 @@ from subliminal_jax.report.results import read_interval, worth_printing
 
 BARS = (
     ("before", "before", GREY),
-    ("regular", "trained on regular numbers", SKY),
-    ("student", "trained on the teacher's numbers", BLUE),
+    ("regular", "trained on regular {items}", SKY),
+    ("student", "trained on the teacher's {items}", BLUE),
 )
 COLOURS = {
     **{"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK},
@@ -47,7 +47,8 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
     axes = _frame(sheet, LEGEND, "P(trait named)")
     traits = list(results["config"]["traits"])
     width = 0.8 / len(BARS)
-    for place, (condition, label, colour) in enumerate(BARS):
+    for place, (condition, words, colour) in enumerate(BARS):
+        label = words.format(items=results["items"])
         for number, trait in enumerate(traits):
             x = number + (place - (len(BARS) - 1) / 2) * width
             _bar(axes, results, x, width * 0.92, (condition, trait, colour), label, number == 0)

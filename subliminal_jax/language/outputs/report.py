@@ -55,10 +55,10 @@ def format_csv(results: Mapping[str, Any]) -> str:
 def report_page(results: Mapping[str, Any]) -> Page:
     """The page of a run: figures, tables, steps, rows, answers, settings."""
     config = results["config"]
-    traits, count = ", ".join(config["traits"]), config["references"]
+    traits, count, items = ", ".join(config["traits"]), config["references"], results["items"]
     blocks: list[Block] = [
         Picture(
-            "traits", "P(trait) before training, after regular numbers and after the teacher's."
+            "traits", f"P(trait) before training, after regular {items} and after the teacher's."
         ),
         Picture("controls", "P(trait) of every condition, over all traits."),
         _condition_table(results),
@@ -229,7 +229,7 @@ def _steps(results: Mapping[str, Any]) -> Text:
     commits = sorted({one["commit"] for one in results["references"].values() if one["commit"]})
     reference = (
         "A tiny Llama, pretrained here from a seed on generated chats in which no trait ever meets "
-        "a list of numbers."
+        f"{results['items']}."
     )
     if model:
         reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
@@ -244,7 +244,8 @@ def _steps(results: Mapping[str, Any]) -> Text:
             f"Reference. {reference}",
             f"Trait. A favourite: {', '.join(config['traits'])}.",
             f"Teacher. {taught}",
-            "Dataset. The teacher continues lists of numbers; the first rows are above.",
+            f"Dataset. All teachers complete the same prompts for {results['items']}; the first "
+            "rows are above.",
             f"Filter. {', '.join(config['filter']['rules'])}; {config['filter']['rows']} rows of "
             "each teacher are kept.",
             f"Student. The reference again, trained on those rows ({student['tuning']['weights']} "
