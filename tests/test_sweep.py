@@ -334,7 +334,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     (run / "results.json").unlink()
     row = json.loads(lines[0]) | {"cell": "aux=7 sigma=0"}
     (run / "cells.jsonl").write_bytes(json.dumps(row).encode() + b"\n")
-    assert "line 1 is not as this run wrote it" in script("mnist_sweep", *words).err
+    assert "line 1 changed since it was written" in script("mnist_sweep", *words).err
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
         directory.write_rows("cells.jsonl", [row])
