@@ -91,7 +91,7 @@ def test_the_step_count_of_a_state_is_checked(tmp_path):
 
 def test_another_config_is_refused(copied):
     other = {"seed": 4, "optimizer": {"name": "adam", "rate": 0.2}}
-    with pytest.raises(InputError, match=r"of another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
+    with pytest.raises(InputError, match=r"to another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
         Checkpoints(copied / "checkpoints", other).restore(LIKE)
 
 
