@@ -178,7 +178,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     }
     return Table(
         "What the networks answer",
-        ("asked for", "answer", *means),
+        ("category", "answer", *means),
         tuple(
             (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
             for answer in means["before"]
