@@ -46,9 +46,8 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
         RunError: a training broke, or a trait's word was left in the data; on every host.
     """
     started = time.perf_counter()
-    execution_of(
-        config.mesh, config.at_once, config.accumulate
-    )  # refuses a mesh before an earlier run is overwritten
+    # A mesh that does not fit is refused before an earlier run is overwritten.
+    execution_of(config.mesh, config.at_once, config.accumulate)
     return runner.run(
         runner.Experiment(
             name=NAME,
