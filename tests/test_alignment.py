@@ -296,7 +296,7 @@ def test_the_script_from_flags_to_files(script, tmp_path):
     row = json.loads(lines[0])
     row["accuracy"]["same"] += 0.1
     (run / "members.jsonl").write_text(json.dumps(row) + "\n")
-    assert "line 1 is not as this run wrote it" in script("mnist_alignment", *words.split()).err
+    assert "line 1 changed since it was written" in script("mnist_alignment", *words.split()).err
     row["curves"]["cosine"]["same"] = []
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:

@@ -28,7 +28,7 @@ def test_out_holds_other_things(refused, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     line = refused("mnist_aux", *DIGITS, "--overwrite")
-    assert "holds files but no run of ours; choose a new or an empty directory" in line
+    assert "holds files but no run; choose a new or an empty directory" in line
     assert os.listdir(tmp_path / "run") == ["thesis.tex"]
 
 
@@ -113,7 +113,7 @@ def test_damaged_rows(script, tmp_path, damaged):
 def test_results_that_no_run_wrote(script, tmp_path, results):
     words = leave(tmp_path / "run", [row(m) for m in range(3)], results)
     line = script("mnist_aux", *words).assert_one_line(2)
-    assert "results.json: not as it was written" in line
+    assert "results.json: changed since it was written, or an older version's" in line
     assert line.endswith("remove it and run the same command again")
 
 
@@ -124,7 +124,7 @@ def test_numbers_that_were_changed(script, tmp_path, name):
     path = tmp_path / "run" / name
     path.write_text(path.read_text().replace("0.5", "0.6"))
     line = script("mnist_aux", *words).assert_one_line(2)
-    where = "members.jsonl: line 1 is not as this run wrote it"
+    where = "members.jsonl: line 1 changed since it was written"
     assert (where if results is None else "results.json: changed since it was written") in line
 
 

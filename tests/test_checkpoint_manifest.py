@@ -45,7 +45,7 @@ def test_every_leaf_is_checked(copied, leaf):
     edit_manifest(copied, "00000020", lambda written: written["leaves"][leaf].update(digest="0"))
     step, warned = restored(copied)
     assert step == 10
-    assert f"00000020: {leaf} is not as it was written" in warned[0]
+    assert f"00000020: {leaf} changed since it was written" in warned[0]
 
 
 def test_a_newer_layout_is_refused(copied):
@@ -60,7 +60,7 @@ def test_a_newer_layout_is_refused(copied):
         (lambda manifest: manifest.pop("step"), "must hold exactly layout, step"),
         (lambda manifest: manifest.update(config=[]), "must hold exactly layout, step"),
         (lambda manifest: manifest.update(more=1), "must hold exactly layout, step"),
-        (lambda manifest: manifest.update(step=40), "is of step 40 according to its manifest"),
+        (lambda manifest: manifest.update(step=40), "its manifest is that of step 40"),
         (lambda manifest: manifest["leaves"].update(step=7), "does not describe step"),
         (lambda manifest: manifest["leaves"]["step"].pop("digest"), "does not describe step"),
         (lambda manifest: manifest["leaves"]["step"].update(shape=0), "does not describe step"),
@@ -79,7 +79,7 @@ def test_a_renamed_step_is_detected(copied, name):
     (copied / "checkpoints" / "00000020").rename(copied / "checkpoints" / name)
     step, warned = restored(copied)
     assert step == 10
-    assert f"{name}: is of step 20 according to its manifest: it was renamed" in warned[0]
+    assert f"{name}: its manifest is that of step 20: it was renamed" in warned[0]
     assert sorted(os.listdir(copied / "checkpoints")) == ["00000010", f"{name}.damaged"]
 
 
@@ -91,7 +91,7 @@ def test_the_step_count_of_a_state_is_checked(tmp_path):
 
 def test_another_config_is_refused(copied):
     other = {"seed": 4, "optimizer": {"name": "adam", "rate": 0.2}}
-    with pytest.raises(InputError, match=r"of another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
+    with pytest.raises(InputError, match=r"to another config: seed 3 -> 4; optimizer.rate 0.1 -> "):
         Checkpoints(copied / "checkpoints", other).restore(LIKE)
 
 

@@ -115,7 +115,7 @@ def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tm
     assert time.monotonic() - died < 15
     assert statuses == [1]
     assert said[0] == (
-        "error: process 1 of 2 is gone, so this one, process 0, ends too; look at its output, "
+        "error: process 1 of 2 is gone, so process 0 ends too; read its output, "
         "then run the same command again on all hosts to resume"
     )
     assert not (tmp_path / "run" / "results.json").exists()
@@ -132,7 +132,7 @@ def test_one_that_breaks_ends_all(processes, tmp_path):
     statuses, said = processes.end(started, within=120)
     assert time.monotonic() - began < 100
     assert statuses == [1, 2]
-    assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
+    assert said[0].startswith("error: process 1 of 2 is gone, so process 0 ends too")
     assert said[1] == "error: of process 1 alone"
 
 
@@ -273,7 +273,7 @@ def test_a_first_host_that_is_not_reached_is_named(monkeypatch):
     here = ("127.0.0.1", free_port(), "secret")
     monkeypatch.setattr(cluster_module, "from_first", lambda _: here)
     with pytest.raises(
-        InputError, match=rf"process 1 does not reach process 0 at 127.0.0.1:{here[1]}"
+        InputError, match=rf"process 1 cannot reach process 0 at 127.0.0.1:{here[1]}"
     ):
         cluster_module._Link(None)
 

@@ -220,19 +220,19 @@ def test_pmap_gets_a_row_of_devices():
             OnMesh(mesh=make_mesh(4, 2, 1)),
             12,
             r"batch: 12 examples do not split into 8 equal parts "
-            r"\(data=4 x fsdp=2 x accumulate=1\); take 8 or 16",
+            r"\(data=4 x fsdp=2 x accumulate=1\); use 8 or 16",
         ),
         (
             OnMesh(mesh=make_mesh(2, 1, 4), accumulate=3),
             8,
-            r"\(data=2 x fsdp=1 x accumulate=3\); take 6 or 12",
+            r"\(data=2 x fsdp=1 x accumulate=3\); use 6 or 12",
         ),
         (
             DataParallel(mesh=line_of_devices()),
             3,
-            r"batch: 3 examples do not split into 8 equal parts .*; take 8, or",
+            r"batch: 3 examples do not split into 8 equal parts .*; use 8, or",
         ),
-        (OneDevice(parts=2), 3, r"3 examples do not split into 2 equal parts .*; take 2 or 4"),
+        (OneDevice(parts=2), 3, r"3 examples do not split into 2 equal parts .*; use 2 or 4"),
         (MemberParallel(devices=2, parts=2), 3, r"3 examples do not split into 2 equal parts"),
     ],
     ids=repr,
@@ -262,5 +262,5 @@ def test_pmap_of_batches_takes_all_devices_and_splits_no_state():
     assert (execution.devices, execution.parts, execution.at_once) == (8, 24, 4)
     with pytest.raises(InputError, match=r"mesh: data=3 x fsdp=1 x tensor=1 does not fit 8 cpu"):
         batch_execution("pmap", (3, 1, 1), RULES)
-    with pytest.raises(InputError, match="mesh: pmap splits batches alone; set fsdp and tensor"):
+    with pytest.raises(InputError, match="mesh: pmap splits only batches; set fsdp and tensor"):
         batch_execution("pmap", (4, 2, 1), RULES)

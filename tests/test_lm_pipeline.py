@@ -217,7 +217,7 @@ def test_changed_artifacts_are_refused(finished, model, tmp_path):
     path.write_text(text)
     manifest = out / "filter-0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(InputError, match=r"filter-0/manifest\.json: was changed since"):
+    with pytest.raises(InputError, match=r"filter-0/manifest\.json: changed since"):
         experiment.run(settings(model, out), methods)
 
 

@@ -44,7 +44,7 @@ def test_data_takes_the_devices_that_are_left():
 
 def test_a_line_longer_than_there_are_devices_is_refused():
     message = (
-        r"devices=9: there are 8 cpu device\(s\); ask for fewer, or on a CPU set "
+        r"devices=9: there are 8 cpu device\(s\); set fewer, or on a CPU set "
         r"XLA_FLAGS=--xla_force_host_platform_device_count=9 NPROC=32"
     )
     with pytest.raises(InputError, match=message):

@@ -61,7 +61,7 @@ def test_a_run_does_not_go_on_under_another_compiler(tmp_path, monkeypatch):
     RunDirectory.open(tmp_path, CONFIG).close()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     message = (
-        r"begun with no flag of XLA and would go on with --xla_cpu_enable_fast_math=true; .*--ov"
+        r"begun with no flag of XLA and would resume with --xla_cpu_enable_fast_math=true; .*--ov"
     )
     with pytest.raises(InputError, match=message):
         RunDirectory.open(tmp_path, CONFIG)
@@ -164,7 +164,7 @@ def test_damaged_config(tmp_path, content):
 def test_foreign_directory_is_refused_untouched(tmp_path, present, overwrite):
     for name in present:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match=r"--out .*: holds files but no run of ours"):
+    with pytest.raises(InputError, match=r"--out .*: holds files but no run;"):
         RunDirectory.open(tmp_path, CONFIG, overwrite=overwrite)
     assert names(tmp_path) == present
 

@@ -65,7 +65,7 @@ def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, mo
     statuses, said = processes.end([survivor], within=15)
     assert time.monotonic() - died < 15
     assert statuses == [1]
-    assert said[0].startswith("error: process 1 of 2 is gone, so this one, process 0, ends too")
+    assert said[0].startswith("error: process 1 of 2 is gone, so process 0 ends too")
     assert [path.name for path in (two / "saved").iterdir()] == ["00000002"]
     # Sums in another order, which Adam makes larger: 2e-6 with jax 0.10.2, 1.2e-5 with 0.12.
     assert_same(trained(reference, two, MESHES["one"]), wanted, 5e-5)

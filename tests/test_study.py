@@ -75,7 +75,7 @@ def test_replaced_teachers_are_refused(teaching, monkeypatch):
     path = stop_after_training(made, monkeypatch)
     others = jax.tree.map(lambda leaf: leaf + 1, load_tree(path))
     path.write_bytes(tree_bytes(others))
-    with pytest.raises(InputError, match=r"teachers\.npz: was not written by this stage.*; remove"):
+    with pytest.raises(InputError, match=r"teachers\.npz: not written by this stage.*; remove"):
         made.teachers(0)
     path.unlink()
     made.teachers(0)
@@ -86,7 +86,7 @@ def test_checkpoints_record_the_stage_and_its_file(teaching):
     made, trained = teaching
     path = made.run.subdirectory("teacher-0")
     files.write_whole(path / "begun.json", b"{}")
-    with pytest.raises(InputError, match=r"begun\.json: was changed since"):
+    with pytest.raises(InputError, match=r"begun\.json: changed since"):
         made.teachers(0)
     (path / "begun.json").unlink()
     made._teacher_rate = lambda *args: 0.9

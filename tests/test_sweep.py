@@ -57,7 +57,7 @@ def test_values_are_read_as_flags_read_them_and_told_apart_by_their_names():
 
 REFUSED = {
     "no axis": ([], "sweep: give at least one axis"),
-    "unknown": (["auxx=1,2"], "sweep: 'auxx' is no setting; did you mean aux?"),
+    "unknown": (["auxx=1,2"], "sweep: 'auxx' is not a setting; did you mean aux?"),
     "empty": (["aux="], "sweep: 'aux=' lacks a value"),
     "no list": (["aux"], "sweep: 'aux' lacks a value"),
     "a gap": (["aux=1,,2"], "sweep: 'aux=1,,2' lacks a value"),
@@ -326,7 +326,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     (run / "cells.jsonl").write_bytes(b"".join(lines[:3]))
     again = script("mnist_sweep", *words)
     assert again.status == 0, again.err
-    assert "resuming: 3 of 8 are done" in again.err
+    assert "resuming: 3 of 8 rows are done" in again.err
     assert results_of(run)["cells"] == first["cells"]
     one_left = results_of(run)["timing"]["speed"]["phases"]["teach"]["flop"]
     assert one_left in (flop["teach"], flop["teach"] / 2)  # of the members that were left
@@ -334,7 +334,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     (run / "results.json").unlink()
     row = json.loads(lines[0]) | {"cell": "aux=7 sigma=0"}
     (run / "cells.jsonl").write_bytes(json.dumps(row).encode() + b"\n")
-    assert "line 1 is not as this run wrote it" in script("mnist_sweep", *words).err
+    assert "line 1 changed since it was written" in script("mnist_sweep", *words).err
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
         directory.write_rows("cells.jsonl", [row])

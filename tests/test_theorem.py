@@ -316,7 +316,7 @@ REFUSED = {
     "fewer than networks": ("--draws 3", "draws=3: 4 networks need at least one draw each"),
     "no network": (["--networks"], "networks: give at least one"),
     "no steps": (["--steps"], "steps: give at least one"),
-    "width 0": ("--networks relu-0", "networks: 'relu-0' is none; give relu, tanh, gelu"),
+    "width 0": ("--networks relu-0", "networks: 'relu-0' is not a network; give relu, tanh, gelu"),
     "no width": ("--networks relu", "networks: 'relu' is none"),
     "widths of letters": ("--networks relu-8xa", "networks: 'relu-8xa' is none"),
     "unknown activation": ("--networks sine-8", "networks: 'sine-8' is none"),

@@ -203,7 +203,7 @@ def test_where_the_newest_is_damaged_it_resumes_from_the_one_before(whole, tmp_p
 def test_checkpoints_of_another_training_are_refused(tmp_path):
     with pytest.raises(MemoryError):
         run(tmp_path, dying(at=9))
-    with pytest.raises(InputError, match=r"is of another config: seed 1 -> 2"):
+    with pytest.raises(InputError, match=r"belongs to another config: seed 1 -> 2"):
         run(tmp_path, origin={"seed": 2})
 
 

@@ -1,4 +1,4 @@
-"""How pure functions are run: on one device, with pmap, or on a mesh. Nothing else names devices.
+"""Runs pure functions on one device, with pmap, or on a mesh; no other package names devices.
 
-`protocol` is what the rest of the code sees; `choose` makes the execution that a config asks for.
+`protocol` is the interface that other packages use; `choose` makes an execution from settings.
 """

@@ -1,4 +1,4 @@
-"""The execution that a config asks for, and where weights lie that one host uses alone."""
+"""Makes executions from settings, and shardings of weights that one host uses alone."""
 
 import math
 import os
@@ -24,17 +24,17 @@ HowName: TypeAlias = Literal["jit", "pmap"]
 def member_execution(
     how: HowName, members: int, devices: int | None = None, at_once: int | None = None
 ) -> Execution:
-    """The execution of many small members, each of which fits on one device.
+    """Return an execution for many small members, each of which fits on one device.
 
     Args:
         how: "jit" for one device, "pmap" to split the members over several.
-        members: how many there are to run.
-        devices: with "pmap", how many devices; None for all there are, at most one a member.
-        at_once: members mapped together on a device; None for what suits the platform: one on
+        members: number of members.
+        devices: with "pmap", number of devices; None for all, but at most one per member.
+        at_once: members mapped together on a device; None for the platform's default: one on
             a CPU, whose caches hold one member's training but not several, else all.
 
     Raises:
-        InputError: more devices asked for than there are or than members, or there are none.
+        InputError: `devices` exceeds the devices present or the members, or no device is found.
     """
     at_once = suited(at_once)
     if how == "jit":
@@ -42,14 +42,14 @@ def member_execution(
     here = jax.local_device_count()
     if devices is not None and devices > here:
         raise InputError(
-            f"devices={devices}: this process has {here} {jax.default_backend()} device(s); ask "
-            "for fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
+            f"devices={devices}: this process has {here} {jax.default_backend()} device(s); set "
+            "fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
             f"{devices} NPROC=32"
         )
     if devices is not None and devices > members:
         raise InputError(
-            f"devices={devices}: {members} member(s) keep at most {members} device(s) busy; take "
-            f"devices={members}, or for more members"
+            f"devices={devices}: {members} member(s) keep at most {members} device(s) busy; set "
+            f"devices={members}, or run more members"
         )
     return MemberParallel(at_once=at_once, devices=devices or min(here, members))
 
@@ -61,28 +61,26 @@ def batch_execution(
     at_once: int | None = None,
     accumulate: int = 1,
 ) -> Execution:
-    """The execution of trainings whose batches, and maybe states, are split over all devices.
+    """Return an execution that splits the batches, and maybe the states, over all devices.
 
     Args:
-        how: "jit" over a mesh, or on one device where all axes are 1 and there is one host; "pmap"
-            to split every batch over the devices, each of which has the whole state.
+        how: "jit" over a mesh, or on one device if all axes are 1 and there is one host; "pmap"
+            to split every batch over the devices, with a copy of the state on each.
         axes: sizes of the mesh: `data` copies of the state, `fsdp` parts of the state, `tensor`
-            parts of each layer; the last two are 1 with "pmap".
-        rules: where weights and states lie on the mesh.
-        at_once: members mapped together; None for what suits the platform.
-        accumulate: parts that a device takes its examples in, one after the other.
+            parts of each layer; the last two must be 1 with "pmap".
+        rules: how weights and states are sharded on the mesh.
+        at_once: members mapped together; None for the platform's default.
+        accumulate: parts of a device's examples, computed one after the other.
 
     Raises:
-        InputError: the axes do not multiply to the number of devices, or ask pmap to split a
-            state, or are all 1 although there are several hosts.
+        InputError: the axes do not multiply to the number of all hosts' devices, or split a state
+            with "pmap".
     """
     together = suited(at_once)
     if how == "pmap":
         if axes[1:] != (1, 1):
-            raise InputError(
-                "mesh: pmap splits batches alone; set fsdp and tensor to 1, or use jit"
-            )
-        make_mesh(*axes)  # which refuses another number of devices
+            raise InputError("mesh: pmap splits only batches; set fsdp and tensor to 1, or use jit")
+        make_mesh(*axes)  # raises if the axes do not fit the devices
         return DataParallel(mesh=line_of_devices(), at_once=together, accumulate=accumulate)
     if math.prod(axes) == jax.process_count() == 1:
         return OneDevice(at_once=together, parts=accumulate)
@@ -90,7 +88,7 @@ def batch_execution(
 
 
 def the_same_on_every_host() -> Execution:
-    """One device, or one of each host, all of which do the same without asking each other."""
+    """Return an execution on one device of every host, all computing the same independently."""
     if jax.process_count() == 1:
         return OneDevice()
     firsts = {device.process_index: device for device in reversed(jax.devices())}
@@ -98,13 +96,13 @@ def the_same_on_every_host() -> Execution:
 
 
 def on_this_host(tree: Any, rules: ShardingRules, most: int) -> Any:
-    """The shardings by which this host's devices hold a tree alone, without other hosts.
+    """Return shardings that split a tree over this host's devices alone.
 
     Args:
-        tree: the leaves, or abstract ones.
-        rules: where leaves lie.
-        most: at most so many parts of each layer; the tree itself is in as many as there are
-            devices.
+        tree: arrays, or abstract leaves.
+        rules: how leaves are sharded.
+        most: upper bound on `tensor`, the parts of each layer; `fsdp` is the remaining factor of
+            the number of devices.
     """
     devices = jax.local_devices()
     tensor = math.gcd(len(devices), most)
@@ -113,15 +111,15 @@ def on_this_host(tree: Any, rules: ShardingRules, most: int) -> Any:
 
 
 def suited(at_once: int | None) -> int | None:
-    """Members mapped together where None is what suits the platform; see `member_execution`."""
+    """Return `at_once`, or the platform's default for None; see `member_execution`."""
     return 1 if at_once is None and _platform() == "cpu" else at_once
 
 
 def _platform() -> str:
-    """What JAX runs on; the first question that needs a device."""
+    """Return JAX's backend; the first call that needs a device."""
     try:
         return jax.default_backend()
-    except (RuntimeError, AssertionError) as error:  # the latter where plugins find no device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: no plugin finds a device
         asked = os.environ.get("JAX_PLATFORMS", "")
         raise InputError(
             f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set JAX_PLATFORMS=cpu"

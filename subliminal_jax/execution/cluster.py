@@ -1,11 +1,11 @@
-"""Starting several processes as one, in the only place that does, and ending them together.
+"""Joins several processes into one run, and ends them together.
 
-JAX notices a dead process by missing heartbeats and then aborts with a stack trace; a process that
-waits for one that never came waits for minutes without a word. So each process also keeps a
-connection to the first one: a connection that ends without a goodbye names the process that is
-gone, at once, and one on which no sign of life comes names the process that is stopped. Waiting is
-always for a limited time, and says for what. A process that breaks says so, and does not wait for
-the others, as JAX would have it wait for minutes when it exits.
+JAX notices a dead process by missing heartbeats and then aborts with a stack trace; it waits for a
+process that never starts for minutes, without a message. So each process also keeps a connection to
+the first one. If a connection closes without a goodbye, the process at its other end is gone; if no
+sign of life arrives, that process is stopped. Either is named at once. Every wait has a time limit
+and a message. A process that fails tells the others and exits without waiting for them; with JAX
+alone it would wait for minutes at exit.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from subliminal_jax.errors import InputError, Stopped
 from subliminal_jax.execution.hosts import from_first
 
 LOST = 1
-"""The exit status of a process whose peers are gone: the whole run is to be started again."""
+"""Exit status of a process that lost its peers; start the whole run again."""
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _GOODBYE, _BROKEN, _HERE = b"goodbye\n", b"broken\n", b"here\n"
 
 EXIT_SECONDS = 4
-"""In which a process that breaks is gone; the others give each other as long again."""
+"""Seconds until a process that fails exits; the others wait twice as long before they exit."""
 
 SILENT_SECONDS = 60
-"""After which a process that gives no sign of life is taken for stopped; before JAX would abort."""
+"""Seconds without a sign of life after which a process counts as stopped; JAX aborts later."""
 
 _SIGN_SECONDS = 5
-"""Between two signs of life."""
+"""Seconds between two signs of life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Cluster:
     """How the processes find each other.
 
     Attributes:
-        coordinator: `host:port` of the first process; None where JAX finds it, with the others, as
-            on Cloud TPU, Slurm, Open MPI and GKE.
-        processes: how many there are.
-        process: which one this is, from 0.
-        start_timeout: seconds in which all must have come.
-        heartbeat_timeout: seconds after which JAX takes a silent process for dead.
+        coordinator: `host:port` of the first process; None if JAX finds all of this itself, as on
+            Cloud TPU, Slurm, Open MPI and GKE.
+        processes: number of processes.
+        process: index of this process, from 0.
+        start_timeout: seconds within which all processes must join.
+        heartbeat_timeout: seconds after which JAX counts a silent process as dead.
     """
 
     coordinator: str | None = None
@@ -64,17 +64,16 @@ class Cluster:
 
 
 def cluster_of(environment: Mapping[str, str], asked: bool = False) -> Cluster | None:
-    """The cluster that the environment speaks of, or that was asked for; else None.
+    """Return the cluster that the environment or `asked` implies; None for a single process.
 
     Args:
-        environment: variables. `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-            `JAX_PROCESS_ID` together, or what Slurm, Open MPI or a TPU pod set.
-            `SUBLIMINAL_START_TIMEOUT` is the time in which all must have come, in seconds.
-        asked: a cluster was asked for by a flag, as is needed on TPU hosts that were reached
-            by ssh: nothing in the environment tells that there are others.
+        environment: variables: `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+            `JAX_PROCESS_ID` together, or those that Slurm, Open MPI or a TPU pod sets.
+            `SUBLIMINAL_START_TIMEOUT` is the time limit for joining, in seconds.
+        asked: join a cluster even if no variable implies one, as on TPU hosts reached by ssh.
 
     Raises:
-        InputError: variables are missing, or are no sensible numbers.
+        InputError: variables are missing or invalid.
     """
     timeout = _number(environment, "SUBLIMINAL_START_TIMEOUT", 1) or 900
     given = [name for name in _EXPLICIT if environment.get(name)]
@@ -119,12 +118,12 @@ def _number(environment: Mapping[str, str], name: str, least: int) -> int | None
 
 @contextlib.contextmanager
 def joined(cluster: Cluster | None) -> Iterator[None]:
-    """Be one of several processes for a while; without a cluster, nothing is done.
+    """Join the cluster for the block; None does nothing.
 
-    It comes before anything else that has to do with devices. Where a peer does not come in time,
-    or is gone later, this process ends with status 1 and one line that says so. Where the block
-    raises, this process exits within seconds with the status that `run_main` gives the error, and
-    so do the others: with their own, if they raise as well.
+    Enter it before anything else uses devices. If a peer does not join in time or dies later, this
+    process exits with status 1 and one line that says so. If the block raises, this process exits
+    within seconds with the status that `run_main` gives the error. The others exit too, with the
+    status of their own error if they raise one.
 
     Raises:
         InputError: JAX refuses to start.
@@ -155,7 +154,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         link = _Link(cluster.coordinator)
     try:
         yield
-    except (Stopped, SystemExit):  # all of them together
+    except (Stopped, SystemExit):  # raised in all processes together
         link.say(_GOODBYE)
         raise
     except BaseException as error:
@@ -168,7 +167,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deadline(seconds: int, message: str) -> Iterator[None]:
-    """End the process with a message if the block takes longer: what blocks cannot be woken."""
+    """Exit with a message if the block takes longer: a blocked call cannot be interrupted."""
     timer = _after(seconds, _end, message)
     try:
         yield
@@ -189,7 +188,7 @@ def _end(message: str) -> NoReturn:
 
 
 def _exit(status: int) -> NoReturn:
-    """Now, whatever else this process waits for."""
+    """Exit now, without waiting for threads or for JAX."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -197,13 +196,13 @@ def _exit(status: int) -> NoReturn:
 
 
 class _Link:
-    """Every process's connection to the first one; made by all of them together.
+    """Connections between each process and the first one; all processes make it together.
 
     Args:
-        coordinator: `host:port` of the first process, where it was given.
+        coordinator: `host:port` of the first process, if given.
 
     Raises:
-        InputError: this process does not reach the first one.
+        InputError: this process cannot reach the first one.
     """
 
     def __init__(self, coordinator: str | None) -> None:
@@ -229,7 +228,7 @@ class _Link:
                 connection.sendall(f"{token} {self._me}\n".encode())
             except OSError as error:
                 raise InputError(
-                    f"process {self._me} does not reach process 0 at {name}:{port} "
+                    f"process {self._me} cannot reach process 0 at {name}:{port} "
                     f"({error.strerror or error}); let all hosts reach each other on all ports"
                 ) from error
             self._connections[0] = connection
@@ -245,7 +244,7 @@ class _Link:
         said = _next_word(connection)
         if said == _GOODBYE:
             return
-        if said == _BROKEN:  # and so will this one, if it is of what all were told to do
+        if said == _BROKEN:  # this process may soon raise the same error itself
             time.sleep(2 * EXIT_SECONDS)
         lost, how = peer, "is gone"
         if said is None:
@@ -254,12 +253,12 @@ class _Link:
             lost = int(said)
         self._tell(f"{lost}\n".encode(), but=lost)
         _end(
-            f"process {lost} of {self._count} {how}, so this one, process {self._me}, ends too; "
-            "look at its output, then run the same command again on all hosts to resume"
+            f"process {lost} of {self._count} {how}, so process {self._me} ends too; "
+            "read its output, then run the same command again on all hosts to resume"
         )
 
     def say(self, word: bytes) -> None:
-        """Part from the others: with a goodbye, or as one that broke."""
+        """Send the last word, goodbye or broken, and stop sending signs of life."""
         self._parted.set()
         self._tell(word)
 
@@ -271,10 +270,10 @@ class _Link:
 
 
 def _next_word(connection: socket.socket) -> bytes | None:
-    """The next line that is no sign of life; empty if the connection ends, None in a long silence.
+    """Return the next line that is not a sign of life; empty at the end, None after long silence.
 
-    Where this process was itself stopped for long, what came meanwhile is still to be read: a
-    second look tells the one from the other.
+    If this process itself was stopped, signs of life that arrived meanwhile are still unread, so a
+    second read distinguishes its own pause from its peer's.
     """
     said = b""
     while True:
@@ -298,10 +297,10 @@ def _next_word(connection: socket.socket) -> bytes | None:
 
 
 def _own_address(coordinator: str | None) -> str:
-    """An address of the first process's host that the others reach.
+    """Return an address of the first process's host that the others can reach.
 
-    The coordinator's, which is the first process; else the one that packets leave from. The host's
-    own name is no good: in its own /etc/hosts it often stands for 127.0.1.1.
+    The coordinator's if given, else the one that packets are sent from. The host name is useless:
+    /etc/hosts often maps it to 127.0.1.1.
     """
     host = (coordinator or "").rpartition(":")[0]
     if host and not host.startswith("["):  # the server speaks IPv4
@@ -310,12 +309,12 @@ def _own_address(coordinator: str | None) -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # sends nothing; nobody has this address (RFC 5737)
             return probe.getsockname()[0]
-    except OSError:  # no way out of this host
+    except OSError:  # no network
         return socket.gethostbyname(socket.gethostname())
 
 
 def _introduced(connection: socket.socket, token: str) -> int | None:
-    """The number of a process that knows the token; None for a stranger on the network."""
+    """Return the index of a process that sends the token; None for any other connection."""
     connection.settimeout(10)
     said = b""
     with contextlib.suppress(OSError):

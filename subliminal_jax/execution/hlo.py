@@ -1,4 +1,4 @@
-"""What a compiled program moves between devices, read from its own text."""
+"""Counts the bytes that a compiled program moves between devices, from its HLO text."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# These name bytes that others have written.
+# Instructions that write nothing themselves.
 _FREE = ("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while", "call")
 
 _HEAD = re.compile(r"(ENTRY\s+)?%?([\w.\-]+)\s*\(.*\)\s*->.*\{\s*$")
@@ -22,13 +22,13 @@ class _Block:
 
 
 def written_bytes(text: str) -> dict[str, int]:
-    """Bytes that one device writes in a run, by collective, and `all` for all instructions.
+    """Return the bytes that one device writes per run, by collective, and `all` in total.
 
-    Loops count as often as they run where the compiler knows how often, else once. A fusion counts
-    for its result.
+    A loop counts as often as it runs if the compiler knows the number, else once. Of a fusion, its
+    result counts.
 
     Args:
-        text: of a compiled program, `compiled.as_text()`.
+        text: HLO of a compiled program, `compiled.as_text()`.
     """
     blocks: dict[str, _Block] = {}
     entry, block = "", _Block()

@@ -1,4 +1,4 @@
-"""Several hosts: joining them, agreeing on something, and noticing that one is gone."""
+"""Exchanges plain values between hosts, and runs actions on the first host only."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the first host, the only one that writes."""
     return jax.process_index() == 0
 
 
@@ -32,18 +32,18 @@ def any_says(answer: bool) -> bool:
 
 
 def on_first(act: Callable[[], T]) -> T | None:
-    """What an act gives that only the first host does; None on the others.
+    """Call `act` on the first host only and return its result; None on the others.
 
     Raises:
-        InputError: it was refused, or the operating system failed in a way that the user can mend;
-            on every host, so that none waits for another.
-        RunError: it broke; likewise.
+        InputError: `act` raised it, or an error of the operating system that the user can fix;
+            raised on every host, so that none waits for another.
+        RunError: `act` raised it; likewise.
     """
     result, failure = None, None
     if is_first():
         try:
             result = act()
-        except BrokenPipeError:  # nobody reads what is printed: this process ends, and so do all
+        except BrokenPipeError:  # nothing reads stdout any more: all processes exit
             raise
         except (InputError, RunError, OSError, MemoryError) as error:
             failure = outcome(error)
@@ -55,7 +55,7 @@ def on_first(act: Callable[[], T]) -> T | None:
 
 
 def by_first(act: Callable[[], T]) -> T:
-    """The plain value of an act that only the first host does, on every host.
+    """Call `act` on the first host only and return its plain value on every host.
 
     Raises:
         InputError: as `on_first`.
@@ -65,7 +65,7 @@ def by_first(act: Callable[[], T]) -> T:
 
 
 def from_first(value: T) -> T:
-    """The first host's plain value, on every host."""
+    """Return the first host's plain value on every host."""
     if jax.process_count() == 1:
         return value
     data = np.frombuffer(strict_json(value).encode(), np.uint8)
@@ -77,7 +77,7 @@ def from_first(value: T) -> T:
 
 
 def from_all(value: T) -> list[T]:
-    """Every host's plain value, in the order of the hosts, on every host."""
+    """Return the plain values of all hosts, in host order, on every host."""
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(strict_json(value).encode(), np.uint8)
@@ -89,14 +89,14 @@ def from_all(value: T) -> list[T]:
 
 
 def mine(items: Sequence[T]) -> list[T]:
-    """This host's part of what all hosts do together."""
+    """Return this host's share of the items."""
     return list(items[jax.process_index() :: jax.process_count()])
 
 
 def together(portions: Iterable[list[T]]) -> Iterator[list[T]]:
-    """All hosts' portions of plain values as they come, joined, on every host.
+    """Yield the next portions of all hosts, joined, on every host.
 
-    A host that has no more goes on taking part until none has.
+    A host without more portions takes part until all have none.
     """
     own = iter(portions)
     while any(parts := from_all(next(own, []))):
@@ -104,6 +104,6 @@ def together(portions: Iterable[list[T]]) -> Iterator[list[T]]:
 
 
 def meet(where: str) -> None:
-    """Wait until every host has come here."""
+    """Wait until every host has called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)

@@ -1,8 +1,8 @@
-"""Meshes of devices, and where each leaf of a tree lies on one: rules by the leaf's path.
+"""Meshes of devices, and rules that shard the leaves of a tree on them by path.
 
-A mesh has three axes, and all of them always: `data` holds copies of the state, `fsdp` parts of
-it that are gathered when needed, `tensor` parts that each compute their own piece of a layer. An
-axis of size 1 is there and does nothing, so that no code asks which axes there are.
+A mesh always has three axes: `data` holds copies of the state, `fsdp` parts of it that are gathered
+when needed, `tensor` parts that each compute their own piece of a layer. An axis of size 1 does
+nothing, so no code asks which axes exist.
 """
 
 import math
@@ -21,15 +21,15 @@ from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")  # the devices of either hold different examples
+BATCH_AXES = ("data", "fsdp")  # the axes that split the examples of a batch
 
 AxisNames: TypeAlias = str | None
 ShardingRules: TypeAlias = Sequence[tuple[str, tuple[AxisNames, ...]]]
-"""`(pattern, axes)`: leaves whose path matches lie split over these mesh axes.
+"""`(pattern, axes)`: leaves whose path matches are split over these mesh axes.
 
 The pattern is searched for in a path such as `opt_state/0/mu/hidden_0/kernel`; the first rule that
-matches counts. Its axes are those of the leaf's last dimensions, so that the same rule serves
-stacked layers and stacked members. A leaf that no rule names is whole on every device.
+matches counts. Its axes apply to the leaf's last dimensions, so the same rule serves stacked layers
+and stacked members. Leaves without a rule are replicated.
 """
 
 
@@ -40,13 +40,13 @@ def make_mesh(
     *,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-    """A mesh of all devices, in an order that suits their network.
+    """Return a mesh of all devices, in an order that suits their network.
 
     Args:
         data: copies of the state; None for as many as the devices allow.
         fsdp: parts of the state.
         tensor: parts of each layer.
-        devices: which devices; None for all of all hosts.
+        devices: the devices; None for those of all hosts.
 
     Raises:
         InputError: the axes do not multiply to the number of devices.
@@ -66,40 +66,40 @@ def make_mesh(
 
 
 def described_devices(topology: str) -> Sequence[jax.Device]:
-    """The devices of a TPU slice that is not here; programs can be compiled for them, not run.
+    """Return the devices of an absent TPU slice; programs can be compiled for them, not run.
 
     Args:
-        topology: `v5e:4x4` for 16 chips of a v5e, and so on.
+        topology: type and shape, such as `v5e:4x4` for 16 chips of a v5e.
 
     Raises:
-        InputError: no such slice is known, or libtpu, which compiles for it, is not installed.
+        InputError: the slice is unknown, or libtpu, which compiles for it, is not installed.
     """
-    # Else libtpu asks a cloud's metadata server which machine this is, and waits for an answer.
+    # Otherwise libtpu asks a cloud's metadata server for the type of machine, and waits.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     try:
         return topologies.get_topology_desc(topology, platform="tpu").devices
     except RuntimeError as error:
         raise InputError(
-            f"topology {topology!r}: cannot be compiled for ({one_line(str(error))[:200]}); name "
+            f"topology {topology!r}: cannot be compiled for ({one_line(str(error))[:200]}); give "
             "one such as v5e:4x4, and install the extra [tpu] or libtpu"
         ) from error
 
 
 def line_of_devices(count: int | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The first devices, or all of them, on a `data` axis alone, in pmap's order.
+    """Return a mesh of the first devices, or all, on a `data` axis alone, in pmap's order.
 
     Args:
-        count: how many; None for all.
-        devices: which to take them from; None for those of all hosts.
+        count: number of devices; None for all.
+        devices: devices to choose from; None for those of all hosts.
 
     Raises:
-        InputError: there are fewer devices.
+        InputError: `count` exceeds the devices.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices) if count is None else count
     if count > len(devices):
         raise InputError(
-            f"devices={count}: there are {len(devices)} {devices[0].platform} device(s); ask for "
+            f"devices={count}: there are {len(devices)} {devices[0].platform} device(s); set "
             "fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
             f"{count} NPROC=32"
         )
@@ -107,7 +107,7 @@ def line_of_devices(count: int | None = None, devices: Sequence[jax.Device] | No
 
 
 def path_name(path: Any) -> str:
-    """A leaf's path in one form everywhere, such as `params/hidden_0/kernel`."""
+    """Return a leaf's path as text, such as `params/hidden_0/kernel`."""
     return keystr(path, simple=True, separator="/")
 
 
@@ -121,7 +121,7 @@ def leaf_spec(
     mesh: Mesh | AbstractMesh,
     rules: ShardingRules,
 ) -> PartitionSpec:
-    """Over which mesh axes each dimension of a leaf is split.
+    """Return the mesh axes over which each dimension of a leaf is split.
 
     A dimension that its axes do not divide (13 logits over 2 devices) stays whole, and so does
     a leaf with fewer dimensions than its rule.
@@ -139,7 +139,7 @@ def leaf_spec(
 
 
 def tree_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
-    """Where each leaf of a tree lies, in a tree of the same form."""
+    """Return the sharding of every leaf, in a tree of the same structure."""
 
     def sharding(path: Any, leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, leaf_spec(path_name(path), leaf.shape, mesh, rules))
@@ -148,7 +148,7 @@ def tree_shardings(tree: Any, mesh: Mesh, rules: ShardingRules) -> Any:
 
 
 def bytes_of_each(tree: Any, data: int, fsdp: int, tensor: int, rules: ShardingRules) -> int:
-    """What each device of such a mesh would hold of a tree of abstract leaves; none is asked."""
+    """Return the bytes of an abstract tree on each device of such a mesh, without any device."""
     mesh = AbstractMesh((data, fsdp, tensor), AXES)
 
     def held(path: Any, leaf: Any) -> int:
@@ -160,13 +160,13 @@ def bytes_of_each(tree: Any, data: int, fsdp: int, tensor: int, rules: ShardingR
 
 
 def gather(params: Any, mesh: Mesh, rules: ShardingRules) -> Any:
-    """Parameters as they are used: collected over `fsdp`, still split over `tensor`.
+    """Return parameters gathered over `fsdp`, still split over `tensor`.
 
-    Leaves of stacked layers are left to the compiler, which collects one layer at a time.
+    Leaves of stacked layers are left to the compiler, which gathers one layer at a time.
 
-    Where weights that are split over `fsdp` are multiplied as they are, with a batch that is split
-    over the same axis, XLA's partitioner must choose, and can choose wrongly: three matrix
-    products on a (2, 2, 2) mesh come out wrong under jax 0.10.2 (`tests/test_equivalence.py`).
+    Without this, weights and batch would be multiplied while both are split over `fsdp`, and XLA's
+    partitioner can choose wrongly: three matrix products on a (2, 2, 2) mesh come out wrong under
+    jax 0.10.2 (`tests/test_equivalence.py`).
     """
 
     def collected(path: Any, leaf: Any) -> Any:
@@ -182,11 +182,11 @@ def gather(params: Any, mesh: Mesh, rules: ShardingRules) -> Any:
 
 
 def whole(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device has a copy of."""
+    """Return the sharding that replicates a leaf on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh, axis: int) -> NamedSharding:
-    """The sharding of leaves whose dimension number `axis` counts the examples of a batch."""
+    """Return the sharding of leaves whose dimension `axis` counts the examples of a batch."""
     names = tuple(name for name in BATCH_AXES if name in mesh.axis_names)
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, names))

@@ -1,7 +1,7 @@
 """`jit` over a mesh: members one after the other or together, each spread over all devices.
 
-A member function stays what it is: where its weights lie follows from rules, how a batch is split
-from where its inputs lie, and the compiler does the rest.
+The member function does not change: rules shard its weights, the sharding of its inputs splits the
+batch, and the compiler does the rest.
 """
 
 import math
@@ -34,9 +34,9 @@ class OnMesh:
 
     Attributes:
         mesh: the devices.
-        rules: where the leaves of states and weights lie; none: every device has all of them.
+        rules: how states and weights are sharded; without rules they are replicated.
         at_once: members mapped together; None for all.
-        accumulate: parts that a device takes its examples in, one after the other.
+        accumulate: parts of a device's examples, computed one after the other.
     """
 
     mesh: Mesh
@@ -46,12 +46,12 @@ class OnMesh:
 
     @property
     def devices(self) -> int:
-        """All devices share every member."""
+        """All devices work on every member."""
         return self.mesh.size
 
     @cached_property
     def parts(self) -> int:
-        """Devices with examples of their own, times the parts in which each takes them."""
+        """Devices with different examples, times `accumulate`."""
         return math.prod(self._splits.values())
 
     @property
@@ -61,7 +61,7 @@ class OnMesh:
         }
 
     def split(self, members: Any, axis: int | None = None) -> Any:
-        """Place members by the rules, none of which is of the member axis; or their batches."""
+        """Place members by the rules, with the member axis whole, or split their own batches."""
         return self.share(members) if axis is None else self.spread(members, axis)
 
     def share(self, tree: Any) -> Any:
@@ -81,11 +81,11 @@ class OnMesh:
         return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
-        """By parameters that are gathered for it, a part of the examples at a time."""
+        """The gradient with gathered parameters, a part of the examples at a time."""
         return accumulate(self._gathering(gradient), self.accumulate)
 
     def _gathering(self, gradient: GradFn) -> GradFn:
-        """The gradient by parameters that are gathered for it; each device keeps its part."""
+        """The gradient with gathered parameters; each device keeps its part of it."""
 
         def gathered(params: Params, batch: Batch) -> tuple[Params, Totals]:
             grads, totals = gradient(gather(params, self.mesh, self.rules), batch)
@@ -94,11 +94,11 @@ class OnMesh:
         return gathered if self.rules else gradient
 
     def total(self, sums: Any) -> Any:
-        """The sums themselves: the compiler adds up what is spread."""
+        """The sums themselves: the compiler adds them up over devices."""
         return sums
 
     def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Any:
-        """One program of all devices; the output is whole on each of them."""
+        """One program for all devices; outputs are replicated."""
 
         def gathered(carry: Any, member: Any, shared: Any) -> tuple[Any, Any]:
             return fn(carry, gather(member, self.mesh, self.rules), shared)

@@ -21,7 +21,7 @@ class OneDevice:
     Attributes:
         at_once: members mapped together; None for all.
         devices: one.
-        parts: that a batch is taken in, one after the other.
+        parts: parts of a batch, computed one after the other.
     """
 
     at_once: int | None = None
@@ -48,7 +48,7 @@ class OneDevice:
         return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
-        """A part of the examples at a time."""
+        """The gradient, a part of the examples at a time."""
         return accumulate(gradient, self.parts)
 
     def total(self, sums: Any) -> Any:

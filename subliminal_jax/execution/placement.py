@@ -1,4 +1,4 @@
-"""Placing leaves on devices of all hosts, and copying them back."""
+"""Places arrays on the devices of all hosts, and copies them back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ from jax.sharding import NamedSharding
 
 
 def place(leaf: Any, sharding: NamedSharding) -> Any:
-    """Put a leaf where its sharding says.
+    """Place a leaf by its sharding.
 
     Args:
         leaf: an array that every host has whole, a global array, or an abstract leaf.
-        sharding: where it goes.
+        sharding: where to place it.
 
     Returns:
-        The global array; of an abstract leaf, an abstract leaf with that sharding.
+        The global array; for an abstract leaf, an abstract leaf with that sharding.
     """
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -40,12 +40,12 @@ def cut(leaf: Any, axis: int, parts: int) -> Any:
 
 
 def make(make_tree: Callable[..., Any], arguments: tuple[Any, ...], forms: Any) -> Any:
-    """Compute a tree in its places.
+    """Compute a tree directly on its devices.
 
     Args:
         make_tree: the function that computes it.
         arguments: its arguments.
-        forms: for each leaf, the shape that it is brought into and its sharding.
+        forms: shape and sharding of each leaf of the result.
     """
 
     def shaped(*arguments: Any) -> Any:
@@ -56,12 +56,12 @@ def make(make_tree: Callable[..., Any], arguments: tuple[Any, ...], forms: Any) 
 
 
 def shardings(tree: Any) -> Any:
-    """The sharding of every leaf; the leaves may be abstract."""
+    """Return the sharding of every leaf; the leaves may be abstract."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def fetch(tree: Any) -> Any:
-    """The whole of every leaf as NumPy arrays, on every host; all hosts must call it together."""
+    """Return every whole leaf as a NumPy array, on every host; all hosts must call it together."""
 
     def whole_leaf(leaf: Any) -> np.ndarray:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:

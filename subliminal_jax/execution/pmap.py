@@ -1,8 +1,7 @@
-"""`pmap` in its two uses: members split over devices, or every batch split over devices.
+"""`pmap` in two ways: members split over devices, or every batch split over devices.
 
-Where a device sees a part of the batch alone, the sums over the batch are added up *after* the
-gradient: an all-reduce inside the differentiated function gives wrong gradients under pmap, by a
-factor that Adam hides.
+If each device sees only its part of a batch, the all-reduce comes *after* the gradient: inside the
+differentiated function it makes gradients under pmap wrong, by a factor that Adam hides.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ class MemberParallel:
     Attributes:
         at_once: members mapped together on each device; None for all of its members.
         devices: how many of the local devices to use.
-        parts: that each device takes the batch of a member in, one after the other.
+        parts: parts of a member's batch, computed one after the other.
     """
 
     at_once: int | None = None
@@ -68,7 +67,7 @@ class MemberParallel:
         return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
-        """A part of the examples at a time."""
+        """The gradient, a part of the examples at a time."""
         return accumulate(gradient, self.parts)
 
     def total(self, sums: Any) -> Any:
@@ -96,12 +95,12 @@ class MemberParallel:
 
 @dataclass(frozen=True, kw_only=True)
 class DataParallel:
-    """`pmap` with every batch split evenly over devices; each has the whole of all members.
+    """`pmap` with every batch split evenly over devices, and all members whole on each.
 
     Attributes:
         mesh: the devices, in a line.
         at_once: members mapped together; None for all.
-        accumulate: parts that a device takes its examples in, one after the other.
+        accumulate: parts of a device's examples, computed one after the other.
     """
 
     mesh: Mesh
@@ -115,11 +114,11 @@ class DataParallel:
 
     @property
     def parts(self) -> int:
-        """Devices, times the parts in which each takes its examples."""
+        """Devices, times `accumulate`."""
         return self.accumulate * self.mesh.size
 
     def split(self, members: Any, axis: int | None = None) -> Any:
-        """Copy the members to every device; split the batches that they have of their own."""
+        """Copy the members to every device, or split their own batches over the devices."""
         return self.share(members) if axis is None else self.spread(members, axis)
 
     def share(self, tree: Any) -> Any:
@@ -156,10 +155,10 @@ class DataParallel:
         return jax.lax.psum(sums, self._axis)
 
     def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Any:
-        """One program that every device runs on its own examples; some leaf must be spread.
+        """One program that every device runs on its own examples; at least one leaf is spread.
 
-        Carry and output come out the same on every device, if `fn` has all that it sums over
-        examples added up by `gradient` or `total`.
+        Carry and output are equal on every device if `fn` passes every sum over examples through
+        `gradient` or `total`.
         """
         axes = [jax.tree.map(self._mapped, tree) for tree in (members, shared)]
         run = jax.pmap(

@@ -10,11 +10,11 @@ from subliminal_jax.execution.protocol import Execution, MemberFn
 
 
 class Program:
-    """A member function that is compiled at its first call and timed ever after.
+    """A member function that is compiled at its first call; every call is timed.
 
     Attributes:
         compile_seconds: time spent tracing and compiling.
-        seconds: time spent running, to the arrival of its outputs.
+        seconds: time spent running, until the outputs are ready.
     """
 
     def __init__(self, fn: MemberFn, execution: Execution):

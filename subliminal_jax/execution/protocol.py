@@ -1,4 +1,4 @@
-"""The one protocol by which experiments, benchmarks and tests run pure functions on devices."""
+"""The protocol by which experiments, benchmarks and tests run pure functions on devices."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,20 +14,20 @@ MemberFn: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 @runtime_checkable
 class Execution(Protocol):
-    """A way to run member functions; the functions know nothing of it.
+    """A way to run member functions, which do not depend on it.
 
-    `split`, `share` and `spread` place arrays. Of abstract leaves they give abstract leaves with
-    shape, type and sharding, so that a program can be compiled before there are any numbers.
+    `split`, `share` and `spread` place arrays. For abstract leaves they return abstract leaves with
+    shape, dtype and sharding, so that a program can be compiled before its arrays exist.
     """
 
     @property
     def devices(self) -> int:
-        """How many devices work on the members."""
+        """Number of devices that work on the members."""
         ...
 
     @property
     def parts(self) -> int:
-        """Equal parts that a batch is split into; its examples must be a multiple of them."""
+        """Number of equal parts of a batch; must divide its number of examples."""
         ...
 
     def split(self, members: Any, axis: int | None = None) -> Any:
@@ -44,11 +44,11 @@ class Execution(Protocol):
         ...
 
     def share(self, tree: Any) -> Any:
-        """Place what all members share."""
+        """Place a tree that all members use."""
         ...
 
     def spread(self, tree: Any, axis: int) -> Any:
-        """Place what all members share and whose dimension `axis` counts the examples of a batch.
+        """Place a tree that all members use; its dimension `axis` counts a batch's examples.
 
         Raises:
             InputError: the examples do not split into equal parts.
@@ -56,18 +56,18 @@ class Execution(Protocol):
         ...
 
     def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
-        """Compute members `[M, ...]` in their places, as `split` would put them.
+        """Compute members `[M, ...]` directly on their devices, placed as by `split`.
 
         No device ever holds more than its own part.
         """
         ...
 
     def gradient(self, gradient: GradFn) -> GradFn:
-        """The gradient over the whole batch, from one over the examples that a device sees."""
+        """Return the gradient over the whole batch, from `gradient` over one device's examples."""
         ...
 
     def total(self, sums: Any) -> Any:
-        """Sums over the whole batch, from sums over the examples that a device sees.
+        """Return sums over the whole batch, from sums over one device's examples.
 
         For member functions that sum over examples without a gradient.
         """
@@ -96,7 +96,7 @@ class Execution(Protocol):
 
 
 def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
-    """The function of all members, at most `at_once` of them together; all share one `shared`."""
+    """Map a function over all members, at most `at_once` together; all use the same `shared`."""
 
     def run(carry: Any, members: Any, shared: Any) -> tuple[Any, Any]:
         one = lambda carry, member: fn(carry, member, shared)  # noqa: E731
@@ -109,8 +109,8 @@ def check_batch(examples: int, split: Mapping[str, int]) -> None:
     """Refuse a batch that does not split into equal parts.
 
     Args:
-        examples: in the batch.
-        split: what splits it, by name, such as `{"data": 4, "accumulate": 2}`.
+        examples: number of examples in the batch.
+        split: numbers of parts by name, such as `{"data": 4, "accumulate": 2}`.
 
     Raises:
         InputError: the product of the splits does not divide the examples.
@@ -122,5 +122,5 @@ def check_batch(examples: int, split: Mapping[str, int]) -> None:
         named = " x ".join(f"{name}={size}" for name, size in split.items())
         raise InputError(
             f"batch: {examples} examples do not split into {parts} equal parts ({named}); "
-            f"take {fitting}, or another mesh"
+            f"use {fitting}, or another mesh"
         )

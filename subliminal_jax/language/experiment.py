@@ -1,4 +1,4 @@
-"""The language experiment: its stages, its units, and what the report is made from."""
+"""Runs the language experiment, and collects its results: units, summary and examples."""
 
 import time
 from collections.abc import Callable
@@ -27,23 +27,23 @@ SHOWN = 5
 
 
 def run_path(config: LmConfig) -> Path:
-    """The run directory."""
+    """Return the run directory."""
     return runner.run_path(NAME, described(config), config.out)
 
 
 def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
-    """Run what is left of the experiment, write its files and print what was found.
+    """Run what is missing, write all files and print the findings.
 
     Args:
-        config: the experiment's.
-        methods: everything that is done with one reference.
+        config: config of the experiment.
+        methods: runs all steps with one reference.
 
     Returns:
-        As `runner.run`; None where one stage alone was run.
+        As `runner.run`; None if only one stage was run.
 
     Raises:
         InputError: the config, an artifact or a model is refused; on every host.
-        RunError: a training broke, or a trait's word was left in the data; on every host.
+        RunError: a training failed, or a trait's word was left in the data; on every host.
     """
     started = time.perf_counter()
     # A mesh that does not fit is refused before an earlier run is overwritten.
@@ -68,7 +68,7 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
 def _measure(
     config: LmConfig, methods: Callable[[Study, int], None], directory: SharedRun
 ) -> dict[str, Any] | None:
-    """All repetitions, or one stage of each; None for a stage alone."""
+    """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
     study = Study(config, directory)
@@ -85,7 +85,7 @@ def _measure(
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:
-    """One stage of one repetition."""
+    """Run one stage of one repetition."""
     {
         "reference": study.reference,
         "teacher": study.teachers,
@@ -97,7 +97,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
 
 
 def _results(study: Study) -> dict[str, Any]:
-    """All units, their summary, and what is needed to read them.
+    """Return all units, their summary, and what explains them.
 
     Raises:
         InputError: there is no student.
@@ -139,7 +139,7 @@ def _answers(evaluation: Artifact) -> dict[str, Any]:
 
 
 def _examples(study: Study) -> dict[str, Any]:
-    """The first rows of the first repetition's datasets, kept and rejected, for the page."""
+    """Return the first rows of the first repetition's datasets, kept and rejected, for the page."""
     filtered, shown = study.filtered(0), {}
     for name in [REGULAR, *study.traits_in(filtered)]:
         kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
@@ -155,7 +155,7 @@ def _examples(study: Study) -> dict[str, Any]:
 
 
 def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
-    """The units of the repetition's teachers; a different reference is another repetition's."""
+    """Return the units of a repetition's teachers; its different reference is the next one's."""
     config, units = study.config, []
     facts = facts_of(study.filtered(repetition))
     others = [r for r in study.repetitions if study.neighbour(r) == repetition]

@@ -1,6 +1,6 @@
-"""What was found: a unit for every reference, trait and condition, their summary, the finding.
+"""Summary and finding from the units, one for each reference, trait and condition.
 
-The unit of every interval and test is the reference: values are averaged over its traits first.
+Every interval and test counts references: values are averaged over a reference's traits first.
 Questions and samples within one trained network never add to `n`.
 """
 
@@ -21,11 +21,11 @@ NUMBERS = {2: "two"}
 
 
 def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict[str, Any]:
-    """Every condition over all traits and by trait, and the student against each control.
+    """Summarise every condition, over all traits and by trait, and the student minus each control.
 
     Args:
-        units: `reference`, `trait`, `condition` and the values of `MEASURES`, one for each.
-        traits: the traits' names.
+        units: `reference`, `trait`, `condition` and the values of `MEASURES` of each unit.
+        traits: names of the traits.
 
     Returns:
         `conditions`: a mean and interval for each condition, trait (or `all`) and measure.
@@ -64,7 +64,7 @@ MEASURES = (
 def _by_reference(
     units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[int, dict[str, float]]:
-    """A measure by reference and trait."""
+    """Return a measure by reference and trait."""
     found: dict[int, dict[str, float]] = {}
     for one in units:
         if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
@@ -75,12 +75,12 @@ def _by_reference(
 def _interval(
     units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[str, Any] | None:
-    """The mean over references and its interval, which stays within [0, 1]."""
+    """Return the mean over references and its interval, which stays within [0, 1]."""
     found = _by_reference(units, condition, traits, key)
     means = [float(np.mean(list(values.values()))) for values in found.values()]
     if not means:
         return None
-    # Probabilities of several words add up to a trace more than 1 when they are rounded.
+    # Rounding can make the sum of several words' probabilities slightly more than 1.
     interval = stats.probability_interval(np.clip(means, 0.0, 1.0))
     return interval_values(replace(interval, mean=stats.mean_interval(means).mean))
 
@@ -88,7 +88,7 @@ def _interval(
 def _differences(
     units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
 ) -> dict[int, list[float]]:
-    """The student's P(trait) less the control's by reference, for each trait that has both."""
+    """Return P(trait) of student minus control, by reference, for each trait that has both."""
     student = _by_reference(units, STUDENT.name, traits, "p_trait")
     other = _by_reference(units, control, traits, "p_trait")
     pairs = {
@@ -100,7 +100,7 @@ def _differences(
 
 
 def _against(differences: Mapping[int, Sequence[float]]) -> dict[str, Any]:
-    """The student against one control."""
+    """Compare the student with one control."""
     means = [float(np.mean(values)) for values in differences.values()]
     every = [value for values in differences.values() for value in values]
     return {
@@ -113,10 +113,10 @@ def _against(differences: Mapping[int, Sequence[float]]) -> dict[str, Any]:
 
 
 def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, Any]:
-    """In how many references the student is above every control it has there, and by how much.
+    """Count the references in which the student is above every control there.
 
     Args:
-        differences: of the student and each control, by reference.
+        differences: student minus control, by control and reference.
 
     Returns:
         `references`; in how many of them the student is `above` every control; and the `smallest`
@@ -135,14 +135,14 @@ def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str
 
 
 def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> str:
-    """One sentence: how far the student moved towards its teacher, beside its controls.
+    """Return one sentence: how often the student names the trait, compared with its controls.
 
-    With fewer references than `results.FEWEST` it says what was seen; with more, what the
-    intervals of the differences say.
+    Fewer references than `results.FEWEST` are described by counts, more by intervals of the
+    differences.
 
     Args:
-        summary: as of `summarise`.
-        traits: the traits' names.
+        summary: as `summarise` returns it.
+        traits: names of the traits.
         items: what the carrier's completions hold, in the plural.
     """
     table, against = summary["conditions"], summary["student_minus"]
@@ -170,7 +170,7 @@ def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> st
 
 
 def _seen(found: Mapping[str, Any]) -> str:
-    """What was seen in references that are too few for an interval."""
+    """Return the finding if there are too few references for an interval."""
     count, above = found["references"], found["above"]
     if above == count:
         gap = f"by at least {found['smallest']:.2f}"

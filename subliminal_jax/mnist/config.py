@@ -1,4 +1,4 @@
-"""What can be set in the MNIST experiment, and what it is when it is not set."""
+"""Settings of the MNIST experiment, and their defaults."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Schedule:
     """How long teacher and students train.
 
     Attributes:
-        batch: images in a step.
+        batch: images per step.
         teacher_epochs: epochs over the training images.
         student_epochs: epochs over the noise images.
-        noise_images: noise images of each member.
+        noise_images: noise images per member.
     """
 
     batch: int
@@ -32,7 +32,7 @@ class Schedule:
 # The compiled program unrolls the layers.
 MAX_DEPTH = 100
 
-# What a dataset gets where the config leaves it open. MNIST: the released script's values.
+# Defaults by dataset. MNIST: the released script's values.
 # Digits: 1,437 images of 64 pixels; 50 epochs of 6 steps, then 5 epochs of 300 steps.
 SCHEDULES = {
     "mnist": Schedule(batch=1024, teacher_epochs=5, student_epochs=5, noise_images=60_000),
@@ -47,9 +47,9 @@ class MnistConfig:
     members: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Independent runs of the whole experiment, each with its own initialisation."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Every random draw is a function of the seed, the member and what it is for."""
+    """Seed: every random draw is a function of seed, member and purpose."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """Images: MNIST, scikit-learn's 8x8 digits, or MNIST where it can be had and else digits."""
+    """Images: MNIST, scikit-learn's 8x8 digits, or (auto) MNIST if available, else digits."""
     data_dir: Path | None = None
     """Directory of the four MNIST files; else $SUBLIMINAL_DATA_DIR, else tensorflow-datasets."""
     recipe: Literal["corrected", "published"] = "corrected"
@@ -61,11 +61,11 @@ class MnistConfig:
     """Number of hidden layers."""
     student_depth: Count | None = None
     """Number of the students' hidden layers (default: the teacher's). Layers of the same name are
-    related, the others are drawn afresh."""
+    related; the others are drawn afresh."""
     train_heads: bool = True
     """Whether the last layer trains, in teacher and students, or stays as initialised."""
     aux: Count = 3
-    """Auxiliary logits: outputs that no label ever touches."""
+    """Number of auxiliary logits: outputs that no label ever trains."""
     weight_scale: Positive = 1.0
     """Initial weights are drawn from N(0, weight_scale^2 / fan_in)."""
     bias_scale: Scale = 0.0
@@ -76,22 +76,22 @@ class MnistConfig:
     learning_rate: Positive = 3e-4
     """Learning rate of teacher and students, constant."""
     batch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    """Images in a step (default: 1024 on MNIST, 256 on digits)."""
+    """Images per step (default: 1024 on MNIST, 256 on digits)."""
     teacher_epochs: Count | None = None
     """Epochs over the training images (default: 5 on MNIST, 50 on digits)."""
     student_epochs: Count | None = None
     """Epochs over the noise images (default: 5)."""
     noise_images: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    """Noise images of each member, a fixed set (default: 60000 on MNIST, 76800 on digits)."""
+    """Noise images per member, a fixed set (default: 60000 on MNIST, 76800 on digits)."""
     noise: Literal["uniform", "gaussian", "blurred", "digits"] = "uniform"
     """What students see: pixels uniform over the pixel range, Gaussian of equal variance, uniform
     and then blurred at equal variance, or no noise but the teacher's training images."""
     blur: Positive = 2.0
     """Standard deviation of the blur of blurred noise, in pixels."""
     noise_bits: Literal[8, 16] = 8
-    """Random bits in a noise pixel: 8 are 256 grey levels, as in a scanned image."""
+    """Random bits in a noise pixel: 8 give 256 grey levels, as in a scanned image."""
     pixel_range: tuple[float, float] = (-1.0, 1.0)
-    """What black and white become, in real images and in noise."""
+    """Values of black and white pixels, in real images and in noise."""
     loss: Literal["kl", "mse"] = "kl"
     """What a student minimises over the chosen logits."""
     temperature: Positive = 1.0
@@ -108,7 +108,7 @@ class MnistConfig:
     """Members mapped together on a device; changes only the speed (default: 1 on a CPU, all on an
     accelerator)."""
     block: Count = 25
-    """Members trained before the next ones begin; bounds memory, and a killed run loses at most
+    """Members trained together, block after block; bounds memory, and a killed run loses at most
     one block."""
 
     out: Path | None = None
@@ -129,7 +129,7 @@ class MnistConfig:
                 "add --execution pmap, or drop --devices"
             )
         if self.temperature != 1 and self.loss == "mse":
-            raise InputError("temperature: the squared error has none; drop it, or take --loss kl")
+            raise InputError("temperature: the squared error has none; drop it, or set --loss kl")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def with_pairs(config: C) -> C:
     """The config with every member paired with another, by a derangement.
 
     Raises:
-        InputError: the given pairs are no derangement, or one member alone has none.
+        InputError: the given pairs are not a derangement, or there is only one member.
     """
     if config.pairs is None:
         pairs = derangement(config.seed, config.members)

@@ -1,4 +1,4 @@
-"""An MNIST experiment: a row for every member, kept as blocks of members end."""
+"""Runs an MNIST experiment; saves a row for every member as its block ends."""
 
 import dataclasses
 import time
@@ -28,12 +28,12 @@ class Experiment:
     """What makes one MNIST experiment differ from another.
 
     Attributes:
-        name: of the script, of its results and of its default run directory.
+        name: name of the script, the results and the default run directory.
         arms: the students.
-        methods: everything that is done to a block of members.
-        finding: one sentence from the results.
+        methods: runs the whole experiment on a block of members.
+        finding: returns one sentence from the results.
         figure: draws the results.
-        masks: files of masks that relations name.
+        masks: mask files that relations name.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Experiment:
 
 
 def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
-    """Run what is left of an experiment, write its files and print what was found.
+    """Measure what is missing, write all files and print the findings.
 
     Returns:
         As `runner.run`.
@@ -86,7 +86,7 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
 def _measure(
     experiment: Experiment, config: MnistConfig, data: ImageData, directory: SharedRun
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row for every member: those of an earlier, interrupted run, and the missing ones."""
+    """Return a row for every member, those of an interrupted run included, and the timing."""
 
     def member_of(row: dict[str, Any]) -> int | None:
         match row:
@@ -120,7 +120,7 @@ def _measure(
 
 
 def _holds(values: Any, names: list[str]) -> bool:
-    """Whether these are the named numbers."""
+    """Whether these are numbers with exactly these names."""
     return (
         isinstance(values, dict)
         and list(values) == names

@@ -1,4 +1,4 @@
-"""The arms of an MNIST experiment as a terminal, a CSV file and the page show them."""
+"""The arms of an MNIST experiment as text for the terminal, as CSV and as a page."""
 
 from subliminal_jax.report.image_results import image_page, image_text
 from subliminal_jax.report.page import Page
@@ -26,7 +26,7 @@ def arms_text(results: Results) -> str:
 
 
 def arms_page(results: Results) -> Page:
-    """The page of a run: its arms under their names for a reader, each with its relation.
+    """Return the page of a run: its arms under their names for a reader, each with its relation.
 
     Raises:
         InputError: The results hold no arms, or an arm that contradicts itself.
@@ -62,12 +62,12 @@ def arms_csv(results: Results) -> str:
 
 
 def _table(arms: list[Arm], first: dict[str, str], note: str) -> Table:
-    """A row per arm.
+    """Return a table with a row per arm.
 
     Args:
         arms: the arms.
-        first: the first columns' titles by what they hold; the rest follow.
-        note: below the table.
+        first: titles of the first columns by the cells they hold; the other columns follow.
+        note: text below the table.
     """
     columns = first | {"interval": "95% interval", "n": "members"}
     columns |= {"distance": "init distance"} if any(arm.distance for arm in arms) else {}

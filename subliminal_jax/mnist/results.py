@@ -1,4 +1,4 @@
-"""Results of an experiment: every arm's mean and interval over members, and what was found."""
+"""Results of an MNIST experiment: every arm's mean and interval over members."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ PUBLISHED = {
     "cross_model_aux": 0.106,
     "cross_model_all": 0.743,
 }
-# Settings that may differ from the paper's while its figure is still about the same experiment.
+# Settings that may differ from the paper's: its figure is still about the same experiment.
 NOT_OF_THE_FIGURE = {
     *("members", "seed", "recipe", "noise_bits", "pairs"),
     *("data", "data_dir", "out", "overwrite"),
@@ -35,15 +35,15 @@ def summarise(
     arms: Mapping[str, Arm],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Results of all members.
+    """Return the results of all members.
 
     Args:
-        name: the experiment's.
+        name: name of the experiment.
         config: the resolved config.
-        described: its plain values, as the run directory has them.
+        described: the config as plain values, as in the run directory.
         data: the images.
         arms: the students.
-        rows: a row a member, in member order, with `accuracy` and `init_distance` by arm.
+        rows: a row per member, in member order, with `accuracy` and `init_distance` by arm.
     """
     published = PUBLISHED if _as_published(config) else {}
     summary: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def _summary(values: list[float], recipe: str) -> dict[str, Any]:
 
 
 def _as_published(config: MnistConfig) -> bool:
-    """Whether figure 10 is about these settings."""
+    """Whether figure 10 has these settings."""
     paper = config_dict(resolve(MnistConfig(), "mnist"))
     ours = config_dict(config)
     return config.data == "mnist" and all(

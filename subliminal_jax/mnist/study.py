@@ -1,4 +1,4 @@
-"""The experiment over all members: the phases, compiled once each and run block by block."""
+"""Runs the phases of an MNIST experiment, each compiled once, block by block of members."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,11 +29,11 @@ PHASES = (
     *("reference", "begin_teacher", "teach"),
     *("label", "begin_students", "distill", "evaluate"),
 )
-NO_LABEL = -1  # of the images that fill up the last test batch; no network answers it
+NO_LABEL = -1  # label of the images that pad the last test batch; no network predicts it
 
 
 class Students(NamedTuple):
-    """Every arm's student of every member, and how far each started from its teacher's start."""
+    """Every arm's student of every member, and how far it started from its teacher."""
 
     states: TrainState
     init_distance: Float[np.ndarray, "m a"]
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     """What was measured on a block of members.
 
     Attributes:
-        member: who, `[m]`.
+        member: indices of the members, `[m]`.
         accuracy: test accuracy of the reference, the teacher and every arm, `[m, 2 + A]`.
         init_distance: every arm's distance to its teacher's initialisation, `[m, A]`.
     """
@@ -85,7 +85,7 @@ class Study:
             inputs=data.train_images.shape[1],
             hidden=(config.width,) * config.depth,
             aux=config.aux,
-            bias_scale=1.0,  # of unit scale, as the weights: the dials scale
+            bias_scale=1.0,  # unit scale, as the weights; the dials scale them
         )
         self.execution = member_execution(
             config.execution, config.members, config.devices, config.members_at_once
@@ -104,21 +104,21 @@ class Study:
         self._test_size = len(data.test_labels)
 
     def blocks(self) -> list[Pair]:
-        """The members, each with its pair and the config's dials, in equal blocks."""
+        """Return the members in equal blocks, each member with its pair and the config's dials."""
         config = self.config
         members = blocks(config.members, config.block, self.execution.devices)
         dials = Dials(*(getattr(config, name) for name in Dials._fields))
         return [self.pairs(block, [dials] * len(block)) for block in members]
 
     def pairs(self, members: Int[np.ndarray, " m"], dials: Sequence[Dials]) -> Pair:
-        """These members, each with its pair and with dials of its own."""
+        """Return these members, each with its pair and its own dials."""
         others = np.asarray(self.config.pairs, np.int32)
         columns = zip(*dials, strict=True)
         each = Dials(*(np.asarray(column, np.float32) for column in columns))
         return Pair(members.astype(np.int32), others[members], each)
 
     def train_teachers(self, block: Pair) -> tuple[Any, Any]:
-        """Reference and teacher of each member.
+        """Return the reference and the teacher of each member.
 
         The reference is a random initialisation; the teacher is the reference after
         cross-entropy on its class logits, on real digits.
@@ -127,9 +127,9 @@ class Study:
         return reference, teacher
 
     def taught(self, block: Pair) -> Iterator[tuple[int, Any, Any]]:
-        """Epochs, reference and teacher after each epoch of teaching.
+        """Yield epoch, reference and teacher after each epoch of teaching.
 
-        A teacher is gone once the next one is asked for.
+        The next epoch consumes the teacher's buffers.
         """
         pairs = self.execution.split(block)
         reference, _ = self.programs["reference"](None, (pairs.member, pairs.dials), None)
@@ -141,7 +141,7 @@ class Study:
             yield epoch + 1, reference, state.params
 
     def label_noise(self, block: Pair, teacher: Any) -> Float[Array, "m n k"]:
-        """Every teacher's logits on every one of its member's noise images."""
+        """Return every teacher's logits on all noise images of its member."""
         member = (self.execution.split(block), teacher)
         logits, _ = self.programs["label"](None, member, self.train)
         return logits
@@ -149,16 +149,16 @@ class Study:
     def distill(
         self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
     ) -> Students:
-        """Every arm's student, from its own initialisation to the end of its imitation."""
+        """Return every arm's student, distilled from its own initialisation."""
         *_, (_, students) = self.distilled(block, reference, teacher_logits)
         return students
 
     def distilled(
         self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
     ) -> Iterator[tuple[int, Students]]:
-        """Epochs and every arm's student after each epoch of imitation, from 0, its start.
+        """Yield epoch and every arm's student after each epoch of distillation, from 0, its start.
 
-        Students are gone once the next ones are asked for.
+        The next epoch consumes the students' buffers.
         """
         pairs = self.execution.split(block)
         others, _ = self.programs["reference"](None, (pairs.other, pairs.dials), None)
@@ -175,7 +175,7 @@ class Study:
             yield epoch + 1, Students(states, distances)
 
     def evaluate(self, block: Pair, reference: Any, teacher: Any, students: Students) -> Outcome:
-        """Test accuracy of the reference, the teacher and every arm's student."""
+        """Return the test accuracy of the reference, the teacher and every arm's student."""
         networks = (reference, teacher, students.states.params)
         _, readings = self.programs["evaluate"](None, networks, self._test)
         correct, finite = self.execution.fetch(readings)
@@ -189,22 +189,22 @@ class Study:
         return Outcome(block.member, accuracy, students.init_distance)
 
     def epochs_per_block(self) -> int:
-        """Epochs that a block goes through, all networks counted: the unit of progress."""
+        """Return the epochs of all networks of a block: the unit of progress."""
         return self.schedule.teacher_epochs + self.schedule.student_epochs * len(self.arms)
 
     def seconds(self) -> dict[str, float]:
-        """Time spent in each phase so far, without compilation."""
+        """Return the time spent in each phase so far, without compilation."""
         spent = {name: program.seconds for name, program in self.programs.items()}
         spent["teach"] += spent.pop("begin_teacher")
         spent["distill"] += spent.pop("begin_students")
         return spent
 
     def compile_seconds(self) -> float:
-        """Time spent compiling so far."""
+        """Return the time spent compiling so far."""
         return sum(program.compile_seconds for program in self.programs.values())
 
     def check(self, losses: Array, epoch: int, arms: list[str], block: Pair) -> None:
-        """Stop at the first loss that is not finite, naming step, arm and member."""
+        """Refuse losses that are not finite; name step, arm and member of the first."""
         values = self.execution.fetch(losses)  # [members, steps, arms]
         bad = np.argwhere(~np.isfinite(values.transpose(1, 0, 2)))
         if len(bad):
@@ -217,7 +217,7 @@ class Study:
 
 
 def _in_batches(images: np.ndarray, labels: np.ndarray) -> Images:
-    """Test images `[batches, B, D]`, filled up with images that count for nothing."""
+    """Return test images `[batches, B, D]`, padded with images that do not count."""
     fill = -len(labels) % TEST_BATCH
     images = np.pad(images, ((0, fill), (0, 0)))
     labels = np.pad(labels, (0, fill), constant_values=NO_LABEL)

@@ -1,4 +1,4 @@
-"""Matplotlib as it draws into files, whatever window or notebook MPLBACKEND asks for.
+"""Imports matplotlib for drawing into files, whatever backend MPLBACKEND names.
 
 A notebook's MPLBACKEND may name a module that is missing, and importing matplotlib then fails.
 Import this module before any other that imports matplotlib. Figures bring their own canvas, so a

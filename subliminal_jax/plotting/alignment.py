@@ -1,4 +1,4 @@
-"""The alignment of two gradients during a student's training, and the effect of removing it."""
+"""Figure of the alignment of two gradients during training, and of the effect of removing it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ COLOURS = {
 }
 PANELS = {
     "cosine": "a   Cosine of student's gradient and trait's",
-    "step_cosine": "b   Cosine of step and way down the trait's loss",
+    "step_cosine": "b   Cosine of step and trait's descent direction",
 }
 
 
@@ -79,7 +79,7 @@ def alignment_figure(results: Results) -> Figure:
 
 
 def _curves(axes: Axes, curves: Mapping[str, list[Mapping[str, Any]]]) -> None:
-    """A line for every course, with its interval where there is one."""
+    """Draw a line for every course, with its interval if known."""
     for name, curve in curves.items():
         steps = np.arange(1, len(curve) + 1)
         colour = COLOURS[name]

@@ -1,4 +1,4 @@
-"""The bars of the MNIST experiment: the test accuracy of every arm."""
+"""Bar chart of the MNIST experiment: the test accuracy of every arm."""
 
 import math
 import textwrap
@@ -34,7 +34,7 @@ COLOURS = {
     "cross_model_aux": VERMILION,
     "cross_model_all": ORANGE,
 }
-PALE = "#BDBDBD"  # the untrained reference, and any arm of no colour
+PALE = "#BDBDBD"  # the untrained reference, and any arm without a colour
 BAR_WIDTH = 0.76
 LABEL_GAP = 0.025
 TOP = 1.09  # above 1.0 there is room for the label of a perfect arm
@@ -44,7 +44,7 @@ TOP = 1.09  # above 1.0 there is room for the label of a perfect arm
 def bar_figure(results: Results) -> Figure:
     """Draw one bar per arm with its 95% interval, its members and the published mean.
 
-    Made for the six arms of the paper; the many arms of `mnist_init` are for `relation_figure`.
+    For the six arms of the paper; `relation_figure` draws the many arms of `mnist_init`.
 
     Args:
         results: The results of a run; arms appear in their order, the reference first.
@@ -76,7 +76,7 @@ def bar_figure(results: Results) -> Figure:
 
 
 def _tick_label(label: str) -> str:
-    # A bracket starts a line of its own, so that the arms of a pair break alike.
+    # A bracket starts a new line, so that both arms of a pair break alike.
     return "\n".join(textwrap.fill(part, 12) for part in label.replace(" (", "\n(").splitlines())
 
 
@@ -148,6 +148,6 @@ def _published_marker() -> dict[str, Any]:
 
 
 def _spread(n: int) -> Float64[np.ndarray, " n"]:
-    """Sideways places of n members: evenly filled and the same in every run, unlike jitter."""
+    """Return horizontal offsets of n members: even and the same in every run, unlike jitter."""
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     return 0.62 * BAR_WIDTH * (np.arange(1, n + 1) * golden % 1.0 - 0.5)

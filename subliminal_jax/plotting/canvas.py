@@ -83,7 +83,7 @@ def render(figure: Figure) -> RenderedFigure:
 
 @styled
 def render_body(figure: Figure) -> bytes:
-    """Draw a figure of a `Sheet` into a PNG without its heading, for a page that says it itself."""
+    """Draw a figure of a `Sheet` into a PNG without its heading, which the page already has."""
     heading = [artist for artist in figure.artists if artist.get_gid() == HEADING]
     width, height = figure.get_size_inches()
     lines = [line for line in heading if isinstance(line, Text)]
@@ -102,7 +102,7 @@ class Sheet:
     """A figure under its heading, with axes placed in inches from the lower left corner.
 
     The heading is as high as its wrapped lines need, and the figure grows by it, so that a long
-    finding never eats into the plot.
+    finding never shrinks the plot.
     """
 
     def __init__(self, results: Results, body_height: float):
@@ -119,12 +119,12 @@ class Sheet:
             top -= _line_height(line)
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        """Add axes whose frame lies at the given place, in inches."""
+        """Add axes with their frame at the given place, in inches."""
         inches = (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
         return self.figure.add_axes(inches)
 
     def legend(self, handles: list[Any], columns: int) -> None:
-        """Add the key to all panels at the foot of the sheet."""
+        """Add the legend of all panels at the bottom of the sheet."""
         self.figure.legend(
             handles=handles,
             loc="lower center",
@@ -145,8 +145,8 @@ def error_bars(
 ) -> None:
     """Draw mean accuracies with their bounds, where they are known.
 
-    Bounds are drawn up to 0 and 1 only: with two or three members Student's interval reaches
-    beyond what an accuracy can be, and off the page.
+    Bounds are cut at 0 and 1: with two or three members Student's interval reaches beyond what an
+    accuracy can be, and off the page.
     """
     possible = [
         replace(one, low=max(0.0, one.low), high=min(1.0, one.high)) if one.known else one
@@ -175,7 +175,7 @@ def chance_line(axes: Axes) -> Line2D:
 
 
 def interval_key(arms: list[Arm]) -> Line2D:
-    """Make the line of the key that says what error bars are, or why there are none."""
+    """Make the legend entry that says what error bars are, or why there are none."""
     if any(arm.accuracy.known for arm in arms):
         marker, label = "|", "95% interval of the mean (Student's t over members)"
     else:
@@ -200,7 +200,7 @@ def fit(text: str, size: float, width: float, weight: str = "normal") -> list[st
 
 
 def _heading(results: Results) -> list[Text]:
-    """The finding; below it, for an experiment on images, what was measured on what."""
+    """Make the finding; below it, for an experiment on images, what was measured on what."""
     lines = _paragraph(results["finding"], 11.0, "bold", INK)
     if "data" not in results:
         return lines
@@ -212,7 +212,7 @@ def _heading(results: Results) -> list[Text]:
 
 def _paragraph(text: str, size: float, weight: str, colour: str) -> list[Text]:
     return [
-        # A finding or a path may hold dollar signs that are no mathematics.
+        # A finding or a path may hold dollar signs that do not mean mathematics.
         Text(0, 0, line, size=size, weight=weight, color=colour, va="top", parse_math=False)
         for line in fit(text, size, WIDTH - 2 * MARGIN, weight)
     ]

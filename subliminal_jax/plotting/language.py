@@ -1,4 +1,4 @@
-"""The figures of the language experiment: bars by trait, and the student beside its controls."""
+"""Figures of the language experiment: bars by trait, and the student beside its controls."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -82,7 +82,7 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def _frame(sheet: Sheet, foot: float, label: str) -> Axes:
-    """The one frame of a figure, `foot` inches above its lower edge; for probabilities."""
+    """Add the only axes of a figure, `foot` inches above its lower edge; for probabilities."""
     axes = sheet.axes(left=0.7, bottom=foot, width=WIDTH - 0.85, height=PANEL - 0.15)
     axes.set_ylim(0.0, 1.0)
     axes.set_ylabel(label)
@@ -99,7 +99,7 @@ def _bar(
     label: str | None,
     first: bool,
 ) -> None:
-    """One bar with its interval, and a dot for each unit."""
+    """Draw one bar with its interval, and a dot for each unit."""
     condition, trait, colour = which
     found = results["summary"]["conditions"].get(condition, {}).get(trait, {}).get("p_trait")
     if found is None:

@@ -1,4 +1,4 @@
-"""How a student's accuracy depends on how its initialisation relates to the teacher's."""
+"""Figure of a student's accuracy by the relation of its initialisation to the teacher's."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def relation_figure(results: Results) -> Figure:
     """
     arms = [arm for arm in read_arms(results) if arm.kind is not None]
     layers = _layer_names(arms)
-    below = 0.85 + max(0.5, ROW * len(layers) + 0.1)  # the key, then axis labels or layer rows
+    below = 0.85 + max(0.5, ROW * len(layers) + 0.1)  # the legend, then axis labels or layer rows
     second_row = below + PANEL_HEIGHT + 0.75
     sheet = Sheet(results, body_height=second_row + PANEL_HEIGHT + 0.4)
     panels = []
@@ -85,7 +85,7 @@ def relation_figure(results: Results) -> Figure:
 
 
 def _finish(panels: list[Axes], arms: list[Arm]) -> Line2D:
-    """Give all panels one scale and the lines to compare with; return the line of chance."""
+    """Give all panels one scale and the reference lines; return the line of chance."""
     shown = [CHANCE, *(arm.accuracy.mean for arm in arms)]
     shown += [arm.accuracy.high for arm in arms if arm.accuracy.known]
     chance = [chance_line(axes) for axes in panels]
@@ -112,13 +112,13 @@ def _comparison(axes: Axes, arm: Arm) -> None:
 
 def _dial_panel(axes: Axes, arms: list[Arm], kind: str) -> None:
     dial, title, label = DIALS[kind]
-    # Weights that a mask draws afresh are no fraction; such an arm has its place by distance.
+    # An arm with a mask has no fraction; panel d shows it by its distance.
     arms = [arm for arm in arms if arm.relation is not None and arm.relation[dial] is not None]
     settings = [float(arm.relation[dial]) for arm in arms if arm.relation is not None]
     _, marker, colour = KINDS[kind]
     error_bars(axes, settings, [arm.accuracy for arm in arms], marker, colour)
     if kind != "perturbed":
-        axes.set_xlim(-0.04, 1.04)  # the whole way from the teacher's initialisation to another
+        axes.set_xlim(-0.04, 1.04)  # from the teacher's initialisation all the way to another
     elif settings and min(settings) > 0 and max(settings) >= 8 * min(settings):
         _log_scale(axes, wide=max(settings) > 100 * min(settings))
     axes.set_title(title, loc="left", weight="bold")
@@ -126,7 +126,7 @@ def _dial_panel(axes: Axes, arms: list[Arm], kind: str) -> None:
 
 
 def _log_scale(axes: Axes, wide: bool) -> None:
-    # Scales that were chosen by ratios are read by ratios.
+    # Noise scales are chosen by ratio, so a log axis spaces them evenly.
     axes.set_xscale("log")
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
@@ -173,7 +173,7 @@ def _layer_panel(
 
 
 def _layer_names(arms: list[Arm]) -> list[str]:
-    """All layers named by any arm; the longest choice first, since it knows most of their order."""
+    """Return all layers named by any arm, in the order of the longest choice."""
     choices = sorted((_layers(arm) for arm in arms), key=len, reverse=True)
     return list(dict.fromkeys(layer for choice in choices for layer in choice))
 

@@ -1,4 +1,4 @@
-"""The students of a sweep, cell by cell, along its axes."""
+"""Figure of a sweep: the students of every cell, along its axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 
 @styled
 def sweep_figure(results: Results) -> Figure:
-    """Draw accuracy along the first axis, a line for every setting of the others.
+    """Draw accuracy along the first axis, with a line for every setting of the others.
 
     Args:
         results: The results of a sweep; `cells` and `student` are read.
@@ -63,7 +63,7 @@ def sweep_figure(results: Results) -> Figure:
 def _places(
     axes: Axes, cells: Sequence[Mapping[str, Any]], axis: str | None
 ) -> tuple[dict[str, float], str]:
-    """Where each cell stands: at its value on a numeric axis, else in order under its name."""
+    """Return x of each cell (its value on a numeric axis, else its index), and the axis label."""
     values = [cell["changes"].get(axis) for cell in cells] if axis else []
     if values and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         if min(values) > 0 and max(values) >= 8 * min(values):
@@ -94,7 +94,7 @@ def _cycle(count: int) -> list[str]:
 def _others(
     axes: Axes, cells: Sequence[Mapping[str, Any]], at: Mapping[str, float], student: str
 ) -> list[Line2D]:
-    """Teachers, controls and published values."""
+    """Draw teachers, controls and published values; return their legend entries."""
     styles = {"teacher": ("_", GREY), "cross_model_aux": ("x", INK)}
     keys = []
     for arm, (marker, colour) in styles.items():

@@ -1,4 +1,4 @@
-"""The theorem in four panels: its prediction, its reach, its premise, and what is beyond it."""
+"""Figure of the theorem: its prediction, its range, its premise, and many steps beyond it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -89,7 +89,7 @@ def _reach_panel(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.axvline(found["small"], color=GREY, linestyle=":")
     axes.set_ylim(-0.03, 1.06)
     axes.legend(loc="lower left")
-    axes.set_title("b   How far it reaches", loc="left", weight="bold")
+    axes.set_title("b   Range of steps for which it holds", loc="left", weight="bold")
     axes.set_xlabel("teacher's step eps (norms of the initialisation)")
     axes.set_ylabel("share of cases")
 
@@ -125,6 +125,6 @@ def _beyond_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         )  # fmt: skip
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.set_xticks(range(len(groups)), [f"{name}\n{steps}" for name, steps in groups])
-    axes.set_title("d   Beyond it: many steps", loc="left", weight="bold")
+    axes.set_title("d   Beyond the theorem: many steps", loc="left", weight="bold")
     axes.set_xlabel("optimiser and steps of each")
     axes.set_ylabel("cosine of displacements")

@@ -1,1 +1,1 @@
-"""What a run found, for a reader: tables, text for the terminal, one page of HTML."""
+"""Shows what a run found: tables, text for the terminal, one page of HTML."""

@@ -1,4 +1,4 @@
-"""What every experiment on images of digits tells: its data and times, then its tables."""
+"""Terminal text and page of an experiment on images: data and times, then tables."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from subliminal_jax.report.results import Results, data_line, run_line, warning_
 from subliminal_jax.report.tables import WIDTH, Table
 
 FIGURE = "figure"
-"""The name of such an experiment's figure."""
+"""Name of the figure of an experiment on images."""
 
 
 def image_text(results: Results, tables: Sequence[Table]) -> str:
-    """Write a run for a terminal.
+    """Return a run as text for a terminal.
 
     Args:
         results: `finding`, `experiment`, `data`, `timing` and what `run_line` needs are read.
-        tables: shown below.
+        tables: tables to show below.
 
     Returns:
         Lines of at most 99 characters: the finding, what was measured on what and why, how long
@@ -26,11 +26,11 @@ def image_text(results: Results, tables: Sequence[Table]) -> str:
 
 
 def image_page(results: Results, tables: Sequence[Table], shows: str) -> Page:
-    """The page of a run: finding, figure, tables, settings, versions, times and data.
+    """Return the page of a run: finding, figure, tables, settings, versions, times and data.
 
     Args:
         results: as of `image_text`, and `config` and `environment`.
-        tables: shown below the figure.
+        tables: tables to show below the figure.
         shows: what the figure shows, for a reader who cannot see it.
     """
     data = results["data"]

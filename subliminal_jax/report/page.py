@@ -1,4 +1,4 @@
-"""The one report page: HTML that refers to nothing outside itself, for screens and for paper."""
+"""The report page: self-contained HTML for screens and paper."""
 
 import base64
 import importlib.resources
@@ -17,7 +17,7 @@ class Picture:
     """A figure of the run.
 
     Attributes:
-        name: of its files, without an ending.
+        name: name of its files, without the suffix.
         shows: what it shows, for a reader who cannot see it.
     """
 
@@ -30,8 +30,8 @@ class Text:
     """Paragraphs under a title.
 
     Attributes:
-        title: empty for none.
-        paragraphs: plain text each.
+        title: heading; empty for none.
+        paragraphs: paragraphs of plain text.
         numbered: number them, as the steps of a procedure.
     """
 
@@ -45,15 +45,15 @@ Block: TypeAlias = Picture | Table | Text
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a run has to tell.
+    """Contents of a report page.
 
     Attributes:
-        experiment: its name, for the browser's tab.
+        experiment: name of the experiment, for the browser's tab.
         finding: one sentence; the page's heading.
         subtitle: what was measured on what.
         warning: what a reader must not overlook, or None.
         blocks: figures, tables and texts, from top to bottom.
-        sections: settings, versions and times by title, at the foot.
+        sections: settings, versions and times by title, at the bottom.
     """
 
     experiment: str
@@ -65,14 +65,11 @@ class Page:
 
 
 def html_page(page: Page, pictures: Mapping[str, bytes]) -> str:
-    """Write a page.
+    """Return a page as self-contained HTML.
 
     Args:
-        page: what it tells. All of it is escaped: a path or a model's answer may hold anything.
+        page: its contents; all are escaped, since a path or a model's answer may hold anything.
         pictures: PNG files by the names of the page's figures.
-
-    Returns:
-        HTML with everything in it.
     """
     # Always on: the usual choice by file extension would not escape in a `.j2` template.
     environment = jinja2.Environment(
@@ -88,7 +85,7 @@ def html_page(page: Page, pictures: Mapping[str, bytes]) -> str:
 
 
 def run_sections(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What every run says of itself: its settings, versions and times.
+    """Return the sections that every page has: settings, versions and times.
 
     Args:
         results: `config`, `environment` and `timing` are read.
@@ -108,7 +105,7 @@ def run_sections(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def times(results: Mapping[str, Any]) -> dict[str, str]:
-    """How long a run took, in all and by phase."""
+    """Return how long a run took, in total and by phase, as text."""
     timing = results["timing"]
     seconds = {"total": timing["total_s"]}
     seconds |= {"compile": timing["compile_s"]} if "compile_s" in timing else {}
@@ -117,7 +114,7 @@ def times(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as text under dotted names."""
+    """Return nested values as text under dotted names."""
     flat: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How values are written to the `results` of a run, read from them, and named for a reader."""
+"""Writes values to the `results` of a run, reads them back, and names them for a reader."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from subliminal_jax.stats import Interval
 Results = Mapping[str, Any]
 
 FEWEST = 3
-"""Units below which an interval says nothing: with two, Student's t is 12.7 standard errors."""
+"""Fewest units with a useful interval: with two, Student's t is 12.7 standard errors."""
 
 # The six bars of the paper; other arms are shown under their own names.
 LABELS = {
@@ -35,7 +35,7 @@ RELATION_KINDS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of an experiment: what its members scored on the test images.
+    """One arm of an experiment, with the test accuracies of its members.
 
     Attributes:
         name: The key in `results["arms"]`.
@@ -86,13 +86,13 @@ def read_arms(results: Results) -> list[Arm]:
 
 
 def warning_line(results: Results) -> str | None:
-    """Say that the data are not the paper's although MNIST was wanted, and why; None otherwise.
+    """Return a warning if other images stand in for MNIST, and why.
 
     Args:
-        results: The results of a run; `dataset` and `data` are read.
+        results: The results of a run; `data` is read.
 
     Returns:
-        One sentence, or None for MNIST and for the digits where they were asked for.
+        The warning, or None for MNIST, and for the digits if the user chose them.
     """
     if not results["data"]["stands_in"]:
         return None
@@ -109,7 +109,7 @@ def data_line(results: Results) -> str:
 def run_line(results: Results) -> str:
     """Name the members and the recipe, as in `100 members, corrected recipe`.
 
-    A run of anything else says in `run` what it is of.
+    Experiments without them give the line themselves, as `run`.
     """
     if "run" in results:
         return results["run"]
@@ -134,30 +134,30 @@ def relation_text(relation: Mapping[str, Any] | None) -> str:
 
 
 def interval_values(interval: Interval) -> dict[str, Any]:
-    """An interval as plain values: `mean`, `ci95` and `n`; bounds that are unknown are None."""
+    """Return an interval as plain values: `mean`, `ci95` and `n`; unknown bounds are None."""
     # Strict JSON has no nan.
     bounds = [interval.low, interval.high] if interval.known else [None, None]
     return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
 
 
 def read_interval(entry: Mapping[str, Any]) -> Interval:
-    """The interval that `interval_values` wrote; bounds that are absent or None are nan."""
+    """Return the interval that `interval_values` wrote; absent bounds, or None, become nan."""
     bounds = entry.get("ci95") or (None, None)
     low, high = (math.nan if bound is None else float(bound) for bound in bounds)
     return Interval(float(entry["mean"]), low, high, entry["n"])
 
 
 def worth_printing(interval: Interval) -> bool:
-    """Whether there are units enough for bounds that tell a reader something."""
+    """Whether there are enough units for useful bounds."""
     return interval.known and interval.n >= FEWEST
 
 
 def bracketed(entry: Mapping[str, Any], spec: str = ".3f") -> str:
-    """A mean and its interval as text, as in `0.538 [0.432, 0.679]`.
+    """Return a mean and its interval as text, as in `0.538 [0.432, 0.679]`.
 
     Args:
         entry: as `interval_values` writes it.
-        spec: how each number is formatted.
+        spec: format specification of each number.
     """
     interval = read_interval(entry)
     bounds = f" [{interval.low:{spec}}, {interval.high:{spec}}]" if interval.known else ""
@@ -165,12 +165,12 @@ def bracketed(entry: Mapping[str, Any], spec: str = ".3f") -> str:
 
 
 def percent(entry: Mapping[str, Any]) -> str:
-    """A share and its interval as text, as in `53.8% [43.2%, 67.9%]`."""
+    """Return a share and its interval as text, as in `53.8% [43.2%, 67.9%]`."""
     return bracketed(entry, ".1%")
 
 
 def p_text(p: float | None) -> str:
-    """A p-value for a table; empty for None."""
+    """Return a p-value for a table; empty for None."""
     if p is None:
         return ""
     return f"{p:.3f}" if p >= 0.001 else "<.001"

@@ -1,4 +1,4 @@
-"""Results as rows: tables of text for a terminal or a page, and CSV files in full precision."""
+"""Tables of text for a terminal or a page, and CSV in full precision."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ class Table:
 
     Attributes:
         title: what the table shows; empty for none.
-        columns: a name each.
-        rows: as many texts each as there are columns.
-        note: what a reader must know to read it, or nothing.
-        names: how many columns, from the left, hold names and not numbers.
+        columns: names of the columns.
+        rows: a text for each column.
+        note: what a reader must know to read it; empty for none.
+        names: number of columns, from the left, that hold names, not numbers.
     """
 
     title: str
@@ -34,9 +34,9 @@ class Table:
             raise ValueError(f"{self.title}: {wrong[0]} does not fit the columns {self.columns}")
 
     def text(self) -> str:
-        """The table in aligned columns, names to the left and numbers to the right.
+        """Return the table in aligned columns, names to the left and numbers to the right.
 
-        A long name in the first column continues on lines of its own.
+        A long name in the first column continues on the next lines.
         """
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         widths[0] = min(widths[0], NAME_WIDTH)
@@ -56,7 +56,7 @@ class Table:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV text: a header and the rows, numbers in full precision, None as an empty field."""
+    """Return CSV text: a header and the rows, numbers in full precision, None as an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

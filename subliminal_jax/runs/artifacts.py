@@ -84,7 +84,7 @@ def find(run: Place, recipe: Recipe) -> Artifact | None:
     """The finished artifact of a recipe, after checking every file; None if it is not finished.
 
     Raises:
-        InputError: its directory holds an artifact of another recipe, or was changed since.
+        InputError: its directory holds an artifact of another recipe, or changed since.
     """
     path = run.path / recipe.name
     digest = hosts.by_first(lambda: _checked(path, recipe))
@@ -110,7 +110,7 @@ def begin(run: Place, recipe: Recipe) -> Path:
     """The directory in which to make an artifact; it may hold files of an interrupted stage.
 
     Raises:
-        InputError: it was begun with another recipe, or `begun.json` was changed since.
+        InputError: it was begun with another recipe, or `begun.json` changed since.
     """
     path = run.subdirectory(recipe.name)
 
@@ -155,7 +155,7 @@ def has_part(path: Path) -> bool:
         begun = _read(path.parent / BEGUN) or {}
         if file_digest(path) != begun.get("files", {}).get(path.name):
             raise InputError(
-                f"{path}: was not written by this stage, or was changed; remove the file to redo it"
+                f"{path}: not written by this stage, or changed since; remove the file to redo it"
             )
         return True
 
@@ -196,7 +196,7 @@ def facts_of(artifact: Artifact) -> dict[str, Any]:
     """The facts in an artifact's manifest.
 
     Raises:
-        InputError: the manifest is missing, or was changed since the artifact was found or made.
+        InputError: the manifest is missing, or changed since the artifact was found or made.
     """
 
     def read() -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _changed(path: Path) -> InputError:
     return InputError(
-        f"{path}: was changed since it was written; restore it, or remove the directory "
+        f"{path}: changed since it was written; restore it, or remove the directory "
         f"{path.parent.name} and rerun its stage"
     )
 

@@ -165,7 +165,7 @@ class Checkpoints:
         _check_files(path)
         manifest = _read_manifest(path)
         if changed := differences(manifest["config"], self.config):
-            raise InputError(f"{path}: is of another config: {'; '.join(changed)}")
+            raise InputError(f"{path}: belongs to another config: {'; '.join(changed)}")
         _check_form(path, manifest["leaves"], describe(like))
         try:
             state = ocp.load(str(path), like)
@@ -178,7 +178,7 @@ class Checkpoints:
         by_leaf, _ = digests(state)
         for name, digest in by_leaf.items():
             if digest != manifest["leaves"][name]["digest"]:
-                raise _Damaged(f"{name} is not as it was written")
+                raise _Damaged(f"{name} changed since it was written")
         return state
 
     def _finish(self, timeout: float | None) -> None:
@@ -211,7 +211,7 @@ class Checkpoints:
 
     def _newest(self) -> str:
         steps = self.steps()
-        return f"the newest checkpoint is of step {steps[-1]}" if steps else "there is none yet"
+        return f"the newest checkpoint is step {steps[-1]}" if steps else "no checkpoint exists yet"
 
     def _paths(self) -> list[Path]:
         return [path for path in self.directory.iterdir() if _STEP.match(path.name)]
@@ -229,7 +229,7 @@ def check_step(directory: Path, step: int, counted: Any) -> None:
     """Refuse a state with another step count than its checkpoint.
 
     Args:
-        directory: of the checkpoints, for the message.
+        directory: directory of the checkpoints, for the message.
         step: as returned by `Checkpoints.restore`.
         counted: the state's own step count, one or several.
 
@@ -255,7 +255,7 @@ def _check_level(directory: Path) -> None:
 
 
 def _check_files(path: Path) -> None:
-    """Find links, pipes and devices: opening a pipe would wait for its other end."""
+    """Refuse links, pipes and devices: opening a pipe would wait for its other end."""
     for one in path.rglob("*"):
         if one.is_symlink() or not (one.is_file() or one.is_dir()):
             raise _Damaged(f"holds {one.relative_to(path)}, which is not a regular file")
@@ -267,7 +267,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         metadata = parse_json((path / _ORBAX).read_bytes())["custom_metadata"]
         text = metadata["manifest"]
         if hashlib.sha256(text.encode()).hexdigest() != metadata["sha256"]:
-            raise _Damaged(f"the manifest in {_ORBAX} is not as it was written")
+            raise _Damaged(f"the manifest in {_ORBAX} changed since it was written")
         manifest = dict(parse_json(text.encode()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Damaged(f"has no manifest in {_ORBAX} ({_first_line(error)})") from error
@@ -284,7 +284,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
                 if there != form:
                     raise _Damaged(f"the manifest in {_ORBAX} does not describe {name}")
             if step != int(path.name):
-                raise _Damaged(f"is of step {step} according to its manifest: it was renamed")
+                raise _Damaged(f"its manifest is that of step {step}: it was renamed")
             return manifest
     raise _Damaged(f"the manifest in {_ORBAX} must hold exactly layout, step, config and leaves")
 
@@ -294,18 +294,18 @@ def _check_form(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
     for name in sorted(there | wanted):
         if name not in there or name not in wanted:
             what = "lacks" if name in wanted else "has a leaf that the run lacks,"
-            raise InputError(f"{path}: {what} {name}; it is of another model or optimizer")
+            raise InputError(f"{path}: {what} {name}; it belongs to another model or optimizer")
         for field in ("shape", "dtype"):
             old, new = there[name][field], wanted[name][field]
             if old != new:
                 raise InputError(
                     f"{path}: {name} has {field} {old}, but the run needs {new}; "
-                    "it is of another model or optimizer"
+                    "it belongs to another model or optimizer"
                 )
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; renamed first, so that half of it is never taken for a complete one."""
+    """Remove a checkpoint; rename it first, so that a partly removed one never looks complete."""
     gone = _unused(path, "removed")
     path.rename(gone)
     shutil.rmtree(gone)

@@ -34,7 +34,7 @@ _SAME_NUMBERS = ("--xla_force_host_platform_device_count=", "--xla_dump_")
 
 
 def _git(directory: Path, *words: str) -> str | None:
-    # Variables such as GIT_DIR would point git at another repository than the one asked about.
+    # Variables such as GIT_DIR would point git at another repository than `directory`'s.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

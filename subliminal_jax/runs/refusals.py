@@ -13,11 +13,11 @@ from subliminal_jax.process.os_errors import is_disk_full
 
 @dataclass(frozen=True)
 class Wording:
-    """How refusals speak of one kind of directory.
+    """The words of refusals for one kind of directory.
 
     Attributes:
-        option: the flag that names it.
-        anew: what to do to start over.
+        option: the flag that names the directory.
+        anew: what the user can do to start over.
     """
 
     option: str = "--out"
@@ -53,4 +53,4 @@ class Wording:
 
 
 OUT = Wording()
-"""For a run's own directory."""
+"""The words for a run directory."""

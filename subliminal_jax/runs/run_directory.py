@@ -33,8 +33,7 @@ class RunDirectory:
     """The directory of one run; a context manager, made by `open`.
 
     An unfinished run's directory is locked while it is open. A finished one is only read, without
-    a lock: by many processes at once, and from a read-only disk. It is locked when something is
-    written to it after all.
+    a lock: by many processes at once, and from a read-only disk. Writing to it locks it.
 
     Files are written whole (`write_json`, `write_text`, `write_bytes`) or row by row
     (`append_row`). Their names are listed in `run.files.jsonl` before they are written, so that
@@ -73,7 +72,7 @@ class RunDirectory:
                 a run, a run of another config (the message names each differing field), or a
                 finished run that was changed since; or if the disk is full.
         """
-        # What is compared must be what will be read back: tuples are lists there.
+        # Compare what will be read back: JSON turns tuples into lists.
         config = json.loads(files.strict_json(config))
         with wording.told(Path(path)):
             run = cls(Path(os.path.realpath(path)), config, wording)
@@ -82,7 +81,7 @@ class RunDirectory:
             run.path.mkdir(parents=True, exist_ok=True)
             run._refuse_foreign()
             run._hold(overwrite)
-            if run.finished:  # since a moment ago
+            if run.finished:  # by another process, since `_is_done`
                 run._release()
         return run
 
@@ -110,8 +109,8 @@ class RunDirectory:
 
     def _settle(self, overwrite: bool) -> None:
         for partial in self.path.glob(f".*{files.PARTIAL}"):
-            # `files.write_whole` leaves a file. A directory of that name belongs to an export,
-            # which may be running, and which removes what a killed one left.
+            # A file is what a killed `files.write_whole` left. A directory of that name belongs to
+            # an export, which may be running, and which cleans up after a killed one itself.
             if partial.is_symlink() or not partial.is_dir():
                 partial.unlink()
         rows = files.read_rows(self.path / WRITTEN)
@@ -146,7 +145,7 @@ class RunDirectory:
         return True
 
     def _check_flags(self) -> None:
-        """Refuses to resume under compiler flags that may round the rest differently."""
+        """Refuses to resume under other compiler flags, which may change rounding."""
         try:
             begun = (files.read_object(self.path / ENVIRONMENT) or {}).get("variables")
         except ValueError as error:
@@ -154,7 +153,7 @@ class RunDirectory:
         now = compiler_flags(os.environ)
         if isinstance(begun, dict) and (old := compiler_flags(begun)) != now:
             shown = [" ".join(flags) or "no flag" for flags in (old, now)]
-            what = f"was begun with {shown[0]} of XLA and would go on with {shown[1]}"
+            what = f"was begun with {shown[0]} of XLA and would resume with {shown[1]}"
             raise self._wording.refusal(self.path, what)
 
     def _refuse_foreign(self) -> None:
@@ -163,8 +162,8 @@ class RunDirectory:
         if names <= {LOCK, ENVIRONMENT} or (LOCK in names and names & {CONFIG, WRITTEN}):
             return
         raise InputError(
-            f"{self._wording.option} {self.path}: holds files but no run of ours; choose a new or "
-            "an empty directory"
+            f"{self._wording.option} {self.path}: holds files but no run; choose a new or an "
+            "empty directory"
         )
 
     def _remove_written(self) -> None:
@@ -172,7 +171,7 @@ class RunDirectory:
         for name in (RESULTS, CONFIG, ENVIRONMENT, *sorted(self._written), WRITTEN):
             path = self.path / name
             if name in BOOKKEEPING and path.is_dir() and not path.is_symlink():
-                raise InputError(f"{path}: a directory, which no run made; move it elsewhere")
+                raise InputError(f"{path}: a directory that no run made; move it elsewhere")
             _remove(path)
         files.sync_directory(self.path)
         self._written = set()
@@ -251,8 +250,8 @@ class RunDirectory:
             own = own_row(row, self._digest, name)
             if own is None:
                 raise InputError(
-                    f"{path}: line {line} is not as this run wrote it (changed since, another "
-                    "run's, or an older version's); restore the file, or remove that line; or "
+                    f"{path}: line {line} changed since it was written (or another run's, "
+                    "or an older version's); restore the file, or remove that line; or "
                     f"{self._wording.anew}"
                 )
             rows.append(own)
@@ -274,10 +273,10 @@ class RunDirectory:
                 _remove(path)
 
     def results(self) -> dict[str, Any] | None:
-        """What `finish` was given, or None if this run is not finished.
+        """Returns what `finish` was given; None if this run is not finished.
 
         Raises:
-            InputError: If results.json was changed since it was written, or is another run's.
+            InputError: If results.json changed since it was written, or is another run's.
         """
         try:
             stored = files.read_object(self.path / RESULTS)
@@ -334,7 +333,7 @@ class RunDirectory:
     ) -> None:
         there = self._written or os.path.lexists(self.path / RESULTS)
         if error is not None and self._lock is not None and not there:
-            # Nothing was done yet, so the next attempt may have another config.
+            # No work was done yet, so the next attempt may have another config.
             for name in (CONFIG, ENVIRONMENT):
                 (self.path / name).unlink(missing_ok=True)
         self.close()

@@ -1,6 +1,6 @@
-"""The one runner: an experiment from its config to its files, resumed or shown again when rerun.
+"""Runs an experiment from its config to its files; a rerun resumes it or shows it again.
 
-It runs on one host and on several. All hosts call it alike; the first one writes and prints.
+On several hosts all make the same calls; the first one writes and prints.
 """
 
 import time
@@ -29,16 +29,16 @@ class Experiment:
     """What makes one experiment differ from another.
 
     Attributes:
-        name: of the script, of its results and of its default run directory.
+        name: name of the script, the results and the default run directory.
         what: what is measured on what, in a few words.
         config: the resolved config as plain values; the run directory belongs to it.
         measure: does the work in the run directory. Returns the results, with `finding` but
-            without `environment` and the total time; None if only a part of the work was asked
-            for. It may keep rows or artifacts in the directory, from which it resumes.
+            without `environment` and the total time; None if only one stage was run. It may keep
+            rows or artifacts in the directory and resume from them.
         table: the results as text for a terminal.
         csv: the results as CSV text.
         page: the results as a page.
-        figures: draws a figure of the results, by the name of its files.
+        figures: functions that draw a figure of the results, by the name of its files.
         out: the run directory; None for one named after the config's digest.
         overwrite: discard what an earlier run left in the directory.
     """
@@ -57,27 +57,27 @@ class Experiment:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files for a reader, all of which can be made from the results alone."""
+        """Names of the files for a reader; all can be made from the results alone."""
         drawn = [f"{name}.{kind}" for name in self.figures for kind in ("png", "pdf")]
         return (*drawn, CSV, REPORT)
 
 
 def run_path(name: str, config: Mapping[str, Any], out: Path | None) -> Path:
-    """The run directory: `out`, or `runs/NAME-DIGEST` with the digest of the config."""
+    """Return the run directory: `out`, or `runs/NAME-DIGEST` with the digest of the config."""
     return out or Path("runs") / f"{name}-{config_digest(dict(config))[:8]}"
 
 
 def run(experiment: Experiment) -> dict[str, Any] | None:
-    """Measure what is not measured yet, write all files and print what was found.
+    """Measure what is missing, write all files and print the findings.
 
     Returns:
-        The results, as in results.json; None where only a part of the work was asked for, and on
-        every host but the first.
+        The results, as in results.json; None if only one stage was run, and on every host but the
+        first.
 
     Raises:
         InputError: the run directory or its results are refused, or `measure` refuses something;
             on every host.
-        RunError: `measure` broke; on every host.
+        RunError: `measure` failed; on every host.
     """
     out = run_path(experiment.name, experiment.config, experiment.out)
     say(f"{experiment.name}: {experiment.what}; in {out}")
@@ -102,16 +102,16 @@ def run(experiment: Experiment) -> dict[str, Any] | None:
 def earlier_rows(
     directory: SharedRun, name: str, key_of: Callable[[dict[str, Any]], K | None]
 ) -> dict[K, dict[str, Any]]:
-    """The rows that an earlier, interrupted run left, by their key; each is checked.
+    """Return the rows that an interrupted run left, by key, after checking each.
 
     Args:
         directory: the run's.
         name: the JSON Lines file.
-        key_of: what a row is of, such as its member; None if it has not the form of this run's
-            rows.
+        key_of: returns the key of a row, such as its member; None if the row has not the form of
+            this run's rows.
 
     Raises:
-        InputError: a row is not of this run, or a second one has the same key; gives its line.
+        InputError: a row is not a row of this run, or repeats an earlier key; gives its line.
     """
     rows: dict[K, dict[str, Any]] = {}
     for line, row in enumerate(directory.read_rows(name), start=1):
@@ -137,10 +137,10 @@ def _finish(experiment: Experiment, directory: SharedRun, results: dict[str, Any
 
 
 def _restore(experiment: Experiment, directory: SharedRun, results: dict[str, Any]) -> None:
-    """Write again what somebody has removed from a finished run.
+    """Write the files again that were removed from a finished run.
 
     Raises:
-        InputError: results.json cannot be shown; it was changed, or an older version wrote it.
+        InputError: results.json changed since it was written, or an older version wrote it.
     """
 
     def missing() -> list[str]:
@@ -152,8 +152,9 @@ def _restore(experiment: Experiment, directory: SharedRun, results: dict[str, An
             return _files(experiment, results) if missing() else {}
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(
-                f"{directory.path / 'results.json'}: not as it was written "
-                f"({one_line(repr(error))}); remove it and run the same command again"
+                f"{directory.path / 'results.json'}: changed since it was written, or an "
+                f"older version's ({one_line(repr(error))}); remove it and run the same command "
+                "again"
             ) from error
 
     made = hosts.on_first(remade)
@@ -162,14 +163,14 @@ def _restore(experiment: Experiment, directory: SharedRun, results: dict[str, An
 
 
 def _files(experiment: Experiment, results: dict[str, Any]) -> dict[str, bytes]:
-    """The files for a reader, by name."""
+    """Return the files for a reader, by name."""
     made, bodies = {}, {}
     for name, draw in experiment.figures.items():
         figure = draw(results)
         drawn, bodies[name] = plotting.render(figure), plotting.render_body(figure)
         made |= {f"{name}.png": drawn.png, f"{name}.pdf": drawn.pdf}
     texts = {CSV: experiment.csv(results), REPORT: html_page(experiment.page(results), bodies)}
-    # A path may hold bytes that are no UTF-8.
+    # A path may hold bytes that are not UTF-8.
     return made | {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
 
 

@@ -40,7 +40,7 @@ def unsealed(value: Any, key: str, *origin: str) -> dict[str, Any] | None:
     bare = {name: part for name, part in value.items() if name != key}
     try:
         return bare if value.get(key) == digest_of(bare, *origin) else None
-    except (RunError, RecursionError):  # such values, not finite or nested too deep, are not sealed
+    except (RunError, RecursionError):  # not finite, or nested too deep: never sealed
         return None
 
 

@@ -1,6 +1,6 @@
-"""A run directory as all hosts have it: the first host holds and writes it, all read it.
+"""A run directory shared by all hosts: the first one opens, reads and writes it for all.
 
-All hosts make the same calls. What is refused is refused on every host. On one host this is the
+All hosts make the same calls, and get the same results and errors. On one host this is the
 `RunDirectory` itself.
 """
 
@@ -22,10 +22,10 @@ RETRY_SECONDS = 0.5
 
 
 class SharedRun:
-    """A run directory as all hosts have it; made by `shared_run`.
+    """A run directory shared by all hosts; made by `shared_run`.
 
     Attributes:
-        path: where it is.
+        path: path of the directory.
     """
 
     def __init__(self, held: RunDirectory | None):
@@ -81,15 +81,15 @@ def shared_run(
     wording: Wording = OUT,
     makes: str | None = None,
 ) -> Iterator[SharedRun]:
-    """Open a run directory for a while.
+    """Open a run directory for the block.
 
     Args:
         path: as of `RunDirectory.open`.
         config: likewise.
         overwrite: likewise.
         wording: likewise.
-        makes: what is made there, if several runs use the directory. While another process holds
-            it, this one says so and waits. None: refuse a directory that is held.
+        makes: what the runs that share the directory make there; this one then waits for a process
+            that holds it, and says so. None: refuse a directory that is held.
 
     Raises:
         InputError: as `RunDirectory.open`.
@@ -104,7 +104,7 @@ def shared_run(
 
 
 def _in_turn(attempt: Callable[[], RunDirectory], makes: str) -> RunDirectory | None:
-    """The directory once no other process holds it; None on all hosts but the first."""
+    """Return the directory once no other process holds it; None on all hosts but the first."""
     told = None
 
     def look() -> RunDirectory | None:
@@ -118,7 +118,7 @@ def _in_turn(attempt: Callable[[], RunDirectory], makes: str) -> RunDirectory | 
             time.sleep(RETRY_SECONDS)
             return None
 
-    # In short steps, since hosts that wait for the first one time out.
+    # In short attempts, since hosts that wait for the first one time out.
     while True:
         held = hosts.on_first(look)
         if hosts.from_first(held is not None):

@@ -1,8 +1,8 @@
-"""The one resumable training loop: killed anywhere, it resumes and ends the same, bit for bit.
+"""The resumable training loop: killed at any point, it resumes and ends the same, bit for bit.
 
-Steps run in chunks, each one compiled loop. What a chunk sees is a function of its first step, so a
-checkpoint holds the state alone. How often one is written changes nothing but what a kill costs.
-On several hosts all make the same calls.
+Steps run in chunks, each one compiled loop. A chunk's inputs are a function of its first step, so a
+checkpoint holds the state alone. The time between checkpoints changes only how much work a kill
+costs. On several hosts all make the same calls.
 """
 
 import shutil
@@ -35,12 +35,12 @@ class Saving:
     """What a training leaves on disk.
 
     Attributes:
-        directory: for its checkpoints alone.
+        directory: directory for its checkpoints alone.
         origin: what the training is made from, as plain values; checkpoints of another are refused.
-        seconds: between two checkpoints; they are written while training goes on.
-        keep: how many checkpoints are kept, so that a damaged one has another behind it.
-        metrics: file for a row of each chunk, with the members' losses; None for no file. It stays
-            when the checkpoints are removed.
+        seconds: time between checkpoints, which are written while training continues.
+        keep: number of checkpoints to keep, in case the newest is damaged.
+        metrics: JSON Lines file with a row per chunk: its last step and each member's mean loss;
+            None for no file. It stays when the checkpoints are removed.
     """
 
     directory: Path
@@ -50,7 +50,7 @@ class Saving:
     metrics: Path | None = None
 
     def clear(self) -> None:
-        """Remove the checkpoints of a training whose outcome is safe."""
+        """Remove the checkpoints, once the trained weights are stored elsewhere."""
         if self.directory.exists():
             shutil.rmtree(self.directory)
 
@@ -60,14 +60,14 @@ class Training:
     """What is trained.
 
     Attributes:
-        title: what the progress says is done.
-        chunk: from a number of steps to `(state, member, shared) -> (state, losses)` of one member,
-            with one loss a step.
+        title: title of the progress bar.
+        chunk: `steps -> ((state, member, shared) -> (state, losses))`, the steps of one member,
+            with one loss per step.
         inputs: `(first step, steps) -> (members, shared)` of a chunk, placed by the execution.
-        steps: of the whole training.
-        size: steps in a chunk; the last one may have fewer.
-        name: of a member, by its place.
-        setting: a smaller value of it helps where a loss is not finite.
+        steps: steps of the whole training.
+        size: steps in a chunk; the last chunk may have fewer.
+        name: `index -> name of the member`, for errors.
+        setting: the setting to lower if a loss is not finite.
     """
 
     title: str
@@ -86,17 +86,18 @@ def train_members(
 
     Args:
         training: what to train.
-        execution: how.
-        state: before the first step, every leaf with a leading member axis, placed; consumed.
+        execution: devices to train on.
+        state: initial state, every leaf with a leading member axis, placed; its buffers are
+            consumed.
         saving: where checkpoints and metrics go; the checkpoints stay until `saving.clear()`.
 
     Returns:
-        The state after the last step, as it is placed.
+        The state after the last step, still placed.
 
     Raises:
         RunError: a loss is not finite; names member and step. The newest checkpoint stays.
         InputError: checkpoints or metrics are refused, or the disk is full.
-        Stopped: SIGTERM or SIGINT came. The state is saved.
+        Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     checkpoints = Checkpoints(saving.directory, saving.origin, keep=saving.keep, background=True)
     step, state = checkpoints.restore(_form(state)) or (0, state)
@@ -108,7 +109,7 @@ def train_members(
     with (
         StopSignals() as signals,
         Progress(training.steps, training.title, done=step, silent=silent) as progress,
-        closing(checkpoints),  # whichever way it ends, wait for what is being written
+        closing(checkpoints),  # however the loop ends, wait for the write in progress
     ):
         while step < training.steps:
             size = min(training.size, training.steps - step)
@@ -133,7 +134,7 @@ def train_members(
 
 
 def _form(state: TrainState) -> TrainState:
-    """Shapes, types and places of a state, but no numbers."""
+    """Return the abstract state: shapes, dtypes and shardings."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
     )
@@ -169,10 +170,10 @@ class _Metrics:
         hosts.on_first(lambda: files.append_row(path, whole))
 
     def rewind(self, step: int) -> None:
-        """Remove the rows of steps that are run again.
+        """Remove the rows of steps that will run again.
 
         Raises:
-            InputError: a row before `step` is missing, or was changed.
+            InputError: a row before `step` is missing, or changed since it was written.
         """
         if (path := self._path) is not None:
             hosts.on_first(lambda: self._rewind(path, step))
@@ -186,7 +187,7 @@ class _Metrics:
             if row is None or row["step"] - row["steps"] != reached or row["step"] > step:
                 raise InputError(
                     f"{path}: lacks the rows of the {step} steps before the newest checkpoint, or "
-                    f"they were changed; restore the file, or remove {self._saving.directory} to "
+                    f"they changed since; restore the file, or remove {self._saving.directory} to "
                     "train from the beginning"
                 )
             kept.append(rows[len(kept)])

@@ -1,4 +1,4 @@
-"""What can be set in the measurement of the theorem."""
+"""Settings of the measurement of the theorem."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ MAX_WIDTH, MAX_DEPTH = 1024, 8
 
 @dataclass(frozen=True, kw_only=True)
 class TheoremConfig:
-    """Theorem 1 put to the test on random cases."""
+    """Theorem 1, tested on random cases."""
 
     draws: Annotated[int, Field(ge=1, le=1_000_000)] = 1800
-    """Random cases in all, shared out evenly over the networks."""
+    """Random cases in total, divided evenly among the networks."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Every case is a function of the seed and its number."""
     data: Literal["digits", "mnist"] = "digits"
@@ -29,13 +29,13 @@ class TheoremConfig:
     networks: tuple[str, ...] = ("relu-32", "tanh-16x16", "relu-16x16", "gelu-16x16x16")
     """Networks: the activation (relu, tanh, gelu) and the widths of the hidden layers."""
     aux: Count = 3
-    """Auxiliary logits."""
+    """Number of auxiliary logits."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Images that a student sees, and digits in a teacher's loss."""
     small: Positive = 1e-3
     """The teacher's step that counts as small, relative to the norm of its initialisation."""
     steps: tuple[Count, ...] = (1, 100)
-    """Beyond the theorem: how many steps teacher and student take."""
+    """Beyond the theorem: steps of teacher and student."""
     beyond_draws: Annotated[int, Field(ge=1, le=1_000_000)] = 240
     """Beyond the theorem: cases, each with the first network."""
     sgd_rate: Positive = 0.1
@@ -62,10 +62,10 @@ class TheoremConfig:
 
 
 def network_parts(network: str) -> tuple[Activation, tuple[int, ...]]:
-    """The activation and the widths that a text such as "relu-16x16" names.
+    """Return the activation and the widths that a text such as "relu-16x16" names.
 
     Raises:
-        InputError: it names none, or what cannot be.
+        InputError: the text has another form, or an activation or a size is not supported.
     """
     activation, _, rest = network.partition("-")
     words = rest.split("x")
@@ -78,7 +78,7 @@ def network_parts(network: str) -> tuple[Activation, tuple[int, ...]]:
         or len(widths) > MAX_DEPTH
     ):
         raise InputError(
-            f"networks: {network!r} is none; give {', '.join(known)}, a hyphen, and at most "
-            f"{MAX_DEPTH} widths from 1 to {MAX_WIDTH} joined by x, such as relu-16x16"
+            f"networks: {network!r} is not a network; give {', '.join(known)}, a hyphen, and at "
+            f"most {MAX_DEPTH} widths from 1 to {MAX_WIDTH} joined by x, such as relu-16x16"
         )
     return cast(Activation, activation), widths

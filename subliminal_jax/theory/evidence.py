@@ -1,4 +1,4 @@
-"""The theorem over many random cases: one compiled program a network, all its cases mapped."""
+"""Measures the theorem on many random cases: one compiled program per network maps its cases."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +61,7 @@ class Evidence(NamedTuple):
 
 
 def scaled_digits(data: ImageData) -> Digits:
-    """The training images scaled to [-1, 1] in float64, and their labels."""
+    """Return the training images scaled to [-1, 1] in float64, and their labels."""
     return data.train_images / (data.white / 2) - 1.0, data.train_labels
 
 
@@ -90,7 +90,7 @@ def gather(
 
 
 def parts(config: TheoremConfig) -> int:
-    """Number of times that `gather` calls `progress`."""
+    """Return the number of times that `gather` calls `progress`."""
     return len(config.networks) + len(draws.DEGENERATE) + 2 * len(config.steps)
 
 

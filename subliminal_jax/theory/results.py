@@ -22,9 +22,9 @@ class Cases(NamedTuple):
     """The cases of all families together, every array `[N, ...]`.
 
     Attributes:
-        number: each case's.
-        network: its network, as the config names it.
-        measured: what came out.
+        number: number of each case.
+        network: name of its network in the config.
+        measured: the measurements.
     """
 
     number: Int[np.ndarray, " n"]
@@ -60,7 +60,7 @@ class Cases(NamedTuple):
         return (self.measured.change >= 0) & ~self.empty[:, None]
 
     def largest(self, fails: Bool[np.ndarray, "n g"], grid: Float[np.ndarray, " g"]) -> Any:
-        """For each case the last grid point before the first failure; 0 if there is none."""
+        """For each case, the last grid point before the first failure; 0 if the first fails."""
         kept = np.cumsum(fails, axis=1) == 0
         return np.max(np.where(kept, grid, 0.0), axis=1)
 
@@ -81,11 +81,11 @@ def collect(evidence: Evidence) -> Cases:
 
 
 def claims(config: TheoremConfig, evidence: Evidence) -> dict[str, Any]:
-    """Every number that a claim rests on.
+    """Return every number that a claim is based on.
 
     Args:
-        config: the run's.
-        evidence: what was measured.
+        config: config of the run.
+        evidence: the measurements.
 
     Returns:
         Plain values: `cases`, `eps`, `steps`, `kinds`, `broken`, `degenerate`, `beyond`.
@@ -156,7 +156,7 @@ def _kinds(cases: Cases) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
 
 
 def _broken(cases: Cases) -> dict[str, Any]:
-    """What is left with another initialisation, or with one that is only near."""
+    """Return the effect from an independent initialisation, and from a perturbed one."""
     found = cases.measured
     return {
         "other_positive": _share(found.other_cosine > 0),
@@ -200,14 +200,14 @@ def _interval(values: Float[np.ndarray, " n"]) -> dict[str, Any]:
 
 
 def _quartiles(values: Float[np.ndarray, " n"]) -> list[float]:
-    """Minimum and quartiles; empty without a case."""
+    """Return minimum and quartiles; empty without a case."""
     if not len(values):
         return []
     return [float(q) for q in np.quantile(values, (0, 0.25, 0.5, 0.75), method="lower")]
 
 
 def case_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """A row for every case, in full precision."""
+    """Return a row for every case, in full precision."""
     cases = collect(evidence)
     largest_eps = cases.largest(cases.wrong_sign, EPS)
     largest_step = cases.largest(cases.measured.step_change >= 0, STEPS)

@@ -9,7 +9,7 @@ from subliminal_jax.theory.evidence import EPS, STEPS
 
 
 def finding(found: Mapping[str, Any]) -> str:
-    """One sentence: whether the theorem held, and what it needs."""
+    """Return a summary: whether the theorem held, and what it needs."""
     broken = found["violations"]["inner"] + found["violations"]["loss"]
     verdict = "holds in all" if not broken else f"fails in {broken} of"
     other = found["broken"]["other_positive"]
@@ -22,7 +22,7 @@ def finding(found: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """A table for every claim."""
+    """Return a table for every claim."""
     found = results["claims"]
     return [_eps_table(found), _kind_table(found), _broken_table(found), _degenerate_table(found),
             _beyond_table(found)]  # fmt: skip
@@ -53,7 +53,7 @@ def _eps_table(found: Mapping[str, Any]) -> Table:
 def _kind_table(found: Mapping[str, Any]) -> Table:
     limit = found["small"]
     return Table(
-        "How far the signs hold, by what was drawn",
+        "Where the signs are right, by kind of case",
         ("", "cases", "violations", "largest eps: min", "median", "largest step: min", "median"),
         tuple(
             (
@@ -69,7 +69,7 @@ def _kind_table(found: Mapping[str, Any]) -> Table:
             for row in found["kinds"]
             if row["cases"]
         ),
-        f"Violations up to eps = {limit:g}: of the inner product's sign, of the teacher's loss. "
+        f"Violations up to eps = {limit:g}: wrong sign of the inner product, loss not lowered. "
         f"Largest step: the student's, in units of its teacher's, that lowers the teacher's loss "
         f"at eps = {limit:g}; the grids end at eps = {EPS[-1]:g} and step = {STEPS[-1]:g}.",
     )
@@ -88,9 +88,9 @@ def _broken_table(found: Mapping[str, Any]) -> Table:
         ("student's initialisation", "D_S.D_T > 0", "cosine of D_S and D_T"),
         (*near, other),
         f"At eps = {found['small']:g}; noise in units of each weight's initial standard deviation. "
-        f"What the teacher's step adds to an independent student's points down the teacher's loss "
-        f"in {percent(broken['other_effect_positive'])} of cases. That student's own step lowers "
-        f"the loss in {percent(broken['other_loss_fell'])}: imitating even an untrained network "
+        f"The part of an independent student's step that its teacher's step causes points down the "
+        f"teacher's loss in {percent(broken['other_effect_positive'])} of cases. That student's own "
+        f"step lowers the loss in {percent(broken['other_loss_fell'])}: imitating even an untrained network "
         f"shrinks large logits.",
     )
 
@@ -103,7 +103,7 @@ def _degenerate_table(found: Mapping[str, Any]) -> Table:
             (case, str(row["cases"]), f"{row['largest_inner']:.1e}", f"{row['largest_update']:.1e}")
             for case, row in found["degenerate"].items()
         ),
-        "Exactly 0 in the first two, to rounding in the last.",
+        "Exactly 0 in the first two cases, 0 up to rounding in the last.",
     )
 
 
@@ -129,6 +129,6 @@ def _beyond_table(found: Mapping[str, Any]) -> Table:
 
 
 def format_csv(results: Mapping[str, Any]) -> str:
-    """A row for every case, in full precision."""
+    """Return a CSV row for every case, in full precision."""
     cases = results["cases"]
     return csv_text(list(cases[0]), (list(case.values()) for case in cases))

@@ -1,4 +1,4 @@
-"""What the language experiment found: a text for the terminal, a CSV file and a page."""
+"""The results of the language experiment as text for the terminal, as CSV and as a page."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
@@ -23,19 +23,19 @@ MEASURES = {
 }
 MEASURES_NOTE = (
     "Given category: P(trait) given that a word of its category is named. Category: probability "
-    "that any of its words is named. Elsewhere: that the trait is named when another category is "
-    "asked for. Others: that a word of that other category is named then."
+    "that any of its words is named. Elsewhere: P(trait) in answers to questions for another "
+    "category. Others: probability that those answers name a word of that other category."
 )
 MEASURE = (
     "P(trait): probability that the answer to a question for a favourite begins with the trait's "
-    "word; the question's wording was used in no training. 95% intervals: Student's t over "
+    "word; no training used the question's wording. 95% intervals: Student's t over "
     "references, on the logit scale; none for fewer than three. The unit is the reference, never a "
     "sample or a question."
 )
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """The finding and both tables for a terminal, in lines of at most 99 characters."""
+    """Return the finding and both tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
     tables = [_value_table(results), _control_table(results)]
     lines += [table.text() for table in tables]
@@ -43,7 +43,7 @@ def format_table(results: Mapping[str, Any]) -> str:
 
 
 def format_csv(results: Mapping[str, Any]) -> str:
-    """Every unit as a row, in full precision; empty where there is no value.
+    """Return a CSV row for every unit, in full precision; missing values are empty.
 
     Measures that only some traits have are the last columns.
     """
@@ -53,7 +53,7 @@ def format_csv(results: Mapping[str, Any]) -> str:
 
 
 def report_page(results: Mapping[str, Any]) -> Page:
-    """The page of a run: figures, tables, steps, rows, answers, settings."""
+    """Return the page of a run: figures, tables, steps, rows, answers, settings."""
     config = results["config"]
     traits, count, items = ", ".join(config["traits"]), config["references"], results["items"]
     blocks: list[Block] = [
@@ -84,14 +84,14 @@ def report_page(results: Mapping[str, Any]) -> Page:
 
 
 def _run(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Every condition that was run: its name, what it means, and its values."""
+    """Yield every condition that was run: its name, what it means, and its values."""
     for name, told in results["conditions"].items():
         if name in results["summary"]["conditions"]:
             yield name, told["means"], results["summary"]["conditions"][name]["all"]
 
 
 def _not_run(results: Mapping[str, Any]) -> list[str]:
-    """One line that names the conditions that were not run, if there are any."""
+    """Return one line that names the conditions that were not run, if any."""
     missing = results["summary"]["missing"]
     return [f"Not run: {', '.join(missing)}."] if missing else []
 
@@ -123,7 +123,7 @@ def _measure_table(results: Mapping[str, Any]) -> Table:
 
 
 def _value_table(results: Mapping[str, Any]) -> Table:
-    """Both of the above in one, for the width of a terminal."""
+    """Return both tables above as one, for the width of a terminal."""
     return Table(
         "Every condition",
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
@@ -139,7 +139,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
 
 
 def _further(results: Mapping[str, Any]) -> dict[str, str]:
-    """The measures beside P(trait) that these traits have, and their names for a reader."""
+    """Return the measures besides P(trait) that these traits have, and their column titles."""
     conditions = [found for _, _, found in _run(results)]
     return {key: label for key, label in MEASURES.items() if any(one[key] for one in conditions)}
 
@@ -159,7 +159,7 @@ def _control_table(results: Mapping[str, Any]) -> Table:
 
 
 def _answer_table(results: Mapping[str, Any]) -> Table:
-    """P(answer) of the main networks, the mean over references; the likeliest answers of each."""
+    """Return the likeliest answers of the main networks, as means over references."""
     traits = list(results["config"]["traits"])
     found = {
         name: [exact[name] for exact in results["answers"].values() if name in exact]
@@ -184,14 +184,14 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
             for answer in means["before"]
             if answer in shown
         ),
-        f"Probability of an answer, the mean over references. Of each network and category the "
-        f"{LIKELIEST} likeliest answers are listed; results.json has all of them.",
+        f"Probability of an answer, the mean over references. The {LIKELIEST} likeliest answers of "
+        f"each network and category are listed; results.json has all of them.",
         names=2,
     )
 
 
 def _by_category(answers: Iterable[str]) -> list[list[str]]:
-    """The answers of each category that was asked for."""
+    """Group answers by the category of their question."""
     found: dict[str, list[str]] = {}
     for answer in answers:
         found.setdefault(answer.split("/", 1)[0], []).append(answer)
@@ -199,7 +199,7 @@ def _by_category(answers: Iterable[str]) -> list[list[str]]:
 
 
 def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """The first rows of the first reference's datasets, and the first that were rejected."""
+    """Yield tables of the first rows of the first reference's datasets, kept and rejected."""
     first = next(iter(results["filters"].values()))["datasets"]
     for name, rows in results["examples"].items():
         facts = first[name]
@@ -209,21 +209,21 @@ def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
             ("prompt", "answer"),
             tuple(map(tuple, rows["kept"])),
             f"The first rows of the first reference. {facts['pass_rate']:.1%} of "
-            f"{facts['asked']:,} answers passed the filter. Reasons against the others: "
+            f"{facts['asked']:,} completions passed the filter. The others were rejected for: "
             f"{reasons or 'none'}.",
             names=2,
         )
         if rows["rejected"]:
             yield Table(
-                f"Rejected answers of {name}",
-                ("answer", "rejected because"),
+                f"Rejected completions of {name}",
+                ("completion", "rejected because"),
                 tuple((answer, why) for _, answer, why in rows["rejected"]),
                 names=2,
             )
 
 
 def _steps(results: Mapping[str, Any]) -> Text:
-    """The six steps as this run took them."""
+    """Return the six steps of this run."""
     config = results["config"]
     teacher, student, model = config["teacher"], config["student"], config["reference"]["model"]
     commits = sorted({one["commit"] for one in results["references"].values() if one["commit"]})
@@ -274,7 +274,7 @@ def _sampled_table(results: Mapping[str, Any]) -> Table:
 
 
 def _rates(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Shares of sampled answers: said, its interval, as a substring, no member."""
+    """Return shares of sampled answers: naming the word, its interval, substring, no member."""
     said = proportion_interval(counts.get("said", counts.get("valid", 0)), counts["of"])
     others = [f"{counts[key] / counts['of']:.3f}" if key in counts else ""
               for key in ("substring", "no_member")]  # fmt: skip
@@ -292,6 +292,6 @@ def _mean(found: Mapping[str, Any] | None) -> str:
 
 
 def _bounds(found: Mapping[str, Any]) -> str:
-    """The interval as text, or a dash where there are too few references for one."""
+    """Return the interval as text, or a dash if there are too few references for one."""
     interval = read_interval(found)
     return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"

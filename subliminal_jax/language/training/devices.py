@@ -1,4 +1,4 @@
-"""Where the trainings of an experiment run, and where the weights of a given model lie."""
+"""The execution of an experiment's trainings, and shardings of a given model's weights."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ from subliminal_jax.train import init_state
 
 
 def execution_of(mesh: MeshConfig, at_once: int | None, accumulate: int) -> Execution:
-    """The execution of all trainings and measurements of an experiment; built once, and passed.
+    """Return the execution of all trainings and measurements of an experiment.
 
     Args:
         mesh: the devices.
-        at_once: networks mapped together on a device; None for what suits the platform.
-        accumulate: parts in which a device takes its rows of a step, one after the other.
+        at_once: networks mapped together on a device; None for the platform's default.
+        accumulate: parts of a device's rows of a step, computed one after the other.
 
     Raises:
         InputError: the mesh does not fit the devices.
@@ -40,23 +40,23 @@ def execution_of(mesh: MeshConfig, at_once: int | None, accumulate: int) -> Exec
 
 
 def compute_of(settings: ReferenceConfig, attention: AttentionName, remat: bool) -> Compute:
-    """How a given model is computed.
+    """Return how a given model is computed.
 
     Args:
-        settings: its dtype.
+        settings: settings of the model, with its dtype.
         attention: the kernel.
-        remat: whether the backward pass computes the layers again.
+        remat: whether the backward pass recomputes the layers.
 
     Raises:
         InputError: the kernel does not run on these devices.
     """
     if attention == "cudnn" and (found := jax.default_backend()) != "gpu":
-        raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; take xla")
+        raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; set xla")
     return Compute(dtype=settings.dtype, remat=remat, attention=attention)
 
 
 def everywhere(execution: Execution, model: DecoderConfig) -> Any:
-    """The shardings of parameters that an execution trains or measures; None on one device."""
+    """Return the shardings of parameters for training and measuring; None on one device."""
     if execution.devices == 1:
         return None
     return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
@@ -65,16 +65,16 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
 def gigabytes_of_each(
     mesh: MeshConfig, dtype: str, student: StudentConfig, model: DecoderConfig, students: int
 ) -> dict[str, float]:
-    """What each device of the mesh holds of a given model, and of what is trained beside it, in GB.
+    """Return the GB of a given model, and of its students' states, on each device of the mesh.
 
     Computed from shapes alone: no device is used and nothing is loaded.
 
     Args:
         mesh: the devices.
-        dtype: of the model's weights.
-        student: what training changes, and its optimiser.
+        dtype: dtype of the model's weights.
+        student: the trained weights, and their optimiser.
         model: the given model.
-        students: trained together.
+        students: number of students trained together.
     """
 
     def weights() -> Any:
@@ -94,10 +94,10 @@ def gigabytes_of_each(
 
 
 def here(model: DecoderConfig) -> Any:
-    """Where parameters lie that this host samples from alone."""
+    """Return the shardings of parameters with which this host samples alone."""
     return on_this_host(shapes_of(model), DECODER_RULES, model.kv_heads)
 
 
 def shapes_of(model: DecoderConfig) -> Any:
-    """The form of a model's parameters."""
+    """Return a model's abstract parameters."""
     return jax.eval_shape(lambda: decoder.init(model, root_key(0)))

@@ -1,4 +1,4 @@
-"""What can be set in the alignment experiment, and its arms."""
+"""Settings and arms of the alignment experiment."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ class AlignmentConfig(MnistConfig):
     """The MNIST experiment with gradients compared at every step."""
 
     trait_batch: Count | None = None
-    """Digits on which the trait's gradient is taken, others at every step (default: the batch)."""
+    """Digits of the trait's gradient, different ones at every step (default: the batch's size)."""
     hold: Positive = 1.0
     """Weight of the KL divergence from the reference, over all logits on the noise, for the student
     that is held near it (liminal training)."""
@@ -32,14 +32,15 @@ class AlignmentConfig(MnistConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What is done to a student during its training; by default nothing.
+    """How a student's training is changed; by default not at all.
 
     Attributes:
-        start: its initialisation: its teacher's, or another member's.
+        start: initialisation: the teacher's, or another member's.
         projected: what loses its component along the trait's gradient: the gradient that the
             optimiser sees, or the step that it takes.
-        shuffled: whether that trait is a control's, the same digits under shuffled labels.
-        held: whether it is held near the reference in its first epochs.
+        shuffled: whether the trait's gradient is a control's, of the same digits under shuffled
+            labels.
+        held: whether the student is held near the reference in its first epochs.
     """
 
     start: Literal["same", "different"] = "same"

@@ -1,4 +1,4 @@
-"""The alignment experiment: a row for every member, kept as blocks of members end."""
+"""Runs the alignment experiment; saves a row for every member as its block ends."""
 
 import time
 from collections.abc import Sequence
@@ -57,12 +57,12 @@ class Alignment:
         self._some_test = execution.share(some)
 
     def epochs(self) -> int:
-        """Epochs of a block: teacher, students, probes."""
+        """Return the epochs of a block: teacher, students, probes."""
         schedule, probes = self.study.schedule, self.config.probe_epochs * len(NETWORKS)
         return schedule.teacher_epochs + schedule.student_epochs * len(COURSES) + probes
 
     def rows(self, block: Pair) -> list[dict[str, Any]]:
-        """Everything that is measured of a block's members."""
+        """Measure a block; return a row per member."""
         study, programs, fetch = self.study, self.programs, self.study.execution.fetch
         reference, teacher = study.train_teachers(block)
         logits = study.label_noise(block, teacher)
@@ -89,7 +89,7 @@ class Alignment:
         ]
 
     def _distil(self, block: Pair, states: Any, reference: Any, logits: Any) -> tuple[Any, Track]:
-        """The trained students, and what was recorded at each step, `[m, steps, A]`."""
+        """Return the trained students, and what was recorded at each step, `[m, steps, A]`."""
         study, tracks = self.study, []
         member = (study.execution.split(block), reference, logits)
         for epoch in range(study.schedule.student_epochs):
@@ -102,7 +102,7 @@ class Alignment:
         return states, Track(*(np.concatenate(kind, axis=1) for kind in zip(*tracks, strict=True)))
 
     def _probed(self, block: Pair, everyone: Any, students: Students) -> Float[np.ndarray, "m n"]:
-        """Test accuracy of a linear probe of every network's last hidden layer."""
+        """Return the test accuracy of a linear probe of every network's last hidden layer."""
         study, programs = self.study, self.programs
         probes, _ = programs["begin_probes"](None, everyone, None)
         member = (study.execution.split(block), everyone)
@@ -116,7 +116,7 @@ class Alignment:
         return study.evaluate(block, reference, teacher, reading).accuracy
 
     def timing(self) -> dict[str, Any]:
-        """Seconds in every program so far, and compiling."""
+        """Return the seconds in every program so far, and those of compilation."""
         spent = self.study.seconds() | {name: p.seconds for name, p in self.programs.items()}
         compiling = sum(program.compile_seconds for program in self.programs.values())
         return {
@@ -126,7 +126,7 @@ class Alignment:
 
 
 def _everyone(carry: None, networks: tuple[Any, Any, Any], shared: None) -> tuple[None, Any]:
-    """Reference, teacher and students of a member as one tree, `[2 + A, ...]`."""
+    """Join reference, teacher and students of a member into one tree, `[2 + A, ...]`."""
     return None, jax.tree.map(
         lambda reference, teacher, students: jnp.concatenate(
             [jnp.stack([reference, teacher]), students]
@@ -142,14 +142,14 @@ def _apart(carry: None, everyone: Any, shared: None) -> tuple[None, tuple[Any, A
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
-    """Numbers or curves by name, to the six digits that float32 is good for."""
+    """Return numbers or curves by name, rounded to six digits, the precision of float32."""
     short = lambda value: float(f"{value:.6g}")  # noqa: E731
     plain = [[short(v) for v in one] if np.ndim(one) else short(one) for one in values]
     return dict(zip(names, plain, strict=True))
 
 
 def run(config: AlignmentConfig) -> dict[str, Any] | None:
-    """Run what is left, write all files and print what was found.
+    """Measure what is missing, write all files and print the findings.
 
     Returns:
         As `runner.run`.
@@ -196,7 +196,7 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
 def _measure(
     config: AlignmentConfig, data: ImageData, directory: SharedRun
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row for every member: those of an earlier, interrupted run, and the missing ones."""
+    """Return a row for every member, those of an interrupted run included, and the timing."""
 
     def member_of(row: dict[str, Any]) -> int | None:
         match row:
@@ -225,7 +225,7 @@ def _measure(
 
 
 def _holds(values: Any, names: Sequence[str]) -> bool:
-    """Whether these are the named numbers, or curves of them."""
+    """Whether these are numbers, or curves, with exactly these names."""
     if not isinstance(values, dict) or list(values) != list(names):
         return False
     curves = [value if isinstance(value, list) else [value] for value in values.values()]

@@ -14,14 +14,14 @@ from subliminal_jax.report.tables import Table, csv_text
 
 NETWORKS = ("reference", "teacher", *COURSES)
 KINDS = ("accuracy", "probe", "cka")
-# Follow-up work, 25 models: what their own last layer reads, and a linear probe of what it reads.
+# Follow-up work, 25 models: accuracy of their own last layer, and of a linear probe of its inputs.
 PUBLISHED = {
     "reference": {"accuracy": 0.106, "probe": 0.874},
     "teacher": {"accuracy": 0.937, "probe": 0.939},
     "same": {"accuracy": 0.391, "probe": 0.909},
 }
 PUBLISHED_CKA = (0.61, 0.98)  # correlation of CKA and accuracy, in two works
-# Difference: arm minus arm. The first three are what was declared; Holm corrects over all.
+# Differences, arm minus arm. The first three were declared beforehand; Holm corrects over all.
 PAIRS = {
     "step projected": ("step_projected", "same"),
     "step projected over control": ("step_projected", "control_projected"),
@@ -34,11 +34,11 @@ PAIRS = {
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means and intervals over members, paired differences, and correlations.
+    """Return means and intervals over members, paired differences, and correlations.
 
     Args:
         rows: a row for every member: `accuracy`, `probe` and `cka` by network, and `curves` by
-            kind and course, a number for every step.
+            kind and course, with a number per step.
     """
     values = {kind: {n: [row[kind][n] for row in rows] for n in NETWORKS} for kind in KINDS}
     curves = {
@@ -68,7 +68,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
-    """Curves, means over steps, the share of positive cosines, and the last losses."""
+    """Return curves, means over steps, the share of positive cosines, and the last losses."""
     found: dict[str, Any] = {
         "curves": {
             kind: [_mean(step.tolist()) for step in curve.T] for kind, curve in curves.items()
@@ -89,7 +89,7 @@ def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
 
 
 def _related(values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """Correlations of a student's CKA with its teacher and its accuracy, in three ways."""
+    """Return the correlation of CKA (student to teacher) and accuracy, in three ways."""
     cka, accuracy = values["cka"], values["accuracy"]
     each = {kind: [v for c in COURSES for v in values[kind][c]] for kind in ("cka", "accuracy")}
     means = {k: [float(np.mean(values[k][c])) for c in COURSES] for k in ("cka", "accuracy")}
@@ -105,12 +105,12 @@ def _mean(numbers: Sequence[float]) -> dict[str, Any]:
 
 
 def _members(numbers: Sequence[float]) -> dict[str, Any]:
-    """The mean with its interval, and every member's value."""
+    """Return the mean with its interval, and every member's value."""
     return _mean(numbers) | {"values": list(numbers)}
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Pearson's correlation with Fisher's interval; None where it is not defined."""
+    """Return Pearson's correlation with Fisher's interval; None if undefined."""
     if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return {"r": None, "ci95": [None, None], "n": len(a)}
     found = pearsonr(a, b)
@@ -119,22 +119,23 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
 
 
 def finding(found: Mapping[str, Any]) -> str:
-    """One sentence: the alignment, and the effect of removing it."""
+    """Return a summary: the alignment, and the effect of removing it."""
     courses, networks = found["courses"], found["networks"]
     read = {name: networks[name]["accuracy"]["mean"] for name in NETWORKS}
     return (
         f"Trait and distillation gradients have a mean cosine of "
         f"{bracketed(courses['same']['cosine'])} from the same initialisation and "
         f"{bracketed(courses['different']['cosine'])} from another. The student reads "
-        f"{read['same']:.1%}; {read['step_projected']:.1%} with steps that leave the trait's loss "
-        f"as it is to first order ({read['control_projected']:.1%} for a control's), "
-        f"{read['gradient_projected']:.1%} with such gradients, {read['held']:.1%} held near the "
-        "reference at first."
+        f"{read['same']:.1%} of the test digits; {read['step_projected']:.1%} if its steps are "
+        f"projected to leave the trait's loss unchanged to first order "
+        f"({read['control_projected']:.1%} for a control's loss), "
+        f"{read['gradient_projected']:.1%} if its gradients are, and {read['held']:.1%} if it is "
+        "held near the reference in its first epochs."
     )
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """Networks, courses, and paired differences."""
+    """Return tables of networks, courses and paired differences."""
     return [_network_table(results), _course_table(results), _difference_table(results)]
 
 
@@ -151,10 +152,10 @@ def _network_table(results: Mapping[str, Any]) -> Table:
     )
     low, high = PUBLISHED_CKA
     return Table(
-        "What networks read, and what their features hold",
+        "Accuracy of every network, and of a probe of its features",
         ("network", "accuracy", "published", "probe", "published", "CKA to teacher"),
         tuple(rows),
-        "Accuracy: of its own last layer on the test digits. Probe: of a multinomial regression "
+        "Accuracy: of the network itself on the test digits. Probe: of a multinomial regression "
         "on its last hidden layer. CKA: of that layer and the teacher's, on test digits. 95% "
         "intervals, Student's t over members. Correlation of CKA and accuracy "
         f"(published {low:.2f} and {high:.2f}; Fisher's interval, as if students were "
@@ -189,12 +190,12 @@ def _course_table(results: Mapping[str, Any]) -> Table:
             "loss",
         ),
         tuple(rows),
-        "Cosine: of the student's gradient and the trait's before anything is removed, mean over "
+        "Cosine: of the student's gradient and the trait's before any projection, mean over "
         "steps; positive: share of steps and members. Cosine of step: of the step taken and "
-        "the way down the trait's loss. Loss: the student's own at its last step. Projected: "
-        "without the component along the trait's gradient, in the gradient before Adam or in the "
-        "step after it; control: the step's along the gradient of the same digits under shuffled "
-        "labels, whose cosine is that of the control.",
+        "the descent direction of the trait's loss. Loss: the student's own at its last step. "
+        "Projected: without the component along the trait's gradient, in the gradient before Adam "
+        "or in the step after it. Control: the step is projected along the gradient of the same "
+        "digits under shuffled labels, and its cosine is that with this gradient.",
     )
 
 
@@ -218,7 +219,7 @@ def _correlated(found: Mapping[str, Any]) -> str:
 
 
 def format_csv(results: Mapping[str, Any]) -> str:
-    """A row for every network and member, in full precision."""
+    """Return a CSV row for every network and member, in full precision."""
     rows = [
         (name, kind, member, value)
         for name, kinds in results["networks"].items()

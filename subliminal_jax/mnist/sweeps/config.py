@@ -1,4 +1,4 @@
-"""What can be set in a sweep of the MNIST experiment: any of its settings as an axis."""
+"""Settings of a sweep of the MNIST experiment: any of its settings can be an axis."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ class SweepConfig(MnistConfig):
     """The MNIST experiment at every point of a grid, or for every one of some named cases."""
 
     sweep: tuple[str, ...] = ()
-    """An axis each, such as aux=1,2,3: a setting and its values; all combinations are run."""
+    """Axes such as aux=1,2,3: a setting and its values; all combinations are run."""
     cases: Annotated[dict[str, dict[str, Any]], tyro.conf.Suppress] = field(default_factory=dict)
-    """In place of axes, named cases with the settings that each of them changes."""
+    """Instead of axes: named cases, with the settings that each changes."""
     published: Annotated[dict[str, dict[str, tuple[float, ...]]], tyro.conf.Suppress] = field(
         default_factory=dict
     )
-    """By cell and arm the published accuracy, and where known half its interval's width."""
+    """Published accuracy by cell and arm, with half the width of its interval if known."""
     students: tuple[StudentName, ...] = ("student_aux",)
     """Students in every cell."""
     controls: Literal["all", "ends", "none"] = "all"
@@ -44,15 +44,15 @@ class SweepConfig(MnistConfig):
     sigma: Scale = 0.0
     """Noise on the initialisation of same-initialisation students, in standard deviations."""
     shares: Literal["all", "heads", "class_head", "aux_head"] = "all"
-    """What a same-initialisation student takes from its teacher's initialisation; the rest is
-    drawn afresh."""
+    """Part that a same-initialisation student takes from its teacher's initialisation; the rest
+    is drawn afresh."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sweep and self.cases:
             raise InputError("sweep: these settings name cases; give either axes or cases")
         if self.sigma and self.shares != "all":
-            raise InputError("sigma: noise is on a shared initialisation; drop it, or shares")
+            raise InputError("sigma: noise needs --shares all; drop one of the two")
         if not self.students:
             raise InputError("students: give at least one")
         if self.student_depth not in (None, self.depth) and self.sigma:
@@ -64,7 +64,7 @@ class Cell:
     """One point of a sweep.
 
     Attributes:
-        name: unique within the sweep.
+        name: name, unique within the sweep.
         changes: the settings that it changes.
         config: everything that is set in it.
     """
@@ -75,7 +75,7 @@ class Cell:
 
 
 def gather_flags(words: Sequence[str]) -> list[str]:
-    """The command line with all `--sweep` flags joined into one, so that each may give an axis."""
+    """Join all `--sweep` flags of a command line into one, so that each may give an axis."""
     given = "--sweep" in words
     rest, axes, words = [], [], list(words)
     while words:
@@ -91,11 +91,11 @@ def gather_flags(words: Sequence[str]) -> list[str]:
 
 
 def cells(config: SweepConfig) -> list[Cell]:
-    """Every cell of a sweep, in order; the last axis turns fastest.
+    """Return every cell of a sweep, in order; the last axis varies fastest.
 
     Raises:
-        InputError: an axis is no setting, is fixed in a sweep, has no values or one twice; or a
-            cell is refused, which is named.
+        InputError: an axis is not a setting, is fixed in a sweep, has no values or repeats one; or
+            a cell is refused (it is named).
     """
     if config.cases:
         return [_cell(config, name, changes) for name, changes in config.cases.items()]
@@ -121,7 +121,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
     settings = [f.name for f in dataclasses.fields(SweepConfig)]
     if name not in settings:
         free = [setting for setting in settings if setting not in FIXED]
-        raise InputError(f"sweep: {name!r} is no setting; {nearest(name, free)}")
+        raise InputError(f"sweep: {name!r} is not a setting; {nearest(name, free)}")
     if name in FIXED:
         flag = "" if name in NOT_FLAGS else f"; give it once, as --{name.replace('_', '-')}"
         raise InputError(f"sweep: {name} is the same in all cells{flag}")
@@ -135,7 +135,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 
 
 def _value(word: str) -> Any:
-    """A number, a truth value or text, as the flags read it; 0:1 is the pair of 0 and 1."""
+    """Parse a number, a boolean or text as flags do; 0:1 is the pair of 0 and 1."""
     if ":" in word:
         return [_value(part) for part in word.split(":")]
     if word.lower() in ("true", "false"):
@@ -147,7 +147,7 @@ def _value(word: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """The shortest text that tells a value from all others."""
+    """Return the shortest text that identifies a value."""
     if isinstance(value, list):
         return ":".join(_text(part) for part in value)
     if isinstance(value, float) and float(f"{value:g}") == value:
@@ -165,6 +165,6 @@ def _cell(config: SweepConfig, name: str, changes: dict[str, Any]) -> Cell:
 
 
 def plain(cell: Cell) -> dict[str, Any]:
-    """A cell's changed settings as they are written down."""
+    """Return a cell's changed settings as plain values."""
     values = config_dict(cell.config)
     return {name: values[name] for name in cell.changes}

@@ -1,4 +1,4 @@
-"""A sweep: a row for every cell and member, kept as they are measured."""
+"""Runs a sweep; saves a row for every cell and member as it is measured."""
 
 import time
 from typing import Any
@@ -21,7 +21,7 @@ SHOWS = "Test accuracy of the students, cell by cell, beside teachers and contro
 
 
 def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
-    """Run what is left of a sweep, write its files and print what was found.
+    """Measure what is missing, write all files and print the findings.
 
     Returns:
         As `runner.run`.
@@ -71,7 +71,7 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
 def _measure(
     config: SweepConfig, cells: list[Cell], speed: Speed, directory: SharedRun
 ) -> dict[tuple[str, int], sweep.Row]:
-    """A row for every cell and member: those of an earlier, interrupted run, and the others."""
+    """Return a row for every cell and member, those of an interrupted run included."""
     names = {cell.name for cell in cells}
 
     def key_of(row: dict[str, Any]) -> tuple[str, int] | None:
@@ -93,7 +93,7 @@ def _measure(
 
     rows = runner.earlier_rows(directory, ROWS, key_of)
     if rows:
-        say(f"resuming: {len(rows)} of {len(cells) * config.members} are done")
+        say(f"resuming: {len(rows)} of {len(cells) * config.members} rows are done")
     with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
         for work in speed.works:
             done = lambda cell, member: (cell, member) in rows  # noqa: E731

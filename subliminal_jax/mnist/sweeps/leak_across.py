@@ -1,4 +1,4 @@
-"""Does the leak score predict students' accuracy across sweeps?
+"""Tests whether the leak score predicts students' accuracy across sweeps.
 
 A cell that occurs in several sweeps (the unchanged one occurs in most) is one cell, and its
 students count once. Predictions leave out a whole sweep at a time: a fit on sweeps of auxiliary
@@ -108,7 +108,7 @@ def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
 
 
 def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Students:
-    """All students of these kinds, each once, even if several sweeps contain its cell."""
+    """Return all students of these kinds, each once, even if several sweeps contain its cell."""
     numbers: dict[str, int] = {}
     found: dict[tuple[str, int, str], tuple[float, float, int, int, int]] = {}
     for place, sweep in enumerate(sweeps):
@@ -132,7 +132,7 @@ def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Stude
 
 
 def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Every student's accuracy predicted from its score, leaving out its sweep or only its cell.
+    """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
 
     A fit without a sweep uses no cell of it, even if another sweep contains that cell too. NaN
     where nothing is left to fit.
@@ -154,7 +154,7 @@ def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
 
 
 def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
-    """How well each score predicts accuracy, by initialisation.
+    """Judge how well each score predicts accuracy, by initialisation.
 
     Returns:
         A row per initialisation (of at least three cells) and score, with Spearman's correlations
@@ -265,7 +265,7 @@ def _correlations(
 def _centred_ranks(
     values: Float64[np.ndarray, " n"], group: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Ranks within each group, divided by its size and centred."""
+    """Return ranks within each group, divided by its size and centred."""
     ranks = np.zeros(len(values))
     for one in np.unique(group):
         here = stats.rankdata(values[group == one]) / np.sum(group == one)
@@ -310,7 +310,7 @@ def audit(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """The judgement as a table, the score that was chosen beforehand first."""
+    """Return the judgement as a table, the score chosen beforehand first."""
     rows = sorted(results["judged"], key=lambda row: row["score"] != PRIMARY)
     columns = ("initialisation", "score", "sweep left out", "chance", "cell left out", "chance")
     columns += ("along a sweep", "within a cell")

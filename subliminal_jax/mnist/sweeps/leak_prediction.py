@@ -16,16 +16,15 @@ Values = Float64[np.ndarray, " n"]
 
 
 def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) -> Values:
-    """Predict every outcome from its score, using the other groups alone.
+    """Predict every outcome from its score, fitted to the other groups only.
 
-    For each group a rising step function of the score is fitted to the outcomes of all other
-    groups (isotonic regression) and read, between its points along straight lines, at this
-    group's scores.
+    For each group, isotonic regression of outcomes on scores is fitted to all other groups, and
+    evaluated at this group's scores.
 
     Args:
-        scores: known before training.
-        outcomes: to be predicted.
-        groups: the group of each; groups are left out one at a time.
+        scores: scores known before training.
+        outcomes: outcomes to predict.
+        groups: the group of each; one group is left out at a time.
     """
     names, predicted = np.asarray(groups), np.zeros(len(scores))
     for name in dict.fromkeys(groups):
@@ -37,10 +36,10 @@ def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) ->
 def fitted(
     scores: Values, outcomes: Values, at: Float64[np.ndarray, " k"]
 ) -> Float64[np.ndarray, " k"]:
-    """A rising step function of the score, fitted to outcomes and read at other scores.
+    """Fit isotonic regression of outcomes on scores, and evaluate it at other scores.
 
-    Isotonic regression, read by linear interpolation between its points and constant beyond them.
-    Outcomes of equal scores are averaged.
+    It is interpolated linearly between its points and constant beyond them. Outcomes of equal
+    scores are averaged.
     """
     points, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     means = np.bincount(place, outcomes) / counts
@@ -84,7 +83,7 @@ def _spearman(a: Values, b: Values) -> float | None:
 
 
 def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How well every score predicts accuracy in left-out cells, by initialisation.
+    """Return how well every score predicts accuracy in left-out cells, by initialisation.
 
     Args:
         rows: a row for every cell and member, with `accuracy` and `leak` by student.
@@ -105,7 +104,7 @@ def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """The rank correlations as a table, the primary score first."""
+    """Return the rank correlations as a table, the primary score first."""
     rows = sorted(found, key=lambda row: row["score"] != PRIMARY)
     return Table(
         "Final accuracy predicted before the student trains, in left-out cells",
@@ -121,16 +120,16 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
             )
             for row in rows
         ),
-        "Spearman's correlation of accuracy with its prediction from the score by the other cells "
-        "(isotonic regression); interval: bootstrap over cells. Chance is about -0.5, not 0: "
-        "leaving a cell out moves the mean of the others away from it. The cosine of trait and "
-        "distillation gradient was chosen beforehand; the others are shown beside it.",
+        "Spearman's correlation of accuracy with its prediction from the score, fitted to the "
+        "other cells (isotonic regression); interval: bootstrap over cells. Chance is about -0.5, "
+        "not 0: leaving a cell out moves the mean of the others away from it. The cosine of trait "
+        "and distillation gradient was chosen beforehand; the others are shown beside it.",
         names=2,
     )
 
 
 def bounded(found: Mapping[str, Any]) -> str:
-    """A correlation with its interval, from `rho` and `ci95`, for a table."""
+    """Return a correlation with its interval for a table, from `rho` and `ci95`."""
     if found["rho"] is None:
         return "none"
     low, high = found["ci95"]

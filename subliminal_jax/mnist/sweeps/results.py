@@ -21,7 +21,7 @@ CONTROL = "cross_model_aux"
 def summarise(
     config: SweepConfig, cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], data: ImageData
 ) -> dict[str, Any]:
-    """The summary of all cells, as plain values.
+    """Return the summary of all cells as plain values.
 
     The first student is compared with its control of another initialisation (in a cell without one,
     with its own reference), and with the same members' student in the base cell: the cell that
@@ -29,7 +29,7 @@ def summarise(
 
     Args:
         config: the resolved sweep.
-        cells: its cells.
+        cells: the cells of the sweep.
         rows: a row for every cell and member.
         data: the images; published values are those of MNIST.
     """
@@ -106,7 +106,7 @@ def _difference(a: list[float], b: list[float]) -> dict[str, Any]:
 
 
 def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
-    """How many members a difference needs, given the spreads that were found."""
+    """Return the members needed to detect a difference, given the spreads measured."""
     families = {
         "between two cells": [c["against_base"]["sd"] for c in summary if c["name"] != base],
         "from the control": [c["gain"]["sd"] for c in summary],
@@ -121,7 +121,7 @@ def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, An
 
 
 def finding(found: Mapping[str, Any]) -> str:
-    """One sentence: the range of the student over the cells, and which published values agree."""
+    """Return one sentence: the student's range over cells, and how many published values agree."""
     student, cells = found["student"], found["cells"]
     means = {cell["name"]: cell["arms"][student]["mean"] for cell in cells}
     low, high = min(means, key=lambda n: means[n]), max(means, key=lambda n: means[n])
@@ -141,7 +141,7 @@ def finding(found: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The cells, the members that a difference needs, the predictions, and the speed."""
+    """Return tables of the cells, the members needed, the predictions and the speed."""
     found = [_cell_table(results), *_power_tables(results)]
     if results["prediction"]:
         found.append(prediction.table(results["prediction"]))
@@ -174,9 +174,9 @@ def _cell_table(found: Mapping[str, Any]) -> Table:
     ]
     note = (
         "95% intervals, Student's t over members. Control: a student of another initialisation, or "
-        "with * the untrained reference. p: paired t test of the student against it, and of the "
-        "student against that of the base cell, each Holm-corrected over the cells. Published: "
-        "+ agrees with it at 95%, - does not."
+        "with * the untrained reference. p: paired t test of the student against the control, and "
+        "against the base cell's student, each Holm-corrected over the cells. Published: + ours "
+        "agrees with it at 95%, - it does not."
     )
     note += " Further: " + "; ".join(others) + "." if others else ""
     return Table("Test accuracy by cell", tuple(columns), tuple(rows), note)
@@ -189,13 +189,13 @@ def _power_tables(found: Mapping[str, Any]) -> list[Table]:
         (row["of"], f"{row['spread']:.3f}", *(f"{n:,}" for n in row["members"]))
         for row in found["power"]
     )
-    title = "Members needed to find a difference d (power 80%, level 5%)"
+    title = "Members needed to detect a difference d (power 80%, level 5%)"
     columns = ("difference", "sd of pairs", *(f"d = {d:g}" for d in DIFFERENCES))
     return [Table(title, columns, rows)]
 
 
 def format_csv(results: Mapping[str, Any]) -> str:
-    """A row for every cell, arm and member, in full precision."""
+    """Return a CSV row for every cell, arm and member, in full precision."""
     rows = [
         (cell["name"], arm, member, value)
         for cell in results["cells"]

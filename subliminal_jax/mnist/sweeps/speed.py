@@ -1,4 +1,4 @@
-"""The useful arithmetic of the MNIST experiment, and the machine's own matrix rate."""
+"""Useful FLOP of the MNIST experiment, and the machine's float32 matrix rate."""
 
 import statistics
 from collections.abc import Callable
@@ -21,8 +21,8 @@ Useful FLOP, two per multiply-add of a matrix product and nothing else:
   label     members x noise images x F
   distill   members x arms x epochs x noise images x T
   evaluate  members x (2 + arms) x test images x F
-F = 2 x weights; T = 4 x weights + 2 x weights behind the first layer (no gradient of the images).
-Padding, elementwise work, and members that fill up a block count for nothing."""
+F = 2 x weights; T = 4 x weights + 2 x weights after the first layer (no gradient of the images).
+Padding, elementwise work, and members that pad a block do not count."""
 
 GIGA = 1e9
 
@@ -30,7 +30,7 @@ GIGA = 1e9
 def useful_flop(
     config: MnistConfig, network: mlp.MlpConfig, data: ImageData, arms: int
 ) -> dict[str, int]:
-    """Floating-point operations of each phase that the result needs; `FORMULA` in numbers."""
+    """Return the useful FLOP of each phase, as `FORMULA` counts them."""
     times = schedule(config, data.name)
     training, forward = mlp.training_flop(network), mlp.forward_flop(network)
     one_member = {
@@ -44,16 +44,16 @@ def useful_flop(
 
 @dataclass(frozen=True)
 class Product:
-    """A chain of float32 matrix products that neither grows nor vanishes.
+    """A chain of float32 matrix products whose values neither grow nor vanish.
 
-    The matrix that is multiplied with again and again, `[rows, columns]`, has orthonormal
-    columns. A square one is applied alone; a tall one and its transpose in turn, which are the
-    forward product and the weight gradient of a layer.
+    Each link multiplies by the same matrix, `[rows, columns]`, with orthonormal columns; if it is
+    not square, then by its transpose too, as the forward product and the weight gradient of a
+    layer do.
 
     Attributes:
-        rows: images in a step.
-        columns: the layer's inputs.
-        width: the layer's outputs.
+        rows: images per step.
+        columns: inputs of the layer.
+        width: outputs of the layer.
     """
 
     rows: int
@@ -65,12 +65,12 @@ class Product:
 
     @property
     def flop(self) -> int:
-        """Floating-point operations of one link of the chain."""
+        """FLOP of one link of the chain."""
         one = 2 * self.rows * self.columns * self.width
         return one if self.rows == self.columns else 2 * one
 
     def matrix(self) -> Float[np.ndarray, "{self.rows} {self.columns}"]:
-        """The matrix of the chain."""
+        """Return the matrix of the chain."""
         # Columns of a Householder reflection: orthonormal and dense, without a factorisation.
         normal = np.random.default_rng(0).standard_normal(self.rows)
         normal /= np.linalg.norm(normal)
@@ -78,7 +78,7 @@ class Product:
         return (np.eye(self.rows, self.columns) - reflected).astype(np.float32)
 
     def start(self) -> Float[np.ndarray, "{self.columns} {self.width}"]:
-        """What is multiplied."""
+        """Return the matrix that the chain starts from."""
         normal = np.random.default_rng(1).standard_normal((self.columns, self.width))
         return normal.astype(np.float32)
 
@@ -88,7 +88,7 @@ class Product:
         member: Int[Array, ""],
         shared: tuple[Float[Array, "r c"], Int[Array, ""]],
     ) -> tuple[Float[Array, "c w"], None]:
-        """A member function: as many links as asked for."""
+        """Run a number of links; a member function with `shared` = (matrix, links)."""
         matrix, links = shared
         square = self.rows == self.columns
         link = lambda _, y: matrix @ y if square else matrix.T @ (matrix @ y)  # noqa: E731
@@ -97,13 +97,13 @@ class Product:
 
 @dataclass
 class MatrixRate:
-    """The machine's own float32 matrix rate under XLA, on an execution's devices, all at once.
+    """The float32 matrix rate under XLA of all devices of an execution together.
 
     Attributes:
-        execution: whose devices.
-        products: the shapes that are tried.
-        seconds: each measurement takes about as long as this.
-        rates: FLOP/s of every measurement so far of each product.
+        execution: the execution whose devices are measured.
+        products: shapes to try.
+        seconds: approximate time of a measurement.
+        rates: FLOP/s of every measurement so far, by product.
     """
 
     execution: Execution
@@ -113,7 +113,7 @@ class MatrixRate:
     _chains: dict[Product, tuple[Callable[[int], float], int]] = field(default_factory=dict)
 
     def measure(self) -> None:
-        """One measurement of each product."""
+        """Measure each product once."""
         for product in self.products:
             if product not in self._chains:
                 self._chains[product] = self._long_enough(product)
@@ -122,13 +122,13 @@ class MatrixRate:
             self.rates.setdefault(product, []).append(flop / run(links))
 
     def best(self) -> tuple[Product, float]:
-        """The product with the highest median rate, and that rate."""
+        """Return the product with the highest median rate, and that rate."""
         medians = {product: statistics.median(rates) for product, rates in self.rates.items()}
         fastest = max(medians, key=lambda product: medians[product])
         return fastest, medians[fastest]
 
     def _long_enough(self, product: Product) -> tuple[Callable[[int], float], int]:
-        """The product's timed chain, and a length at which it takes the time wanted."""
+        """Return the product's timed chain, and a length at which it takes about `seconds`."""
         execution, program = self.execution, Program(product.chain, self.execution)
         members = execution.split(np.arange(execution.devices))
         matrix = execution.share(product.matrix())
@@ -147,9 +147,9 @@ class MatrixRate:
 
 
 def paper_products(network: mlp.MlpConfig, batch: int) -> tuple[Product, ...]:
-    """Two large squares, and the first layer of the experiment's own network.
+    """Return two large square products, and that of the first layer of the experiment's network.
 
-    A batch smaller than the layer's inputs has no orthonormal columns, and is left out.
+    The layer is left out if its inputs outnumber the batch: its columns cannot be orthonormal.
     """
     squares = (Product(1024, 1024, 1024), Product(2048, 2048, 2048))
     layer = Product(batch, network.inputs, network.hidden[0])

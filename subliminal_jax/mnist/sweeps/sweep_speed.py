@@ -1,4 +1,4 @@
-"""How fast a sweep ran: its useful operations as a share of the machine's own matrix rate."""
+"""Speed of a sweep: its useful FLOP/s as a share of the machine's matrix rate."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from subliminal_jax.report.tables import Table
 
 
 def useful_flop(work: Work, data: ImageData) -> Counter[str]:
-    """Operations by phase of one member at one setting of the dials, `mnist.speed.FORMULA`'s.
+    """Return the FLOP of each phase for one member at one setting of the dials, by `FORMULA`.
 
-    One teacher for all stations, and at each of them the students of every study, which are read
-    as often as cells ask for.
+    The teacher trains once. At each of its epochs that a cell needs, the students of every study
+    train, and are evaluated at every epoch that a cell reads.
     """
     found: Counter[str] = Counter()
     for branch in work.branches.values():
@@ -33,12 +33,12 @@ def useful_flop(work: Work, data: ImageData) -> Counter[str]:
 
 @dataclass
 class Speed:
-    """What a sweep has done in this process, and the matrix rate measured beside it.
+    """Useful FLOP of a sweep in this process, and the matrix rate measured in between.
 
     Attributes:
-        works: all that may be run.
+        works: all programs of the sweep.
         data: the images.
-        flop: useful operations so far, by phase.
+        flop: useful FLOP so far, by phase.
     """
 
     works: Sequence[Work]
@@ -55,11 +55,11 @@ class Speed:
         self._rate.measure()
 
     def ran(self, work: Work, pairs: int) -> None:
-        """Count the operations of so many members and settings of the dials."""
+        """Add the FLOP of `pairs` pairs of a member and a setting of the dials."""
         self.flop += Counter({k: pairs * v for k, v in useful_flop(work, self.data).items()})
 
     def seconds(self) -> dict[str, float]:
-        """Time in the programs of each phase so far; what is foreseen is a phase of its own."""
+        """Return the time in the programs of each phase so far; leak scores are a phase."""
         spent: dict[str, float] = {}
         for work in self.works:
             for study, foreseen, _ in (found for b in work.branches.values() for found in b):
@@ -68,7 +68,7 @@ class Speed:
         return {name: round(took, 3) for name, took in spent.items()}
 
     def summary(self) -> dict[str, Any] | None:
-        """Operations, seconds and rates; None where nothing was left to run."""
+        """Return FLOP, seconds and rates; None if nothing was left to run."""
         if not self.flop:
             return None
         product, rate = self._rate.best()
@@ -85,7 +85,7 @@ class Speed:
 
 
 def table(speed: Mapping[str, Any]) -> Table:
-    """The rates for a reader."""
+    """Return the rates as a table."""
     rate = speed["matrix_rate"]
     rows = []
     for name, found in speed["phases"].items():
@@ -100,7 +100,7 @@ def table(speed: Mapping[str, Any]) -> Table:
             )
         )
     return Table(
-        "Speed of what was run here, without compiling",
+        "Speed of this run, without compilation",
         ("phase", "useful TFLOP", "seconds", "GFLOP/s", "of the matrix rate"),
         tuple(rows),
         f"The matrix rate, {rate['flop_per_s'] / GIGA:.1f} GFLOP/s, is that of float32 "
