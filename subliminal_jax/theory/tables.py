@@ -89,9 +89,9 @@ def _broken_table(found: Mapping[str, Any]) -> Table:
         (*near, other),
         f"At eps = {found['small']:g}; noise in units of each weight's initial standard deviation. "
         f"The part of an independent student's step that its teacher's step causes points down the "
-        f"teacher's loss in {percent(broken['other_effect_positive'])} of cases. That student's own "
-        f"step lowers the loss in {percent(broken['other_loss_fell'])}: imitating even an untrained network "
-        f"shrinks large logits.",
+        f"teacher's loss in {percent(broken['other_effect_positive'])} of cases. That student's "
+        f"own step lowers the loss in {percent(broken['other_loss_fell'])}: imitating even an "
+        f"untrained network shrinks large logits.",
     )
 
 
