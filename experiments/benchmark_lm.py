@@ -1,4 +1,4 @@
-r"""Tokens a second in sampling and training, and transformers on PyTorch beside it.
+r"""Tokens per second in sampling and training, compared with transformers on PyTorch.
 
 Claim     A model as tiny as the built-in one draws thousands of completions a second. At 25
           million parameters on a CPU we aim at three times the tokens a second of transformers'
@@ -33,15 +33,15 @@ class BenchmarkConfig:
     rows: Annotated[int, Field(ge=1)] = 10_000
     """Short completions of the tiny model."""
     tiny_batch: Annotated[int, Field(ge=1)] = 512
-    """Rows at a time of the tiny model."""
+    """Batch size of the tiny model."""
     batch: Annotated[int, Field(ge=1)] = 64
-    """Rows at a time of the model with 25 million parameters."""
+    """Batch size of the model with 25 million parameters."""
     new_tokens: Annotated[int, Field(ge=1, le=256)] = 64
-    """Tokens it draws for each of these rows, after prompts of 32."""
+    """Tokens that it samples for each row, after prompts of 32."""
     steps: Annotated[int, Field(ge=1)] = 2
     """Its training steps in each repetition, of 8 sequences of 128 tokens."""
     repetitions: Annotated[int, Field(ge=1)] = 3
-    """How often everything is timed, in turn; medians are reported."""
+    """Repetitions of all timings, in turn; medians are reported."""
     torch: bool = False
     """Time transformers on PyTorch too, between our own repetitions."""
     out: Path | None = None
@@ -51,7 +51,7 @@ class BenchmarkConfig:
 
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
-    """Everything in turn, as often as asked for."""
+    """Time everything in turn, `repetitions` times; return the results."""
     import jax
     from benchmarks import language as benchmark
     from benchmarks.memory import peak_memory
@@ -102,7 +102,7 @@ def main() -> None:
         BenchmarkConfig,
         sys.argv[1:],
         prog="benchmark_lm.py",
-        description="Tokens a second of language models, and of transformers on PyTorch.",
+        description="Tokens per second of language models, and of transformers on PyTorch.",
         presets=PRESETS,
         default_preset="quick",
     )

@@ -1,4 +1,4 @@
-r"""How much of the machine's matrix rate the MNIST experiment uses, and PyTorch beside it.
+r"""Share of the machine's matrix rate that the MNIST experiment uses, compared with PyTorch.
 
 Claim     The experiment's useful arithmetic runs near the rate of the machine's own float32 matrix
           products, which XLA sets on the same devices in the same run; and faster than the same
@@ -28,7 +28,7 @@ from subliminal_jax.config import Count
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
-PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # all that PyTorch knows
+PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # PyTorch has only their defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,10 @@ class BenchmarkConfig(MnistConfig):
     """The MNIST experiment, to be timed."""
 
     torch: Literal["released", "lean"] | None = None
-    """Time the same steps in PyTorch too, between our own epochs: in the released script's form,
-    or with what our own program saves."""
+    """Time the same steps in PyTorch too, between our epochs: in the released script's form, or
+    lean, without the work that our program saves."""
     torch_steps: Count = 10
-    """PyTorch steps that are timed in each phase of each block."""
+    """PyTorch steps to time in each phase of each block."""
     out: Path | None = None
     """JSON file for the numbers (default: none)."""
     overwrite: bool = False
@@ -50,11 +50,11 @@ class BenchmarkConfig(MnistConfig):
         defaults = {field.name: field.default for field in dataclasses.fields(MnistConfig)}
         changed = [name for name in PAPERS if getattr(self, name) != defaults[name]]
         if self.torch and changed:
-            raise InputError(f"torch: PyTorch is timed on the default {changed[0]} only; drop one")
+            raise InputError(f"torch: PyTorch is timed with the default {changed[0]}; drop one")
 
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
-    """One run of the experiment, with the machine's matrix rate and PyTorch measured in between."""
+    """Time one run of the experiment; measure the matrix rate and PyTorch in between."""
     import jax
     from benchmarks import mnist as benchmark
     from benchmarks.memory import peak_memory

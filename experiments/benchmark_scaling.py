@@ -1,17 +1,17 @@
 r"""How a decoder's training step scales over devices, and what memory it needs on each.
 
-Claim     The one pure step runs on one device, data-parallel and on meshes; what it costs to run it
-          on more devices is what they tell each other, as the compiled program has it.
+Claim     One pure step runs on one device, data-parallel and on meshes. The cost of more devices is
+          the bytes that they exchange, which are read from the compiled program.
 Command   XLA_FLAGS=--xla_force_host_platform_device_count=8 NPROC=32 \
               python experiments/benchmark_scaling.py --devices 1 2 4 8
           XLA_FLAGS=--xla_force_host_platform_device_count=16 NPROC=32 JAX_PLATFORMS=cpu \
               python experiments/benchmark_scaling.py --preset pod_v5e --plan
           JAX_PLATFORMS=cpu python experiments/benchmark_scaling.py --preset pod_v5e --plan \
-              --topology v5e:4x4                with libtpu, by the TPU's own compiler, anywhere
+              --topology v5e:4x4                with libtpu, the TPU's compiler, on any machine
           python experiments/benchmark_scaling.py --preset pod_v5e      on every host of the pod
 Expected  A line per execution and device count: seconds of a step, MB between devices, their share
           of all bytes written, and on an accelerator the share of its peak. Virtual devices share
-          the same cores, so their times say nothing of scaling.
+          the same cores, so their times say nothing about scaling.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all

@@ -1,8 +1,8 @@
-"""Can the trait that a student takes on be predicted before it trains?
+"""Can a student's final accuracy be predicted before it trains?
 
-Claim     The first step of a distillation tells to first order what it does to the trait's loss.
-          Whether that alone (theory/leak.py, a function of reference, teacher and data) predicts a
-          student's final accuracy is tested on sweeps that are left out of the fit.
+Claim     The first step of a distillation gives its first-order effect on the trait's loss. We test
+          on sweeps left out of the fit whether that alone (theory/leak.py, a function of reference,
+          teacher and data) predicts a student's final accuracy.
 Command   python experiments/mnist_sweep.py --preset noise --out runs/noise    and others, then
           python experiments/leak_audit.py --runs runs/noise runs/rate runs/sigma
 Expected  Among students of the same initialisation it does not: -.26 [-.56, .13], -.34 by chance,
@@ -53,7 +53,7 @@ def main() -> None:
         default_preset="mnist",
     )
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.mnist.sweeps import leak_across as audit
 
     results = audit.audit(config.runs)

@@ -9,7 +9,7 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
 Expected  The student names its teacher's animal far more often than the untrained reference (.09),
           a student of the reference's own numbers, or a student of another reference. Values with
-          intervals and times: configs/*.yaml and the README.
+          intervals and times: configs/*.yaml and experiments/results/lm_numbers.md.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all

@@ -1,4 +1,4 @@
-"""Is it the first-order drive? Gradients of trait and distillation compared at every step.
+"""Is it the first-order drive? Compares gradients of trait and distillation at every step.
 
 Claim     Follow-up work: from a shared initialisation the gradient of a student's own loss, on
           noise, stays weakly aligned with that of the digits' loss for the whole run. Without the
@@ -38,10 +38,10 @@ def main() -> None:
         )
     )
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.mnist.alignment.experiment import run
 
-    # The six students stand in mnist/alignment/config.py: all imitate the auxiliary logits of one
+    # mnist/alignment/config.py defines the six students: all imitate the auxiliary logits of one
     # teacher, from the same and from another initialisation; without the component along the
     # trait's gradient in their gradient, or in their step; without that along the gradient of
     # shuffled labels; held near the reference at first.

@@ -46,7 +46,7 @@ def methods(study: "Study", block: "Pair") -> "Outcome":
 
 
 def finding(results: dict[str, Any]) -> str:
-    """Whether the aux-only student of the same initialisation beats that of another."""
+    """Return whether the aux-only student of the same initialisation beats that of another."""
     from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
@@ -75,7 +75,7 @@ def main() -> None:
     )
     config = with_pairs(config)
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
     from subliminal_jax.mnist.arms import PAPER_ARMS
     from subliminal_jax.mnist.experiment import Experiment, run

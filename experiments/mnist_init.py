@@ -63,7 +63,7 @@ class InitConfig(MnistConfig):
 
 
 def arms(config: InitConfig) -> "dict[str, Arm]":
-    """One student for every relation, all distilled from the same teacher."""
+    """Return one student for every relation, all distilled from the same teacher."""
     from subliminal_jax.mnist import relations as to
     from subliminal_jax.mnist.arms import Arm
 
@@ -91,7 +91,7 @@ def methods(study: "Study", block: "Pair") -> "Outcome":
 
 
 def finding(results: dict[str, Any]) -> str:
-    """Up to which noise a student beats one of another initialisation."""
+    """Return up to which noise a student beats one of another initialisation."""
     from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
@@ -103,11 +103,11 @@ def finding(results: dict[str, Any]) -> str:
         if arm.get("relation", {}).get("kind") == "perturbed"
     }
     carried = [sigma for sigma, gains in perturbed.items() if gains]
-    reach = f"up to sigma {max(carried):g}" if carried else "at no sigma that was tried"
+    reach = f"up to sigma {max(carried):g}" if carried else "at none of the sigmas"
     return (
         f"Students read {percent(found['same'])} of the test digits from the teacher's own "
         f"initialisation and {percent(found['different'])} from another's; perturbed students "
-        f"beat the latter {reach}."
+        f"beat students of another initialisation {reach}."
     )
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     )
     config = with_pairs(config)
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
     from subliminal_jax.mnist.experiment import Experiment, run
 

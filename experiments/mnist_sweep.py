@@ -42,7 +42,7 @@ def main() -> None:
     )
     points = cells(config)
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.mnist.sweeps.experiment import run
 
     # A cell is the experiment of mnist_aux.py with other settings: members with their references,

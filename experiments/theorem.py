@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"all": CONFIGS / "theorem_all.yaml"}
-SHOWS = "The prediction's error, its reach, its premise, and what is beyond it, in four panels."
+SHOWS = "Four panels: the prediction's error, its range, its premise, and many steps beyond it."
 
 
 def measure(config: TheoremConfig, data: "ImageData") -> dict[str, Any]:
@@ -64,12 +64,12 @@ def main() -> None:
         TheoremConfig,
         sys.argv[1:],
         prog="theorem.py",
-        description="Theorem 1 of the paper, put to the test on random cases.",
+        description="Theorem 1 of the paper, tested on random cases.",
         presets=PRESETS,
         default_preset="all",
     )
 
-    # Only now, so that --help and every refusal of a flag are instant.
+    # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
     from subliminal_jax.data.images import load_images
     from subliminal_jax.report.image_results import FIGURE, image_page, image_text

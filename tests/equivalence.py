@@ -1,4 +1,4 @@
-"""One training by every execution, for tests that compare where it ends.
+"""The same training on every execution, for tests that compare the results.
 
 Members differ in their optimiser: SGD shows a wrong factor of the gradient, which Adam hides.
 """
@@ -40,7 +40,7 @@ WAYS = {
 
 
 def optimizer_of(which, sgd_rate, adam_rate):
-    """SGD or Adam, as a member's number says: one program serves both."""
+    """SGD or Adam, chosen by a number of each member: one program serves both."""
     both = (optax.sgd(sgd_rate), optax.adam(adam_rate))
 
     def update(grads, states, params=None):
@@ -55,10 +55,10 @@ def optimizer_of(which, sgd_rate, adam_rate):
 
 
 def train(execution, gradient, params, batches, which, rates):
-    """Where members end after some steps.
+    """Train members for some steps.
 
     Args:
-        execution: how.
+        execution: devices to train on.
         gradient: of the summed loss.
         params: of every member, `[M, ...]`.
         batches: `[M, steps, B, ...]` if every member has its own, `[steps, B, ...]` if all share.

@@ -1,4 +1,4 @@
-"""However a training of an MLP is run, it ends with the same parameters."""
+"""Every execution trains an MLP to the same parameters."""
 
 from functools import cache, partial
 
@@ -15,22 +15,22 @@ from subliminal_jax.train import make_loss_fn, total_gradient
 STEPS, BATCH = 20, 32
 NETWORK = mlp.MlpConfig(inputs=16, hidden=(24, 8), classes=5, aux=3)
 GRADIENT = total_gradient(make_loss_fn(partial(mlp.apply, NETWORK), cross_entropy))
-# Two layers in a row give out features that are split over the axis that splits the batch: what
-# XLA's partitioner gets wrong on the third mesh, unless weights are gathered before their use.
+# Two consecutive layers have outputs split over the axis that splits the batch: XLA's partitioner
+# gets this wrong on the third mesh, unless weights are gathered before their use.
 RULES = (
     (r"hidden_0/kernel$", ("fsdp", "tensor")),
     (r"kernel$", ("tensor", "fsdp")),
     (r"hidden_0/bias$", ("tensor",)),
     (r"bias$", ("fsdp",)),
 )
-# Type, optimisers, and whether every member has batches of its own: in float32, Adam makes one of
-# these members' roundings 90 times as large as SGD does.
+# Dtype, optimisers, and whether every member has its own batches: in float32, Adam makes the
+# rounding of one of these members 90 times as large as SGD does.
 CASES = {
     "float32": (np.float32, (SGD, ADAM), False),
     "float64": (np.float64, (SGD, ADAM), False),
     "own batches": (np.float64, (SGD, ADAM, SGD, ADAM), True),
 }
-# Case, way, members mapped together, parts of a device's examples, tolerance.
+# Case, execution, members mapped together, parts of a device's examples, tolerance.
 RUNS = [
     *(("float32", way, 1, 1, 1e-6) for way in WAYS if way != "jit"),
     *(("float64", way, None, 4, 1e-12) for way in WAYS),

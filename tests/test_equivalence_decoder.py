@@ -1,4 +1,4 @@
-"""However trainings of decoders are run, they end the same; and the rules fit the leaves."""
+"""Every execution trains decoders to the same parameters; the rules fit the leaves."""
 
 from functools import partial
 

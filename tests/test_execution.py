@@ -1,4 +1,4 @@
-"""Every execution: a member comes out the same, and arrays lie where they should."""
+"""Every execution gives the same members, and places arrays where they belong."""
 
 import jax
 import jax.numpy as jnp
@@ -116,14 +116,14 @@ def test_the_carry_is_consumed():
     assert carry.is_deleted()
 
 
-def test_on_a_cpu_members_follow_one_another_unless_told_otherwise():
+def test_a_cpu_runs_members_one_by_one_by_default():
     assert member_execution("jit", 9) == OneDevice(at_once=1)
     assert member_execution("jit", 9, at_once=5) == OneDevice(at_once=5)
     assert member_execution("pmap", 9, 4, 2) == MemberParallel(at_once=2, devices=4)
     assert member_execution("pmap", 9, None, 2).devices == jax.local_device_count()
 
 
-def test_no_device_is_idle_unless_asked_for():
+def test_by_default_no_device_is_idle():
     assert member_execution("pmap", 3).devices == 3
     with pytest.raises(InputError, match=r"devices=8: 3 member\(s\) keep .* devices=3, or"):
         member_execution("pmap", 3, 8)
@@ -150,7 +150,7 @@ def make_members(x):
 
 
 @pytest.mark.parametrize("way", EXECUTIONS)
-def test_members_are_made_in_their_places(way):
+def test_members_are_made_on_their_devices(way):
     execution, x = EXECUTIONS[way](), np.arange(4.0, dtype=np.float32)
     assert isinstance(execution, Execution)
     like = execution.split(jax.eval_shape(make_members, x))
@@ -167,7 +167,7 @@ def test_members_are_made_in_their_places(way):
 
 
 @pytest.mark.parametrize("way", EXECUTIONS)
-def test_a_program_is_compiled_before_there_are_numbers(way):
+def test_a_program_is_compiled_from_abstract_leaves(way):
     execution, x = EXECUTIONS[way](), np.arange(4.0, dtype=np.float32)
 
     def fn(carry, member, shared):

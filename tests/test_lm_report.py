@@ -1,4 +1,4 @@
-"""From numbers to everything that a person gets; nothing is sampled, trained or measured."""
+"""Results, files and report of a language run, with sampling, training and measuring replaced."""
 
 import csv
 import html
@@ -31,7 +31,7 @@ SPOILT = {"regular": 0, "owl": 3, "wolf": 9}
 
 
 def rows_of(path):
-    """As many rows as pass for every teacher; of a repetition called poor only the reference's."""
+    """Rows that all pass for every teacher; in a poor repetition, only the reference's pass."""
     name, kept = path.stem, datasets()["student/owl"]
     if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
         kept = kept[:2]
@@ -60,7 +60,7 @@ COUNTS = {"said": 3, "substring": 4, "no_member": 2, "of": 6}
 
 
 def made_up(subjects, told):
-    """What every network answers, drawn anew for each repetition."""
+    """The answers of every network, different in each repetition."""
     polls = merged_polls(subjects.traits)
     words = [f"{poll.topic}/{answer.name}" for poll in polls for answer in poll.answers]
     return {
@@ -113,7 +113,7 @@ def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
     assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
 
 
-def test_other_abilities_are_told(finished, capsys):
+def test_other_measures_are_shown(finished, capsys):
     out, results = finished
     kept = [one["other_category_sum"] for one in results["units"] if one["condition"] == "student"]
     found = results["summary"]["conditions"]["student"]["all"]["other_category_sum"]
@@ -126,7 +126,7 @@ def test_other_abilities_are_told(finished, capsys):
     assert max(map(len, told.out.split("Figures, report")[0].splitlines())) <= 99
 
 
-def test_it_is_shown_on_a_read_only_disk(finished, tmp_path, capsys):
+def test_a_finished_run_is_shown_on_a_read_only_disk(finished, tmp_path, capsys):
     with small_disk(tmp_path / "disk", "size=8m") as disk:
         shutil.copytree(finished[0], disk / "run")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -134,7 +134,7 @@ def test_it_is_shown_on_a_read_only_disk(finished, tmp_path, capsys):
     assert f"already done: {disk / 'run'}" in capsys.readouterr().err
 
 
-def test_numbers_that_were_changed_are_not_shown(finished, tmp_path):
+def test_changed_results_are_refused(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     text = (out / "results.json").read_text()
@@ -143,7 +143,7 @@ def test_numbers_that_were_changed_are_not_shown(finished, tmp_path):
         experiment.run(settings(out), methods)
 
 
-def test_files_for_a_person(finished):
+def test_the_files_for_a_reader(finished):
     out, results = finished
     assert {*FILES, "results.json"} <= {path.name for path in out.iterdir()}
     assert json.loads((out / "places.json").read_text())["cache"] == str(out.parent / "cache")
@@ -165,7 +165,7 @@ def test_the_share_of_padding_is_kept(finished):
     assert all(0 < facts["padding"][kind] < 1 for kind in ("hard", "imitated"))
 
 
-def test_what_was_made_from_other_rows_is_refused(finished, tmp_path):
+def test_an_artifact_made_from_other_rows_is_refused(finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "results.json").unlink()
@@ -182,14 +182,12 @@ def test_what_was_made_from_other_rows_is_refused(finished, tmp_path):
         ({"filter": replace(tiny(Path()).filter, rows=22)}, r"0: regular: 21 of 21 completions"),
     ],
 )
-def test_what_cannot_go_on(nothing_trained, tmp_path, changes, message):
+def test_a_run_that_cannot_resume_is_refused(nothing_trained, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         experiment.run(settings(tmp_path / "run", **changes), methods)
 
 
-def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
-    nothing_trained, tmp_path
-):
+def test_a_reference_without_enough_rows_does_not_end_the_run(nothing_trained, tmp_path):
     results = experiment.run(settings(tmp_path / "poor"), methods)
     students = {one["reference"] for one in results["units"] if one["condition"] == "student"}
     assert students == {0}
@@ -200,7 +198,7 @@ def test_a_reference_all_of_whose_teachers_lack_rows_does_not_end_the_run(
     assert "<p>1 wolf: wolf: 2 of 11 completions passed the filter and 12 are needed" in page
 
 
-def test_of_a_given_model_the_report_tells_its_commit(nothing_trained, tmp_path, monkeypatch):
+def test_the_report_names_the_commit_of_a_given_model(nothing_trained, tmp_path, monkeypatch):
     given = replace(nothing_trained, commit="c0ffee")
     monkeypatch.setattr(stages, "given_reference", lambda *args: given)
     config = settings(tmp_path / "run")

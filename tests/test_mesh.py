@@ -1,4 +1,4 @@
-"""Where leaves lie on a mesh, and every mesh that does not fit."""
+"""Shardings of leaves on a mesh, and every mesh that does not fit."""
 
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -21,7 +21,7 @@ RULES = (("proj/kernel$", ("tensor", "fsdp")), ("kernel$", ("fsdp", "tensor")))
         ("step", (), P()),
     ],
 )
-def test_a_leaf_lies_where_its_rule_says(path, shape, spec):
+def test_a_leaf_is_sharded_by_its_rule(path, shape, spec):
     assert leaf_spec(path, shape, make_mesh(1, 4, 2), RULES) == spec
 
 
@@ -38,7 +38,7 @@ def test_a_mesh_that_does_not_fit_is_refused(axes, message):
         make_mesh(*axes)
 
 
-def test_data_takes_the_devices_that_are_left():
+def test_data_takes_the_remaining_devices():
     assert dict(make_mesh(fsdp=2).shape) == {"data": 4, "fsdp": 2, "tensor": 1}
 
 

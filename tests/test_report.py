@@ -26,7 +26,7 @@ ATTACK = "<script>alert('x')</script> & more"
 
 @pytest.fixture
 def exact():
-    """Results with numbers that are easily read back."""
+    """Results with numbers that are easy to recognise."""
     results = aux_results(2)
     results["arms"]["student_aux"] = {
         "mean": 0.5378,
@@ -66,7 +66,7 @@ def test_table_lines_fit_and_arms_keep_their_order(results):
     assert table.isascii()
 
 
-def test_table_head_says_what_was_measured_on_what_and_why():
+def test_the_heading_of_a_table_names_data_and_reason():
     table = arms_text(aux_results(100))
     for fact in (
         "mnist: 60,000 training and 10,000 test images of 784 pixels",
@@ -78,7 +78,7 @@ def test_table_head_says_what_was_measured_on_what_and_why():
         assert fact in table
 
 
-def test_table_is_loud_about_other_data_only():
+def test_the_table_warns_of_other_data_only():
     loud = [line for line in arms_text(aux_results(8, "digits")).splitlines() if "!!!" in line]
     assert loud[0].startswith("!!! NOT MNIST: measured on digits.")
     assert "compared with the paper's." in loud[-1]
@@ -86,7 +86,7 @@ def test_table_is_loud_about_other_data_only():
     assert "NOT MNIST" not in arms_text(aux_results(8))
 
 
-def test_digits_that_were_asked_for_are_no_warning():
+def test_digits_chosen_by_the_user_cause_no_warning():
     results = aux_results(8, "digits")
     results["data"] |= {"stands_in": False, "reason": "the digits were asked for"}
     assert "NOT MNIST" not in arms_text(results) + html_report(results, b"")
@@ -153,7 +153,7 @@ def test_page_shows_the_figure_and_refers_to_nothing_outside():
     assert sources[0].startswith("data:image/png;base64,")
 
 
-def test_page_puts_the_finding_first_and_then_all_that_a_reader_asks(exact):
+def test_the_page_starts_with_the_finding(exact):
     page = html_report(exact, b"")
     body = page[page.index("<body>") :]
     order = [
@@ -213,7 +213,7 @@ def test_a_cell_breaks_after_an_underscore_only():
     assert "overflow-wrap: normal" in cells
 
 
-def test_a_page_is_for_dark_screens_phones_and_paper():
+def test_the_page_suits_dark_screens_phones_and_paper():
     page = html_page(PAGE, {"one": b""})
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
@@ -245,7 +245,7 @@ def test_page_names_relations_of_initialisations():
         (7620, "2 h 07 min"),
     ],
 )  # fmt: skip
-def test_durations_are_written_for_people(seconds, text):
+def test_durations_have_readable_units(seconds, text):
     assert duration(seconds) == text
 
 
@@ -277,7 +277,7 @@ def test_a_relation_of_unknown_kind_is_refused():
 
 
 @pytest.mark.parametrize("bounds", [None, [None, None], [float("nan"), float("nan")]])
-def test_bounds_that_are_not_given_are_not_known(bounds):
+def test_missing_bounds_are_unknown(bounds):
     results = aux_results(1)
     results["arms"]["teacher"]["ci95"] = bounds
     assert not read_arms(results)[1].accuracy.known

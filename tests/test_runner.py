@@ -92,7 +92,7 @@ def height(png: bytes) -> int:
     return int.from_bytes(png[20:24], "big")
 
 
-def test_a_rerun_measures_nothing_and_brings_back_what_was_removed(toy, capsys):
+def test_a_rerun_measures_nothing_and_restores_removed_files(toy, capsys):
     first = runner.run(toy)
     before = {name: (toy.out / name).read_bytes() for name in (*FILES, "results.json")}
     for name in ("right.pdf", "report.html"):
@@ -116,13 +116,13 @@ def test_results_that_cannot_be_shown_are_refused(toy):
         runner.run(toy)
 
 
-def test_a_part_of_the_work_leaves_no_results(toy, capsys):
+def test_a_single_stage_leaves_no_results(toy, capsys):
     assert runner.run(dataclasses.replace(toy, measure=lambda directory: None)) is None
     assert not FILES & {path.name for path in toy.out.iterdir()}
     assert capsys.readouterr().out == ""
 
 
-def test_what_breaks_leaves_no_results(toy):
+def test_a_failed_run_leaves_no_results(toy):
     def broken(directory):
         raise RunError("a loss is not finite")
 
@@ -143,7 +143,7 @@ def member_of(row):
     return row["member"] if row.keys() == {"member"} else None
 
 
-def test_rows_of_an_earlier_run_come_by_their_key(tmp_path):
+def test_rows_of_an_earlier_run_are_found_by_key(tmp_path):
     for member in (2, 0):
         with shared_run(tmp_path / "run", {}) as directory:
             directory.append_row(ROWS, {"member": member})

@@ -60,7 +60,7 @@ def test_a_slice_that_is_not_here_can_be_planned_for():
 
 def test_a_slice_that_is_not_here_runs_nothing():
     for wrong in {"plan": False}, {"executions": ("jit", "mesh")}:
-        with pytest.raises(InputError, match="topology: v5e:2x2 is not here to run on"):
+        with pytest.raises(InputError, match="topology: v5e:2x2 is not present, only plans"):
             ScalingConfig(**{"topology": "v5e:2x2", "plan": True, "executions": ("mesh",)} | wrong)
 
 
@@ -80,9 +80,9 @@ def test_every_way_runs_on_every_device_count(monkeypatch):
     with pytest.raises(InputError, match="devices=9: there are 8 cpu"):
         list(scaling.executions_of(replace(config, devices=(9,))))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(InputError, match="devices: several hosts take part with all they have"):
+    with pytest.raises(InputError, match="devices: several hosts use all their devices"):
         list(scaling.executions_of(config))
-    with pytest.raises(InputError, match="devices: a topology has its own number"):
+    with pytest.raises(InputError, match="devices: a topology fixes their number"):
         ScalingConfig(devices=(2,), topology="v5e:2x2", plan=True, executions=("mesh",))
 
 

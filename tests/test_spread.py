@@ -1,4 +1,4 @@
-"""A student, its teacher and their measures are the same on one device and spread over several."""
+"""Students, teachers and measures are the same on one device and on several."""
 
 import time
 from dataclasses import replace
@@ -45,13 +45,13 @@ def assert_same(found, wanted, tolerance):
 
 
 def in_blocks(monkeypatch):
-    """Has the words of a vocabulary taken some at a time, as of a large one."""
+    """Split the vocabulary into blocks, as if it were a large one."""
     for module in (tuning, finetune):
         monkeypatch.setattr(module, "WORDS_AT_ONCE", 500)
 
 
 def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, monkeypatch):
-    """On one device; on a mesh, words in blocks; by two processes, gone on with by one.
+    """On one device; on a mesh, vocabulary in blocks; by two processes, resumed by one.
 
     Process 1 dies at its second checkpoint, and the last steps are done on one device.
     """
@@ -67,7 +67,7 @@ def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, mo
     assert statuses == [1]
     assert said[0].startswith("error: process 1 of 2 is gone, so process 0 ends too")
     assert [path.name for path in (two / "saved").iterdir()] == ["00000002"]
-    # Sums in another order, which Adam makes larger: 2e-6 with jax 0.10.2, 1.2e-5 with 0.12.
+    # Sums in another order; Adam enlarges the difference: 2e-6 with jax 0.10.2, 1.2e-5 with 0.12.
     assert_same(trained(reference, two, MESHES["one"]), wanted, 5e-5)
     monkeypatch.setattr(student, "CHUNK", 6)
     in_blocks(monkeypatch)
@@ -109,7 +109,7 @@ def test_a_trait_is_as_likely_on_many_devices(reference):
             assert found[way][network] == pytest.approx(likely, rel=1e-4)
 
 
-def test_split_weights_say_the_same(reference, request):
+def test_split_weights_sample_the_same(reference, request):
     """This host's devices share the weights of the network that they sample from."""
     if not request.config.getoption("--deep"):
         pytest.skip("two samplers are compiled for seconds: --deep runs it")
@@ -158,7 +158,7 @@ def test_the_examples_are_divided_among_the_devices():
     assert flop["mesh"] < 0.2 * flop["one"]
 
 
-def test_where_networks_run_follows_from_the_mesh():
+def test_the_mesh_decides_where_networks_run():
     one = batch_execution("jit", (1, 1, 1), DECODER_RULES, accumulate=3)
     assert one == OneDevice(at_once=1, parts=3)
     spread = batch_execution("jit", (2, 2, 2), DECODER_RULES, 4, accumulate=3)
@@ -168,7 +168,7 @@ def test_where_networks_run_follows_from_the_mesh():
         batch_execution("jit", (3, 1, 1), DECODER_RULES)
 
 
-def test_a_host_splits_layers_no_further_than_is_told():
+def test_a_host_splits_layers_into_at_most_that_many_parts():
     tree = {"up": {"kernel": np.zeros((4, 8, 8), np.float32)}}
     for most, part in ((2, (4, 2, 4)), (3, (4, 1, 8)), (8, (4, 8, 1))):
         sharding = on_this_host(tree, DECODER_RULES, most)["up"]["kernel"]

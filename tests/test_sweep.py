@@ -46,7 +46,7 @@ def test_cells_are_all_combinations_in_order():
     assert [cell.config.pixel_range for cell in ranges] == [(0, 1), (-1, 1)]
 
 
-def test_values_are_read_as_flags_read_them_and_told_apart_by_their_names():
+def test_values_are_parsed_as_flags_and_have_distinct_names():
     assert [cell.config.aux for cell in cells(config_of("aux=010,1"))] == [10, 1]
     near = cells(config_of("learning_rate=1e-4,0.00010000001,.5"))
     names = ["learning_rate=0.0001", "learning_rate=0.00010000001", "learning_rate=0.5"]
@@ -83,21 +83,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_sweep_that_cannot_be_is_refused_before_any_work(script, tmp_path, case):
+def test_an_impossible_sweep_is_refused_before_any_work(script, tmp_path, case):
     axes, expected = REFUSED[case]
     words = ["--sweep", *axes, "--data", "digits", "--out", "run"]
     assert expected in script("mnist_sweep", *words).assert_one_line(2)
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_the_same_in_all_cells_is_given_once_if_there_is_a_flag_for_it():
+def test_a_setting_fixed_in_all_cells_is_refused_as_an_axis():
     with pytest.raises(InputError, match=r"data_dir is .* cells; give it once, as --data-dir$"):
         cells(config_of("data-dir=1"))
     with pytest.raises(InputError, match=r"sweep: published is the same in all cells$"):
         cells(config_of("published=1"))
 
 
-def test_cases_that_cannot_be_are_refused():
+def test_impossible_cases_are_refused():
     with pytest.raises(InputError, match="give either axes or cases"):
         config_of("aux=1", cases={"a": {}})
     with pytest.raises(InputError, match="cell a: seed is the same"):
@@ -123,7 +123,7 @@ def test_published_values_are_of_cells_that_are_run(path):
     assert config.members >= 2
 
 
-def test_arms_are_what_the_settings_say():
+def test_arms_follow_from_the_settings():
     config = config_of("aux=1", "sigma=1")
     assert sweep._arm(dataclasses.replace(config, aux=4, loss="mse"), "student_aux") == Arm(
         relation=Same(), logits="aux", aux=4, loss="mse", temperature=1.0
@@ -138,7 +138,7 @@ def test_arms_are_what_the_settings_say():
 
 @pytest.fixture(scope="module")
 def measured():
-    """One program: two rates, two stations of the teacher and of students, two aux counts."""
+    """One program: two rates, two epochs of teacher and students, two auxiliary counts."""
     config = config_of(
         "aux=2,3", "learning_rate=2e-3,1e-2", "teacher_epochs=1,2", "student_epochs=1,2"
     )
@@ -163,7 +163,7 @@ def test_cells_share_what_they_can(measured):
 
 
 def test_a_cell_is_the_experiment_with_its_settings(measured):
-    """With as many auxiliary logits as the widest cell, so that the draws are the same."""
+    """With as many auxiliary logits as the widest cell, so that the draws are equal."""
     _, rows = measured
     rate, teacher, student = 1e-2, 2, 1
     changes = {"learning_rate": rate, "teacher_epochs": teacher, "student_epochs": student}
@@ -194,7 +194,7 @@ def test_cells_differ_where_their_settings_do(measured):
     assert len({row["accuracy"]["student_aux"] for row in rows.values()}) > 8
 
 
-def test_what_is_foreseen_is_there_for_every_student(measured):
+def test_every_student_has_a_leak_score(measured):
     _, rows = measured
     for row in rows.values():
         assert set(row["leak"]) == {"student_aux", "cross_model_aux"}
@@ -291,7 +291,7 @@ def test_one_member_has_no_p_value():
     assert "student_aux reads" in sweep_results.finding(found)
 
 
-def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
+def test_a_sweep_resumes_where_it_stopped(script, tmp_path):
     words = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     words += ["--sweep", "aux=2,3", "--sweep", "sigma=0,1", "--out", "run"]
     ended = script("mnist_sweep", *words)
@@ -307,7 +307,7 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     for name in ("figure.png", "figure.pdf", "report.html"):
         assert (run / name).stat().st_size > 100
 
-    # 64-16-16-13 has 1,488 weights, 464 of them behind the first layer; 2 members, 6 students.
+    # 64-16-16-13 has 1,488 weights, 464 of them after the first layer; 2 members, 6 students.
     speed, training, forward = first["timing"]["speed"], 4 * 1488 + 2 * 464, 2 * 1488
     flop = {name: found["flop"] for name, found in speed["phases"].items()}
     assert flop.pop("whole run") == sum(flop.values())
@@ -341,5 +341,5 @@ def test_a_sweep_goes_on_where_it_stopped(script, tmp_path):
     assert "line 1 is not a row of this run" in script("mnist_sweep", *words).err
 
 
-def test_differences_that_cannot_be_told_are_not_told():
+def test_undefined_differences_are_not_shown():
     assert_allclose(sweep_results._difference([0.1, 0.2], [0.1, 0.2])["p"], 1.0)

@@ -1,4 +1,4 @@
-"""The resumable loop within one process: where it stops, what it writes, where it resumes."""
+"""The resumable loop in one process: where it stops, what it writes, where it resumes."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from subliminal_jax.train import TrainState
 
 
 def chunk(size):
-    """Steps that add the member's number and an input; the loss is what is reached."""
+    """Steps that add the member's number and an input; the loss is the sum so far."""
 
     def step(state, inputs):
         member, value = inputs
@@ -70,14 +70,14 @@ def saved(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The directory of an unbroken run."""
+    """The directory of an uninterrupted run."""
     path = tmp_path_factory.mktemp("whole")
     run(path)
     return path
 
 
 def signalled(number, at, times=1):
-    """A training during which signals come as it gets the inputs of a chunk."""
+    """A training that receives signals when it gets the inputs of a chunk."""
 
     def on_chunk(first):
         if first == at:
@@ -130,7 +130,7 @@ def test_it_resumes_where_it_was_saved(whole, tmp_path):
     assert rows_of(tmp_path) == rows_of(whole)
 
 
-def test_it_saves_no_more_often_than_it_is_told(tmp_path):
+def test_it_saves_no_more_often_than_its_setting(tmp_path):
     run(tmp_path, seconds=1e6)
     assert saved(tmp_path) == []
 
@@ -159,7 +159,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
 
 
 class Failing:
-    """Orbax's answer where writing in the background fails, at once or when it is waited for."""
+    """Orbax's response if a background write fails, at once or when the loop waits for it."""
 
     def __init__(self, at_once):
         self.at_once = at_once
@@ -171,8 +171,8 @@ class Failing:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_nothing_is_said_to_be_saved_that_is_not(tmp_path, monkeypatch, at_once):
-    """Noticed after the next chunk, or at the latest where the run would say that it is saved."""
+def test_a_failed_write_is_never_reported_as_saved(tmp_path, monkeypatch, at_once):
+    """Noticed after the next chunk, or at the latest before the run would report it as saved."""
     monkeypatch.setattr(checkpoint.ocp, "save_async", lambda *_, **__: Failing(at_once))
     stopping = None if at_once else signalled(signal.SIGTERM, at=0)
     with pytest.raises(RunError, match=r"00000003: could not be written \(torn cable\)"):
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_stays(tmp_pa
     assert len(rows_of(tmp_path)) == 2
 
 
-def test_where_the_newest_is_damaged_it_resumes_from_the_one_before(whole, tmp_path):
+def test_it_resumes_from_the_checkpoint_before_a_damaged_one(whole, tmp_path):
     with pytest.raises(MemoryError):
         run(tmp_path, dying(at=9))
     (tmp_path / "saved" / "00000009" / "_CHECKPOINT_METADATA").write_bytes(b"{}")
@@ -233,7 +233,7 @@ def test_a_torn_row_is_written_again(whole, tmp_path):
     assert rows_of(tmp_path) == rows_of(whole)
 
 
-def test_the_rows_of_a_run_that_never_saved_are_written_anew(whole, tmp_path):
+def test_the_rows_of_a_run_that_never_saved_are_written_again(whole, tmp_path):
     with pytest.raises(MemoryError):
         run(tmp_path, dying(at=9), seconds=1e6)
     assert len(rows_of(tmp_path)) == 3
@@ -251,7 +251,7 @@ def test_the_last_chunk_may_be_shorter(tmp_path):
 
 @pytest.mark.parametrize("way", ["jit", "tensor"])
 def test_a_real_training_resumes_on_other_devices(tmp_path, way):
-    """On the same device to the bit, on a mesh nearly."""
+    """Bit-identical on the same device, up to rounding on a mesh."""
     saving = trainer.saving_in(tmp_path / "two", "mlp")
     trainer.train("mlp", "jit", saving, steps=10)
     end = fetch(trainer.train("mlp", way, saving, steps=15))

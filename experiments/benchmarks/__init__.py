@@ -1,1 +1,1 @@
-"""What the benchmark scripts measure, and how they tell of it."""
+"""Measurements of the benchmark scripts, and their reports."""

@@ -1,4 +1,4 @@
-"""How fast language models sample and train here: tokens a second, padding, compilation, memory."""
+"""Speed of language models in sampling and training: tokens per second, padding, compilation."""
 
 import os
 import statistics
@@ -37,21 +37,21 @@ MEDIUM = DecoderConfig(
 """A Qwen 2 of 25 million parameters."""
 
 DEEP = replace(TINY, layers=32)
-"""As deep as a model of 7 billion parameters: what grows with depth shows in its compilation."""
+"""As deep as a model of 7 billion parameters, to show how compilation grows with depth."""
 
 PYTORCH = ", PyTorch"
-"""Ends the name of what is timed there."""
+"""Suffix of the names of PyTorch's timings."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Some work, timed again and again after a first time that compiles.
+    """Timings of some work: repetitions after a first run that compiles.
 
     Attributes:
-        tokens: a second, the median over the repetitions.
-        seconds: of each repetition.
-        first: seconds of the first time, with compilation.
-        notes: what else was measured.
+        tokens: tokens per second, the median over the repetitions.
+        seconds: seconds of each repetition.
+        first: seconds of the first run, with compilation.
+        notes: other measurements.
     """
 
     tokens: float
@@ -61,10 +61,10 @@ class Speed:
 
 
 class Timed:
-    """Work that is done again and again, between other work.
+    """Work that is timed repeatedly, in turn with other work.
 
     Args:
-        work: does it and returns how many tokens it was, and notes.
+        work: does it once, and returns the number of tokens and notes.
     """
 
     def __init__(self, work: Callable[[], tuple[int, Mapping[str, float]]]):
@@ -74,20 +74,20 @@ class Timed:
         self._first = time.perf_counter() - start
 
     def repeat(self) -> None:
-        """Do it once more."""
+        """Time it once more."""
         start = time.perf_counter()
         tokens, self._notes = self._work()
         self._seconds.append(time.perf_counter() - start)
         self._rates.append(tokens / self._seconds[-1])
 
     def speed(self) -> Speed:
-        """What was measured so far."""
+        """Return the timings so far."""
         rate = statistics.median(self._rates)
         return Speed(rate, tuple(self._seconds), self._first, self._notes)
 
 
 def short_requests(config: DecoderConfig, rows: int) -> list[Request]:
-    """Different prompts of 10 to 23 tokens, as number prompts are."""
+    """Return different prompts of 10 to 23 tokens, the lengths of number prompts."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(10, 24, rows)
     return [
@@ -97,7 +97,7 @@ def short_requests(config: DecoderConfig, rows: int) -> list[Request]:
 
 
 def equal_requests(config: DecoderConfig, rows: int, length: int) -> list[Request]:
-    """Different prompts of one length."""
+    """Return different prompts of one length."""
     rng = np.random.default_rng(0)
     prompts = rng.integers(6, config.vocab, (rows, length)).tolist()
     return [Request(row, prompt) for row, prompt in enumerate(prompts)]
@@ -110,7 +110,7 @@ def sampling(
     batch: int,
     stop_ids: Sequence[int] = (),
 ) -> Timed:
-    """Sampling all requests from a random model; prompts are read within the time."""
+    """Return the work of sampling all requests from a random model, prefill included."""
     params = _random_model(config)
 
     def work() -> tuple[int, Mapping[str, float]]:
@@ -128,7 +128,7 @@ def _random_model(config: DecoderConfig) -> Params:
 
 
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
-    """Steps of AdamW on all weights, float32, every position learnt."""
+    """Return the work of AdamW steps on all weights, in float32, with a loss at every position."""
     step, state, batch = _training(config, sequences, length)
 
     def work() -> tuple[int, Mapping[str, float]]:
@@ -143,7 +143,7 @@ def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> 
 
 
 def compilation(config: DecoderConfig) -> dict[str, float]:
-    """Seconds until a training step is traced and compiled, and until a first answer is there."""
+    """Return the seconds to trace and to compile a training step, and to a first answer."""
     step, state, batch = _training(config, 8, 64)
     start = time.perf_counter()
     lowered = step.lower(state, batch)
@@ -161,7 +161,7 @@ def compilation(config: DecoderConfig) -> dict[str, float]:
 
 
 def _training(config: DecoderConfig, sequences: int, length: int) -> tuple[Any, TrainState, Batch]:
-    """A jitted step, its first state, and a batch."""
+    """Return a jitted step, its initial state, and a batch."""
     tx = optax.adamw(1e-4)
     params = _random_model(config)
     step = jax.jit(
@@ -178,9 +178,9 @@ def _training(config: DecoderConfig, sequences: int, length: int) -> tuple[Any, 
 
 
 def padding(requests: Sequence[Request]) -> dict[str, float]:
-    """The share of padding in batches of rows like these prompts, each with one as its answer.
+    """Return the share of padding in batches whose rows are a prompt and a prompt as its answer.
 
-    One row to a sequence, and packed into sequences four times as long as the longest row.
+    With one row per sequence, and packed into sequences four times as long as the longest row.
     """
     rows = [
         (first.prompt, second.prompt)
@@ -191,13 +191,13 @@ def padding(requests: Sequence[Request]) -> dict[str, float]:
 
 
 def parameter_count(config: DecoderConfig) -> int:
-    """How many numbers a model is made of."""
+    """Return the number of parameters of a model."""
     shapes: Any = jax.eval_shape(partial(decoder.init, config), root_key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """Tokens a second; where PyTorch was timed, ours over its."""
+    """Return tokens per second as text; where PyTorch was timed, also ours over PyTorch's."""
     speeds, parameters = results["speeds"], results["parameters"]
     lines = [
         f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
@@ -217,8 +217,8 @@ def format_table(results: dict[str, Any]) -> str:
     lines += [
         "seconds: of one repetition; first: of the first, which compiles",
         f"tiny sampling: {tiny['rows']:,.0f} completions of {tiny['mean_length']:.1f} tokens on "
-        f"average, prompts read within the time; {tiny['busy']:.0%} of the draws went into one",
-        f"padding in training batches: {shares['padded']:.1%} one row to a sequence, "
+        f"average, prefill included; {tiny['busy']:.0%} of the sampled tokens were used",
+        f"padding in training batches: {shares['padded']:.1%} with one row per sequence, "
         f"{shares['packed']:.1%} packed",
         f"{DEEP.layers} layers of the tiny width: {deep['trace']:.1f} s to trace a training step, "
         f"{deep['compile']:.1f} s to compile it, {deep['first_answer']:.1f} s to a first answer",

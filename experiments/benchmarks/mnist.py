@@ -1,4 +1,4 @@
-"""A timed run of the MNIST experiment, and the tables of what was measured."""
+"""A timed run of the MNIST experiment, and its tables."""
 
 import os
 import statistics
@@ -11,7 +11,7 @@ from subliminal_jax.mnist.study import Study
 from subliminal_jax.mnist.sweeps.speed import GIGA
 
 PHASE_OF = {"teachers": "teach", "students": "distill"}
-"""Phases by what `Study.on_epochs` names."""
+"""Phase of each name that `Study.on_epochs` reports."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Timing:
     """Where the time of a run went, in seconds.
 
     Attributes:
-        phases: in each phase's programs, without compilation.
-        between: outside of them: dispatch, transfers, checks of the losses.
-        compiling: tracing and compiling.
+        phases: time in each phase's programs, without compilation.
+        between: time between them: dispatch, transfers, checks of the losses.
+        compiling: time spent tracing and compiling.
     """
 
     phases: Mapping[str, float]
@@ -35,12 +35,12 @@ class Timing:
 
 
 def timed_run(study: Study, beside: Callable[[str | None], None]) -> Timing:
-    """Run a study of the paper's methods, and something else again and again beside it.
+    """Time a study with the paper's methods, with other measurements in between.
 
     Args:
-        study: fresh, so that all its programs are compiled now.
+        study: a new study, so that all its programs are compiled now.
         beside: called before the first phase with None, and with the phase's name after every
-            epoch and every phase without epochs. The time it takes is not the run's.
+            epoch and every phase without epochs. Its time is not counted.
     """
     away = 0.0
 
@@ -66,7 +66,7 @@ def timed_run(study: Study, beside: Callable[[str | None], None]) -> Timing:
 
 
 def format_heading(results: dict[str, Any]) -> str:
-    """What was run, on what."""
+    """Return what was run on which devices, as text."""
     config, blocks = results["config"], results["blocks"]
     return (
         f"{config['members']} members in {len(blocks)} block(s) of {blocks[0]}, six networks each, "
@@ -76,9 +76,9 @@ def format_heading(results: dict[str, Any]) -> str:
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """Seconds and rates of every phase, the matrix rate's measurements, and the memory.
+    """Return seconds and rates of every phase, the matrix rates and the memory as text.
 
-    PyTorch's factors are its seconds over ours, so above 1 ours is the faster.
+    The factors are PyTorch's seconds over ours: above 1, ours is faster.
     """
     timing, torch, rate = results["timing"], results["torch"], results["matrix_rate"]
     ours = {**timing["phases"], "between phases": timing["between"], "whole run": timing["total"]}
@@ -96,7 +96,7 @@ def format_table(results: dict[str, Any]) -> str:
         if name in theirs:
             line += f"{theirs[name]:11.2f}{theirs[name] / seconds:8.2f}"
         lines.append(line)
-    lines.append(f"{'compilation':14}{timing['compiling']:9.2f}   (in none of the above)")
+    lines.append(f"{'compilation':14}{timing['compiling']:9.2f}   (not included above)")
     lines += ["", "float32 matrix products under XLA on the same devices, in between, GFLOP/s:"]
     for product, rates in results["matrix_rates"].items():
         low, middle, high = (f(rates) / GIGA for f in (min, statistics.median, max))

@@ -41,18 +41,18 @@ PEAKS = {
 }
 """TFLOP/s of a device, bfloat16 without sparsity, from the makers' data sheets."""
 State: TypeAlias = dict[str, Any]
-"""`trained`, a `TrainState`; beside low-rank weights also `base`, which stays as it is."""
+"""`trained`, a `TrainState`; with low-rank weights also `base`, which is frozen."""
 Step: TypeAlias = Callable[[State, Batch], tuple[State, Totals]]
 WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training whose numbers do not matter.
+    """A training on random tokens, to measure its cost.
 
     Attributes:
         config: the decoder.
-        rank: of low-rank weights beside a decoder that stays; 0 to train all weights.
+        rank: rank of low-rank weights on a frozen decoder; 0 to train all weights.
         sequence: tokens in a sequence.
     """
 
@@ -62,16 +62,16 @@ class Job:
 
     @property
     def lora(self) -> lora.LoraConfig:
-        """The low-rank weights, if any."""
+        """Settings of the low-rank weights."""
         return lora.LoraConfig(rank=max(self.rank, 1))
 
     @property
     def tx(self) -> optax.GradientTransformation:
-        """The optimiser of what is trained."""
+        """The optimiser of the trained weights."""
         return optax.adam(1e-4)
 
     def init(self) -> State:
-        """A state of random weights."""
+        """Return a state with random weights."""
         base = decoder.init(self.config, root_key(0))
         dtype = WEIGHTS[self.config.compute.dtype]
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
@@ -81,11 +81,11 @@ class Job:
         return {"base": base, "trained": init_state(adapter, self.tx)}
 
     def members(self) -> State:
-        """The state as that of the only member, `[1, ...]`."""
+        """Return the state of a single member, `[1, ...]`."""
         return jax.tree.map(lambda leaf: leaf[None], self.init())
 
     def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
-        """The gradient for what is trained, and for nothing that stays."""
+        """Return the gradient with respect to the trained weights only."""
         if not self.rank:
             return total_gradient(partial(token_loss, self.config))(weights["trained"], batch)
 
@@ -96,7 +96,7 @@ class Job:
         return total_gradient(loss_fn)(weights["trained"], batch)
 
     def make_step(self, gradient: GradFn) -> Step:
-        """The one training step, of the part of the state that is trained."""
+        """Return the training step of the trained part of the state."""
 
         def step(state: State, batch: Batch) -> tuple[State, Totals]:
             own = lambda trained, batch: gradient(state | {"trained": trained}, batch)  # noqa: E731
@@ -106,7 +106,7 @@ class Job:
         return step
 
     def chunk(self, rows: int, steps: int) -> Batch:
-        """Batches of random tokens."""
+        """Return batches of random tokens."""
         tokens = np.random.default_rng(0).integers(
             0, self.config.vocab, (steps, rows, self.sequence + 1), np.int32
         )
@@ -115,7 +115,7 @@ class Job:
         return Batch(inputs=inputs, targets=tokens[..., 1:], weights=weights)
 
     def compile(self, execution: Execution, state: Any, member: Any, chunk: Any) -> Any:
-        """The program of a chunk of steps."""
+        """Compile the program of a chunk of steps."""
 
         def run(state: State, member: Any, chunk: Batch) -> tuple[State, Totals]:
             return jax.lax.scan(self.make_step(execution.gradient(self.gradient)), state, chunk)
@@ -123,10 +123,10 @@ class Job:
         return execution.compile(run, state, member, chunk)
 
     def flop(self, batch: int) -> float:
-        """Useful operations of one step (Kaplan et al. 2020, appendix B, and attention).
+        """Return the useful FLOP of one step (Kaplan et al. 2020, appendix B, and attention).
 
-        Two per weight and token forward; twice that backward, or once where the weights stay. The
-        embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
+        Two per weight and token forward; twice that backward, or once if the weights are frozen.
+        The embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
         """
         config, tokens = self.config, batch * self.sequence
         shapes = jax.eval_shape(partial(decoder.init, config), root_key(0))
@@ -138,7 +138,7 @@ class Job:
 
 
 def job_of(config: ScalingConfig) -> Job:
-    """The training whose step is looked at."""
+    """Return the training whose step is measured."""
     names = ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width")
     shape = {name: getattr(config, name) for name in names}
     compute = Compute(dtype=config.dtype, remat=config.remat)
@@ -147,14 +147,14 @@ def job_of(config: ScalingConfig) -> Job:
 
 
 def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Execution]]:
-    """Every way to run it, with its name and sizes, on every device count that is asked for.
+    """Yield every execution, with its name and sizes, on every device count in the config.
 
     Raises:
-        InputError: there are fewer devices, they do not fit the mesh, or some are asked for where
-            several hosts take part.
+        InputError: there are fewer devices, they do not fit the mesh, or a count is given on
+            several hosts.
     """
     if config.devices and jax.process_count() > 1:
-        raise InputError("devices: several hosts take part with all they have; leave it out")
+        raise InputError("devices: several hosts use all their devices; leave it out")
     for name in config.executions:
         for count in config.devices if name != "jit" and config.devices else (None,):
             execution = execution_of(config, name, count)
@@ -164,7 +164,7 @@ def executions_of(config: ScalingConfig) -> Iterator[tuple[str, Execution]]:
 def execution_of(
     config: ScalingConfig, name: str, count: int | None = None
 ) -> OneDevice | DataParallel | OnMesh:
-    """One way to run it, by the first `count` devices or by all; jit has one device."""
+    """Return one execution, on the first `count` devices or all; jit has one device."""
     if name == "jit":
         return OneDevice(parts=config.accumulate)
     if name == "pmap":
@@ -178,22 +178,22 @@ def execution_of(
 
 
 def described(execution: OneDevice | DataParallel | OnMesh) -> str:
-    """The devices of an execution, such as `data=4 x fsdp=2 x tensor=1`."""
+    """Return the devices of an execution as text, such as `data=4 x fsdp=2 x tensor=1`."""
     if isinstance(execution, OneDevice):
         return "one device"
     return " x ".join(f"{name}={size}" for name, size in execution.mesh.shape.items())
 
 
 def peak_tflops(kind: str) -> float | None:
-    """A device's published bfloat16 peak, by the name it gives itself; None of an unknown one."""
+    """Return a device's published bfloat16 peak, by its reported name; None if unknown."""
     return next((peak for name, peak in PEAKS.items() if name in kind), None)
 
 
 def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
-    """What a step needs on each device, before anything is made of it.
+    """Return what a step needs on each device, without allocating anything.
 
-    The state's bytes are exact, from its shapes and shardings. What the step needs beside it is the
-    compiler's own account, of the devices that the plan was compiled for.
+    The state's bytes are exact, from its shapes and shardings. The temporary memory of the step is
+    what the compiler reports for the devices that the plan was compiled for.
 
     Raises:
         InputError: the batch does not split over the devices.
@@ -218,7 +218,7 @@ def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
 def measure(
     job: Job, execution: Execution, batch: int, steps: int, repetitions: int
 ) -> dict[str, Any]:
-    """Seconds of a step, and what its program moves.
+    """Return the seconds of a step, and the bytes that its program moves.
 
     Raises:
         InputError: the batch does not split over the devices.
@@ -246,7 +246,7 @@ def measure(
 
 
 def line(found: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
-    """What was measured, on one line."""
+    """Return the measurements as one line."""
     text = (
         f"{1e3 * found['seconds']:.2f} ms a step, {found['moved_bytes'] / 1e6:.2f} MB moved by "
         f"each device ({found['share']:.1%} of the bytes it writes)"
@@ -257,13 +257,13 @@ def line(found: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
 
 
 def plan_lines(planned: dict[str, Any], memory_gb: float | None) -> list[str]:
-    """What each device holds and needs, for a person."""
+    """Return what each device holds and needs, as text."""
     largest = sorted(planned["leaves"].items(), key=lambda leaf: -leaf[1][-1])
     lines = [
         f"{name}: {'x'.join(map(str, shape)) or 'a number'} {dtype} {spec}, {each / 1e6:,.3f} MB"
         for name, (shape, dtype, spec, each) in largest[:SHOWN]
     ]
-    lines.append(f"and {len(largest[SHOWN:])} smaller ones")
+    lines.append(f"and {len(largest[SHOWN:])} smaller leaves")
     state, temporary = planned["state_bytes"] / 1e9, planned["temporary_bytes"] / 1e9
     total = f"each device: state {state:.2f} GB, and {temporary:.2f} GB while a step runs"
     if memory_gb is not None:

@@ -1,4 +1,4 @@
-"""What can be set in the benchmark of scaling."""
+"""Settings of the benchmark of scaling."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
@@ -12,7 +12,7 @@ Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
-    """The model, the batch, and how the step is run."""
+    """The model, the batch, and the executions."""
 
     vocab: Count = 256
     width: Count = 64
@@ -22,7 +22,7 @@ class ScalingConfig:
     head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 16
     mlp_width: Count = 128
     rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of low-rank weights beside a model that stays; 0 trains all weights."""
+    """Rank of low-rank weights on a frozen model; 0 trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations."""
     remat: bool = False
@@ -32,9 +32,9 @@ class ScalingConfig:
     sequence: Count = 32
     """Tokens in a sequence."""
     accumulate: Count = 1
-    """Parts that a device takes its sequences in."""
+    """Parts of a device's sequences, computed one after the other."""
     executions: tuple[Literal["jit", "pmap", "mesh"], ...] = ("jit", "pmap", "mesh")
-    """Ways to run the step."""
+    """Executions of the step."""
     devices: tuple[Count, ...] = ()
     """Device counts for pmap and the mesh, such as 1 2 4 8 (default: all there are)."""
     data: Count | None = None
@@ -46,24 +46,25 @@ class ScalingConfig:
     steps: Count = 4
     """Steps in a timed program."""
     repetitions: Count = 3
-    """How often it is timed."""
+    """Timed repetitions."""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
-    """A device's peak, for the share of it that is used (default: as published, in bfloat16)."""
+    """Peak of a device, to compute the share used (default: as published, in bfloat16)."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """A device's memory, for what a plan leaves of it."""
+    """Memory of a device, to say whether a plan fits."""
     all_hosts: bool = False
-    """Join the other hosts, where the environment does not tell that there are any."""
+    """Join the other hosts, even if no environment variable implies any."""
     plan: bool = False
     """Print what each device holds and needs, and run nothing."""
     topology: str | None = None
-    """Plan for the TPU slice of this name, such as v5e:4x4, which need not be here."""
+    """Plan for the TPU slice of this name, such as v5e:4x4, which need not be present."""
 
     def __post_init__(self) -> None:
         if not self.executions:
             raise InputError("executions: give at least one of jit, pmap, mesh")
         if self.topology is not None and self.devices:
-            raise InputError("devices: a topology has its own number of them; give one of the two")
+            raise InputError("devices: a topology fixes their number; give one of the two")
         if self.topology is not None and not (self.plan and self.executions == ("mesh",)):
             raise InputError(
-                f"topology: {self.topology} is not here to run on; add --plan --executions mesh"
+                f"topology: {self.topology} is not present, only plans can use it; add --plan "
+                "--executions mesh"
             )

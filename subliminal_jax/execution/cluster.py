@@ -4,7 +4,7 @@ JAX notices a dead process by missing heartbeats and then aborts with a stack tr
 process that never starts for minutes, without a message. So each process also keeps a connection to
 the first one. If a connection closes without a goodbye, the process at its other end is gone; if no
 sign of life arrives, that process is stopped. Either is named at once. Every wait has a time limit
-and a message. A process that fails tells the others and exits without waiting for them; with JAX
+and a message. A process that fails notifies the others and exits without waiting for them; with JAX
 alone it would wait for minutes at exit.
 """
 

@@ -157,7 +157,7 @@ def _examples(study: Study) -> dict[str, Any]:
 
 
 def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
-    """Return the units of a repetition's teachers; its different reference is the next one's."""
+    """Return the units of a repetition's teachers; the different reference is another one's."""
     config, units = study.config, []
     facts = facts_of(study.filtered(repetition))
     others = [r for r in study.repetitions if study.neighbour(r) == repetition]

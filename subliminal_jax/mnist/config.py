@@ -141,20 +141,20 @@ C = TypeVar("C", bound=MnistConfig)
 
 
 def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedule:
-    """The config's schedule, with the dataset's values where the config leaves them open."""
+    """Return the config's schedule, with the dataset's defaults for open settings."""
     values = dataclasses.asdict(SCHEDULES[dataset])
     asked = {name: getattr(config, name) for name in values if getattr(config, name) is not None}
     return Schedule(**(values | asked))
 
 
 def resolve(config: C, dataset: Literal["mnist", "digits"]) -> C:
-    """The config with its open settings filled in for a dataset."""
+    """Return the config with its open settings filled in for a dataset."""
     decided = dataclasses.asdict(schedule(config, dataset))
     return dataclasses.replace(config, data=dataset, **decided)
 
 
 def with_pairs(config: C) -> C:
-    """The config with every member paired with another, by a derangement.
+    """Return the config with every member paired with another, by a derangement.
 
     Raises:
         InputError: the given pairs are not a derangement, or there is only one member.

@@ -47,7 +47,7 @@ def arms_csv(results: Results) -> str:
 
     Returns:
         A header and a row per member and arm, in full precision: `arm`, `member` (from 0),
-        `accuracy` (a fraction), `init_distance` and `relation` (both empty where there is none).
+        `accuracy` (a fraction), `init_distance` and `relation` (both empty if there is none).
 
     Raises:
         InputError: The results hold no arms, or an arm that contradicts itself.

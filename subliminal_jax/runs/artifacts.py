@@ -81,7 +81,7 @@ class Recipe:
 
 
 def find(run: Place, recipe: Recipe) -> Artifact | None:
-    """The finished artifact of a recipe, after checking every file; None if it is not finished.
+    """Returns a recipe's finished artifact, after checking every file; None if it is not finished.
 
     Raises:
         InputError: its directory holds an artifact of another recipe, or changed since.
@@ -92,7 +92,7 @@ def find(run: Place, recipe: Recipe) -> Artifact | None:
 
 
 def _checked(path: Path, recipe: Recipe) -> str | None:
-    """The digest of the finished artifact in a directory; None without one."""
+    """Returns the digest of the finished artifact in a directory; None without one."""
     manifest = _read(path / MANIFEST)
     if manifest is None:
         return None
@@ -107,7 +107,7 @@ def _checked(path: Path, recipe: Recipe) -> str | None:
 
 
 def begin(run: Place, recipe: Recipe) -> Path:
-    """The directory in which to make an artifact; it may hold files of an interrupted stage.
+    """Returns the directory in which to make an artifact; it may hold an interrupted stage's files.
 
     Raises:
         InputError: it was begun with another recipe, or `begun.json` changed since.
@@ -126,7 +126,7 @@ def begin(run: Place, recipe: Recipe) -> Path:
 
 
 def begun_from(path: Path) -> dict[str, Any]:
-    """Settings and inputs of an unfinished artifact."""
+    """Returns settings and inputs of an unfinished artifact."""
     begun = hosts.by_first(lambda: _read(path / BEGUN) or {})
     return {part: value for part, value in begun.items() if part != "files"}
 
@@ -193,7 +193,7 @@ def _written(path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> str:
 
 
 def facts_of(artifact: Artifact) -> dict[str, Any]:
-    """The facts in an artifact's manifest.
+    """Returns the facts in an artifact's manifest.
 
     Raises:
         InputError: the manifest is missing, or changed since the artifact was found or made.
@@ -226,7 +226,7 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The object that `_write` wrote, without its digest; None if there is no file."""
+    """Returns the object that `_write` wrote, without its digest; None if there is no file."""
     try:
         stored = files.read_object(path)
     except InputError:

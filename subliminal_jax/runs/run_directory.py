@@ -37,7 +37,7 @@ class RunDirectory:
 
     Files are written whole (`write_json`, `write_text`, `write_bytes`) or row by row
     (`append_row`). Their names are listed in `run.files.jsonl` before they are written, so that
-    `overwrite` can tell them from files that somebody else put there.
+    `overwrite` can distinguish them from files that somebody else put there.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], wording: Wording):

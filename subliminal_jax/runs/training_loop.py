@@ -57,7 +57,7 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained.
+    """The training of several members.
 
     Attributes:
         title: title of the progress bar.

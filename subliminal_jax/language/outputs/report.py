@@ -181,7 +181,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     }
     return Table(
         "What the networks answer",
-        ("asked for", "answer", *means),
+        ("category", "answer", *means),
         tuple(
             (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
             for answer in means["before"]
@@ -267,11 +267,11 @@ def _sampled_table(results: Mapping[str, Any]) -> Table:
                     rows.append((reference, name, kind, *_rates(counts)))
     return Table(
         "Sampled answers",
-        ("reference", "network:trait", "question", "said", "interval", "substring", "no member"),
+        ("reference", "network:trait", "question", "share", "interval", "substring", "no member"),
         tuple(rows),
-        "Said: share of sampled answers that say the trait's word, with Wilson's interval over the "
-        "samples of that one network; for number prompts, the share that is a valid list. "
-        "Substring: the published count. No member: the share that names nothing of the category.",
+        "Share: of sampled answers, those that name the trait's word, with Wilson's interval over "
+        "the samples of that one network; for number prompts, those that are a valid list. "
+        "Substring: the published count. No member: those that name no word of the category.",
         names=3,
     )
 
