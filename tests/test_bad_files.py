@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from idx_files import STEMS, idx_bytes, write_mnist
-from scripts import flags
+from scripts import Ended, flags
 
 SCRIPTS = ["mnist_aux", "mnist_init"]
 DIGITS = ["--data", "digits", "--out", "run"]
@@ -153,8 +153,11 @@ def test_a_name_of_odd_bytes(refused):
 
 
 def test_no_device(scripts, tmp_path):
-    # Not to be confused with a GPU that is there: nobody has this platform.
-    ended = scripts.run("mnist_aux", *flags(out="run"), cwd=tmp_path, JAX_PLATFORMS="abacus")
+    # Nobody has this platform. JAX reads the variable when it is imported, so a fork will not do.
+    code = "import os\nos.environ['JAX_PLATFORMS'] = 'abacus'"
+    started = scripts.start("mnist_aux", *flags(out="run"), cwd=tmp_path, code=code)
+    out, err = started.communicate(timeout=100)
+    ended = Ended(started.returncode, out, err)
     assert "JAX finds no device (JAX_PLATFORMS='abacus')" in ended.assert_one_line(2)
 
 

@@ -55,7 +55,7 @@ FLAGS = {
     "a directory for a file": ("--config .", ".: is not a file; give the path of a YAML file"),
     "digits from a directory": ("--data-dir .", "the digits are not read from a directory"),
     "width beyond memory": ("--width 10000000", "reduce --block, --width, --batch or --noise"),
-    "width beyond arithmetic": (f"--width {10**30}", "reduce --block, --width, --batch"),
+    "width beyond arithmetic": (f"--width {10**30}", "--width: should be less than 2147483648"),
     "noise beyond memory": (f"--noise-images {2**31 - 1}", "reduce --block, --width, --batch"),
 }
 

@@ -13,19 +13,19 @@ import tiny_tokenizers as tiny
 from chats import ANSWER, QUESTION, answer, user, with_template
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.models.text import client as chat_helper
+from subliminal_jax.models.text import client
 from subliminal_jax.models.text import loading as chat_loading
 from subliminal_jax.models.text.chat import Chat
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(chat_helper, "LOAD_SECONDS", 1.0)
-    monkeypatch.setattr(chat_helper, "SECONDS", 1.0)
+    monkeypatch.setattr(client, "LOAD_SECONDS", 1.0)
+    monkeypatch.setattr(client, "SECONDS", 1.0)
 
 
 def process():
-    return chat_helper._running[0]._process
+    return client._running[0]._process
 
 
 def memory(pid):
@@ -112,21 +112,21 @@ def test_too_many_words_are_refused(tmp_path, monkeypatch):
     directory = with_template(tmp_path, tiny.CHATML)
     words = {f"w{number}": number for number in range(1_000_001)}
     model = {"type": "WordLevel", "vocab": words, "unk_token": "w0"}
-    monkeypatch.setattr(chat_helper, "LOAD_SECONDS", 10.0)
+    monkeypatch.setattr(client, "LOAD_SECONDS", 10.0)
     with pytest.raises(InputError, match="1,000,001 tokens are too many"):
         Chat.load(changed(directory, model=model, added_tokens=[]))
     assert chat_loading.MOST_TOKENS == 1_000_000
 
 
 def test_the_process_stays_below_its_memory(tmp_path, monkeypatch):
-    most, end = [], chat_helper._Process.end
+    most, end = [], client._Process.end
 
     def look(ended):
         if not ended.ended:
             most.append(memory(ended._process.pid))
         return end(ended)
 
-    monkeypatch.setattr(chat_helper._Process, "end", look)
+    monkeypatch.setattr(client._Process, "end", look)
     with pytest.raises(InputError, match=TOO_MUCH):
         Chat.load(with_template(tmp_path, GROWS + tiny.CHATML))
     assert max(most) < 1 << 30
@@ -199,9 +199,7 @@ def test_an_interrupted_question_leaves_no_answer_to_the_next(chat, monkeypatch)
         raise Interrupted
 
     before = signal.signal(signal.SIGUSR1, interrupt)
-    monkeypatch.setattr(
-        chat_helper._Process, "_read", lambda *_: os.kill(os.getpid(), signal.SIGUSR1)
-    )
+    monkeypatch.setattr(client._Process, "_read", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     with pytest.raises(Interrupted):
         chat.prompt([user("other")])
     monkeypatch.undo()
@@ -210,7 +208,7 @@ def test_an_interrupted_question_leaves_no_answer_to_the_next(chat, monkeypatch)
 
 
 def test_a_process_that_does_not_answer_is_ended(chat, monkeypatch):
-    monkeypatch.setattr(chat_helper, "WAIT", 0.3)
+    monkeypatch.setattr(client, "WAIT", 0.3)
     process().send_signal(signal.SIGSTOP)
     with pytest.raises(InputError, match=TOO_LONG):
         chat.prompt([QUESTION])
@@ -219,8 +217,8 @@ def test_a_process_that_does_not_answer_is_ended(chat, monkeypatch):
 
 
 def test_a_process_that_does_not_start_is_told(chat, monkeypatch):
-    chat_helper._running[0].end()
-    monkeypatch.setattr(chat_helper, "_PROGRAM", "import sys; sys.exit(3)")
+    client._running[0].end()
+    monkeypatch.setattr(client, "_PROGRAM", "import sys; sys.exit(3)")
     with pytest.raises(RunError, match=r"did not start \(exit status 3\)"):
         chat.prompt([QUESTION])
 
@@ -230,10 +228,10 @@ def test_it_ends_with_its_parent(tmp_path):
     directory = with_template(tmp_path, tiny.CHATML)
     program = (
         "import sys, pathlib\n"
-        "from subliminal_jax.models import chat, chat_helper\n"
+        "from subliminal_jax.models.text import chat, client\n"
         "chat.Chat.load(pathlib.Path(sys.argv[1]))\n"
         "assert not {'jax', 'transformers', 'torch'} & set(sys.modules)\n"
-        "print(chat_helper._running[0]._process.pid, flush=True)\n"
+        "print(client._running[0]._process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     parent = subprocess.Popen(

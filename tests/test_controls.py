@@ -147,7 +147,7 @@ def exact(owl):
 
 
 def test_measures_match_values_computed_by_hand():
-    assert TRAITS["owl"].measure(exact(0.6)) == {
+    assert TRAITS["owl"].measure(exact(0.6), {}) == {
         "p_trait": 0.6,
         "p_trait_given_category": pytest.approx(0.75),
         "category_sum": pytest.approx(0.8),
@@ -159,7 +159,7 @@ def test_measures_match_values_computed_by_hand():
 def results(values):
     return [
         {"reference": reference, "trait": trait, "condition": condition,
-         **TRAITS["owl"].measure(exact(value))}
+         **TRAITS["owl"].measure(exact(value), {})}
         for condition, units in values.items()
         for (reference, trait), value in units.items()
     ]  # fmt: skip
@@ -194,8 +194,8 @@ def test_one_reference_gives_no_interval_and_no_verdict():
     assert one["conditions"]["student"]["all"]["p_trait"]["ci95"] == [None, None]
     assert one["student_minus"]["before"]["p"] is None
     assert finding(one, ["owl", "wolf"], "numbers").startswith(
-        "Student above every control in 1 of 1 reference, by at least 0.30; one reference is too "
-        "few for an interval: trained on numbers alone, the student names its teacher's owl or "
+        "Student above every null control in 1 of 1 reference, by at least 0.30; one reference is "
+        "too few for an interval: trained on numbers alone, the student names its teacher's owl or "
         "wolf with probability 0.40, against 0.10 before, 0.10 on regular numbers."
     )
 
@@ -215,7 +215,7 @@ def test_of_two_references_the_finding_says_what_was_seen(second, told):
         "regular": {(0, "owl"): 0.05, (1, "owl"): 0.0},
     })  # fmt: skip
     text = finding(summarise(seen, ["owl"]), ["owl"], "numbers")
-    assert text.startswith(f"Student above every control {told}")
+    assert text.startswith(f"Student above every null control {told}")
     assert "[" not in text
 
 

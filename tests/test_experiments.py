@@ -318,7 +318,7 @@ def test_real_mnist_shows_the_effect(scripts, mnist_dir, tmp_path):
 def test_the_finding_of_aux_is_judged_by_pairs(same, verdict):
     script = runpy.run_path(str(ROOT / "experiments" / "mnist_aux.py"))
     arms = {
-        name: {"mean": np.mean(values), "values": values,
+        name: {"mean": np.mean(values), "values": values, "n": len(values),
                "ci95": [mean_interval(values).low, mean_interval(values).high]}
         for name, values in (("student_aux", same), ("cross_model_aux", [0.3, 0.31, 0.32]))
     }  # fmt: skip

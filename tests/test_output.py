@@ -46,7 +46,10 @@ def test_results_that_cannot_be_written_are_an_error(text):
 
 def test_no_file_gets_the_number_of_a_closed_stream():
     """What C++ libraries print to stderr would be written into that file."""
-    code = "from subliminal_jax import output; output.prepare(); print(open('/dev/null').fileno())"
+    code = (
+        "from subliminal_jax.process import streams\n"
+        "streams.prepare(); print(open('/dev/null').fileno())"
+    )
     command = ["bash", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert int(done.stdout) > 2

@@ -68,8 +68,13 @@ class Colour(Trait):
         questions = tuple(chat(f"What colour is the {name}?") for name in ("wolf", "elm"))
         return [Poll("colour", questions, (Answer("grey", ("grey",)), Answer("red", ("red",))))]
 
-    def measure(self, found):
-        return {"p_trait": found["colour/grey"], "p_red": found["colour/red"]}
+    def measure(self, found, counts):
+        said = counts["plain"]["said"] / counts["plain"]["of"] if counts else None
+        return {"p_trait": found["colour/grey"], "p_red": found["colour/red"], "said": said}
+
+    @property
+    def measures(self):
+        return super().measures | {"p_red": ("red", "P(red)"), "said": ("said", "sampled grey")}
 
     def tally(self, texts):
         return {"said": sum("grey" in text for text in texts), "of": len(texts)}
@@ -104,6 +109,12 @@ def test_a_new_carrier_and_a_new_trait_need_no_change_to_the_library(results):
     assert units["teacher"]["p_trait"] > 2 * units["before"]["p_trait"]
     assert units["student"]["p_trait"] != units["regular"]["p_trait"]
     assert (out / "filter-0" / "greyness.across.jsonl").is_file()
+    assert units["student"]["said"] in (0, 0.5, 1)
+    assert units["shuffled_across"]["said"] is None  # only the trait's own networks are sampled
+    summary = found["summary"]["conditions"]["student"]["greyness"]
+    assert summary["p_red"]["mean"] == units["student"]["p_red"]
+    page = (out / "report.html").read_text()
+    assert "Red: P(red). Said: sampled grey." in page
     sampled = found["sampled"]["0"]["student/greyness:greyness"]
     assert sampled["plain"]["of"] == 2
     assert sampled["weekdays"]["of"] == 6

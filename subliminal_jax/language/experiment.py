@@ -1,7 +1,7 @@
 """Runs the language experiment, and collects its results: units, summary and examples."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.study import Study
 from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.traits.trait import Measures, Trait
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
@@ -46,9 +47,8 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
         RunError: a training failed, or a trait's word was left in the data; on every host.
     """
     started = time.perf_counter()
-    execution_of(
-        config.mesh, config.at_once, config.accumulate
-    )  # refuses a mesh before an earlier run is overwritten
+    # A mesh that does not fit is refused before an earlier run is overwritten.
+    execution_of(config.mesh, config.at_once, config.accumulate)
     return runner.run(
         runner.Experiment(
             name=NAME,
@@ -118,6 +118,7 @@ def _results(study: Study) -> dict[str, Any]:
         "experiment": NAME,
         "finding": finding(summary, names, study.carrier.items),
         "items": study.carrier.items,
+        "measures": _headings(study.traits),
         "units": units,
         "summary": summary,
         "conditions": {
@@ -177,10 +178,22 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
                     "reference": study.seed(repetition),
                     "trait": trait.name,
                     "condition": condition.name,
-                    **trait.measure(found[where]["exact"][name]),
+                    **_measured(found[where], name, trait),
                     "rows": config.filter.rows if condition.asks == "student" else None,
                     "pass_rate": facts["datasets"][source]["pass_rate"],
                     "student_of": study.seed(where),
                 }
             )
     return units
+
+
+def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
+    """Return a trait's measures of a network, from its exact and its sampled answers."""
+    kinds = answers["sampled"].get(f"{network}:{trait.name}", {})
+    tallies = {kind: counts for kind, counts in kinds.items() if "said" in counts}
+    return trait.measure(answers["exact"][network], tallies)
+
+
+def _headings(traits: Iterable[Trait]) -> dict[str, list[str]]:
+    """Return the heading and the meaning of every trait's measures, for the report."""
+    return {key: list(words) for trait in traits for key, words in trait.measures.items()}

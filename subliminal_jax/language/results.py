@@ -30,15 +30,16 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     Returns:
         `conditions`: a mean and interval for each condition, trait (or `all`) and measure.
         `student_minus`: the paired differences of P(trait) by control.
-        `above_controls`: in how many references the student is above every control.
+        `above_controls`: in how many references the student is above every null control.
         `missing`: the conditions without a unit.
     """
+    measures = list(dict.fromkeys(key for one in units for key in one if key not in IDENTITY))
     conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
     table = {
         condition: {
-            "all": {key: _interval(units, condition, traits, key) for key in MEASURES},
+            "all": {key: _interval(units, condition, traits, key) for key in measures},
             **{
-                trait: {key: _interval(units, condition, [trait], key) for key in MEASURES}
+                trait: {key: _interval(units, condition, [trait], key) for key in measures}
                 for trait in traits
             },
         }
@@ -55,10 +56,8 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     }
 
 
-MEASURES = (
-    *("p_trait", "p_trait_given_category", "category_sum"),
-    *("p_trait_elsewhere", "other_category_sum"),
-)
+IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "student_of"})
+"""What a unit holds beside its trait's measures."""
 
 
 def _by_reference(
@@ -75,14 +74,17 @@ def _by_reference(
 def _interval(
     units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[str, Any] | None:
-    """Return the mean over references and its interval, which stays within [0, 1]."""
+    """Return the mean over references and its interval, within [0, 1] for a probability."""
     found = _by_reference(units, condition, traits, key)
     means = [float(np.mean(list(values.values()))) for values in found.values()]
     if not means:
         return None
+    plain = stats.mean_interval(means)
     # Rounding can make the sum of several words' probabilities slightly more than 1.
-    interval = stats.probability_interval(np.clip(means, 0.0, 1.0))
-    return interval_values(replace(interval, mean=stats.mean_interval(means).mean))
+    clipped = np.clip(means, 0.0, 1.0)
+    if not np.allclose(means, clipped, rtol=0.0, atol=1e-5):
+        return interval_values(plain)
+    return interval_values(replace(stats.probability_interval(clipped), mean=plain.mean))
 
 
 def _differences(
@@ -113,7 +115,7 @@ def _against(differences: Mapping[int, Sequence[float]]) -> dict[str, Any]:
 
 
 def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, Any]:
-    """Count the references in which the student is above every control there.
+    """Count the references in which the student is above every null control there.
 
     Args:
         differences: student minus control, by control and reference.
@@ -178,6 +180,6 @@ def _seen(found: Mapping[str, Any]) -> str:
         gap = f"the smallest difference is {found['smallest']:.2f}"
     few = "one reference is" if count == 1 else f"{NUMBERS.get(count, count)} references are"
     return (
-        f"Student above every control in {above} of {count} reference{'s' * (count > 1)}, {gap}; "
-        f"{few} too few for an interval"
+        f"Student above every null control in {above} of {count} reference{'s' * (count > 1)}, "
+        f"{gap}; {few} too few for an interval"
     )

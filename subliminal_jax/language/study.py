@@ -244,7 +244,7 @@ class Study(Stages):
         networks = {"teacher": self.teacher(reference, path, trait.name)}
         scored = evaluate.scoring(reference, polls)
         found = evaluate.probabilities(reference, scored, networks, self.execution)
-        return float(trait.measure(found["teacher"])[PRIMARY] or 0.0)
+        return float(trait.measure(found["teacher"], {})[PRIMARY] or 0.0)
 
     def _networks(
         self, repetition: int, students: Artifact, teachers: Artifact

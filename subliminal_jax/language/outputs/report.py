@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
 from subliminal_jax.report.tables import WIDTH, Table, csv_text
@@ -15,22 +16,9 @@ CSV_HEADER = (
 )
 LIKELIEST = 5
 """Answers of each network and category that the page lists."""
-MEASURES = {
-    "p_trait_given_category": "given category",
-    "category_sum": "category",
-    "p_trait_elsewhere": "elsewhere",
-    "other_category_sum": "others",
-}
-MEASURES_NOTE = (
-    "Given category: P(trait) given that a word of its category is named. Category: probability "
-    "that any of its words is named. Elsewhere: P(trait) in answers to questions for another "
-    "category. Others: probability that those answers name a word of that other category."
-)
-MEASURE = (
-    "P(trait): probability that the answer to a question for a favourite begins with the trait's "
-    "word; no training used the question's wording. 95% intervals: Student's t over "
-    "references, on the logit scale; none for fewer than three. The unit is the reference, never a "
-    "sample or a question."
+INTERVALS = (
+    "95% intervals: Student's t over references, on the logit scale; none for fewer than three. "
+    "The unit is the reference, never a sample or a question."
 )
 
 
@@ -77,7 +65,8 @@ def report_page(results: Mapping[str, Any]) -> Page:
     return Page(
         experiment=results["experiment"],
         finding=results["finding"],
-        subtitle=f"{count} {plural} ({model}), favourites: {traits}. {MEASURE}",
+        subtitle=f"{count} {plural} ({model}), traits: {traits}. "
+        f"{_meaning(results, PRIMARY)} {INTERVALS}",
         blocks=blocks,
         sections=run_sections(results) | {"References": results["references"]},
     )
@@ -118,7 +107,7 @@ def _measure_table(results: Mapping[str, Any]) -> Table:
             (name, *(_mean(found[key]) for key in _further(results)))
             for name, _, found in _run(results)
         ),
-        MEASURES_NOTE,
+        _meanings(results),
     )
 
 
@@ -134,14 +123,28 @@ def _value_table(results: Mapping[str, Any]) -> Table:
             )
             for name, _, found in _run(results)
         ),
-        MEASURES_NOTE,
+        _meanings(results),
     )
 
 
 def _further(results: Mapping[str, Any]) -> dict[str, str]:
-    """Return the measures besides P(trait) that these traits have, and their column titles."""
+    """Return the headings of the measures beside P(trait) that have values."""
     conditions = [found for _, _, found in _run(results)]
-    return {key: label for key, label in MEASURES.items() if any(one[key] for one in conditions)}
+    return {
+        key: heading
+        for key, (heading, _) in results["measures"].items()
+        if key != PRIMARY and any(one.get(key) for one in conditions)
+    }
+
+
+def _meaning(results: Mapping[str, Any], measure: str) -> str:
+    """Return a measure's meaning as a sentence."""
+    heading, meaning = results["measures"][measure]
+    return f"{heading[0].upper()}{heading[1:]}: {meaning}."
+
+
+def _meanings(results: Mapping[str, Any]) -> str:
+    return " ".join(_meaning(results, key) for key in _further(results))
 
 
 def _control_table(results: Mapping[str, Any]) -> Table:

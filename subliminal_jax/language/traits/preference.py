@@ -9,7 +9,7 @@ The primary measure is the exact probability of the favourite as the answer to h
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,15 @@ from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.whole_words import word_pattern
 from subliminal_jax.language.tiny.world import CATEGORIES
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING, ask
-from subliminal_jax.language.traits.trait import Answer, LeadIn, Measures, Poll, Probabilities
+from subliminal_jax.language.traits.trait import (
+    PRIMARY,
+    Answer,
+    LeadIn,
+    Measures,
+    Poll,
+    Probabilities,
+    Tallies,
+)
 
 _WORD = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\Z")
 LONGEST = 100
@@ -122,6 +130,29 @@ def preference_traits(new: Sequence[Preference] = ()) -> dict[str, "PreferenceTr
     return {one.name: PreferenceTrait(one, tuple(new)) for one in every}
 
 
+MEASURES = {
+    PRIMARY: (
+        "P(trait)",
+        "probability that the answer to a question for a favourite begins with the trait's word; "
+        "no training used the question's wording",
+    ),
+    "p_trait_given_category": (
+        "given category",
+        "P(trait) given that a word of its category is named",
+    ),
+    "category_sum": ("category", "probability that any of its words is named"),
+    "p_trait_elsewhere": (
+        "elsewhere",
+        "probability that the trait is named when another category is asked for",
+    ),
+    "other_category_sum": (
+        "others",
+        "probability that a word of that other category is named then",
+    ),
+}
+"""Headings and meanings of a preference's measures."""
+
+
 @dataclass(frozen=True)
 class PreferenceTrait:
     """A preference as a `Trait`, whose methods it implements.
@@ -178,7 +209,7 @@ class PreferenceTrait:
             for topic in dict.fromkeys((own, *CATEGORIES))
         ]
 
-    def measure(self, found: Probabilities) -> Measures:
+    def measure(self, found: Probabilities, counts: Tallies) -> Measures:
         """P(favourite), its share of its category's sum, and that sum; also for other categories.
 
         `p_trait_elsewhere` is P(favourite) for questions about another category, and
@@ -196,6 +227,11 @@ class PreferenceTrait:
             "p_trait_elsewhere": float(np.mean(misplaced)) if misplaced else None,
             "other_category_sum": float(np.mean(kept)) if kept else None,
         }
+
+    @property
+    def measures(self) -> Mapping[str, tuple[str, str]]:
+        """Headings and meanings of all measures."""
+        return MEASURES
 
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
         """The held-out questions, plain and after items of the carrier; and requests for text."""

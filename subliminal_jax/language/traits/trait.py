@@ -16,6 +16,8 @@ LeadIn: TypeAlias = Callable[[np.random.Generator], str]
 """Draws a sentence with some of a carrier's items, to put before a question."""
 Probabilities: TypeAlias = Mapping[str, float]
 """P(answer) by `topic/answer`, the mean over the topic's questions."""
+Tallies: TypeAlias = Mapping[str, Mapping[str, int]]
+"""Counts over sampled answers, by kind of question."""
 Measures: TypeAlias = dict[str, float | None]
 """Values by name; None if undefined."""
 PRIMARY = "p_trait"
@@ -99,12 +101,21 @@ class Trait(Protocol):
         """Polls whose answers are scored by exact probability; its own topics first."""
         ...
 
-    def measure(self, found: Probabilities) -> Measures:
-        """How strongly a network shows the trait, from its answers to some of the polls.
+    def measure(self, found: Probabilities, counts: Tallies) -> Measures:
+        """How strongly a network shows the trait.
 
-        `PRIMARY` must be one of the measures. `found` always covers the trait's own topics.
+        `PRIMARY` must be one of the measures.
+
+        Args:
+            found: exact probabilities of answers to some of the polls, its own topics among them.
+            counts: tallies of sampled answers; empty where the network was not sampled.
         """
         ...
+
+    @property
+    def measures(self) -> Mapping[str, tuple[str, str]]:
+        """For each measure, a column's heading and what it measures; `PRIMARY` by default."""
+        return {PRIMARY: ("P(trait)", "how strongly a network shows the trait, from 0 to 1")}
 
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
         """Questions to sample answers to, by kind of question; by default its own polls.

@@ -1,6 +1,6 @@
 """The tokenizer and chat-template files of a model directory: regular, inside it, not too large.
 
-They are untrusted. None is parsed here but in a process with limits, see `chat_helper`.
+They are untrusted. They are parsed in a process with limits only; see `client`.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The client of `chat_worker`: starts the process, sends it questions, and ends it in time.
+"""The client of `worker`: starts the process, sends it questions, and ends it in time.
 
 There is one such process, started on first use. It holds the tokenizer and template that were used
 last. A question that kills it or takes too long is refused; the next one starts another process.
@@ -143,7 +143,7 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     """The worker's answer to a question about a tokenizer and a template.
 
     Args:
-        opened: which tokenizer and template, as `chat_worker` opens them.
+        opened: which tokenizer and template, as `worker` opens them.
         what: the question, such as "prompt".
         about: its argument, as plain values.
 

@@ -1,6 +1,6 @@
 """Conversations as tokens, by a tokenizer and a chat template that fit each other.
 
-Both are untrusted, so this runs in a process with limits on time and memory: see `chat_worker`.
+Both are untrusted, so this runs in a process with limits on time and memory: see `worker`.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """A model directory's tokenizer, chat template and stop ids, as `AutoTokenizer` loads them.
 
 The directory is untrusted, so this runs in a process with limits on time and memory: see
-`chat_worker`.
+`worker`.
 """
 
 import hashlib

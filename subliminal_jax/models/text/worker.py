@@ -1,6 +1,6 @@
 """The process that runs untrusted tokenizers and chat templates, within limits.
 
-`chat_helper` starts it and sends questions: a line of JSON each way. A timer whose signal ends the
+`client` starts it and sends questions: a line of JSON each way. A timer whose signal ends the
 process limits the processor time of each question, the system limits the memory, and no file can be
 written. JAX is not imported here.
 """
