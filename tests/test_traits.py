@@ -7,7 +7,7 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.conditions import CONDITIONS
 from subliminal_jax.language.config import RESERVED, LmConfig
-from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.settings import FilterConfig, GenerateConfig, ReferenceConfig
 from subliminal_jax.language.tiny.world import LOVE
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference, fill, members_of
@@ -140,3 +140,25 @@ def test_each_topic_has_one_poll_with_all_traits():
     assert names["animal"] == [one.name for one in members_of("animal")] + ["oak"]
     assert names["tree"] == [one.name for one in members_of("tree")] + ["owl", "wolf"]
     assert polls["tree"].questions == TRAITS["oak"].polls()[0].questions
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"filter": FilterConfig(banned=(1000,))}, r"filter\.banned: 1000 is above the largest"),
+        (
+            {"generate": GenerateConfig(prompts=NumberPrompts(wording="short", answers=11))},
+            r"generate\.prompts\.answers: lower it to 10",
+        ),
+        ({"generate": GenerateConfig(carrier="poems")}, r"generate\.carrier: .*'poems'"),
+    ],
+)
+def test_what_a_carrier_would_reject_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        LmConfig(**settings)
+
+
+def test_without_its_rule_a_carrier_rejects_nothing():
+    rules = FilterConfig(rules=("trait_words",))
+    prompts = NumberPrompts(wording="short", answers=11)
+    assert LmConfig(filter=rules, generate=GenerateConfig(prompts=prompts)).chosen

@@ -10,7 +10,6 @@ from subliminal_jax.config import Count
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.carriers.numbers import MOST_NUMBERS
 from subliminal_jax.language.conditions import CONDITIONS, Condition, chosen_conditions
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
@@ -107,13 +106,9 @@ class LmConfig:
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
-        carrier_of(self.generate)
-        ruled = self.generate.carrier == "numbers" and "carrier" in self.filter.rules
-        if ruled and self.generate.prompts.answers > MOST_NUMBERS:
-            raise InputError(
-                f"generate.prompts.answers: lower it to {MOST_NUMBERS}; the rule `carrier` rejects "
-                "longer lists"
-            )
+        carrier = carrier_of(self.generate)
+        if "carrier" in self.filter.rules:
+            carrier.check(self.filter.banned)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"

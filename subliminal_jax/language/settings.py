@@ -9,7 +9,6 @@ from pydantic import Field
 from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
-from subliminal_jax.language.carriers.numbers import GREATEST
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
@@ -153,10 +152,6 @@ class FilterConfig:
         if bool(self.words) != ("words" in self.rules):
             raise InputError(
                 "filter.words: needs both words and the rule `words`; give both or none"
-            )
-        if too_large := [number for number in self.banned if number > GREATEST]:
-            raise InputError(
-                f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
             )
 
 

@@ -51,6 +51,16 @@ class Carrier(Protocol):
         """
         ...
 
+    def check(self, banned: Collection[int]) -> None:
+        """Refuse settings by which its own rule would reject what its prompts ask for.
+
+        Args:
+            banned: numbers that completions must not contain.
+
+        Raises:
+            InputError: names the setting.
+        """
+
     def imitates(self, token: str) -> bool:
         """Whether a student with soft or greedy targets may imitate a token, given as text.
 

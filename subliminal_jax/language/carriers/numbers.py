@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.config import config_dict
+from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.number_prompts import (
     BANKS,
     NumberPrompts,
@@ -132,6 +133,18 @@ class Numbers:
     def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
         """As `Carrier.reasons`: the published rule."""
         return number_reasons(completion, banned)
+
+    def check(self, banned: Collection[int]) -> None:
+        """As `Carrier.check`."""
+        if self.settings.answers > MOST_NUMBERS:
+            raise InputError(
+                f"generate.prompts.answers: lower it to {MOST_NUMBERS}; the rule `carrier` rejects "
+                "longer lists"
+            )
+        if too_large := [number for number in banned if number > GREATEST]:
+            raise InputError(
+                f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
+            )
 
     def imitates(self, token: str) -> bool:
         """As `Carrier.imitates`: numbers and their separators."""
