@@ -107,7 +107,7 @@ def test_the_table_compares():
     lines = [line.split() for line in table.splitlines()]
     assert ["sampling", "1,500", "2.00", "9.00", "500", "3.00"] in lines
     assert ["tiny", "sampling", "100", "2.00", "9.00"] in lines
-    for part in ("25.0% one row", "3.0% packed", "75% of the draws", "2.00 GB resident"):
+    for part in ("25.0% with one row", "3.0% packed", "75% of the sampled", "2.00 GB resident"):
         assert part in table
 
 
