@@ -163,7 +163,7 @@ def test_script_with_torch(form):
     ("flags", "line"),
     [
         (("--torch", "lean"), "pip install -e '.[torch]'"),
-        (("--torch", "lean", "--loss", "mse"), "timed on the default loss only"),
+        (("--torch", "lean", "--loss", "mse"), "timed with the default loss; drop one"),
         (("--out", "nowhere/b.json"), "directory nowhere does not exist"),
     ],
 )

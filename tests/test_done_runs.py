@@ -50,7 +50,7 @@ def test_rows_that_this_run_did_not_write_are_refused(tmp_path):
     with RunDirectory.open(tmp_path / "a", CONFIG) as run:
         for line in (second.replace("0.25", "0.75"), other, bare):
             path.write_text(first + line)
-            with pytest.raises(InputError, match=r"members\.jsonl: line 2 is not as this run"):
+            with pytest.raises(InputError, match=r"members\.jsonl: line 2 changed since"):
                 run.read_rows("members.jsonl")
         path.write_text(second)
         assert run.read_rows("members.jsonl") == [{"member": 1, "accuracy": 0.25}]
