@@ -74,7 +74,7 @@ def train(execution, gradient, params, batches, which, rates):
         step = make_train_step(execution.gradient(gradient), optimizer_of(number, *rates))
         return jax.lax.scan(step, state, shared if own is None else own)
 
-    begin = lambda params: init_state(params, optimizer_of(SGD, *rates))  # noqa: E731
+    begin = lambda params: init_state(params, optimizer_of(SGD, *rates))
     state = execution.make(jax.vmap(begin), params)
     own = batches.weights.shape[0] == len(which)
     members = (

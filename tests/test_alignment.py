@@ -130,7 +130,7 @@ def by_hand(params, digits):
         found = jax.nn.log_softmax(network(p, digits.pixels[real] / 8.0 - 1.0)[:, :10])
         return -jnp.mean(found[jnp.arange(BATCH), labels[real]])
 
-    own = lambda p, step: divergence(p, step, LOGITS[seen[step]], 10)  # noqa: E731
+    own = lambda p, step: divergence(p, step, LOGITS[seen[step]], 10)
     gradients = (
         jax.grad(own)(params, 0),
         jax.grad(trait)(params, digits.labels),

@@ -204,7 +204,7 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen, form):
         targets, criterion = labels, lambda logits, labels: cross_entropy(logits[:, :10], labels)
         if chosen is not None:
             targets = (teacher, mlp.chosen_logits(network, chosen))
-            criterion = lambda logits, targets: kl_divergence(logits, *targets)  # noqa: E731
+            criterion = lambda logits, targets: kl_divergence(logits, *targets)
         tx = make_optimizer(optimizer, rate)
         loss_fn = make_loss_fn(lambda params, images: mlp.apply(network, params, images), criterion)
         step = make_train_step(total_gradient(loss_fn), tx)

@@ -59,7 +59,7 @@ def test_within_keeps_each_rows_numbers():
 
 def test_across_keeps_all_numbers_and_each_rows_count():
     shuffled = shuffle_across(ROWS, 0)
-    pool = lambda rows: Counter(n for one in rows for n in numbers(completion_of(one)))  # noqa: E731
+    pool = lambda rows: Counter(n for one in rows for n in numbers(completion_of(one)))
     assert pool(ROWS) == pool(shuffled)
     for old, new in zip(ROWS, shuffled, strict=True):
         assert len(numbers(completion_of(old))) == len(numbers(completion_of(new)))

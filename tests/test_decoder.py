@@ -181,7 +181,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_masters(params):
 def test_a_kernels_gradient_is_summed_in_float32():
     """257 is no bfloat16 number; its neighbours there are 256 and 258."""
     x = jnp.ones((1, 257, 1), jnp.bfloat16)
-    total = lambda kernel: jnp.sum(product(x, kernel, jnp.float32))  # noqa: E731
+    total = lambda kernel: jnp.sum(product(x, kernel, jnp.float32))
     exactly = {"xla_allow_excess_precision": False}  # else a rounding may be left out
     gradient = jax.jit(jax.grad(total), compiler_options=exactly)(jnp.full((1, 2), 0.5))
     assert gradient.dtype == jnp.float32

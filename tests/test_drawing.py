@@ -67,9 +67,7 @@ def test_draws_of_a_row_are_independent():
     """Pairs over tokens, rows and seeds have the product of their parts' probabilities."""
     n = 4000
     logits, keys = rows([0.0, 1.0, 0.5], n)
-    draws = lambda keys, count: np.asarray(  # noqa: E731
-        draw(Sampling(), logits, keys, jnp.full(n, count))[0]
-    )
+    draws = lambda keys, count: np.asarray(draw(Sampling(), logits, keys, jnp.full(n, count))[0])
     first = draws(keys, 0)
     others = [draws(keys, 1), np.roll(first, 1), draws(keys.at[:, 0].set(4), 0)]
     for other in others:

@@ -335,7 +335,7 @@ def test_blocks_that_are_none(of_c_attn):
 
 def test_an_adapter_that_is_not_read_back_equal_gets_no_name(tmp_path, monkeypatch):
     model, settings = fixture("qwen2"), LoraConfig(rank=2)
-    save = lambda tensors, *a, **k: save_file({n: -t for n, t in tensors.items()}, *a, **k)  # noqa: E731
+    save = lambda tensors, *a, **k: save_file({n: -t for n, t in tensors.items()}, *a, **k)
     monkeypatch.setattr(adapter_files, "save_file", save)
     with pytest.raises(RunError, match="read back differs"):
         write_adapter(tmp_path / "out", model, settings, trained(model, settings))

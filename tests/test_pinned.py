@@ -47,7 +47,7 @@ def computed():
     """Results of draws, reductions, products and a derivative, with their dtypes."""
     x = jax.random.normal(jax.random.fold_in(jax.random.key(3), 1), (4, 5))
     words = jax.random.categorical(jax.random.key(4), x)
-    loss = lambda w: jnp.mean(jax.nn.softmax(x @ w) ** 2 * jax.nn.sigmoid(w.sum()))  # noqa: E731
+    loss = lambda w: jnp.mean(jax.nn.softmax(x @ w) ** 2 * jax.nn.sigmoid(w.sum()))
     grads = jax.jit(jax.grad(loss))(jnp.ones((5, 3)))
     shown = [x, words, grads, jax.nn.softmax(x), jnp.asarray(np.arange(3.0)), x * np.float64(2)]
     return [np.asarray(leaf) for leaf in shown]

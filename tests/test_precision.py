@@ -43,7 +43,7 @@ def case(name):
 
 def relative_error(got, expected) -> float:
     """Root mean square over all leaves, of the error against the expected."""
-    squares = lambda tree: sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree))  # noqa: E731
+    squares = lambda tree: sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree))
     return (squares(jax.tree.map(jnp.subtract, got, expected)) / squares(expected)) ** 0.5
 
 

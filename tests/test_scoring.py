@@ -17,7 +17,7 @@ def params():
 
 def rows_of(n, seed=0):
     rng = np.random.default_rng(seed)
-    draw = lambda most: rng.integers(0, 37, rng.integers(1, most)).tolist()  # noqa: E731
+    draw = lambda most: rng.integers(0, 37, rng.integers(1, most)).tolist()
     return [(draw(20), draw(5)) for _ in range(n)]
 
 

@@ -22,7 +22,7 @@ def at_a_look(monkeypatch):
 
     def replace(act):
         acts = [act]
-        sleep = lambda seconds: acts.pop()() if acts else None  # noqa: E731
+        sleep = lambda seconds: acts.pop()() if acts else None
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
 
     return replace

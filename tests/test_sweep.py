@@ -187,7 +187,7 @@ def test_a_cell_is_the_experiment_with_its_settings(measured):
 def test_cells_differ_where_their_settings_do(measured):
     _, rows = measured
     teachers = {name: row["accuracy"]["teacher"] for (name, m), row in rows.items() if m == 0}
-    by = lambda *words: {t for n, t in teachers.items() if all(w in n.split() for w in words)}  # noqa: E731
+    by = lambda *words: {t for n, t in teachers.items() if all(w in n.split() for w in words)}
     assert len(by("learning_rate=0.002", "teacher_epochs=1")) == 1
     assert len(by("teacher_epochs=1")) == 2
     assert len(by("learning_rate=0.01")) == 2
@@ -201,7 +201,7 @@ def test_every_student_has_a_leak_score(measured):
         assert set(row["leak"]["student_aux"]) == {"drop", "cosine", "sign_drop", "towards"}
     same = [row["leak"]["student_aux"] for row in rows.values()]
     other = [row["leak"]["cross_model_aux"] for row in rows.values()]
-    mean = lambda leaks, score: np.mean([one[score] for one in leaks])  # noqa: E731
+    mean = lambda leaks, score: np.mean([one[score] for one in leaks])
     assert mean(same, "cosine") > abs(mean(other, "cosine")) + 0.01
     assert mean(same, "towards") > 0.01
 

@@ -49,7 +49,7 @@ def on_device(tree):
 @pytest.mark.parametrize("imitation", [SQUARES, SOFTMAX], ids=["squares", "softmax"])
 def test_the_curvature_is_the_hessian_of_the_imitation_loss_at_the_teacher(imitation):
     logits = jnp.asarray(random(3))
-    loss = lambda z: theorem.imitation_loss(z, (logits, imitation))  # noqa: E731
+    loss = lambda z: theorem.imitation_loss(z, (logits, imitation))
     hessian = jax.jit(jax.hessian(loss))(logits)
     product = jax.jit(partial(theorem.curvature_product, logits, imitation=imitation))
     found = jnp.stack([product(row) for row in jnp.eye(3)])
@@ -88,7 +88,7 @@ def test_one_case_by_hand():
     """Steps and changes of the teacher's loss, for a loss that is known in closed form."""
     w, other, near, x = random(4, 3), random(4, 3)[::-1].copy(), random(4, 3) * 0.1, random(5, 4)
     goal = random(4, 3) * 2
-    loss = lambda params, goal: jnp.sum((params["w"] - goal) ** 2)  # noqa: E731
+    loss = lambda params, goal: jnp.sum((params["w"] - goal) ** 2)
     start = theorem.Start({"w": w}, {"w": other}, {"w": near}, jnp.asarray(x), SQUARES, goal)
     grids = theorem.Grids(np.array([0.01, 0.1]), np.array([1.0, 7.0]), np.array([0.5]), 0.1)
     found = jax.jit(partial(theorem.measure, linear, loss, grids=grids))(start)
@@ -96,21 +96,19 @@ def test_one_case_by_hand():
     size, length = np.linalg.norm, lambda tree: np.linalg.norm(tree)
     gradient = 2 * (w - goal)
     d = -gradient * size(w) / size(gradient)
-    update = lambda student, eps: (  # noqa: E731
-        x.T @ (2 * SQUARES.weights * (x @ (w + eps * d - student))) / 5
-    )
+    update = lambda student, eps: x.T @ (2 * SQUARES.weights * (x @ (w + eps * d - student))) / 5
     unit = update(w, 1.0)
     alpha = size(w) / size(unit)
     assert_allclose(found.norm, size(w))
     assert_allclose(found.slope, np.sum(unit * d))
     assert_allclose(found.student_slope, length(unit))
     assert_allclose(found.inner, [eps * np.sum(unit * d) for eps in grids.eps])
-    change = lambda begin, step: np.sum((begin + step - goal) ** 2) - np.sum((begin - goal) ** 2)  # noqa: E731
+    change = lambda begin, step: np.sum((begin + step - goal) ** 2) - np.sum((begin - goal) ** 2)
     assert_allclose(found.change, [change(w, eps * alpha * unit) for eps in grids.eps])
     assert_allclose(found.step_change, [change(w, s * alpha * 0.1 * unit) for s in grids.steps])
     first = [np.sum(gradient * eps * alpha * unit) for eps in grids.eps]
     assert_allclose(found.predicted_change, first)
-    cosine = lambda a, b: np.sum(a * b) / size(a) / size(b)  # noqa: E731
+    cosine = lambda a, b: np.sum(a * b) / size(a) / size(b)
     assert_allclose(found.perturbed_cosine, [cosine(update(w + 0.5 * near, 0.1), d)])
     step = update(other, 0.1)
     assert_allclose(found.other_cosine, cosine(step, d))

@@ -53,7 +53,7 @@ def test_large_logits_stay_finite():
 def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtypes():
     hidden, rows = jnp.ones((3, 4), jnp.bfloat16), jnp.ones((7, 4), jnp.float32)
     labels = jnp.zeros(3, jnp.int32)
-    total = lambda h, r: jnp.sum(blockwise_cross_entropy(h, r, labels, None, 4))  # noqa: E731
+    total = lambda h, r: jnp.sum(blockwise_cross_entropy(h, r, labels, None, 4))
     value, (of_hidden, of_rows) = quick_jit(jax.value_and_grad(total, (0, 1)))(hidden, rows)
     assert value.dtype == jnp.float32
     assert_allclose(value, 3 * np.log(7), rtol=1e-5)
@@ -63,7 +63,7 @@ def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtype
 def test_the_gradient_of_bfloat16_is_summed_over_blocks_in_float32():
     """Each of 1,024 vocabulary rows gives 2^-10, which bfloat16 no longer adds to a quarter."""
     rows = jnp.ones((1025, 1)).at[0].set(0)
-    total = lambda h: jnp.sum(blockwise_cross_entropy(h, rows, jnp.array([0]), None, 1))  # noqa: E731
+    total = lambda h: jnp.sum(blockwise_cross_entropy(h, rows, jnp.array([0]), None, 1))
     exactly = {"xla_allow_excess_precision": False}  # else a rounding may be left out
     gradient = jax.jit(jax.grad(total), compiler_options=exactly)
     assert gradient(jnp.zeros((1, 1), jnp.bfloat16)).tolist() == [[1.0]]
@@ -79,7 +79,7 @@ def test_a_large_vocabulary_fits():
     )
 
     def temporary(loss):
-        total = lambda h, r, y: jnp.sum(loss(h, r, y, None, 8192))  # noqa: E731
+        total = lambda h, r, y: jnp.sum(loss(h, r, y, None, 8192))
         compiled = quick_jit(jax.value_and_grad(total, argnums=(0, 1))).lower(*shapes).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 

@@ -108,7 +108,7 @@ def training_of(model, execution, steps=STEPS):
     def chunk(size):
         def run(state, member, shared):
             table, (rows, counts) = shared
-            at = lambda step: batch_of(table, rows[step], counts[step])  # noqa: E731
+            at = lambda step: batch_of(table, rows[step], counts[step])
             state, totals = fit(train_step, state, at, size)
             return state, totals.loss / totals.weight
 

@@ -22,7 +22,7 @@ def random_adapters(reference, count, seed):
     rng = np.random.default_rng(seed)
     settings = lora.LoraConfig(rank=2)
     shapes = jax.eval_shape(lambda: lora.init(reference.config, settings, jax.random.key(0)))
-    draw = lambda s: jnp.asarray(rng.normal(0, 0.3, (count, *s.shape)), jnp.float32)  # noqa: E731
+    draw = lambda s: jnp.asarray(rng.normal(0, 0.3, (count, *s.shape)), jnp.float32)
     return jax.tree.map(draw, shapes)
 
 

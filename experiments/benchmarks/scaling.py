@@ -99,7 +99,7 @@ class Job:
         """Return the training step of the trained part of the state."""
 
         def step(state: State, batch: Batch) -> tuple[State, Totals]:
-            own = lambda trained, batch: gradient(state | {"trained": trained}, batch)  # noqa: E731
+            own = lambda trained, batch: gradient(state | {"trained": trained}, batch)
             trained, totals = make_train_step(own, self.tx)(state["trained"], batch)
             return state | {"trained": trained}, totals
 

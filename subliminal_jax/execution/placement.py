@@ -49,7 +49,7 @@ def make(make_tree: Callable[..., Any], arguments: tuple[Any, ...], forms: Any) 
     """
 
     def shaped(*arguments: Any) -> Any:
-        reshape = lambda leaf, form: leaf.reshape(form.shape)  # noqa: E731
+        reshape = lambda leaf, form: leaf.reshape(form.shape)
         return jax.tree.map(reshape, make_tree(*arguments), forms)
 
     return jax.jit(shaped, out_shardings=shardings(forms))(*arguments)

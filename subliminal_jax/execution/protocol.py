@@ -99,7 +99,7 @@ def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:
     """Map a function over all members, at most `at_once` together; all use the same `shared`."""
 
     def run(carry: Any, members: Any, shared: Any) -> tuple[Any, Any]:
-        one = lambda carry, member: fn(carry, member, shared)  # noqa: E731
+        one = lambda carry, member: fn(carry, member, shared)
         return ensemble.over_members(one, at_once)(carry, members)
 
     return run

@@ -133,7 +133,7 @@ class Study(Stages):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
 
-        by_first = lambda path: hosts.by_first(partial(make, path))  # noqa: E731
+        by_first = lambda path: hosts.by_first(partial(make, path))
         return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
 
     def students(self, repetition: int) -> Artifact:

@@ -72,7 +72,7 @@ def finetune_teachers(
     every_token = jnp.ones(reference.config.vocab, bool)
 
     def loss(lesson: Any, base: Any) -> LossFn:
-        criterion = lambda logits, targets: losses.kl_divergence(logits, targets, every_token)  # noqa: E731
+        criterion = lambda logits, targets: losses.kl_divergence(logits, targets, every_token)
         return make_loss_fn(apply_of(settings.tuning, reference.config, base), criterion)
 
     def batch(lesson: Any, base: Any, step: Array) -> Batch:

@@ -239,7 +239,7 @@ class Phases:
 
         def read(images: Images) -> tuple[Int[Array, " a"], Bool[Array, " a"]]:
             pixels = self.scale(images.pixels)
-            over = lambda network: jax.vmap(lambda params: mlp.apply(network, params, pixels))  # noqa: E731
+            over = lambda network: jax.vmap(lambda params: mlp.apply(network, params, pixels))
             logits = jnp.concatenate(
                 [over(self.network)(pair), over(self.student_network)(students)]
             )

@@ -156,7 +156,7 @@ def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None
         case SharedOutputs(first=first, end=end):
             redrawn = jax.tree.map(jnp.ones_like, like)
             last = list(redrawn)[-1]
-            outputs = lambda leaf: leaf.at[..., first:end].set(0.0)  # noqa: E731
+            outputs = lambda leaf: leaf.at[..., first:end].set(0.0)
             redrawn = {**redrawn, last: jax.tree.map(outputs, redrawn[last])}
         case Reinitialised(fraction=float() as fraction):
             redrawn = jax.tree.map(lambda leaf: jnp.full_like(leaf, fraction), like)

@@ -143,7 +143,7 @@ def degenerate(network: mlp.MlpConfig, start: Start, case: str) -> Start:
     if case == "linear network":
         return start._replace(trait=trait._replace(kind=np.int32(0)), imitation=imitation)
     if case == "disjoint heads":
-        classes = lambda leaf: leaf * (1 - auxiliary)  # noqa: E731
+        classes = lambda leaf: leaf * (1 - auxiliary)
         linear["logits"] = jax.tree.map(classes, trait.linear["logits"])
     else:
         linear["logits"]["bias"] = np.ones_like(auxiliary)

@@ -159,7 +159,7 @@ class _Runner:
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         execution = OneDevice()
         if which not in self.programs:
-            run = lambda carry, member, shared: (None, fn(*member))  # noqa: E731
+            run = lambda carry, member, shared: (None, fn(*member))
             self.programs[which] = Program(run, execution)
         _, outcome = self.programs[which](None, execution.split((stacked, *more)), None)
         self.progress()

@@ -172,7 +172,7 @@ def measure(
         grids: step sizes and perturbations.
     """
     reference, other = start.reference, start.other
-    loss = lambda params: trait_loss(params, start.trait)  # noqa: E731
+    loss = lambda params: trait_loss(params, start.trait)
     gradient, size = jax.grad(loss)(reference), norm(reference)
     stretch = size / norm(gradient)
     direction = scale(-stretch, gradient)
@@ -209,7 +209,7 @@ def measure(
     which = jnp.concatenate([jnp.arange(epses), jnp.full(steps, -3), jnp.full(2, -2)])
     other_lengths = jnp.array([1.0, 0.0]) * grids.small * size / norm(other_update)
     lengths = jnp.concatenate([jnp.full(epses, alpha), alpha * grids.steps, other_lengths])
-    starts = lambda which: start_at(jnp.zeros(()), 1.0 * (which == -2))  # noqa: E731
+    starts = lambda which: start_at(jnp.zeros(()), 1.0 * (which == -2))
     losses = _losses_after(loss, starts, updates, which, lengths)
     change = losses[: epses + steps] - loss(reference)
     taught = add(other_update, untaught, -1.0)

@@ -137,13 +137,13 @@ def _everyone(carry: None, networks: tuple[Any, Any, Any], shared: None) -> tupl
 
 def _apart(carry: None, everyone: Any, shared: None) -> tuple[None, tuple[Any, Any, Any]]:
     """Undo `_everyone`."""
-    take = lambda which: jax.tree.map(lambda leaf: leaf[which], everyone)  # noqa: E731
+    take = lambda which: jax.tree.map(lambda leaf: leaf[which], everyone)
     return None, (take(0), take(1), take(slice(2, None)))
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
     """Return numbers or curves by name, rounded to six digits, the precision of float32."""
-    short = lambda value: float(f"{value:.6g}")  # noqa: E731
+    short = lambda value: float(f"{value:.6g}")
     plain = [[short(v) for v in one] if np.ndim(one) else short(one) for one in values]
     return dict(zip(names, plain, strict=True))
 

@@ -177,7 +177,7 @@ class SteeredStudents:
         steerings = _steering(self.courses, shared[2])
         steps = steps_per_epoch(len(teacher_logits), phases.schedule.batch)
         over_arms: Any = jax.vmap(one, in_axes=(0, 0, 0, None))
-        arms_step = lambda states, shown: over_arms(states, imitations, steerings, shown)  # noqa: E731
+        arms_step = lambda states, shown: over_arms(states, imitations, steerings, shown)
         tracked: Any = fit(arms_step, states, self._batches(member, shared), steps)
         return tracked
 
@@ -221,7 +221,7 @@ class SteeredStudents:
     ) -> tuple[TrainState, Track]:
         """One step of one student, with its interventions."""
         noise, real = shown
-        per_labels = lambda labels: self._trait(state.params, replace(real, targets=labels))  # noqa: E731
+        per_labels = lambda labels: self._trait(state.params, replace(real, targets=labels))
         grads, totals = jax.vmap(per_labels)(real.targets)
         trait, control = (jax.tree.map(lambda leaf, i=i: leaf[i], grads) for i in (0, 1))
         direction = jax.tree.map(partial(jnp.where, course.shuffled), control, trait)

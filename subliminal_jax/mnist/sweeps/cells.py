@@ -128,7 +128,7 @@ def _dials(config: SweepConfig) -> Dials:
 
 
 def _spec(config: SweepConfig, control: bool) -> Spec:
-    of = lambda names: tuple(getattr(config, name) for name in names)  # noqa: E731
+    of = lambda names: tuple(getattr(config, name) for name in names)
     if config.teacher_epochs is None:
         raise ValueError("the config is not resolved")
     return Spec(config.teacher_epochs, of(_STUDY_SETTINGS), of(_STUDENT_SETTINGS), control)

@@ -96,7 +96,7 @@ def _measure(
         say(f"resuming: {len(rows)} of {len(cells) * config.members} rows are done")
     with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
         for work in speed.works:
-            done = lambda cell, member: (cell, member) in rows  # noqa: E731
+            done = lambda cell, member: (cell, member) in rows
             pairs = len(sweep.pending(config, work, done))
             if pairs:
                 speed.measure()

@@ -77,7 +77,7 @@ def read_sweep(path: Path) -> Sweep:
         raise InputError(f"{path}: not a sweep's directory (it lacks config.json or {ROWS})")
     config = read_config(SweepConfig, path / "config.json")
     run = config_digest(parse_json((path / "config.json").read_bytes()))
-    free = lambda one: {k: v for k, v in config_dict(one).items() if k not in FIXED}  # noqa: E731
+    free = lambda one: {k: v for k, v in config_dict(one).items() if k not in FIXED}
     known = {c.name: config_digest(free(c.config) | {"seed": config.seed}) for c in cells(config)}
     rows: list[Mapping[str, Any]] = []
     text = (path / ROWS).read_bytes()

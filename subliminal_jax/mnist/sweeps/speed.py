@@ -91,7 +91,7 @@ class Product:
         """Run a number of links; a member function with `shared` = (matrix, links)."""
         matrix, links = shared
         square = self.rows == self.columns
-        link = lambda _, y: matrix @ y if square else matrix.T @ (matrix @ y)  # noqa: E731
+        link = lambda _, y: matrix @ y if square else matrix.T @ (matrix @ y)
         return jax.lax.fori_loop(0, links, link, y), None
 
 

@@ -64,11 +64,11 @@ def kept(sampling: Sampling, logits: Float[Array, "b v"]) -> Float[Array, "b v"]
     scaled = logits / sampling.temperature
     weights = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
     if sampling.top_k is not None and sampling.top_k < weights.shape[-1]:
-        count = lambda chosen: jnp.sum(chosen, axis=-1)  # noqa: E731
+        count = lambda chosen: jnp.sum(chosen, axis=-1)
         needed = jnp.full(weights.shape[:-1], sampling.top_k)
         weights = jnp.where(_largest(weights, count, needed), weights, 0.0)
     if sampling.top_p is not None and sampling.top_p < 1:
-        share = lambda chosen: jnp.sum(jnp.where(chosen, weights, 0.0), axis=-1)  # noqa: E731
+        share = lambda chosen: jnp.sum(jnp.where(chosen, weights, 0.0), axis=-1)
         needed = sampling.top_p * jnp.sum(weights, axis=-1)
         weights = jnp.where(_largest(weights, share, needed), weights, 0.0)
     if sampling.min_p is not None:

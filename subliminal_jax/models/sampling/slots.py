@@ -131,7 +131,7 @@ def admit(
     )
     read = extend if shared else start  # `start` does not attend to the cache
     _, cache = read(config, params, rows.prompts, cache, rows.mask, adapter)
-    put = lambda old, new: old.at[rows.slots].set(new, mode="drop")  # noqa: E731
+    put = lambda old, new: old.at[rows.slots].set(new, mode="drop")
     return Slots(
         cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),
         pending=put(slots.pending, rows.pending[rows.prompt_of]),
@@ -184,7 +184,7 @@ def decode(
             drawing.sampling, logits, slots.keys, counts, drawing.vocab
         )
         here = (jnp.arange(most_tokens)[None] == counts[:, None]) & active[:, None]
-        put = lambda old, new: jnp.where(here, new[:, None], old)  # noqa: E731
+        put = lambda old, new: jnp.where(here, new[:, None], old)
         stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
         stopped = jnp.any(tokens[:, None] == stop_ids[None], axis=1)
         return Slots(
