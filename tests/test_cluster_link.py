@@ -39,7 +39,7 @@ def test_every_process_hears_who_is_gone(monkeypatch, pair):
     link(0, {1: to_one[0], 2: to_two[0]})._watch(2, to_two[0])
     link(1, {0: to_one[1]})._watch(0, to_one[1])
     assert [line.partition(" ends")[0] for line in said] == [
-        f"process 2 of 3 is gone, so this one, process {me}," for me in (0, 1)
+        f"process 2 of 3 is gone, so process {me}" for me in (0, 1)
     ]
     ours, theirs = pair()
     link(1, {0: theirs}).say(b"goodbye\n")
@@ -62,7 +62,7 @@ def test_a_process_that_is_stopped_is_named(monkeypatch, pair):
         assert said == []
     watching.join(timeout=10)
     (line,) = said
-    assert line.startswith("process 1 of 2 has given no sign of life for 0.4 s, so this one, pro")
+    assert line.startswith("process 1 of 2 has given no sign of life for 0.4 s, so process 0 e")
 
 
 @pytest.mark.parametrize(

@@ -247,4 +247,4 @@ def assert_same_end(directory, whole):
     for name in ("results.json", "metrics.jsonl", "config.json"):
         assert (directory / name).read_bytes() == (whole / name).read_bytes()
     assert sorted(os.listdir(directory)) == sorted(os.listdir(whole))
-    assert sorted(os.listdir(directory / "checkpoints")) == ["00000030", "00000035"]
+    assert sorted(os.listdir(directory / "checkpoints")) == ["00000015", "00000020"]

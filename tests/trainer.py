@@ -37,7 +37,7 @@ from subliminal_jax.runs.run_directory import RunDirectory
 from subliminal_jax.runs.training_loop import Saving, Training, train_members
 from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step, total_gradient
 
-BATCH, STEPS, CHUNK = 8, 40, 5
+BATCH, STEPS, CHUNK = 8, 25, 5
 TX = optax.adam(1e-2)
 RULES = ((r"kernel$", ("fsdp", "tensor")),)
 EXECUTIONS = {

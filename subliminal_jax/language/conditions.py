@@ -31,6 +31,7 @@ class Condition:
         reference: which reference is trained: the teacher's own, or another one.
         targets: what a student imitates: as configured, or all of its teacher's probabilities.
         control: whether the student is compared with it, pair by pair.
+        sampled: whether answers are sampled from its network, besides exact probabilities.
         null: how the finding names a control in which nothing is transmitted if the paper is
             right; None for all others.
     """
@@ -44,6 +45,7 @@ class Condition:
     reference: Literal["own", "other"] = "own"
     targets: Literal["configured", "soft"] = "configured"
     control: bool = False
+    sampled: bool = False
     null: str | None = None
 
     @property
@@ -80,10 +82,20 @@ CONDITIONS: dict[str, Condition] = {
             means="the untrained reference",
             asks="reference",
             control=True,
+            sampled=True,
             null="before",
         ),
-        Condition(name="teacher", means="the reference, given the trait", asks="teacher"),
-        Condition(name="student", means="the reference, trained on its teacher's {items}"),
+        Condition(
+            name="teacher",
+            means="the reference, given the trait",
+            asks="teacher",
+            sampled=True,
+        ),
+        Condition(
+            name="student",
+            means="the reference, trained on its teacher's {items}",
+            sampled=True,
+        ),
         Condition(
             name="soft",
             means="the reference, trained on its teacher's token probabilities for the {items}",
@@ -94,6 +106,7 @@ CONDITIONS: dict[str, Condition] = {
             means="the reference, trained on its own {items}",
             data="reference",
             control=True,
+            sampled=True,
             null="on regular {items}",
         ),
         Condition(

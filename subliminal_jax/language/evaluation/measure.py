@@ -11,7 +11,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS
 from subliminal_jax.language.evaluation import evaluate
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
@@ -123,9 +123,8 @@ def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> di
 
 
 def _is_sampled(name: str, trait: Trait) -> bool:
-    """Whether to sample a network for a trait: its teacher and student, `before` and `regular`."""
-    own = {CONDITIONS["teacher"].network(trait.name), STUDENT.network(trait.name)}
-    return name in {BEFORE.name, REGULAR, *own}
+    """Whether to sample a network for a trait: networks of another trait are not."""
+    return name in {one.network(trait.name) for one in CONDITIONS.values() if one.sampled}
 
 
 def _counted(path: Path, made_from: str) -> dict[str, Any]:

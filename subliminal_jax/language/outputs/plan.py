@@ -24,7 +24,8 @@ def format_plan(config: LmConfig) -> str:
         if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
     ]
     students = sum(traits if one.for_each_trait else 1 for one in trained)
-    soft = traits if "soft" in config.conditions and config.teacher.kind == "finetuned" else 0
+    imitates = any(one.targets == "soft" for one in config.compared)
+    soft = traits if imitates and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
     given = config.reference.model
     lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
@@ -166,7 +167,9 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     traits = list(results["config"]["traits"])
     found = {
         name: [exact[name] for exact in results["answers"].values() if name in exact]
-        for name in ("before", "regular", *(f"student/{trait}" for trait in traits))
+        for name in dict.fromkeys(
+            one.network(trait) for one in (BEFORE, CONDITIONS[REGULAR], STUDENT) for trait in traits
+        )
     }
     means = {
         name: {answer: sum(one[answer] for one in exact) / len(exact) for answer in exact[0]}
@@ -184,7 +187,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
         ("category", "answer", *means),
         tuple(
             (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
-            for answer in means["before"]
+            for answer in means[BEFORE.name]
             if answer in shown
         ),
         f"Probability of an answer, the mean over references. The {LIKELIEST} likeliest answers of "

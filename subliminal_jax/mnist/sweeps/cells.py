@@ -15,20 +15,19 @@ import numpy as np
 
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.arms import Arm
+from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import resolve
 from subliminal_jax.mnist.pairing import blocks
 from subliminal_jax.mnist.phases import Dials
-from subliminal_jax.mnist.relations import Different, Perturbed, Relation, Same, SharedOutputs
+from subliminal_jax.mnist.relations import Perturbed, Relation, Same, SharedOutputs
 from subliminal_jax.mnist.study import Outcome, Study
-from subliminal_jax.mnist.sweeps.config import FIXED, Cell, SweepConfig
+from subliminal_jax.mnist.sweeps.config import CONTROL, FIXED, Cell, SweepConfig
 from subliminal_jax.mnist.sweeps.student_leaks import StudentLeaks
 from subliminal_jax.theory.leak import Leak
 
 _STUDENT_SETTINGS = ("aux", "loss", "temperature", "sigma", "shares", "student_epochs")
 _STUDY_SETTINGS = ("noise", "noise_bits", "noise_images", "blur", "student_depth")
 CLASSES = 10
-CONTROL = "cross_model_aux"
 
 Row = dict[str, Any]
 
@@ -190,19 +189,18 @@ def _study(
 
 
 def _arm(config: SweepConfig, student: str) -> Arm:
-    relation: Relation = Same()
+    paper = PAPER_ARMS[student]
+    relation: Relation = paper.relation
     outputs = {"heads": (0, CLASSES + config.aux), "class_head": (0, CLASSES)}
     outputs |= {"aux_head": (CLASSES, CLASSES + config.aux)}
-    if student.startswith("cross_model"):
-        relation = Different()
-    elif config.sigma:
+    if relation == Same() and config.sigma:
         relation = Perturbed(sigma=config.sigma)
-    elif config.shares != "all":
+    elif relation == Same() and config.shares != "all":
         first, end = outputs[config.shares]
         relation = SharedOutputs(first=first, end=end)
     return Arm(
         relation=relation,
-        logits="all" if student.endswith("_all") else "aux",
+        logits=paper.logits,
         aux=config.aux,
         loss=config.loss,
         temperature=config.temperature,

@@ -14,6 +14,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import MnistConfig
 
 StudentName: TypeAlias = Literal["student_aux", "student_all", "cross_model_aux", "cross_model_all"]
+CONTROL: StudentName = "cross_model_aux"
+"""The student of another initialisation, with which the others are compared."""
 
 # Settings that a sweep holds fixed: where and how to run, and which members and students.
 FIXED = (

@@ -8,14 +8,14 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.data.images import ImageData
+from subliminal_jax.mnist.arms import PAPER_ARMS
 from subliminal_jax.mnist.sweeps import leak_prediction as prediction
 from subliminal_jax.mnist.sweeps import sweep_speed
-from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig, plain
+from subliminal_jax.mnist.sweeps.config import CONTROL, Cell, SweepConfig, plain
 from subliminal_jax.report.results import bracketed, interval_values, p_text
 from subliminal_jax.report.tables import Table, csv_text
 
 DIFFERENCES = (0.01, 0.02, 0.05, 0.1, 0.2)
-CONTROL = "cross_model_aux"
 
 
 def summarise(
@@ -170,7 +170,7 @@ def _cell_table(found: Mapping[str, Any]) -> Table:
         + (f", published {_published(values['published'])}" if values["published"] else "")
         for cell in found["cells"]
         for arm, values in cell["arms"].items()
-        if (values["published"] and arm != student) or arm.endswith("_all")
+        if (values["published"] and arm != student) or _imitates_all(arm)
     ]
     note = (
         "95% intervals, Student's t over members. Control: a student of another initialisation, or "
@@ -180,6 +180,11 @@ def _cell_table(found: Mapping[str, Any]) -> Table:
     )
     note += " Further: " + "; ".join(others) + "." if others else ""
     return Table("Test accuracy by cell", tuple(columns), tuple(rows), note)
+
+
+def _imitates_all(arm: str) -> bool:
+    """Return whether an arm is a student of all logits."""
+    return arm in PAPER_ARMS and PAPER_ARMS[arm].logits == "all"
 
 
 def _power_tables(found: Mapping[str, Any]) -> list[Table]:
