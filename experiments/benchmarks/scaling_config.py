@@ -1,13 +1,12 @@
 """Settings of the benchmark of scaling."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from subliminal_jax.config import Count
 from subliminal_jax.errors import InputError
-
-Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

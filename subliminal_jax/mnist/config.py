@@ -75,13 +75,13 @@ class MnistConfig:
     """Optimiser of teacher and students."""
     learning_rate: Positive = 3e-4
     """Learning rate of teacher and students, constant."""
-    batch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    batch: Count | None = None
     """Images per step (default: 1024 on MNIST, 256 on digits)."""
     teacher_epochs: Count | None = None
     """Epochs over the training images (default: 5 on MNIST, 50 on digits)."""
     student_epochs: Count | None = None
     """Epochs over the noise images (default: 5)."""
-    noise_images: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    noise_images: Count | None = None
     """Noise images per member, a fixed set (default: 60000 on MNIST, 76800 on digits)."""
     noise: Literal["uniform", "gaussian", "blurred", "digits"] = "uniform"
     """What students see: pixels uniform over the pixel range, Gaussian of equal variance, uniform
