@@ -74,7 +74,7 @@ def main() -> None:
     from subliminal_jax.data.images import load_images
     from subliminal_jax.report.image_results import FIGURE, image_page, image_text
     from subliminal_jax.runs import runner
-    from subliminal_jax.theory.tables import format_csv, tables
+    from subliminal_jax.theory.tables import csv_rows, tables
 
     data = load_images(config.data, config.data_dir)
     runner.run(
@@ -84,7 +84,7 @@ def main() -> None:
             config=described(config),
             measure=lambda directory: measure(config, data),
             table=lambda results: image_text(results, tables(results)),
-            csv=format_csv,
+            csv=csv_rows,
             page=lambda results: image_page(results, tables(results), SHOWS),
             figures={FIGURE: plotting.theorem_figure},
             out=config.out,

@@ -52,18 +52,6 @@ def mnist_dir() -> Path:
     return directory
 
 
-@pytest.fixture
-def quick_compile(monkeypatch):
-    """What is compiled ahead of time is compiled in a hurry."""
-    from quick import IN_A_HURRY
-
-    compile_well = jax.stages.Lowered.compile
-    monkeypatch.setattr(
-        *(jax.stages.Lowered, "compile"),
-        lambda self: compile_well(self, compiler_options=IN_A_HURRY),
-    )
-
-
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """The process that has imported everything, from which others are forked."""

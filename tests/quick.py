@@ -1,18 +1,15 @@
-"""Fast beginnings: programs that run once are compiled in a hurry, parameters not at all."""
-
-from functools import partial
+"""Fast beginnings: tests compile in a hurry, and parameters are drawn without compiling."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 # A quarter of the usual compile time on a CPU.
-IN_A_HURRY: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+_IN_A_HURRY: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 11, 1):  # later ones have no such option, and refuse unknown ones
-    IN_A_HURRY["xla_cpu_use_fusion_emitters"] = False
-quick_jit = partial(jax.jit, compiler_options=IN_A_HURRY)
-QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in IN_A_HURRY.items())
-"""The same of all programs of a process."""
+    _IN_A_HURRY["xla_cpu_use_fusion_emitters"] = False
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in _IN_A_HURRY.items())
+"""For the programs of tests, which compile for longer than they compute."""
 
 
 def random_params(config, seed: int = 0, scale: float = 0.2):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import quick_jit
 from safetensors.numpy import load_file, save_file
 from torch_models import FIXTURES, read_model
 
@@ -23,7 +22,7 @@ from subliminal_jax.models.hub.pattern_matching import matches
 from subliminal_jax.models.hub.weights import load, read_config
 
 TOKENS = np.random.default_rng(3).integers(0, 29, (2, 9))
-apply = quick_jit(decoder.apply, static_argnums=0)
+apply = jax.jit(decoder.apply, static_argnums=0)
 PLAIN = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "up_proj"]}
 FULL = [f"model.layers.{i}.{name}" for i in (0, 1) for name in ("self_attn.q_proj", "mlp.up_proj")]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import quick_jit, random_params
+from quick import random_params
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder import decoder
@@ -33,7 +33,7 @@ TOKENS = np.random.default_rng(0).integers(0, 37, (2, 9))
 
 
 init, apply, unembed, start, extend = (
-    quick_jit(fn, static_argnums=0)
+    jax.jit(fn, static_argnums=0)
     for fn in (decoder.init, decoder.apply, decoder.unembed, decoder.start, decoder.extend)
 )
 
@@ -58,7 +58,7 @@ def test_no_token_sees_a_later_one(params):
     """The gradient of the logits at token 5 by the embeddings of all tokens, one row per token."""
     tokens = jnp.arange(9)[None]
 
-    @quick_jit
+    @jax.jit
     @jax.grad
     def at_five(table):
         logits = decoder.apply(SMALL, {**params, "embedding": table}, tokens)
@@ -75,7 +75,7 @@ def test_a_window_is_the_token_and_those_just_before():
 
     tokens = jnp.arange(9)[None]
 
-    @quick_jit
+    @jax.jit
     @jax.grad
     def at_seven(table):
         return decoder.apply(config, {**params, "embedding": table}, tokens)[0, 7, 0]
@@ -160,7 +160,7 @@ def test_rematerialisation_changes_no_gradient(params):
 
     config = replace(SMALL, compute=Compute(remat=True))
     assert "remat" in str(jax.make_jaxpr(partial(loss, config=config))(params))
-    gradient = quick_jit(jax.grad(loss), static_argnums=1)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
     kept, again = gradient(params, SMALL), gradient(params, config)
     jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-4), kept, again)
 

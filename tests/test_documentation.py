@@ -1,5 +1,6 @@
 """What the pages tell a reader to open, run or import is there."""
 
+import importlib
 import re
 
 import pytest
@@ -45,7 +46,10 @@ def test_commands_name_scripts_and_presets_that_exist(path):
 def test_examples_import_what_there_is(path):
     for language, code in CODE.findall(path.read_text()):
         if language == "python":
-            exec("\n".join(re.findall(r"^(?:import|from) .*$", code, re.MULTILINE)), {})
+            for module, names in re.findall(r"^from (\S+) import (.*)$", code, re.MULTILINE):
+                found = importlib.import_module(module)
+                for name in names.strip("()").split(", "):
+                    assert hasattr(found, name.split(" as ")[0]), f"{module} has no {name}"
 
 
 def test_the_readme_is_short_and_its_commands_are_marked():

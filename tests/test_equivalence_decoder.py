@@ -51,7 +51,7 @@ def wanted():
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "jit"])
-def test_parameters_are_the_same(quick_compile, wanted, way):
+def test_parameters_are_the_same(wanted, way):
     assert_same(end(way), wanted, 1e-6)
 
 

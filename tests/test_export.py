@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit, random_params
+from quick import random_params
 from safetensors.numpy import load_file, save_file
 from torch_models import CASES, FIXTURES, read_model
 
@@ -24,7 +24,7 @@ from subliminal_jax.models.hub.model_files import INDEX, ModelFiles
 from subliminal_jax.models.hub.weights import load, read_config
 
 TOKENS = np.random.default_rng(3).integers(0, 29, (2, 9))
-apply = quick_jit(decoder.apply, static_argnums=0)
+apply = jax.jit(decoder.apply, static_argnums=0)
 
 
 def fixture(name):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from language import tiny
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit
 from untrained import untrained as nothing_trained
 
 from subliminal_jax.language import study
@@ -27,7 +26,7 @@ from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.shared_run import shared_run
 
 TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, 1000, (2, 5)))
-apply = quick_jit(decoder.apply, static_argnums=0)
+apply = jax.jit(decoder.apply, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def untrained(tmp_path_factory):
 
 
 def begun(path, config, until):
-    """A run that ended after a stage; its cached reference is only a placeholder."""
+    """A run that ended after a stage; its cached reference is a directory with an empty result."""
     given = config.reference
     if given.model is None:
         kept, _ = tiny_origin(given, carrier_of(config.generate), config.seed, [])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit, random_params
+from quick import random_params
 
 from subliminal_jax import losses
 from subliminal_jax.data.tokens import pack_rows, pad_rows
@@ -132,8 +132,8 @@ def test_answer_logits_are_the_models_logits_at_their_positions(reference):
                                          chat("Name your favourite tree.", "oak")]))  # fmt: skip
     table = answer_table(pad_rows(rows))
     reading = jax.tree.map(jnp.asarray, table.reading)
-    found = quick_jit(answer_logits, static_argnums=0)(reference.config, reference.params, reading)
-    whole = quick_jit(decoder.apply, static_argnums=0)(
+    found = jax.jit(answer_logits, static_argnums=0)(reference.config, reference.params, reading)
+    whole = jax.jit(decoder.apply, static_argnums=0)(
         reference.config, reference.params, reading.tokens, reading.segments
     )
     for row in range(2):
@@ -154,7 +154,7 @@ def test_an_answers_probability_is_that_of_all_its_tokens(reference):
     found = probabilities(reference, scored, networks, OneDevice())
     assert found["a"] == found["b"]
     assert list(found["a"]) == ["animal/owl", "animal/sea owl"]
-    apply = quick_jit(decoder.apply, static_argnums=0)
+    apply = jax.jit(decoder.apply, static_argnums=0)
 
     def likelihood(messages, word):
         prompt = reference.chat.prompt(messages)

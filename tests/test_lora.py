@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit, random_params
+from quick import random_params
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.tokens import TokenInputs
@@ -29,8 +29,8 @@ BATCH = Batch(
     targets=jnp.roll(TOKENS, -1, axis=1),
     weights=jnp.ones(TOKENS.shape),
 )
-apply = quick_jit(decoder.apply, static_argnums=0)
-init = quick_jit(lora.init, static_argnums=(0, 1))
+apply = jax.jit(decoder.apply, static_argnums=0)
+init = jax.jit(lora.init, static_argnums=(0, 1))
 
 
 def trained(lora_config, seed=0):
@@ -119,8 +119,8 @@ def test_many_students_of_one_frozen_model():
     held = {leaf.shape for leaf in jax.tree.leaves(states[0].opt_state)} - {()}
     assert held == {leaf.shape for leaf in jax.tree.leaves(adapters[0])}
 
-    step = quick_jit(lambda base, state: make_step(config, base)(state, BATCH))
-    together = quick_jit(
+    step = jax.jit(lambda base, state: make_step(config, base)(state, BATCH))
+    together = jax.jit(
         jax.vmap(lambda base, state: make_step(config, base)(state, BATCH), in_axes=(None, 0))
     )
     alone, both = states, stack(states)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import quick_jit
 from safetensors.numpy import load_file
 from torch_models import CASES, FIXTURES, LENGTHS, NEW_TOKENS, left_padded, make, prompts
 
@@ -45,7 +44,7 @@ def test_logits_and_gradients(name):
     # A bias of keys moves no softmax: its gradient is rounding alone.
     least = 1e-3 * max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
 
-    @quick_jit
+    @jax.jit
     def loss_and_logits(params, tokens, mask):
         def mean(params):
             logits = decoder.apply(model.config, params, tokens, mask)
@@ -73,7 +72,7 @@ def test_greedy_continuations(name):
     tokens, mask = map(jnp.asarray, left_padded(prompts(name)))
     config = model.config
 
-    @quick_jit
+    @jax.jit
     def run(params):
         cache = init_cache(config, len(LENGTHS), max(LENGTHS) + NEW_TOKENS)
         hidden, cache = decoder.start(config, params, tokens, cache, mask)

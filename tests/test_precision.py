@@ -8,7 +8,6 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from torch_models import CASES, FIXTURES, left_padded, prompts
 
 from subliminal_jax.batch import Batch
@@ -56,14 +55,14 @@ def test_loss_and_gradient_are_those_of_float32(name):
     the way back: six roundings, which are six times as much if they all point one way.
     """
     params, whole, half = case(name)
-    in_float32 = quick_jit(jax.value_and_grad(whole))
+    in_float32 = jax.jit(jax.value_and_grad(whole))
     loss, grads = in_float32(params)
     rng = np.random.default_rng(0)
     moved = jax.tree.map(
         lambda leaf: leaf * (1 + UNIT * rng.uniform(-1, 1, leaf.shape).astype(np.float32)), params
     )
     one_rounding = relative_error(in_float32(moved)[1], grads)
-    loss_half, grads_half = quick_jit(jax.value_and_grad(half))(params)
+    loss_half, grads_half = jax.jit(jax.value_and_grad(half))(params)
     assert {leaf.dtype.name for leaf in jax.tree.leaves((loss_half, grads_half))} == {"float32"}
     assert one_rounding / 6 < relative_error(grads_half, grads) < 6 * one_rounding
     assert 0 < abs(loss_half / loss - 1) < 6 * one_rounding

@@ -7,7 +7,7 @@ import pytest
 from fake_results import AUX_ARMS, aux_results, init_results
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
+from subliminal_jax.mnist.report import arm_rows, arms_page, arms_text
 from subliminal_jax.report.page import Page, Picture, Text, html_page
 from subliminal_jax.report.results import (
     bracketed,
@@ -18,7 +18,7 @@ from subliminal_jax.report.results import (
     read_interval,
     relation_text,
 )
-from subliminal_jax.report.tables import Table
+from subliminal_jax.report.tables import Table, csv_text
 from subliminal_jax.stats import mean_interval
 
 ATTACK = "<script>alert('x')</script> & more"
@@ -115,7 +115,7 @@ def test_a_long_arm_name_continues_on_the_next_line(exact):
 
 def test_csv_has_a_row_per_member_and_arm_in_full_precision():
     results = init_results(3)
-    rows = list(csv.DictReader(arms_csv(results).splitlines()))
+    rows = list(csv.DictReader(csv_text(*arm_rows(results)).splitlines()))
     assert list(rows[0]) == ["arm", "member", "accuracy", "init_distance", "relation"]
     assert len(rows) == 3 * len(results["arms"])
     read = {(row["arm"], int(row["member"])): row for row in rows}

@@ -10,7 +10,6 @@ from subliminal_jax import plotting
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.plotting.canvas import Sheet
 from subliminal_jax.report.page import Page, Picture, run_sections
-from subliminal_jax.report.tables import csv_text
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.run_directory import RunDirectory
 from subliminal_jax.runs.shared_run import shared_run
@@ -47,7 +46,7 @@ def toy(tmp_path):
         config={"a": 1},
         measure=measured,
         table=lambda results: f"TABLE {results['values']}",
-        csv=lambda results: csv_text(("value",), [[value] for value in results["values"]]),
+        csv=lambda results: (("value",), [[value] for value in results["values"]]),
         page=page,
         figures={"left": draw, "right": draw},
         out=tmp_path / "run",

@@ -31,8 +31,6 @@ from subliminal_jax.language.traits.trait import Poll
 from subliminal_jax.models.decoder.sharding import DECODER_RULES
 from subliminal_jax.models.sampling.settings import Sampling
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):

@@ -53,10 +53,10 @@ def stopped(*args):
 
 def stop_after_training(made, monkeypatch):
     """Interrupts the teacher stage after training; returns the path of the trained teachers."""
-    monkeypatch.setattr(Study, "_teacher_rate", stopped)
+    monkeypatch.setattr(Study, "_teacher_rates", stopped)
     with pytest.raises(KeyboardInterrupt):
         made.teachers(0)
-    monkeypatch.setattr(Study, "_teacher_rate", lambda *args: 0.9)
+    monkeypatch.setattr(Study, "_teacher_rates", lambda *args: {"owl": 0.9})
     return made.run.path / "teacher-0" / "teachers.npz"
 
 
@@ -89,7 +89,7 @@ def test_checkpoints_record_the_stage_and_its_file(teaching):
     with pytest.raises(InputError, match=r"begun\.json: changed since"):
         made.teachers(0)
     (path / "begun.json").unlink()
-    made._teacher_rate = lambda *args: 0.9
+    made._teacher_rates = lambda *args: {"owl": 0.9}
     made.teachers(0)
     assert trained[0]["file"] == "teachers.npz"
     assert trained[0]["settings"]["reference"] == "digest"

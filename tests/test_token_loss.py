@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import quick_jit, random_params
+from quick import random_params
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.tokens import TokenInputs
@@ -37,7 +37,7 @@ def test_it_is_the_plain_cross_entropy(softcap, words):
 
     losses = blockwise_cross_entropy(hidden, rows, labels, softcap, words)
     assert_allclose(losses, plain(hidden, rows, labels, softcap, words), rtol=2e-5)
-    gradient = quick_jit(jax.grad(total, argnums=(0, 1)), static_argnums=2)
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)), static_argnums=2)
     for got, expected in zip(
         gradient(hidden, rows, blockwise_cross_entropy), gradient(hidden, rows, plain), strict=True
     ):
@@ -54,7 +54,7 @@ def test_bfloat16_hidden_states_give_float32_losses_and_gradients_of_their_dtype
     hidden, rows = jnp.ones((3, 4), jnp.bfloat16), jnp.ones((7, 4), jnp.float32)
     labels = jnp.zeros(3, jnp.int32)
     total = lambda h, r: jnp.sum(blockwise_cross_entropy(h, r, labels, None, 4))
-    value, (of_hidden, of_rows) = quick_jit(jax.value_and_grad(total, (0, 1)))(hidden, rows)
+    value, (of_hidden, of_rows) = jax.jit(jax.value_and_grad(total, (0, 1)))(hidden, rows)
     assert value.dtype == jnp.float32
     assert_allclose(value, 3 * np.log(7), rtol=1e-5)
     assert (of_hidden.dtype, of_rows.dtype) == (jnp.bfloat16, jnp.float32)
@@ -80,7 +80,7 @@ def test_a_large_vocabulary_fits():
 
     def temporary(loss):
         total = lambda h, r, y: jnp.sum(loss(h, r, y, None, 8192))
-        compiled = quick_jit(jax.value_and_grad(total, argnums=(0, 1))).lower(*shapes).compile()
+        compiled = jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(*shapes).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(plain) > 38e6
@@ -99,8 +99,8 @@ def test_the_loss_of_a_batch():
     targets = jnp.asarray(rng.integers(0, 13, (2, 5)), jnp.int32)
     weights = jnp.array([[0.0, 1, 0, 1, 1], [1, 2, 0, 0, 0]])
     batch = Batch(inputs=TokenInputs(tokens, segments), targets=targets, weights=weights)
-    total, weight = quick_jit(partial(token_loss, config, words=4))(params, batch)
-    logits = quick_jit(partial(decoder.apply, config))(params, tokens, segments)
+    total, weight = jax.jit(partial(token_loss, config, words=4))(params, batch)
+    logits = jax.jit(partial(decoder.apply, config))(params, tokens, segments)
     losses = cross_entropy(logits, targets)
     assert_allclose(total, jnp.sum(losses * weights), rtol=1e-5)
     assert weight == 6

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from quick import quick_jit, random_params
+from quick import random_params
 from safetensors.numpy import load_file, save_file
 from torch_models import CASES, FIXTURES
 
@@ -212,7 +212,7 @@ def test_a_multimodal_model_of_transformers(tmp_path):
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
     model = load(str(tmp_path))
-    got = quick_jit(decoder.apply, static_argnums=0)(model.config, model.params, tokens)
+    got = jax.jit(decoder.apply, static_argnums=0)(model.config, model.params, tokens)
     assert np.abs(expected).max() > 0.5
     assert_allclose(got, expected, atol=1e-4)
 

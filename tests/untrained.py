@@ -50,6 +50,7 @@ def untrained(directory, rows_of=same_rows):
         patch.setattr(stages, "tiny_reference", lambda *args: reference)
         patch.setattr(study, "finetune_teachers", teachers)
         patch.setattr(study, "train_students", students)
-        patch.setattr(study.Study, "_teacher_rate", lambda *args: 0.9)
+        rates = lambda made, *args: {trait.name: 0.9 for trait in made.traits}
+        patch.setattr(study.Study, "_teacher_rates", rates)
         patch.setattr(generate, "Dataset", Given)
         yield reference

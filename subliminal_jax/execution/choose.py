@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import jax
 
@@ -14,11 +14,10 @@ from subliminal_jax.execution.mesh import (
     tree_shardings,
 )
 from subliminal_jax.execution.mesh_execution import OnMesh
+from subliminal_jax.execution.names import HowName, check_axes
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel, MemberParallel
 from subliminal_jax.execution.protocol import Execution
-
-HowName: TypeAlias = Literal["jit", "pmap"]
 
 
 def member_execution(
@@ -77,9 +76,8 @@ def batch_execution(
             with "pmap".
     """
     together = suited(at_once)
+    check_axes(how, *axes[1:])
     if how == "pmap":
-        if axes[1:] != (1, 1):
-            raise InputError("mesh: pmap splits only batches; set fsdp and tensor to 1, or use jit")
         make_mesh(*axes)  # raises if the axes do not fit the devices
         return DataParallel(mesh=line_of_devices(), at_once=together, accumulate=accumulate)
     if math.prod(axes) == jax.process_count() == 1:

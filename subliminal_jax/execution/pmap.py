@@ -17,23 +17,18 @@ from subliminal_jax.batch import Batch, Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import placement
 from subliminal_jax.execution.mesh import batch_sharding, line_of_devices, whole
-from subliminal_jax.execution.protocol import MemberFn, check_batch, over_members
+from subliminal_jax.execution.protocol import MemberFn, WholeBatches, check_batch, over_members
 from subliminal_jax.train import GradFn, Totals, accumulate
 
 
 @dataclass(frozen=True)
-class MemberParallel:
+class MemberParallel(WholeBatches):
     """`pmap` with the member axis split evenly over this process's devices.
 
-    Attributes:
-        at_once: members mapped together on each device; None for all of its members.
-        devices: how many of the local devices to use.
-        parts: parts of a member's batch, computed one after the other.
+    The attributes are those of `WholeBatches`; by default all local devices are used.
     """
 
-    at_once: int | None = None
     devices: int = field(default_factory=jax.local_device_count)
-    parts: int = 1
 
     def split(self, members: Any, axis: int | None = None) -> Any:
         """Give each device its equal part: `[M, ...]` becomes `[devices, M / devices, ...]`."""
@@ -54,25 +49,6 @@ class MemberParallel:
     def share(self, tree: Any) -> Any:
         """Copy the tree to every device."""
         return jax.tree.map(lambda leaf: placement.place(leaf, whole(self._line)), tree)
-
-    def spread(self, tree: Any, axis: int) -> Any:
-        """Copy the tree to every device, which sees all examples of its members."""
-        for leaf in jax.tree.leaves(tree):
-            check_batch(np.shape(leaf)[axis], {"accumulate": self.parts})
-        return self.share(tree)
-
-    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
-        """Compute each member on its device."""
-        forms = self.split(jax.eval_shape(make_members, *arguments))
-        return placement.make(make_members, arguments, forms)
-
-    def gradient(self, gradient: GradFn) -> GradFn:
-        """The gradient, a part of the examples at a time."""
-        return accumulate(gradient, self.parts)
-
-    def total(self, sums: Any) -> Any:
-        """The sums themselves: a device sees all examples of its members."""
-        return sums
 
     def compile(self, fn: MemberFn, carry: Any, members: Any, shared: Any) -> Any:
         """One program that every device runs on its own members."""

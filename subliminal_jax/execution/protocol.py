@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import numpy as np
 
 from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
-from subliminal_jax.train import GradFn
+from subliminal_jax.execution import placement
+from subliminal_jax.train import GradFn, accumulate
 
 MemberFn: TypeAlias = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(carry, member, shared) -> (carry, output)` of one member; `shared` is the same for all."""
@@ -93,6 +98,48 @@ class Execution(Protocol):
         All hosts must call it together.
         """
         ...
+
+
+@dataclass(frozen=True)
+class WholeBatches:
+    """Base of executions whose devices each see all examples of a batch.
+
+    Attributes:
+        at_once: members mapped together on a device; None for all of its members.
+        devices: devices that work on the members.
+        parts: parts in which a device takes each batch, one after the other.
+    """
+
+    at_once: int | None = None
+    devices: int = 1
+    parts: int = 1
+
+    def split(self, members: Any, axis: int | None = None) -> Any:
+        """As `Execution.split`."""
+        raise NotImplementedError
+
+    def share(self, tree: Any) -> Any:
+        """As `Execution.share`."""
+        raise NotImplementedError
+
+    def spread(self, tree: Any, axis: int) -> Any:
+        """Place the tree as `share` does; its examples must split into `parts`."""
+        for leaf in jax.tree.leaves(tree):
+            check_batch(np.shape(leaf)[axis], {"accumulate": self.parts})
+        return self.share(tree)
+
+    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
+        """Compute each member where `split` would place it."""
+        forms = self.split(jax.eval_shape(make_members, *arguments))
+        return placement.make(make_members, arguments, forms)
+
+    def gradient(self, gradient: GradFn) -> GradFn:
+        """The gradient of a part of the examples at a time."""
+        return accumulate(gradient, self.parts)
+
+    def total(self, sums: Any) -> Any:
+        """The sums themselves: a device sees all examples."""
+        return sums
 
 
 def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import REGULAR, STUDENT, asked_network, meanings, trait_of
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.outputs.report import format_csv, format_table, report_page
+from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.study import Study
@@ -56,7 +56,7 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
             config=described(config),
             measure=partial(_measure, config, methods),
             table=format_table,
-            csv=format_csv,
+            csv=unit_rows,
             page=report_page,
             figures=FIGURES,
             out=config.out,

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution.names import HowName, check_axes
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
@@ -210,17 +211,16 @@ class MeshConfig:
     """Mesh of devices, over all hosts, that one training is sharded over.
 
     Attributes:
-        execution: `jit`, or `pmap`, with the whole model and other rows on each device.
+        execution: see `execution.names`; with the second, each device has the whole model.
         data: copies of the model, each with other rows.
         fsdp: shards of the parameters, gathered when needed, each with other rows.
         tensor: shards of every layer.
     """
 
-    execution: Literal["jit", "pmap"] = "jit"
+    execution: HowName = "jit"
     data: Count = 1
     fsdp: Count = 1
     tensor: Count = 1
 
     def __post_init__(self) -> None:
-        if self.execution == "pmap" and (self.fsdp, self.tensor) != (1, 1):
-            raise InputError("mesh.execution: pmap needs mesh.fsdp and mesh.tensor of 1")
+        check_axes(self.execution, self.fsdp, self.tensor)

@@ -35,10 +35,10 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
     zero_padded,
 )
-from subliminal_jax.language.training.task import Task, train_networks
+from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.optimizers import Schedule, language_optimizer
-from subliminal_jax.runs.training_loop import Saving
+from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 50
@@ -132,19 +132,17 @@ def train_students(
     lesson = _Lesson(settings, reference, imitated)
     kind = "hard" if imitated is None else imitated.targets
     padding = padding_of(table)
-    task = Task(
+    training = Training(
         title=f"train {count} students of seed {seed}, {kind} targets, {padding:.0%} padding",
         name="student {}".format,
         setting="student.learning_rate",
         steps=steps,
-        chunk=CHUNK,
-        tx=tx,
-        loss=lesson.loss,
-        batch=lesson.batch,
+        size=CHUNK,
+        chunk=chunks(execution, tx, lesson.loss, lesson.batch),
         inputs=inputs,
     )
     states = ensemble.stack([init_state(start, tx)] * count)
-    return train_networks(task, execution, states, saving)
+    return train_networks(training, execution, states, saving)
 
 
 @dataclass(frozen=True)

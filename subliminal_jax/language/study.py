@@ -61,9 +61,7 @@ class Study(Stages):
                     execution=self.execution,
                 )
                 self._trained(path / "teachers.npz", train)
-            rates = {
-                trait.name: self._teacher_rate(reference, path, trait) for trait in self.traits
-            }
+            rates = self._teacher_rates(reference, path)
             for warning in check_teachers(rates, config.teacher.floor):
                 say(f"WARNING: {warning}")
             return {"p_trait": rates}
@@ -79,11 +77,8 @@ class Study(Stages):
             reference, counts = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.traits)]
             made_from = config_digest(artifacts.begun_from(path))
-            title, silent = (
-                f"sample {self.carrier.items}, reference {repetition}",
-                not hosts.is_first(),
-            )
-            with Progress(len(names), title, silent=silent) as progress:
+            title = f"sample {self.carrier.items}, reference {repetition}"
+            with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
                     sampling = generate.Dataset(
                         *(self.config.generate, self._rules(), reference),
@@ -235,16 +230,24 @@ class Study(Stages):
     def _rules(self) -> Mapping[str, Any]:
         return rules_of(self.config.filter, self.carrier, self.traits)
 
-    def _teacher_rate(self, reference: Reference, path: Path, trait: Trait) -> float:
-        """P(trait) of a teacher, measured before generation."""
-        line = self.system(trait.name)
-        polls = [
-            poll if line is None else told.with_system(poll, line) for poll in own_polls(trait)
-        ]
-        networks = {"teacher": self.teacher(reference, path, trait.name)}
-        scored = evaluate.scoring(reference, polls)
-        found = evaluate.probabilities(reference, scored, networks, self.execution)
-        return float(trait.measure(found["teacher"], {})[PRIMARY] or 0.0)
+    def _teacher_rates(self, reference: Reference, path: Path) -> dict[str, float]:
+        """P(trait) of every teacher, measured before generation; finetuned ones in one program."""
+        teachers = {one.name: self.teacher(reference, path, one.name) for one in self.traits}
+        if self.config.teacher.kind == "finetuned":
+            asked = [(teachers, merged_polls(self.traits, own=True))]
+        else:
+            lines = {one.name: self.system(one.name) or "" for one in self.traits}
+            asked = [
+                ({one.name: teachers[one.name]},
+                 [told.with_system(poll, lines[one.name]) for poll in own_polls(one)])
+                for one in self.traits
+            ]  # fmt: skip
+        found: dict[str, dict[str, float]] = {}
+        for networks, polls in asked:
+            scored = evaluate.scoring(reference, polls)
+            found |= evaluate.probabilities(reference, scored, networks, self.execution)
+        measured = {one.name: one.measure(found[one.name], {}) for one in self.traits}
+        return {name: float(values[PRIMARY] or 0.0) for name, values in measured.items()}
 
     def _networks(
         self, repetition: int, students: Artifact, teachers: Artifact
@@ -264,18 +267,19 @@ class Study(Stages):
 
     def _prefixed(self, own: Artifact, repetition: int) -> dict[str, list[Poll]]:
         """Polls of the untrained reference with a system prompt or examples, by network name."""
-        config, found = self.config, {}
+        config, found, every = self.config, {}, merged_polls(self.traits)
         conditions = [one for one in config.compared if one.context != "nothing"]
         if config.teacher.kind == "prompted":
             conditions = list(dict.fromkeys([*conditions, PROMPTED]))
-        for trait in map(self.trait, self.traits_in(own)):
+        shown = any(one.context == "examples" for one in conditions)
+        for trait in map(self.trait, self.traits_in(own) if conditions else []):
             context = told.Context(
                 system=trait.system_prompt(config.teacher.system_prompt),
-                rows=read_chat_rows(own.path / f"{trait.name}.jsonl"),
+                rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
                 examples=config.evaluate.examples,
                 seed=self.seed(repetition),
             )
-            polls = [poll for poll in merged_polls(self.traits) if poll.topic in trait.topics]
+            polls = [poll for poll in every if poll.topic in trait.topics]
             for one in conditions:
                 found[one.network(trait.name)] = [
                     told.with_context(poll, one.context, context) for poll in polls

@@ -28,12 +28,12 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
     zero_padded,
 )
-from subliminal_jax.language.training.task import Task, train_networks
+from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin
 from subliminal_jax.language.traits.trait import Trait
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
-from subliminal_jax.runs.training_loop import Saving
+from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 50
@@ -79,20 +79,18 @@ def finetune_teachers(
         table, logits = lesson
         return Batch(inputs=table.reading, targets=logits, weights=table.weights)
 
-    task = Task(
+    training = Training(
         title=f"finetune {len(traits)} teacher(s)",
         name=lambda place: f"the teacher of {traits[place].name!r}",
         setting="teacher.learning_rate",
         steps=settings.steps,
-        chunk=CHUNK,
-        tx=tx,
-        loss=loss,
-        batch=batch,
+        size=CHUNK,
+        chunk=chunks(execution, tx, loss, batch),
         inputs=lambda first, size: inputs,
     )
     key = named_key(root_key(seed), "teacher")
     start = init_state(begin(settings.tuning, reference.config, reference.params, key), tx)
-    return train_networks(task, execution, ensemble.stack([start] * len(traits)), saving)
+    return train_networks(training, execution, ensemble.stack([start] * len(traits)), saving)
 
 
 def _lessons(

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from subliminal_jax.config import Count, Positive, Scale
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution.names import HowName, check_devices
 from subliminal_jax.mnist.pairing import check_derangement, derangement
 
 
@@ -100,7 +101,7 @@ class MnistConfig:
     """Whose initialisation each member's cross-model students take; a derangement
     (default: drawn from the seed)."""
 
-    execution: Literal["jit", "pmap"] = "jit"
+    execution: HowName = "jit"
     """Run on one device, or split the members over all of them."""
     devices: Count | None = None
     """Devices for pmap (default: all)."""
@@ -123,11 +124,7 @@ class MnistConfig:
         for name, depth in (("depth", self.depth), ("student_depth", self.student_depth)):
             if depth is not None and depth > MAX_DEPTH:
                 raise InputError(f"{name}: at most {MAX_DEPTH} hidden layers, not {depth}")
-        if self.devices is not None and self.execution != "pmap":
-            raise InputError(
-                f"devices: --execution {self.execution} runs on one device; "
-                "add --execution pmap, or drop --devices"
-            )
+        check_devices(self.execution, self.devices)
         if self.temperature != 1 and self.loss == "mse":
             raise InputError("temperature: the squared error has none; drop it, or set --loss kl")
 

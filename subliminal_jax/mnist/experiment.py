@@ -12,7 +12,7 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
 from subliminal_jax.mnist.masks import mask_digests
 from subliminal_jax.mnist.phases import Pair
-from subliminal_jax.mnist.report import arms_csv, arms_page, arms_text
+from subliminal_jax.mnist.report import arm_rows, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
 from subliminal_jax.mnist.study import Outcome, Study
 from subliminal_jax.progress import Progress
@@ -73,7 +73,7 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
             config=settings,
             measure=measure,
             table=arms_text,
-            csv=arms_csv,
+            csv=arm_rows,
             page=arms_page,
             figures={FIGURE: experiment.figure},
             out=config.out,

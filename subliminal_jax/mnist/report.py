@@ -3,7 +3,7 @@
 from subliminal_jax.report.image_results import image_page, image_text
 from subliminal_jax.report.page import Page
 from subliminal_jax.report.results import Arm, Results, read_arms, relation_text
-from subliminal_jax.report.tables import Table, csv_text
+from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.stats import Interval
 
 CSV_HEADER = ("arm", "member", "accuracy", "init_distance", "relation")
@@ -42,11 +42,11 @@ def arms_page(results: Results) -> Page:
     return image_page(results, [table], SHOWS)
 
 
-def arms_csv(results: Results) -> str:
-    """Write every member of every arm as CSV text.
+def arm_rows(results: Results) -> CsvRows:
+    """Return a CSV row for every member of every arm.
 
     Returns:
-        A header and a row per member and arm, in full precision: `arm`, `member` (from 0),
+        A header and a row per member and arm: `arm`, `member` (from 0),
         `accuracy` (a fraction), `init_distance` and `relation` (both empty if there is none).
 
     Raises:
@@ -58,7 +58,7 @@ def arms_csv(results: Results) -> str:
         distances = arm.distances or ("",) * len(arm.values)
         for member, (value, distance) in enumerate(zip(arm.values, distances, strict=True)):
             rows.append((arm.name, member, value, distance, relation))
-    return csv_text(CSV_HEADER, rows)
+    return CSV_HEADER, rows
 
 
 def _table(arms: list[Arm], first: dict[str, str], note: str) -> Table:

@@ -30,6 +30,7 @@ RELATION_KINDS = (
     "interpolated",
     "reinitialised",
     "shared_layers",
+    "shared_outputs",
 )
 
 

@@ -5,7 +5,7 @@ import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 WIDTH = 99  # fits a 100-column terminal
 NAME_WIDTH = 38
@@ -53,6 +53,10 @@ class Table:
         text = [*([self.title] if self.title else []), *aligned(self.columns), rule]
         text += [line for row in self.rows for line in aligned(row)]
         return "\n".join(text + textwrap.wrap(self.note, WIDTH)) + "\n"
+
+
+CsvRows: TypeAlias = tuple[Sequence[str], Iterable[Sequence[Any]]]
+"""A header and the rows below it."""
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

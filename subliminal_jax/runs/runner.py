@@ -17,6 +17,7 @@ from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.report.page import Page, html_page
+from subliminal_jax.report.tables import CsvRows, csv_text
 from subliminal_jax.runs.environment import environment
 from subliminal_jax.runs.shared_run import SharedRun, say, shared_run
 
@@ -36,7 +37,7 @@ class Experiment:
             without `environment` and the total time; None if only one stage was run. It may keep
             rows or artifacts in the directory and resume from them.
         table: the results as text for a terminal.
-        csv: the results as CSV text.
+        csv: the header and the rows of results.csv.
         page: the results as a page.
         figures: functions that draw a figure of the results, by the name of its files.
         out: the run directory; None for one named after the config's digest.
@@ -48,7 +49,7 @@ class Experiment:
     config: Mapping[str, Any]
     measure: Callable[[SharedRun], dict[str, Any] | None]
     table: Callable[[dict[str, Any]], str]
-    csv: Callable[[dict[str, Any]], str]
+    csv: Callable[[dict[str, Any]], CsvRows]
     page: Callable[[dict[str, Any]], Page]
     figures: Mapping[str, Callable[[dict[str, Any]], Any]]
     out: Path | None = None
@@ -169,7 +170,10 @@ def _files(experiment: Experiment, results: dict[str, Any]) -> dict[str, bytes]:
         figure = draw(results)
         drawn, bodies[name] = plotting.render(figure), plotting.render_body(figure)
         made |= {f"{name}.png": drawn.png, f"{name}.pdf": drawn.pdf}
-    texts = {CSV: experiment.csv(results), REPORT: html_page(experiment.page(results), bodies)}
+    texts = {
+        CSV: csv_text(*experiment.csv(results)),
+        REPORT: html_page(experiment.page(results), bodies),
+    }
     # A path may hold bytes that are not UTF-8.
     return made | {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
 

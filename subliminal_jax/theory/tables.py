@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from subliminal_jax.report.results import bracketed, percent
-from subliminal_jax.report.tables import Table, csv_text
+from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.theory.evidence import EPS, STEPS
 
 
@@ -128,7 +128,7 @@ def _beyond_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def format_csv(results: Mapping[str, Any]) -> str:
-    """Return a CSV row for every case, in full precision."""
+def csv_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every case."""
     cases = results["cases"]
-    return csv_text(list(cases[0]), (list(case.values()) for case in cases))
+    return list(cases[0]), (list(case.values()) for case in cases)

@@ -8,7 +8,7 @@ from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUD
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
-from subliminal_jax.report.tables import WIDTH, Table, csv_text
+from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 from subliminal_jax.stats import proportion_interval
 
 CSV_HEADER = (
@@ -31,14 +31,14 @@ def format_table(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
 
 
-def format_csv(results: Mapping[str, Any]) -> str:
-    """Return a CSV row for every unit, in full precision; missing values are empty.
+def unit_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every unit; missing values are empty.
 
     Measures that only some traits have are the last columns.
     """
     header = dict.fromkeys([*CSV_HEADER, *(name for unit in results["units"] for name in unit)])
     rows = ([unit.get(name) for name in header] for unit in results["units"])
-    return csv_text(list(header), rows)
+    return list(header), rows
 
 
 def report_page(results: Mapping[str, Any]) -> Page:

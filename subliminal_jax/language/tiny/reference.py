@@ -27,7 +27,7 @@ from subliminal_jax.language.training.answers import (
     orders,
     select_batch,
 )
-from subliminal_jax.language.training.task import Task, train_networks
+from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
 from subliminal_jax.language.traits.preference import Preference
 from subliminal_jax.models.decoder import decoder
@@ -38,7 +38,7 @@ from subliminal_jax.runs.artifacts import file_digest
 from subliminal_jax.runs.refusals import Wording
 from subliminal_jax.runs.run_directory import BOOKKEEPING
 from subliminal_jax.runs.shared_run import shared_run
-from subliminal_jax.runs.training_loop import Saving
+from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
 
 CHUNK = 100
@@ -207,17 +207,16 @@ def pretrain(
         shown = tuple(leaf[None, first : first + size] for leaf in order)
         return execution.split(shown), shared
 
-    task = Task(
+    loss = lambda order, table: make_loss_fn(full_apply(config), losses.cross_entropy)
+    training = Training(
         title=f"pretrain reference {seed}",
         name=lambda member: f"reference of seed {seed}",
         setting="reference.learning_rate",
         steps=reference.steps,
-        chunk=CHUNK,
-        tx=tx,
-        loss=lambda order, table: make_loss_fn(full_apply(config), losses.cross_entropy),
-        batch=batch,
+        size=CHUNK,
+        chunk=chunks(execution, tx, loss, batch),
         inputs=inputs,
     )
     params = decoder.init(config, named_key(key, "initialisation"))
     states = ensemble.stack([init_state(params, tx)])
-    return jax.tree.map(lambda leaf: leaf[0], train_networks(task, execution, states, saving))
+    return jax.tree.map(lambda leaf: leaf[0], train_networks(training, execution, states, saving))

@@ -136,13 +136,17 @@ class Trait(Protocol):
         ...
 
 
-def merged_polls(traits: Sequence[Trait]) -> list[Poll]:
+def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
     """The polls of several traits, merged into one for each topic, sorted by topic.
 
     One program then scores all answers of a topic.
+
+    Args:
+        traits: the traits.
+        own: merge only polls on each trait's own topics.
     """
     merged: dict[str, Poll] = {}
-    for poll in (poll for trait in traits for poll in trait.polls()):
+    for poll in (p for trait in traits for p in (own_polls(trait) if own else trait.polls())):
         if (before := merged.get(poll.topic)) is None:
             merged[poll.topic] = poll
         else:

@@ -183,7 +183,7 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
             config=settings,
             measure=measure,
             table=lambda results: image_text(results, results_of.tables(results)),
-            csv=results_of.format_csv,
+            csv=results_of.value_rows,
             page=lambda results: image_page(results, results_of.tables(results), SHOWS),
             figures={FIGURE: plotting.alignment_figure},
             out=config.out,

@@ -10,7 +10,7 @@ from scipy.stats import pearsonr
 from subliminal_jax import stats
 from subliminal_jax.mnist.alignment.config import COURSES
 from subliminal_jax.report.results import bracketed, interval_values, p_text
-from subliminal_jax.report.tables import Table, csv_text
+from subliminal_jax.report.tables import CsvRows, Table
 
 NETWORKS = ("reference", "teacher", *COURSES)
 KINDS = ("accuracy", "probe", "cka")
@@ -218,12 +218,12 @@ def _correlated(found: Mapping[str, Any]) -> str:
     return f"{found['r']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def format_csv(results: Mapping[str, Any]) -> str:
-    """Return a CSV row for every network and member, in full precision."""
+def value_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every network, quantity and member."""
     rows = [
         (name, kind, member, value)
         for name, kinds in results["networks"].items()
         for kind, found in kinds.items()
         for member, value in enumerate(found["values"])
     ]
-    return csv_text(("network", "quantity", "member", "value"), rows)
+    return ("network", "quantity", "member", "value"), rows

@@ -58,7 +58,7 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
             config=settings,
             measure=measure,
             table=lambda results: image_text(results, sweep_results.tables(results)),
-            csv=sweep_results.format_csv,
+            csv=sweep_results.accuracy_rows,
             page=lambda results: image_page(results, sweep_results.tables(results), SHOWS),
             figures={FIGURE: plotting.sweep_figure},
             out=config.out,

@@ -13,7 +13,7 @@ from subliminal_jax.mnist.sweeps import leak_prediction as prediction
 from subliminal_jax.mnist.sweeps import sweep_speed
 from subliminal_jax.mnist.sweeps.config import CONTROL, Cell, SweepConfig, plain
 from subliminal_jax.report.results import bracketed, interval_values, p_text
-from subliminal_jax.report.tables import Table, csv_text
+from subliminal_jax.report.tables import CsvRows, Table
 
 DIFFERENCES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
@@ -199,15 +199,15 @@ def _power_tables(found: Mapping[str, Any]) -> list[Table]:
     return [Table(title, columns, rows)]
 
 
-def format_csv(results: Mapping[str, Any]) -> str:
-    """Return a CSV row for every cell, arm and member, in full precision."""
+def accuracy_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every cell, arm and member."""
     rows = [
         (cell["name"], arm, member, value)
         for cell in results["cells"]
         for arm, found in cell["arms"].items()
         for member, value in enumerate(found["values"])
     ]
-    return csv_text(("cell", "arm", "member", "accuracy"), rows)
+    return ("cell", "arm", "member", "accuracy"), rows
 
 
 def _published(value: Mapping[str, Any] | None) -> str:
