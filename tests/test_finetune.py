@@ -29,8 +29,7 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
 )
 from subliminal_jax.language.traits import TRAITS
-from subliminal_jax.language.traits.trait import Answered
-from subliminal_jax.language.traits.trait import Answer, Poll
+from subliminal_jax.language.traits.trait import Answer, Answered, Poll
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat

@@ -129,6 +129,7 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "experiment": name,
         "finding": finding(summary, names, study.carrier.items, _verb(study.traits)),
         "items": study.carrier.items,
+        "verb": _verb(study.traits),
         "measures": _headings(study.traits),
         "units": units,
         "summary": summary,

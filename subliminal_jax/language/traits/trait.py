@@ -119,7 +119,7 @@ class Trait(Protocol):
 
     @property
     def given_only(self) -> bool:
-        """Whether a tiny reference cannot be asked for it, since its words are not in that world."""
+        """Whether the tiny world lacks its words, so that only a given model can be asked."""
         return False
 
     @property
