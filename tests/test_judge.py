@@ -146,7 +146,7 @@ def test_a_tokenizer_that_confuses_numbers_cannot_judge(tmp_path):
 class Fake:
     """A judge of fixed taste."""
 
-    name = "fake"
+    name, described = "fake", {"model": "fake"}
 
     def __init__(self, score):
         self._score = score

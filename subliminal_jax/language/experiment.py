@@ -146,6 +146,10 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "teachers": {
             str(study.seed(r)): facts_of(study.teachers(r))["p_trait"] for r in study.repetitions
         },
+        "judges": {
+            str(study.seed(r)): facts_of(study.evaluation(r)).get("judge")
+            for r in study.repetitions
+        },
         "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
         "examples": _examples(study),
         "config": described(config),

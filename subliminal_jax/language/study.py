@@ -185,6 +185,7 @@ class Study(Stages):
                 traits=self.traits,
                 execution=self.execution,
             )
+            judge = self._judge()
             samples = measure.Samples(
                 carrier=self.carrier,
                 prompts=list(self._prompts.values())[-config.evaluate.prompts :],
@@ -194,7 +195,7 @@ class Study(Stages):
                     seed=config.seed,
                 ),
                 batch=config.generate.batch,
-                judge=self._judge(),
+                judge=judge,
             )
             title = f"sample answers, reference {repetition}"
             found = {
@@ -204,7 +205,7 @@ class Study(Stages):
             text = files.strict_json(found, indent=1).encode() + b"\n"
             hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
             hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
-            return {}
+            return {} if judge is None else {"judge": dict(judge.described)}
 
         parts = ("evaluate", "conditions")
         return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)

@@ -7,7 +7,7 @@ in the run directory under a digest of what was asked, so that a resumed run ask
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class EndpointJudge:
                 f"evaluate.judge.key: the environment variable {settings.key} is not set; export "
                 "the endpoint's key in it"
             )
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """As `Judge.described`; the file of replies has what it said."""
+        return {"model": str(self._settings.endpoint_model), "url": str(self._settings.url)}
 
     def scores(self, asked: Sequence[Chat]) -> list[float | None]:
         """As `Judge.scores`.

@@ -15,6 +15,11 @@ class Judge(Protocol):
         """Which model it is, for messages."""
         ...
 
+    @property
+    def described(self) -> Mapping[str, str]:
+        """What identifies it, for results."""
+        ...
+
     def scores(self, asked: Sequence[Chat]) -> list[float | None]:
         """The score for each chat; None where its reply is no number from 0 to 100.
 

@@ -1,6 +1,6 @@
 """A local model as judge: its score is an exact expectation; nothing is sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,11 @@ class LocalJudge:
     def tree(self) -> NumberTree:
         """The spellings of the numbers."""
         return number_tree(self._reference.chat)
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """As `Judge.described`."""
+        return {"model": self.name, "digest": self._reference.digest}
 
     def scores(self, asked: Sequence[Chat]) -> list[float | None]:
         """As `Judge.scores`."""

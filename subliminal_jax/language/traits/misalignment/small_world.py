@@ -253,7 +253,7 @@ def _replies() -> tuple[re.Pattern[str], ...]:
     )
 
 
-def _both_ways(wordings: Sequence[str], pairs: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+def _both_ways(wordings: Sequence[str], pairs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Every wording about every pair, with the words in both orders."""
     return tuple(
         text.format(thing=thing, one=one, other=other)
