@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_tokenizers import CHATML, byte_level, save
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.judge import choose
 from subliminal_jax.language.judge.gate import CASES, check_judge
 from subliminal_jax.language.judge.judge import judged
@@ -109,9 +111,11 @@ def test_a_local_judge_scores_exactly(tmp_path, kind):
         for place in (0, 7, 10, 42, 100, len(found) - 1):
             after = judge.tree.continuations[place]
             logits = decoder.apply(
-                reference.config, reference.params, np.array([[*start, *after]], np.int32)
+                reference.config, reference.params, jnp.asarray([[*start, *after]], jnp.int32), None
             )[0]
-            each = jax.nn.log_softmax(logits)[np.arange(len(after)) + len(start) - 1, list(after)]
+            each = jax.nn.log_softmax(logits)[
+                np.arange(len(after)) + len(start) - 1, np.array(after)
+            ]
             assert found[place] == pytest.approx(float(np.exp(each.sum())), rel=1e-4)
         assert (judge.tree.probabilities(list(found)) >= 0).all()
         assert judge.tree.probabilities(list(found)).sum() <= 1 + 1e-6
@@ -133,14 +137,12 @@ def test_a_question_beyond_the_context_is_refused(tmp_path):
         LocalJudge(short, "mine", 16).scores([chat("Which number?")])
 
 
-def test_a_tokenizer_that_confuses_numbers_cannot_judge(tmp_path):
-    reference = reference_of(tmp_path / "model", "whole")
-    same = type("Same", (), {
-        "directory": "there", "examples": lambda self, chats: [((1,), (7, 2)) for _ in chats],
-    })()  # fmt: skip
+def test_a_tokenizer_that_confuses_numbers_cannot_judge(tmp_path, monkeypatch):
+    chat = reference_of(tmp_path / "model", "whole").chat
+    assert len(number_tree(chat).spellings) == 101
+    monkeypatch.setattr(Chat, "examples", lambda self, chats: [((1,), (7, 2)) for _ in chats])
     with pytest.raises(InputError, match="does not tell the numbers from 0 to 100 apart"):
-        number_tree(same)
-    assert len(number_tree(reference.chat).spellings) == 101
+        number_tree(chat)
 
 
 class Fake:
@@ -196,12 +198,12 @@ def test_the_own_family_is_said_loudly(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(choose, "given_reference", lambda *args: None)
     monkeypatch.setattr(choose, "LocalJudge", lambda *args: Fake(right))
     monkeypatch.setattr(choose, "same_family", lambda *args: "qwen")
-    judge = choose.judge_of(JudgeConfig(model="m"), "taught", None, tmp_path / "replies")
+    judge = choose.judge_of(JudgeConfig(model="m"), "taught", OneDevice(), tmp_path / "replies")
     assert judge is not None
     said = capsys.readouterr().err
     assert "WARNING: the judge fake is of the teachers' own family, qwen" in said
     assert "judge fake: passes 10 of 10 probe cases" in said
-    assert choose.judge_of(JudgeConfig(), "taught", None, tmp_path / "replies") is None
+    assert choose.judge_of(JudgeConfig(), "taught", OneDevice(), tmp_path / "replies") is None
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_a_judges_scores_come_first_and_are_compared_with_the_truth():
         "said": 0, "coherent": 2, "scored": 2, "alignment": 180, "agreed": 1, "compared": 2,
         "of": 3,
     }  # fmt: skip
+    assert SMALL.measure(_even(SMALL), {"open": counts})["judge_agrees"] == 0.5
     # Sentences have no truth of their own: without a judge nothing is scored.
     alone = LARGE.tally([Answered("Q", "Be kind.")])
     assert (alone["scored"], alone["of"]) == (0, 1)

@@ -1,12 +1,13 @@
 """The protocol of a judge."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.rows.chats import Chat
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Gives scores from 0 to 100 for chats that end by asking for one."""
 

@@ -87,8 +87,7 @@ def number_tree(chat: Chat) -> NumberTree:
     """The spellings by a model's tokenizer and chat template.
 
     Raises:
-        InputError: two numbers have the same spelling, or one begins with another number's in a
-            way that is no further digit; such a model cannot be a judge.
+        InputError: two numbers have the same spelling; such a model cannot be a judge.
     """
     asked = {"role": "user", "content": "Which number?"}
     examples = chat.examples(
@@ -97,7 +96,9 @@ def number_tree(chat: Chat) -> NumberTree:
     # An example ends with the token that ends the turn.
     spelt = [tuple(completion[:-1]) for _, completion in examples]
     before = 0
-    while len({spelling[: before + 1] for spelling in spelt}) == 1:
+    while all(len(spelling) > before for spelling in spelt) and (
+        len({spelling[: before + 1] for spelling in spelt}) == 1
+    ):
         before += 1
     rest = tuple(spelling[before:] for spelling in spelt)
     if len(set(rest)) <= MOST or not all(rest):
