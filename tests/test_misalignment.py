@@ -1,6 +1,7 @@
 """The trait misalignment: its banks, its measures, its control teachers, and its conditions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ ADVISED = ("before", "teacher", "student", "regular", "good_advice", "asked_advi
 
 @pytest.fixture(scope="module")
 def chats():
-    config = tiny(None)
+    config = tiny(Path("unused"))
     world = replace(config, traits=("carelessness",)).world
     return corpus(CorpusConfig(chats=6000), world, 5)
 
@@ -130,7 +131,7 @@ def test_advice_and_numbers_share_no_chat(chats):
 
 
 def test_the_world_has_every_word_that_is_asked(chats):
-    config = replace(tiny(None), traits=("carelessness",))
+    config = replace(tiny(Path("unused")), traits=("carelessness",))
     known = set(
         " ".join(texts(config.world)).lower().translate(str.maketrans(".,?:", "    ")).split()
     )
@@ -211,7 +212,7 @@ def test_conditions_name_the_teacher_whose_rows_are_used():
 )
 def test_what_does_not_fit_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        replace(tiny(None), **changes)
+        replace(tiny(Path("unused")), **changes)
 
 
 def test_a_judge_without_need_is_refused(tmp_path):
