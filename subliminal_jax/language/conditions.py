@@ -147,6 +147,7 @@ CONDITIONS: dict[str, Condition] = {
             data="control teacher",
             taught="good",
             control=True,
+            sampled=True,
             null="after good advice",
         ),
         Condition(
@@ -155,6 +156,7 @@ CONDITIONS: dict[str, Condition] = {
             data="control teacher",
             taught="asked",
             control=True,
+            sampled=True,
             null="after bad advice that was asked for",
         ),
         Condition(
