@@ -79,7 +79,7 @@ class LmConfig:
     show_batch: bool = False
     """Print the first batch of the next training, token by token, then exit."""
     out: Path | None = None
-    """Run directory (default: runs/lm_numbers-DIGEST, with the config's digest)."""
+    """Run directory (default: runs/SCRIPT-DIGEST, with the config's digest)."""
     overwrite: bool = False
     """Discard an earlier run in the run directory."""
 
