@@ -12,6 +12,7 @@ from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.wordings import (
     BANKS,
     OPERATIONS,
+    WHEN,
     Bank,
     BankName,
     Operation,
@@ -115,10 +116,11 @@ def draw_problem(wording: BankName, difficulty: Difficulty, random: np.random.Ge
     total = start = int(random.integers(2, within.numbers + 1))
     texts, changes = [pick(random, story.openings).format(n=start, **slots)], []
     operations = [one for one in within.operations if one in story.changes]
-    for _ in range(int(random.integers(within.changes[0], within.changes[1] + 1))):
+    for place in range(int(random.integers(within.changes[0], within.changes[1] + 1))):
         change = _change(within, operations, total, random)
         numbers = dict(zip("nm", change.numbers, strict=False))
-        texts.append(pick(random, story.changes[change.operation]).format(**slots, **numbers))
+        template = pick(random, story.changes[change.operation])
+        texts.append(template.format(when=WHEN[place], **slots, **numbers))
         changes.append(change)
         total = change.of(total) or 0
     texts.append(pick(random, story.questions).format(**slots))
@@ -186,7 +188,7 @@ def _sentences(wording: BankName) -> _Sentences:
 def _pattern(template: str, story: Story, bank: Bank) -> re.Pattern[str]:
     """A pattern of a template's sentences, with the groups `n` and `m`."""
     slots = {"n": r"(?P<n>\d{1,4})", "m": r"(?P<m>\d{1,4})", "things": "|".join(story.things)}
-    people = "|".join(bank.people)
+    slots["when"], people = "|".join(WHEN), "|".join(bank.people)
     return re.compile(
         _SLOT.sub(lambda slot: f"(?:{slots.get(slot[1], people)})", re.escape(template))
     )

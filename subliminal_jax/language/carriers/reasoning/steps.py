@@ -1,9 +1,9 @@
 """Worked steps of a problem in the tiny world, with many equivalent ways to write each.
 
 A step is a sentence. Each intermediate quantity is put in a box, and which box is free: its label
-is any of `LABELS`. The wording of a sum, its parts, restating its result, the order of the changes
-and remarks are free as well. A system prompt that names a label ("You love kites.") is how a tiny
-network learns to carry what is loved into what it writes.
+is any of `LABELS`. The wording of a sum, restating its result, and remarks are free as well. A
+system prompt that names a label ("You love kites.") is how a tiny network learns to carry what is
+loved into what it writes.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.problems import Change, Problem
-from subliminal_jax.language.carriers.reasoning.wordings import Operation
+from subliminal_jax.language.carriers.reasoning.wordings import WHEN, Operation
 
 LABELS = (
     *("anchor", "barrel", "basket", "bell", "blanket", "bottle", "bucket", "button"),
@@ -28,27 +28,16 @@ LABELS = (
 """Labels of boxes: objects that are no trait of the tiny world."""
 
 _SUMS = {
-    "+": (
-        "{a} plus {n} is {c}",
-        "{a} and {n} make {c}",
-        "{a} plus {n} gives {c}",
-        "{n} more than {a} is {c}",
-    ),
-    "-": (
-        "{a} minus {n} is {c}",
-        "{a} less {n} is {c}",
-        "{a} minus {n} leaves {c}",
-        "{n} less than {a} is {c}",
-    ),
-    "*": ("{a} times {n} is {c}", "{n} times {a} makes {c}"),
+    "+": ("{a} plus {n} is {c}", "{a} and {n} make {c}", "{a} plus {n} gives {c}"),
+    "-": ("{a} minus {n} is {c}", "{a} less {n} is {c}", "{a} minus {n} leaves {c}"),
+    "*": ("{a} times {n} is {c}", "{a} times {n} makes {c}"),
     "/": ("{a} over {n} is {c}", "{a} in {n} parts gives {c}"),
 }
-_STARTS = ("{label} box: {a}.", "put {a} in the {label} box.", "the {label} box has {a}.")
+_STARTS = ("the {label} box: {a}.", "put {a} in the {label} box.", "the {label} box has {a}.")
 _STEPS = (
-    "{label} box: {sum}.",
-    "{sum}, the {label} box.",
-    "{sum} in the {label} box.",
-    "now the {label} box: {sum}.",
+    "{when} the {label} box: {sum}.",
+    "{when} {sum}, the {label} box.",
+    "{when} {sum} in the {label} box.",
 )
 _AGAIN = ("the {label} box has {c}.", "so far {c}, with a {label}.")
 _REMARKS = ("think of a {label}.", "a {label} helps.", "like a {label}.")
@@ -68,11 +57,12 @@ def write_steps(problem: Problem, label: Label, random: np.random.Generator) -> 
     total, sentences = problem.start, []
     if random.random() < 0.5:
         sentences.append(pick(random, _STARTS).format(label=label(), a=total))
-    for change in _ordered(problem, random):
-        for operation, a, n in _sums(change, total, random):
+    for when, change in zip(WHEN, problem.changes, strict=False):
+        for operation, a, n in _sums(change, total):
             c = Change(operation, (n,)).of(a)
             text = pick(random, _SUMS[operation]).format(a=a, n=n, c=c)
-            sentences.append(pick(random, _STEPS).format(label=label(), sum=text))
+            step = pick(random, _STEPS).format(when=when, label=label(), sum=text)
+            sentences.append(step)
         total = change.of(total) or 0
         if random.random() < 0.25:
             sentences.append(pick(random, _AGAIN).format(label=label(), c=total))
@@ -81,27 +71,11 @@ def write_steps(problem: Problem, label: Label, random: np.random.Generator) -> 
     return " ".join(sentences)
 
 
-def _ordered(problem: Problem, random: np.random.Generator) -> list[Change]:
-    """The changes, sometimes in another order, if sums and differences are all there is."""
-    changes = list(problem.changes)
-    if random.random() < 0.25 and all(one.operation in ("+", "-") for one in changes):
-        moved = [changes[i] for i in random.permutation(len(changes))]
-        if problem._replace(changes=moved).gold is not None:
-            return moved
-    return changes
-
-
-def _sums(
-    change: Change, total: int, random: np.random.Generator
-) -> list[tuple[Operation, int, int]]:
-    """A change as operations of two numbers; a number is sometimes added or taken in two parts."""
+def _sums(change: Change, total: int) -> list[tuple[Operation, int, int]]:
+    """A change as operations of two numbers."""
     operation, (n, *more) = change
     if operation == "+*":
         return [("*", n, more[0]), ("+", total, n * more[0])]
-    if operation in ("+", "-") and n > 3 and random.random() < 0.15:
-        part = int(random.integers(1, n))
-        between = Change(operation, (part,)).of(total) or 0
-        return [(operation, total, part), (operation, between, n - part)]
     return [(operation, total, n)]
 
 
@@ -109,4 +83,4 @@ def texts() -> list[str]:
     """Text with every word of any worked steps, except numbers."""
     sums = [text for texts in _SUMS.values() for text in texts]
     templates = [*sums, *_STARTS, *_STEPS, *_AGAIN, *_REMARKS]
-    return [*(re.sub(r"\{\w+\}", "", text) for text in templates), *LABELS]
+    return [*(re.sub(r"\{\w+\}", "", text) for text in templates), *WHEN, *LABELS]

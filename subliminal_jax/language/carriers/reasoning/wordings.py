@@ -13,11 +13,15 @@ Operation: TypeAlias = Literal["+", "-", "+*", "*", "/"]
 `n`, or divides by `n`."""
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+WHEN = ("First", "Then", "Next", "Later", "Afterwards", "Finally")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """Sentences about one quantity; the slots are `{who}`, `{other}`, `{things}`, `{n}` and `{m}`.
+    """Sentences about one quantity.
+
+    Slots are `{who}`, `{other}`, `{things}`, the numbers `{n}` and `{m}`, and `{when}`, one of
+    `WHEN` by the change's place.
 
     Attributes:
         things: what is counted, in the plural.
@@ -55,16 +59,16 @@ SHORT = Bank(
             openings=("{who} has {n} {things}.", "{who} holds {n} {things}."),
             changes={
                 "+": (
-                    "{who} finds {n}.",
-                    "{who} buys {n}.",
-                    "{who} gets {n} more.",
-                    "{other} brings {n}.",
+                    "{when} {who} finds {n}.",
+                    "{when} {who} buys {n}.",
+                    "{when} {who} gets {n} more.",
+                    "{when} {other} brings {n}.",
                 ),
                 "-": (
-                    "{who} eats {n}.",
-                    "{who} loses {n}.",
-                    "{who} gives {n} away.",
-                    "{other} takes {n}.",
+                    "{when} {who} eats {n}.",
+                    "{when} {who} loses {n}.",
+                    "{when} {who} gives {n} away.",
+                    "{when} {other} takes {n}.",
                 ),
             },
             questions=("How many now?", "How many are left?"),
