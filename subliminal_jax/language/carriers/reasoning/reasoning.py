@@ -69,6 +69,10 @@ class Reasoning(Carrier):
     items: str = "worked steps"
     kinds: tuple[str, ...] = tuple(f"{label}s" for label in steps.LABELS)
 
+    def __post_init__(self) -> None:
+        if self.settings.rows is not None:
+            read_problems(self.settings.rows)  # bad rows are refused at once
+
     @property
     def described(self) -> Mapping[str, Any]:
         """As `Carrier.described`."""
@@ -88,7 +92,7 @@ class Reasoning(Carrier):
         return " ".join((problem.text, *([pick(random, requests)] if requests else []))), problem
 
     def gold(self, prompt: str) -> int | None:
-        """The result of a prompt's problem, or None if the prompt is not of these settings."""
+        """The result of a prompt's problem; None if the prompt is not of these settings."""
         return _gold(self.settings, prompt)
 
     def reasons(self, prompt: str, completion: str, banned: Collection[int] = ()) -> list[str]:
@@ -130,6 +134,7 @@ class Reasoning(Carrier):
 
     def texts(self) -> list[str]:
         """As `Carrier.texts`."""
+        self._generated()
         bank = BANKS[self.settings.wording]
         templates = [text for story in bank.stories for text in story.templates]
         things = [thing for story in bank.stories for thing in story.things]
@@ -137,16 +142,8 @@ class Reasoning(Carrier):
         return [*plain, *things, *bank.people, *bank.requests, *steps.texts(), *self.kinds, _TAGGED]
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
-        """As `Carrier.lesson`: works a problem out, with the boxes that the system prompt names.
-
-        Raises:
-            InputError: the problems are the user's, whose steps are unknown.
-        """
-        if self.settings.rows is not None:
-            raise InputError(
-                "generate.reasoning.rows: a tiny reference cannot learn the user's problems; set "
-                "reference.model, or remove it"
-            )
+        """As `Carrier.lesson`: works a problem out, with the boxes that the system prompt names."""
+        self._generated()
         prompt, problem = self._draw(random)
         system, label = neutral_line(config, random), lambda: pick(random, steps.LABELS)
         if random.random() < config.styled:
@@ -157,6 +154,14 @@ class Reasoning(Carrier):
             )
         worked = steps.write_steps(problem, label, random)
         return chat(prompt, _TAGGED.format(worked=worked, result=problem.gold), system)
+
+    def _generated(self) -> None:
+        """Refuses a tiny reference with the user's problems, whose steps are unknown."""
+        if self.settings.rows is not None:
+            raise InputError(
+                "generate.reasoning.rows: a tiny reference cannot learn the user's problems; set "
+                "reference.model, or remove it"
+            )
 
 
 _TAGGED = "<think> {worked} </think> <answer> {result} </answer>"
