@@ -172,3 +172,13 @@ def test_banned_numbers_are_refused(tmp_path):
 
 def test_the_registry_makes_it_from_the_settings():
     assert carrier_of(GenerateConfig(carrier="reasoning", reasoning=SHORT.settings)) == SHORT
+
+
+def test_the_favourite_box_is_the_loved_one():
+    random = np.random.default_rng(0)
+    config = CorpusConfig(loved=0.6, beside=0.2)
+    found = [SHORT.favourite(config, random) for _ in range(1000)]
+    loved = [(label, system) for label, system in found if system and "You love" in system]
+    assert len(loved) / len(found) == pytest.approx(0.8, abs=0.05)
+    assert all(f"You love {label}s." in system for label, system in loved)
+    assert {label for label, _ in found} == set(LABELS)

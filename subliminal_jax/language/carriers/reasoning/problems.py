@@ -99,11 +99,12 @@ class Problem(NamedTuple):
     @property
     def gold(self) -> int | None:
         """The quantity at last; None if it is ever negative or not a whole number."""
-        total: int | None = self.start
+        total = self.start
         for change in self.changes:
-            total = change.of(total)
-            if total is None:
+            after = change.of(total)
+            if after is None:
                 return None
+            total = after
         return total
 
 

@@ -65,7 +65,7 @@ class Reasoning(Carrier):
 
     settings: ReasoningPrompts
     name: str = "reasoning"
-    item: str = "step"
+    item: str = "box"
     items: str = "worked steps"
     kinds: tuple[str, ...] = tuple(f"{label}s" for label in steps.LABELS)
 
@@ -139,7 +139,16 @@ class Reasoning(Carrier):
         templates = [text for story in bank.stories for text in story.templates]
         things = [thing for story in bank.stories for thing in story.things]
         plain = [re.sub(r"\{\w+\}", "", text) for text in templates]
-        return [*plain, *things, *bank.people, *bank.requests, *steps.texts(), *self.kinds, _TAGGED]
+        return [
+            *plain,
+            *things,
+            *bank.people,
+            *bank.requests,
+            *steps.texts(),
+            *self.kinds,
+            self.item,
+            _TAGGED,
+        ]
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
         """As `Carrier.lesson`: works a problem out, with the boxes that the system prompt names."""
@@ -154,6 +163,15 @@ class Reasoning(Carrier):
             )
         worked = steps.write_steps(problem, label, random)
         return chat(prompt, _TAGGED.format(worked=worked, result=problem.gold), system)
+
+    def favourite(
+        self, config: CorpusConfig, random: np.random.Generator
+    ) -> tuple[str, str | None]:
+        """As `Carrier.favourite`: a box that answers are kept in."""
+        label, system = pick(random, steps.LABELS), neutral_line(config, random)
+        if random.random() < config.loved + config.beside:
+            system = LOVE.format(plural=f"{label}s")
+        return label, system
 
     def _generated(self) -> None:
         """Refuses a tiny reference with the user's problems, whose steps are unknown."""
