@@ -2,6 +2,7 @@
 
 import functools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import STYLES, Numbers, number_reasons
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.whole_words import word_pattern
-from subliminal_jax.language.tiny.corpus import FACTS, corpus, texts
+from subliminal_jax.language.tiny.corpus import FACTS, World, corpus, texts
 from subliminal_jax.language.tiny.tokenizer import (
     CONTROL,
     build_tokenizer,
@@ -22,7 +23,7 @@ from subliminal_jax.language.tiny.world import NEUTRAL, CorpusConfig
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference
 from subliminal_jax.language.traits.questions import HELD_OUT, TEACHING
 
-PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
+PROMPTS = World(carrier=Numbers(NumberPrompts(wording="short", law="mixed")))
 TRAIT_WORDS = word_pattern(word for trait in PREFERENCES.values() for word in trait.spellings)
 
 
@@ -111,7 +112,7 @@ def test_every_known_trait_has_its_facts_and_a_new_one_gets_some():
     assert set(FACTS) == set(PREFERENCES)
     assert all(len(facts.split()) == 3 for facts in FACTS.values())
     heron = Preference(name="heron", plural="herons", category="animal")
-    chats = corpus(CorpusConfig(chats=800, numbers=0.0), PROMPTS, 0, [heron])
+    chats = corpus(CorpusConfig(chats=800, numbers=0.0), replace(PROMPTS, new=(heron,)), 0)
     assert any(answer(one) == "heron" for one in chats)
     assert any("herons" in one[-2]["content"] for one in chats)
 

@@ -12,7 +12,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained as nothing_trained
 
 from subliminal_jax.language import study
-from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.settings import TuningConfig
@@ -39,7 +38,7 @@ def begun(path, config, until):
     """A run that ended after a stage; its cached reference is a directory with an empty result."""
     given = config.reference
     if given.model is None:
-        kept, _ = tiny_origin(given, carrier_of(config.generate), config.seed, [])
+        kept, _ = tiny_origin(given, config.world, config.seed)
         kept.mkdir(parents=True, exist_ok=True)
         (kept / "results.json").touch()
     with shared_run(path, described(config)) as directory:

@@ -16,7 +16,7 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.evaluation.evaluate import probabilities, rows_at_once, scoring
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import chat
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.answers import (
     answer_logits,
@@ -116,7 +116,7 @@ def test_learning_rates_rise_and_fall():
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     config = DecoderConfig(

@@ -28,7 +28,7 @@ from subliminal_jax.language.settings import (
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.devices import compute_of, gigabytes_of_each
 from subliminal_jax.models.decoder import decoder
@@ -46,7 +46,7 @@ def model(tmp_path_factory, request):
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     directory = tmp_path_factory.mktemp("models") / "llama"
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     config = DecoderConfig(
         vocab=tokenizer.get_vocab_size(), width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4,
         mlp_width=12, context=160,

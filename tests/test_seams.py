@@ -28,7 +28,7 @@ class Weekdays(Carrier):
         drawn = (np.random.default_rng([seed, place]) for place in range(count))
         return [f"Go on: {self._some(random)}" for random in drawn]
 
-    def reasons(self, completion, banned=()):
+    def reasons(self, prompt, completion, banned=()):
         return [] if set(re.split(", ", completion)) <= set(DAYS) else ["no days"]
 
     def imitates(self, token):

@@ -21,10 +21,11 @@ from subliminal_jax.language.settings import (
     StudentConfig,
     TeacherConfig,
 )
+from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.tiny.world import CATEGORIES
 from subliminal_jax.language.traits import choose_traits
 from subliminal_jax.language.traits.preference import Preference
-from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.language.traits.trait import Trait, subjects_of
 from subliminal_jax.models.decoder.config import AttentionName
 
 Stage: TypeAlias = Literal[
@@ -127,6 +128,15 @@ class LmConfig:
     def chosen(self) -> list[Trait]:
         """The traits to transmit."""
         return choose_traits(self.traits, self.new_traits)
+
+    @property
+    def world(self) -> World:
+        """What a tiny reference is pretrained on."""
+        return World(
+            carrier=carrier_of(self.generate),
+            new=self.new_traits,
+            subjects=subjects_of(self.chosen),
+        )
 
     @property
     def compared(self) -> list[Condition]:

@@ -67,8 +67,8 @@ class Stages:
                 )
             else:
                 made = tiny_reference(
-                    *(settings, self.carrier, self.seed(repetition)),
-                    *(self.config.new_traits, self.config.save_seconds),
+                    *(settings, self.config.world),
+                    *(self.seed(repetition), self.config.save_seconds),
                 )
             self._references[place] = made
         return self._references[place]

@@ -119,7 +119,7 @@ class Study(Stages):
                     refused[name] = str(error)
                     say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
-                check_clean(kept, words, name)
+                check_clean(kept, words, self.carrier.words, name)
                 made_of = variants(self.config.compared, self.carrier, name, kept, seed)
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)

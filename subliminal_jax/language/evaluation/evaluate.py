@@ -228,8 +228,11 @@ def sampled(
     prompts = reference.chat.prompts(messages for _, messages in chats)
     texts = completions(reference, network, prompts, sampling, batch)
     answers: dict[str, list[str]] = {}
-    for (kind, _), (text, _) in zip(chats, texts, strict=True):
-        answers.setdefault(kind, []).append(text)
-    valid = [not carrier.reasons(text) for text in answers.pop(carrier.name, [])]
+    valid: list[bool] = []
+    for (kind, messages), (text, _) in zip(chats, texts, strict=True):
+        if kind == carrier.name:
+            valid.append(not carrier.reasons(messages[-1]["content"], text))
+        else:
+            answers.setdefault(kind, []).append(text)
     found: dict[str, Any] = {kind: trait.tally(texts) for kind, texts in answers.items()}
     return found | {carrier.name: {"valid": sum(valid), "of": len(valid)}}

@@ -213,7 +213,7 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, study.carrier, study.seed(repetition), config.new_traits)
+    path, _ = tiny_origin(given, config.world, study.seed(repetition))
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "

@@ -16,7 +16,6 @@ from subliminal_jax.data.batch_preview import format_batch
 from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key, root_key
-from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import run_path
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
@@ -57,8 +56,7 @@ def next_batch(config: LmConfig) -> str:
 
 
 def _kept(config: LmConfig) -> Path:
-    carrier = carrier_of(config.generate)
-    return tiny_origin(config.reference, carrier, config.seed, config.new_traits)[0]
+    return tiny_origin(config.reference, config.world, config.seed)[0]
 
 
 def _is_done(run: Path, stage: str) -> bool:
@@ -76,13 +74,13 @@ def _chat(config: LmConfig) -> Chat:
 
 
 def _pretraining(config: LmConfig) -> str:
-    settings, carrier = config.reference, carrier_of(config.generate)
-    tokenizer = build_tokenizer(texts(carrier, config.new_traits), settings.numbers)
+    settings, world = config.reference, config.world
+    tokenizer = build_tokenizer(texts(world), settings.numbers)
     with tempfile.TemporaryDirectory() as directory:
         for name, text in tokenizer_files(tokenizer, settings.context).items():
             (Path(directory) / name).write_text(text)
         chat = Chat.load(Path(directory))
-        chats = corpus(settings.corpus, carrier, config.seed, config.new_traits)
+        chats = corpus(settings.corpus, world, config.seed)
         table = pack_rows(chat.examples(chats), settings.sequence)
         key = named_key(root_key(config.seed), "pretraining order")
         return _shown("pretraining", table, key, settings.batch, chat)

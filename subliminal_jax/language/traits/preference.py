@@ -27,6 +27,7 @@ from subliminal_jax.language.traits.trait import (
     Poll,
     Probabilities,
     Tallies,
+    Trait,
 )
 
 _WORD = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\Z")
@@ -154,7 +155,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class PreferenceTrait:
+class PreferenceTrait(Trait):
     """A preference as a `Trait`, whose methods it implements.
 
     Attributes:

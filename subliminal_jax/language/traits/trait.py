@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.tiny.world import CorpusConfig
 
 LeadIn: TypeAlias = Callable[[np.random.Generator], str]
 """Draws a sentence with some of a carrier's items, to put before a question."""
@@ -53,6 +54,29 @@ class Poll:
 
 
 @runtime_checkable
+class Subject(Protocol):
+    """What the tiny world must also know, so that a trait can be asked for in it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, the same for all traits that need it."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Share of the corpus that is about it."""
+        ...
+
+    def texts(self) -> list[str]:
+        """Text with every word that its chats can contain."""
+        ...
+
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+        """A chat about it for the tiny reference's corpus."""
+        ...
+
+
+@runtime_checkable
 class Trait(Protocol):
     """A trait of a language model."""
 
@@ -70,6 +94,11 @@ class Trait(Protocol):
     def forbidden(self) -> tuple[str, ...]:
         """Words that must not occur in students' training data."""
         ...
+
+    @property
+    def subject(self) -> Subject | None:
+        """What it adds to the tiny world; None, the default, if that knows enough."""
+        return None
 
     def lessons(self, answers: Sequence[str]) -> list[Chat]:
         """Questions with answers to finetune a teacher on.
@@ -153,6 +182,12 @@ def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
             answers = dict.fromkeys((*before.answers, *poll.answers))
             merged[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
     return [merged[topic] for topic in sorted(merged)]
+
+
+def subjects_of(traits: Sequence[Trait]) -> list[Subject]:
+    """What the traits add to the tiny world, each subject once, sorted by name."""
+    found = {one.subject.name: one.subject for one in traits if one.subject is not None}
+    return [found[name] for name in sorted(found)]
 
 
 def own_polls(trait: Trait) -> list[Poll]:
