@@ -132,7 +132,8 @@ def row(part: str, reading: dict[str, Any]) -> str:
     low = least is None or value >= least
     met = ("yes" if low and (most is None or value <= most) else "**no**") if aim else ""
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"| {part} | {reading['what']} | {text} {reading['unit']} | {aim} | {met} | {reading['note']} |"
+    cells = (part, reading["what"], f"{text} {reading['unit']}".strip(), aim, met, reading["note"])
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -198,24 +198,31 @@ def _difference(found: Any, wanted: Any) -> float:
 
 
 def mnist_members(size: Size, record: Record) -> None:
-    """The MNIST experiment with all six arms, as `mnist_aux.py` runs it."""
-    config = with_pairs(MnistConfig(**size.mnist))
-    data = load_images(config.data, config.data_dir)
-    study = Study(config, data, PAPER_ARMS)
-    timing, accuracies = mnist.timed_run(study, lambda phase: None)
-    what = f"{config.members} members, six arms, {data.name}"
-    record(what, timing.total, "s", most=size.aim(15), note="after compilation")
-    record("compilation", timing.compiling, "s")
-    for phase, seconds in timing.phases.items():
-        record(phase, seconds, "s")
-    for network, values in accuracies.items():
-        found = mean_interval(values)
-        note = f"95% interval {found.low:.3f} to {found.high:.3f}"
-        aim = {}
-        if data.name == "mnist":
+    """The MNIST experiment with all six arms, as `mnist_aux.py` runs it, in both precisions."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        config = with_pairs(MnistConfig(**size.mnist, precision=precision))
+        data = load_images(config.data, config.data_dir)
+        study = Study(config, data, PAPER_ARMS)
+        timing, accuracies = mnist.timed_run(study, lambda phase: None)
+        found[precision] = accuracies
+        what = f"{config.members} members, six arms, {data.name}, {precision}"
+        phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in timing.phases.items())
+        record(what, timing.total, "s", most=size.aim(15), note=f"after compilation: {phases}")
+        record(f"compilation, {precision}", timing.compiling, "s")
+        for network, values in accuracies.items():
             middle, half = PUBLISHED[network]
-            aim = {"least": middle - half, "most": middle + half}
-        record(f"accuracy of {network}", found.mean, "", note=note, **aim)
+            aim = {"least": middle - half, "most": middle + half} if data.name == "mnist" else {}
+            _record_mean(record, f"accuracy of {network}, {precision}", values, **aim)
+    for network, values in found["float32"].items():
+        change = found["bfloat16"][network] - values
+        _record_mean(record, f"accuracy of {network}, bfloat16 minus float32", change)
+
+
+def _record_mean(record: Record, what: str, values: np.ndarray, **aim: float) -> None:
+    mean = mean_interval(values)
+    note = f"95% interval {mean.low:.4f} to {mean.high:.4f}"
+    record(what, mean.mean, "", note=note, **aim)
 
 
 def training(size: Size, record: Record, attention: AttentionName) -> None:
@@ -232,7 +239,8 @@ def training(size: Size, record: Record, attention: AttentionName) -> None:
     record("tokens trained", tokens / found["seconds"], "tokens/s")
     rate = found["flop"] / found["seconds"] / 1e12
     peak = scaling.peak_tflops(jax.devices()[0].device_kind)
-    record("useful rate", rate, "TFLOP/s", least=size.aim(peak and 0.45 * peak), note=_of_peak(rate))
+    least = size.aim(peak and 0.45 * peak)
+    record("useful rate", rate, "TFLOP/s", least=least, note=_of_peak(rate))
     peak_bytes, whose = peak_memory(1)
     planned = found["planned_bytes"]
     record("memory planned", planned / 1e9, "GB")
