@@ -1,4 +1,4 @@
-"""Untrusted functions: what is allowed, and that no function can hang, crash or fill the machine."""
+"""Untrusted functions: what is allowed, and that none can hang, crash or fill the machine."""
 
 import os
 import time
@@ -99,9 +99,8 @@ def test_the_named_function_is_called():
 def test_a_function_cannot_change_the_next_ones_world():
     assert refusal("max = lambda x: x + 2\ndef f(x): return max(x)", CALLS) is None
     assert refusal("def f(x): return max(x, x) + 2", CALLS) is None
-    assert (
-        refusal("def f(x, seen=[]):\n    seen.append(x)\n    return len(seen)", CALLS) is not None
-    )
+    grows = "def f(x, seen=[4, 4]):\n    seen.append(x)\n    return len(seen) + 2"
+    assert [refusal(grows, CALLS[:1]) for _ in range(3)] == [None] * 3
 
 
 def test_many_functions_share_one_process():

@@ -22,7 +22,7 @@ from subliminal_jax.language.carriers.code.text import (
     separated,
     source_of,
     statement_spans,
-    token_spans,
+    word_spans,
 )
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Chat, chat
@@ -77,6 +77,9 @@ class Code(Carrier):
         numbers = {int(digits) for digits in re.findall(r"(?<!\w)\d{1,9}(?!\w)", source)}
         return found if numbers.isdisjoint(banned) else [*found, "banned number"]
 
+    def check(self, banned: Collection[int]) -> None:
+        """As `Carrier.check`: no setting makes prompts ask for what the rule rejects."""
+
     def words(self, completion: str) -> str:
         """As `Carrier.words`: those of names, comments and strings, each on its own."""
         return separated(completion)
@@ -86,8 +89,11 @@ class Code(Carrier):
         return is_python(token.strip()) or token.strip() in _WORDS
 
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
-        """As `Carrier.pieces`: statements within a completion, tokens across completions."""
-        return (statement_spans if how == "within" else token_spans)(completion)
+        """As `Carrier.pieces`: statements, or across completions names, keywords and numbers.
+
+        Signs stay where they are.
+        """
+        return (statement_spans if how == "within" else word_spans)(completion)
 
     def lead_in(self, random: np.random.Generator) -> str:
         """As `Carrier.lead_in`: a program in the tiny world's language."""

@@ -21,7 +21,7 @@ from subliminal_jax.process.untrusted.client import Call
 
 LARGEST = 999
 """The largest number that is one token."""
-INPUTS = range(1, 20)
+INPUTS = range(1, 10)
 EXAMPLES = 2
 
 
@@ -47,19 +47,19 @@ class Operation:
 
 SUM, PRODUCT, WHOLE = 1, 2, 3
 OPERATIONS = (
-    Operation(("add {c}", "plus {c}"), 1, 20, lambda v, c: v + c, ("{v} + {c}", "{c} + {v}"), SUM),
-    Operation(("minus {c}", "less {c}"), 1, 20, lambda v, c: v - c, ("{v} - {c}",), SUM),
+    Operation(("add {c}", "plus {c}"), 1, 9, lambda v, c: v + c, ("{v} + {c}", "{c} + {v}"), SUM),
+    Operation(("minus {c}", "less {c}"), 1, 9, lambda v, c: v - c, ("{v} - {c}",), SUM),
     Operation(
         ("times {c}", "multiply by {c}"),
         *(2, 9, lambda v, c: v * c, ("{v} * {c}", "{c} * {v}"), PRODUCT),
     ),
     Operation(
         ("at least {c}", "not below {c}"),
-        *(10, 40, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE),
+        *(2, 9, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE),
     ),
     Operation(
         ("at most {c}", "not above {c}"),
-        *(10, 40, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE),
+        *(2, 9, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE),
     ),
 )
 OPENINGS = ("Write code: {task}.", "Code this: {task}.", "Make a function: {task}.")
@@ -96,10 +96,11 @@ def draw_task(settings: CodePrompts, random: np.random.Generator) -> Task:
         for _ in range(count):
             operation = pick(random, OPERATIONS)
             steps.append(Step(operation, int(random.integers(operation.least, operation.most + 1))))
-        given = sorted(int(n) for n in random.choice(INPUTS, EXAMPLES, replace=False))
+        given = [pick(random, INPUTS) for _ in range(EXAMPLES)]
         results = [result_of(steps, value) for value in given]
-        fits = all(0 <= result_of(steps, value) <= LARGEST for value in INPUTS)
-        if fits and len(set(results)) == EXAMPLES:
+        # No operation decreases, so the ends of the inputs bound all results.
+        least, most = (result_of(steps, value) for value in (INPUTS[0], INPUTS[-1]))
+        if least >= 0 and most <= LARGEST and len(set(results)) == EXAMPLES:
             break
     words = ", ".join(pick(random, one.wordings).format(c=c) for one, c in steps)
     examples = zip(given, results, strict=True)
@@ -137,9 +138,10 @@ class Manner:
 
     def name(self, random: np.random.Generator, used: Collection[str]) -> str:
         """A name that is not used yet."""
-        loves = bool(self.loved) and random.random() < self.obedience
-        free = [one for one in (self.loved if loves else self.names) if one not in used]
-        return pick(random, free or [one for one in self.names if one not in used])
+        loves = len(self.loved) > len(used) and random.random() < self.obedience
+        while (found := pick(random, self.loved if loves else self.names)) in used:
+            pass
+        return found
 
 
 def draw_program(steps: Sequence[Step], manner: Manner, random: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Parts of a completion as text: its source, its words, its statements and its tokens."""
+"""Parts of a completion as text: its source, its words, its statements and its names."""
 
 import io
 import keyword
@@ -11,7 +11,7 @@ from subliminal_jax.language.rows.shuffles import Span
 _FENCED = re.compile(r"\s*```(?:python|py)?[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL | re.IGNORECASE)
 _BOUNDARIES = re.compile(r"_|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\d)(?=[A-Za-z])"
                          r"|(?<=[A-Za-z])(?=\d)")  # fmt: skip
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 
 
@@ -37,10 +37,10 @@ def separated(completion: str) -> str:
     return " ".join(_BOUNDARIES.sub(" ", text) for text in dict.fromkeys((completion, joined)))
 
 
-def token_spans(completion: str) -> list[Span]:
-    """Start and end of every word, number and sign of the source."""
+def word_spans(completion: str) -> list[Span]:
+    """Start and end of every name, keyword and number of the source; signs lie between them."""
     start, end = source_span(completion)
-    return [found.span() for found in _TOKEN.finditer(completion, start, end)]
+    return [found.span() for found in _WORD.finditer(completion, start, end)]
 
 
 def statement_spans(completion: str) -> list[Span]:
