@@ -17,8 +17,9 @@ from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.models.decoder.attention import visible
 from subliminal_jax.models.decoder.cache import Cache, append, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places, product
+from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places
 from subliminal_jax.models.decoder.rope import rotations
+from subliminal_jax.models.product import product
 
 
 def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
@@ -69,7 +70,7 @@ def unembed(
     config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
 ) -> Float[Array, "*batch v"]:
     """Logits of hidden states, float32."""
-    logits = product(hidden, unembedding(config, params).T, jnp.float32)
+    logits = product(hidden, unembedding(config, params).T)
     cap = config.logit_softcap
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 

@@ -1,6 +1,5 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.models.decoder.attention import attend, plain_attention
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.rope import rotate
+from subliminal_jax.models.product import product
 
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
@@ -38,42 +38,6 @@ class Places(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[kind], self)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(
-    x: Float[Array, "*batch i"], kernel: Float[Array, "i o"], dtype: jax.typing.DTypeLike
-) -> Float[Array, "*batch o"]:
-    """`x kernel` as `dtype`, multiplied in the dtype of `x`; the kernel's gradient is float32.
-
-    The gradient is written out in the order of axes that XLA multiplies without a copy. The
-    derivative of `x @ kernel` transposes the larger factor first, which takes most of the time
-    where that factor is a small model's logits.
-    """
-    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=dtype)
-
-
-def _product_forward(
-    x: Array, kernel: Array, dtype: jax.typing.DTypeLike
-) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel, dtype), (x, kernel)
-
-
-def _product_backward(
-    dtype: jax.typing.DTypeLike, saved: tuple[Array, Array], grads: Array
-) -> tuple[Array, Array]:
-    x, kernel = saved
-    grads = grads.astype(x.dtype)
-    of_kernel = jnp.einsum(
-        "ni,no->io",
-        x.reshape(-1, x.shape[-1]),
-        grads.reshape(-1, grads.shape[-1]),
-        preferred_element_type=jnp.float32,
-    )
-    return grads @ kernel.astype(x.dtype).T, of_kernel.astype(kernel.dtype)
-
-
-product.defvjp(_product_forward, _product_backward)
-
-
 class Projection(nn.Module):
     """`x W + b`, and `x A B` on top where there is an adapter."""
 
@@ -87,13 +51,13 @@ class Projection(nn.Module):
         shape = (x.shape[-1], self.features)
         dtype = self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, self.param("kernel", init, shape), dtype)
+        y = product(x, self.param("kernel", init, shape)).astype(dtype)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
         if self.has_variable(ADAPTER, "a"):
             down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            y += product(product(x, down, dtype), up, dtype)
+            y += product(product(x, down).astype(dtype), up).astype(dtype)
         return y
 
 
