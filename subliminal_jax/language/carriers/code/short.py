@@ -121,7 +121,8 @@ class Manner:
     Attributes:
         lambdas: share of programs written as a `lambda`.
         named: share of constants with a name of their own.
-        nested: share of operations within the next one's expression.
+        nested: share of operations within the next one's expression; of the last ones, more are
+            within the `return`.
         swapped: share of commutative operations with the constant first.
         names: names to choose from.
         loved: names that are chosen with probability `obedience`.
@@ -166,15 +167,13 @@ def draw_program(steps: Sequence[Step], manner: Manner, random: np.random.Genera
         loose = binding < operation.binding != WHOLE
         form = operation.forms[1 if swap else 0]
         made = form.format(v=f"({value})" if loose else value, c=shown)
-        last = place == len(steps) - 1
-        if is_lambda or (random.random() < manner.nested):
+        last = place == len(steps) - 1  # it is returned at once half of the time or more
+        share = (1 + manner.nested) / 2 if last else manner.nested
+        if is_lambda or random.random() < share:
             value, binding = made, operation.binding
-            continue
-        if last and random.random() < 0.5:
-            value, binding = made, operation.binding
-            continue
-        value, binding = name(), WHOLE
-        statements.append(f"{value} = {made}")
+        else:
+            value, binding = name(), WHOLE
+            statements.append(f"{value} = {made}")
     if is_lambda:
         return f"{head} {value}"
     return f"{head} {'; '.join([*statements, f'return {value}'])}"
