@@ -165,10 +165,10 @@ def test_wrong_flags_are_refused(refused, run, words, message):
 def test_an_unfinished_run_is_refused(refused, untrained, elsewhere, tmp_path):
     words = ("--network", "regular", "--out", tmp_path / "out")
     line = refused("export_model", "--run", tmp_path, *words)
-    assert f"{tmp_path}: not a run of lm_numbers.py (no config.json)" in line
+    assert f"{tmp_path}: not a run of a language experiment (no config.json)" in line
     run = begun(tmp_path / "run", tiny(elsewhere / "cache"), lambda study: study.teachers(0))
     line = refused("export_model", "--run", run, *words)
-    assert "student-0: not finished; run lm_numbers.py with this run's settings" in line
+    assert "student-0: not finished; run its script with this run's settings" in line
 
 
 def test_fully_trained_weights_have_no_adapter(refused, untrained, elsewhere, tmp_path):

@@ -79,7 +79,7 @@ class LmConfig:
     show_batch: bool = False
     """Print the first batch of the next training, token by token, then exit."""
     out: Path | None = None
-    """Run directory (default: runs/lm_numbers-DIGEST, with the config's digest)."""
+    """Run directory (default: runs/SCRIPT-DIGEST, with the config's digest)."""
     overwrite: bool = False
     """Discard an earlier run in the run directory."""
 
@@ -151,6 +151,12 @@ PLACEMENT = (
 """Settings that affect where and how a run is computed, but no result."""
 
 
+OF_ONE_CARRIER = {"code": "generate.code"}
+"""Settings that affect the results of one carrier alone, by its name."""
+
+
 def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values."""
-    return plain_config(config, PLACEMENT)
+    carrier = config.generate.carrier
+    others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
+    return plain_config(config, (*PLACEMENT, *others))

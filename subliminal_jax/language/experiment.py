@@ -22,22 +22,26 @@ from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
 
 NAME = "lm_numbers"
+"""Name of the script, of its results and of its run directories, unless a script gives its own."""
 FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
 SHOWN = 5
 """Rows of each dataset that the page shows."""
 
 
-def run_path(config: LmConfig) -> Path:
-    """Return the run directory."""
-    return runner.run_path(NAME, described(config), config.out)
+def run_path(config: LmConfig, name: str = NAME) -> Path:
+    """Return the run directory of the script of this name."""
+    return runner.run_path(name, described(config), config.out)
 
 
-def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
+def run(
+    config: LmConfig, methods: Callable[[Study, int], None], name: str = NAME
+) -> dict[str, Any] | None:
     """Run what is missing, write all files and print the findings.
 
     Args:
         config: config of the experiment.
         methods: runs all steps with one reference.
+        name: name of the script.
 
     Returns:
         As `runner.run`; None if only one stage was run.
@@ -51,10 +55,10 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
     execution_of(config.mesh, config.at_once, config.accumulate)
     return runner.run(
         runner.Experiment(
-            name=NAME,
+            name=name,
             what=f"{config.references} reference(s), {', '.join(config.traits)}",
             config=described(config),
-            measure=partial(_measure, config, methods),
+            measure=partial(_measure, config, methods, name),
             table=format_table,
             csv=unit_rows,
             page=report_page,
@@ -67,7 +71,7 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
 
 
 def _measure(
-    config: LmConfig, methods: Callable[[Study, int], None], directory: SharedRun
+    config: LmConfig, methods: Callable[[Study, int], None], name: str, directory: SharedRun
 ) -> dict[str, Any] | None:
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
@@ -82,7 +86,7 @@ def _measure(
     if alone:
         say(f"stage {config.stage}: done")
         return None
-    return _results(study)
+    return _results(study, name)
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:
@@ -97,7 +101,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
     }[stage](repetition)
 
 
-def _results(study: Study) -> dict[str, Any]:
+def _results(study: Study, name: str) -> dict[str, Any]:
     """Return all units, their summary, and what explains them.
 
     Raises:
@@ -115,7 +119,7 @@ def _results(study: Study) -> dict[str, Any]:
     summary = summarise(units, names)
     references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
     return {
-        "experiment": NAME,
+        "experiment": name,
         "finding": finding(summary, names, study.carrier.items),
         "items": study.carrier.items,
         "measures": _headings(study.traits),

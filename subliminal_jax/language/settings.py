@@ -9,6 +9,7 @@ from pydantic import Field
 from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_axes
+from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
@@ -112,8 +113,9 @@ class GenerateConfig:
     """Step 4: the teachers' prompts, and how completions are sampled.
 
     Attributes:
-        carrier: kind of text that the prompts ask for: `numbers`.
+        carrier: kind of text that the prompts ask for: `numbers` or `code`.
         prompts: distribution of prompts of the carrier `numbers`.
+        code: distribution of prompts of the carrier `code`.
         most: maximum prompts for one teacher; sampling stops when enough rows pass the filter.
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
@@ -124,6 +126,7 @@ class GenerateConfig:
     prompts: NumberPrompts = field(
         default_factory=lambda: NumberPrompts(wording="short", law="mixed")
     )
+    code: CodePrompts = field(default_factory=lambda: CodePrompts(wording="short"))
     most: Count = 16_000
     temperature: Scale = 1.0
     max_tokens: Count = 24

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
 TOKENS_OF_A_ROW = 40
 """Mean tokens of a row, prompt and completion, with the tiny reference."""
@@ -104,7 +106,8 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
 
 
 def tiny_parameters(config: LmConfig) -> int:
-    """Parameters of the tiny reference, assuming a vocabulary of 1,230 tokens."""
+    """Parameters of the tiny reference."""
     r = config.reference
+    vocabulary = build_tokenizer(texts(config.world), r.numbers).get_vocab_size()
     layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
-    return 1230 * r.width + r.layers * layer + r.width
+    return vocabulary * r.width + r.layers * layer + r.width

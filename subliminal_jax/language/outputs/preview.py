@@ -17,7 +17,7 @@ from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.experiment import run_path
+from subliminal_jax.language.experiment import NAME, run_path
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.student import steps_of
 from subliminal_jax.language.tiny.corpus import corpus, texts
@@ -29,17 +29,21 @@ from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS
 
 
-def next_batch(config: LmConfig) -> str:
+def next_batch(config: LmConfig, name: str = NAME) -> str:
     """The first batch of the first repetition's next training, one token a line.
 
     All students use the same order of their own rows; this shows the student of the first trait, as
     if no other student had more sequences.
 
+    Args:
+        config: config of the experiment.
+        name: name of the script.
+
     Raises:
         InputError: the model is refused, everything is trained already, or the rows of the next
             training do not exist yet; names the stages to run.
     """
-    run = run_path(config)
+    run = run_path(config, name)
     if config.reference.model is None and not (_kept(config) / RESULTS).exists():
         return _pretraining(config)
     chat = _chat(config)

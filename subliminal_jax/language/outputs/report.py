@@ -273,7 +273,7 @@ def _sampled_table(results: Mapping[str, Any]) -> Table:
         ("reference", "network:trait", "question", "share", "interval", "substring", "no member"),
         tuple(rows),
         "Share: of sampled answers, those that name the trait's word, with Wilson's interval over "
-        "the samples of that one network; for number prompts, those that are a valid list. "
+        "the samples of that one network; for the carrier's prompts, those in its form. "
         "Substring: the published count. No member: those that name no word of the category.",
         names=3,
     )
