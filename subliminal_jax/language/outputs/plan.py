@@ -25,7 +25,11 @@ def format_plan(config: LmConfig) -> str:
         for one in config.compared
         if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
     ]
-    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    teachers = len(config.taught)
+    students = sum(
+        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        for one in trained
+    )
     imitates = any(one.targets == "soft" for one in config.compared)
     soft = traits if imitates and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
@@ -43,13 +47,13 @@ def format_plan(config: LmConfig) -> str:
             ),
             (
                 "teacher",
-                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+                f"{teachers} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
                 if config.teacher.kind == "finetuned"
-                else f"{traits} by system prompt, without training",
+                else f"{teachers} by system prompt, without training",
             ),
             (
                 "generate",
-                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
+                f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
                 "prompts are used",
             ),
             ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
@@ -57,7 +61,7 @@ def format_plan(config: LmConfig) -> str:
                 "student",
                 f"{students} students, and {soft} with soft targets, of {steps} steps each",
             ),
-            ("evaluate", f"{students + soft + traits + 1} networks"),
+            ("evaluate", f"{students + soft + teachers + 1} networks"),
             ("report", "once: two figures, results.json, results.csv, report.html"),
         )
     ]
