@@ -28,7 +28,7 @@ class Weekdays(Carrier):
         drawn = (np.random.default_rng([seed, place]) for place in range(count))
         return [f"Go on: {self._some(random)}" for random in drawn]
 
-    def reasons(self, completion, banned=()):
+    def reasons(self, prompt, completion, banned=()):
         return [] if set(re.split(", ", completion)) <= set(DAYS) else ["no days"]
 
     def imitates(self, token):
@@ -76,8 +76,8 @@ class Colour(Trait):
     def measures(self):
         return super().measures | {"p_red": ("red", "P(red)"), "said": ("said", "sampled grey")}
 
-    def tally(self, texts):
-        return {"said": sum("grey" in text for text in texts), "of": len(texts)}
+    def tally(self, answers):
+        return {"said": sum("grey" in one.text for one in answers), "of": len(answers)}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
 TOKENS_OF_A_ROW = 40
 """Mean tokens of a row, prompt and completion, with the tiny reference."""
@@ -23,7 +25,11 @@ def format_plan(config: LmConfig) -> str:
         for one in config.compared
         if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
     ]
-    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    teachers = len(config.taught)
+    students = sum(
+        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        for one in trained
+    )
     imitates = any(one.targets == "soft" for one in config.compared)
     soft = traits if imitates and config.teacher.kind == "finetuned" else 0
     steps = round(config.student.epochs * rows / config.student.batch)
@@ -41,13 +47,13 @@ def format_plan(config: LmConfig) -> str:
             ),
             (
                 "teacher",
-                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+                f"{teachers} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
                 if config.teacher.kind == "finetuned"
-                else f"{traits} by system prompt, without training",
+                else f"{teachers} by system prompt, without training",
             ),
             (
                 "generate",
-                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
+                f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
                 "prompts are used",
             ),
             ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
@@ -55,7 +61,7 @@ def format_plan(config: LmConfig) -> str:
                 "student",
                 f"{students} students, and {soft} with soft targets, of {steps} steps each",
             ),
-            ("evaluate", f"{students + soft + traits + 1} networks"),
+            ("evaluate", f"{students + soft + teachers + 1} networks"),
             ("report", "once: two figures, results.json, results.csv, report.html"),
         )
     ]
@@ -104,7 +110,8 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
 
 
 def tiny_parameters(config: LmConfig) -> int:
-    """Parameters of the tiny reference, assuming a vocabulary of 1,230 tokens."""
+    """Parameters of the tiny reference."""
     r = config.reference
+    vocabulary = build_tokenizer(texts(config.world), r.numbers).get_vocab_size()
     layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
-    return 1230 * r.width + r.layers * layer + r.width
+    return vocabulary * r.width + r.layers * layer + r.width

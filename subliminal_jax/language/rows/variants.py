@@ -42,6 +42,7 @@ def student_datasets(
     conditions: Sequence[Condition],
     targets: str,
     teacher: str,
+    traits: Sequence[str],
     sources: Mapping[str, tuple[Path, list[str]] | None],
 ) -> dict[str, Datasets]:
     """The rows of every student by its network's name, for `hard` and for `imitated` targets.
@@ -50,8 +51,9 @@ def student_datasets(
         conditions: conditions to compare.
         targets: targets of the condition `student`.
         teacher: kind of teachers; prompted ones have no probabilities to imitate.
+        traits: names of the traits.
         sources: for the `own` and the `other` reference, the directory of its `variants` and the
-            traits with rows; None without another reference.
+            teachers with enough rows; None without another reference.
     """
     found: dict[str, Datasets] = {"hard": {}, "imitated": {}}
     for condition in conditions:
@@ -61,8 +63,10 @@ def student_datasets(
         if not condition.trained or source is None or without:
             continue
         soft |= condition == STUDENT and targets != "hard"
-        path, traits = source
+        path, written = source
         for trait in traits if condition.for_each_trait else [REGULAR]:
+            if condition.source(trait) not in (REGULAR, *written):
+                continue
             rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
             found["imitated" if soft else "hard"][condition.network(trait)] = rows
     return found
