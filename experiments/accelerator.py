@@ -91,7 +91,8 @@ def run_part(part: str, size: str, readings: Path, seconds: float) -> str:
     log, start = readings.with_suffix(".log"), time.monotonic()
     command = [sys.executable, "-m", "benchmarks.accelerator", part, size, str(readings)]
     variables = {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".93"} | os.environ
-    variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    here = str(Path(__file__).resolve().parent)
+    variables["PYTHONPATH"] = os.pathsep.join([here, *(path for path in sys.path if path)])
     with log.open("wb") as file:
         try:
             done = subprocess.run(command, env=variables, stdout=file, stderr=file, timeout=seconds)
