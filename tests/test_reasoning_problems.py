@@ -171,6 +171,10 @@ def test_a_missing_or_empty_file_is_refused(tmp_path, text, complaint):
 
 
 def test_a_tiny_reference_refuses_the_users_rows(tmp_path):
-    carrier = Reasoning(ReasoningPrompts(rows=rows_file(tmp_path / "rows.jsonl", row())))
+    path = rows_file(tmp_path / "rows.jsonl", row())
+    file, reasoning = tmp_path / "c.yaml", f"{{carrier: reasoning, reasoning: {{rows: {path}}}}}"
+    file.write_text(f"generate: {reasoning}\n")
     with pytest.raises(InputError, match="a tiny reference cannot learn the user's problems"):
-        carrier.texts()
+        read_config(LmConfig, file)
+    file.write_text(f"generate: {reasoning}\nreference: {{model: some/model}}\n")
+    assert read_config(LmConfig, file).generate.reasoning.rows == path

@@ -118,6 +118,8 @@ class LmConfig:
                 f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
             )
         carrier = carrier_of(self.generate)
+        if self.reference.model is None:
+            carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":

@@ -39,7 +39,7 @@ class Range(NamedTuple):
 
 
 DIFFICULTIES: dict[Difficulty, Range] = {
-    "small": Range((2, 3), 9, 18, ("+", "-")),
+    "small": Range((2, 3), 6, 12, ("+", "-")),
     "medium": Range((2, 4), 40, 200, ("+", "-", "+*")),
     "large": Range((3, 6), 150, 999, ("+", "-", "+*", "*", "/")),
 }
@@ -52,7 +52,7 @@ class ReasoningPrompts:
     Attributes:
         wording: the bank of wordings of generated problems.
         difficulty: size of generated problems: two or three sums and differences of numbers to
-            9 (small); to 40, with products (medium); three to six changes, with quotients (large).
+            6 (small); to 40, with products (medium); three to six changes, with quotients (large).
         rows: JSON Lines file with problems to use instead, each `{"question": ..., "answer": ...}`
             whose answer ends with `#### N`, as in GSM8K; needs a given model.
     """
