@@ -125,7 +125,10 @@ class Study(Stages):
                     say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
                 check_clean(kept, words, self.carrier.words, name)
-                made_of = variants(self.config.compared, self.carrier, name, kept, seed)
+                made_of = variants(
+                    *(self.config.compared, self.carrier, name, kept, seed),
+                    [trait.name for trait in self.traits],
+                )
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)
             alone = len(self.repetitions) == 1  # else others may still have students

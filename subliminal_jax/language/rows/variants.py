@@ -20,6 +20,7 @@ def variants(
     name: str,
     rows: Sequence[dict[str, Any]],
     seed: int,
+    traits: Sequence[str],
 ) -> Datasets:
     """A teacher's rows, and the shuffled controls that the conditions need, by file name.
 
@@ -29,12 +30,14 @@ def variants(
         name: name of the teacher.
         rows: its rows that passed the filter.
         seed: seed of the shuffles.
+        traits: names of the traits whose students are trained.
     """
     made: Datasets = {name: list(rows)}
     for condition in conditions:
-        if condition.shuffle is not None and condition.source(name) == name:
+        used = [trait for trait in traits if condition.source(trait) == name]
+        if condition.shuffle is not None and used:
             pieces = partial(carrier.pieces, how=condition.shuffle)
-            made[condition.dataset(name)] = shuffled(rows, condition.shuffle, pieces, seed)
+            made[condition.dataset(used[0])] = shuffled(rows, condition.shuffle, pieces, seed)
     return made
 
 
