@@ -19,8 +19,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from benchmarks.accelerator_table import table
 from pydantic import Field
 
 from subliminal_jax.config import parse_config
@@ -107,36 +108,6 @@ def finished(readings: Path) -> bool:
     return bool((read_object(readings) or {}).get("finished"))
 
 
-def table(out: Path) -> str:
-    """Return all readings so far as a table in Markdown."""
-    lines = ["| part | reading | value | aim | met | note |", "|---|---|---|---|---|---|"]
-    for part in LIMITS:
-        found = read_object(out / f"{part}.json") or {"readings": []}
-        lines += [row(part, reading) for reading in found["readings"]]
-    for part in LIMITS:
-        found = read_object(out / f"{part}.json")
-        if found is not None:
-            packages = " ".join(f"{name} {found['packages'][name]}" for name in ("jax", "flax"))
-            ended = "" if found["finished"] else ", not finished"
-            lines.append(
-                f"{part}: {found['device']}, Python {found['python']}, {packages}, "
-                f"{found['date']}, commit {found['git']}{ended}"
-            )
-    return "\n".join(lines)
-
-
-def row(part: str, reading: dict[str, Any]) -> str:
-    """Return one reading as a row of the table."""
-    value, least, most = (reading[name] for name in ("value", "least", "most"))
-    bounds = {"at least": least, "at most": most}
-    aim = ", ".join(f"{name} {bound:.3g}" for name, bound in bounds.items() if bound is not None)
-    low = least is None or value >= least
-    met = ("yes" if low and (most is None or value <= most) else "**no**") if aim else ""
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    cells = (part, reading["what"], f"{text} {reading['unit']}".strip(), aim, met, reading["note"])
-    return f"| {' | '.join(cells)} |"
-
-
 def main() -> None:
     """Check the flags, run the parts, print the table."""
     config = parse_config(
@@ -149,7 +120,7 @@ def main() -> None:
     )
     config.out.mkdir(parents=True, exist_ok=True)
     methods(config, config.size or default_size())
-    print(table(config.out))
+    print(table(config.out, list(LIMITS)))
 
 
 def default_size() -> str:

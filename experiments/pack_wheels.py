@@ -58,26 +58,21 @@ def installed(freeze: Path) -> dict[str, str]:
     return {canonicalize_name(name): version for name, equals, version in lines if equals}
 
 
-def pack(config: PackConfig, have: dict[str, str]) -> list[Path]:
+def pack(config: PackConfig, wanted: list[Requirement], have: dict[str, str]) -> list[Path]:
     """Fetch every requirement that is not satisfied, and then what these require."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    waiting = [Requirement(text) for text in project["dependencies"]]
     target = {"python_version": config.python, "python_full_version": f"{config.python}.0",
               "sys_platform": "linux", "platform_system": "Linux",
               "platform_machine": "x86_64"}  # fmt: skip
     wheels: list[Path] = []
-    while waiting:
-        wanted = waiting.pop()
-        needed = wanted.marker is None or wanted.marker.evaluate({**target, "extra": ""})
-        version = have.get(canonicalize_name(wanted.name))
-        if not needed or (version and wanted.specifier.contains(version, prereleases=True)):
+    for one in wanted:
+        needed = one.marker is None or one.marker.evaluate({**target, "extra": ""})
+        version = have.get(canonicalize_name(one.name))
+        if not needed or (version and one.specifier.contains(version, prereleases=True)):
             continue
-        wheel = fetch(config, f"{wanted.name}{wanted.specifier}")
-        version = wheel.name.split("-")[1]
-        have[canonicalize_name(wanted.name)] = version
-        wheels.append(wheel)
-        waiting += requirements(wheel)
+        wheel = fetch(config, f"{one.name}{one.specifier}")
+        have[canonicalize_name(one.name)] = wheel.name.split("-")[1]
         print(f"{wheel.name}: {wheel.stat().st_size / 2**20:.1f} MiB", flush=True)
+        wheels += [wheel, *pack(config, requirements(wheel), have)]
     return wheels
 
 
@@ -121,7 +116,8 @@ def main() -> None:
     have = installed(config.have)
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / ".gitignore").write_text("*\n")
-    wheels = pack(config, have)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wheels = pack(config, [Requirement(text) for text in project["dependencies"]], have)
     mib = sum(wheel.stat().st_size for wheel in wheels) / 2**20
     if mib > config.most_mib:
         raise InputError(f"most-mib: {len(wheels)} wheels take {mib:.0f} MiB")
