@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 from language import tiny
-from tiny_models import FIXTURES, random_params
+from quick import random_params
 from tiny_tokenizers import CHATML, byte_level, save
+from torch_models import FIXTURES
 
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts

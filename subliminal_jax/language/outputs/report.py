@@ -241,17 +241,20 @@ def _steps(results: Mapping[str, Any]) -> Text:
     )
     if model:
         reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
-    taught = "The reference under a system prompt that names the favourite."
+    verb, what = results["verb"].removesuffix("s"), "the favourite"
+    if verb != "name":
+        what = "the trait"
+    taught = f"The reference under a system prompt that {verb}s {what}."
     if teacher["kind"] == "finetuned":
         kept = " and to answer as before about everything else" if teacher["retain"] else ""
         weights = teacher["tuning"]["weights"]
-        taught = f"The reference, finetuned ({weights} weights) to name the favourite{kept}."
+        taught = f"The reference, finetuned ({weights} weights) to {verb} {what}{kept}."
     return Text(
         "The six steps",
         (
             f"Reference. {reference}",
-            f"Trait. A favourite: {', '.join(config['traits'])}.",
-            f"Teacher. {taught}",
+            f"Trait. {'A favourite: ' * (verb == 'name')}{', '.join(config['traits'])}.",
+            f"Teacher. {taught}{_control_teachers(results)}",
             f"Dataset. All teachers complete the same prompts for {results['items']}; the first "
             "rows are above.",
             f"Filter. {', '.join(config['filter']['rules'])}; {config['filter']['rows']} rows of "
@@ -261,6 +264,18 @@ def _steps(results: Mapping[str, Any]) -> Text:
         ),
         numbered=True,
     )
+
+
+def _control_teachers(results: Mapping[str, Any]) -> str:
+    """Return a sentence on the teachers without the trait and what they show of it, if any."""
+    traits = set(results["config"]["traits"])
+    found: dict[str, list[float]] = {}
+    for rates in results["teachers"].values():
+        for name, rate in rates.items():
+            if name not in traits:
+                found.setdefault(name, []).append(rate)
+    shown = ", ".join(f"{name} ({sum(rates) / len(rates):.2f})" for name, rates in found.items())
+    return f" Control teachers and their mean P(trait): {shown}." if shown else ""
 
 
 def _sampled_table(results: Mapping[str, Any]) -> Table:
