@@ -118,6 +118,8 @@ class LmConfig:
                 f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
             )
         carrier = carrier_of(self.generate)
+        if self.reference.model is None:
+            carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
@@ -166,6 +168,12 @@ PLACEMENT = (
 """Settings that affect where and how a run is computed, but no result."""
 
 
+OF_ONE_CARRIER = {"code": "generate.code"}
+"""Settings that affect the results of one carrier alone, by its name."""
+
+
 def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values."""
-    return plain_config(config, PLACEMENT)
+    carrier = config.generate.carrier
+    others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
+    return plain_config(config, (*PLACEMENT, *others))

@@ -10,7 +10,9 @@ from pydantic import Field
 from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_axes
+from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
@@ -113,8 +115,10 @@ class GenerateConfig:
     """Step 4: the teachers' prompts, and how completions are sampled.
 
     Attributes:
-        carrier: kind of text that the prompts ask for: `numbers`.
+        carrier: kind of text that the prompts ask for: `numbers`, `code` or `reasoning`.
         prompts: distribution of prompts of the carrier `numbers`.
+        code: distribution of prompts of the carrier `code`.
+        reasoning: distribution of prompts of the carrier `reasoning`.
         most: maximum prompts for one teacher; sampling stops when enough rows pass the filter.
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
@@ -124,6 +128,10 @@ class GenerateConfig:
     carrier: str = "numbers"
     prompts: NumberPrompts = field(
         default_factory=lambda: NumberPrompts(wording="short", law="mixed")
+    )
+    code: CodePrompts = field(default_factory=lambda: CodePrompts(wording="short"))
+    reasoning: ReasoningPrompts = field(
+        default_factory=lambda: ReasoningPrompts(wording="short", difficulty="small")
     )
     most: Count = 16_000
     temperature: Scale = 1.0

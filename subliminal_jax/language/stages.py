@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.config import LmConfig, Stage
+from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.reference import Reference, given_reference
 from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.training.devices import compute_of, execution_of
@@ -43,7 +42,7 @@ class Stages:
         self.repetitions = range(config.references)
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
         self.taught = config.taught
-        self._settings = config_dict(config) | {"traits": [one.name for one in self.taught]}
+        self._settings = described(config) | {"traits": [one.name for one in self.taught]}
         self._references: dict[int, Reference] = {}
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
 

@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Any
 
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
+from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
@@ -24,9 +25,9 @@ INTERVALS = (
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """Return the finding and both tables for a terminal, in lines of at most 99 characters."""
+    """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
-    tables = [_value_table(results), _control_table(results)]
+    tables = [_value_table(results), _control_table(results), filter_table(results["filters"])]
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
 
@@ -54,6 +55,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         _control_table(results),
         *(Text("", (line,)) for line in _not_run(results)),
         _answer_table(results),
+        filter_table(results["filters"]),
         *_example_tables(results),
         _steps(results),
         *([_measure_table(results)] if _further(results) else []),

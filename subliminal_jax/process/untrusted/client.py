@@ -1,0 +1,78 @@
+"""The client of `worker`: asks it about untrusted functions.
+
+One worker serves all questions. A function that kills it, or does not end in time, is refused, and
+the next question starts another worker.
+"""
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from subliminal_jax.errors import RunError
+from subliminal_jax.process.helper import PROGRAM, Died, Helper, ending
+
+WAIT, START = 30.0, 60.0
+"""Seconds of wall time for a reply and for a start; generous, as the machine may be busy."""
+_PROGRAM = PROGRAM.format(module="process.untrusted.worker")
+
+
+class Call(NamedTuple):
+    """A call that a function must answer rightly.
+
+    Attributes:
+        arguments: a tuple of its arguments, as a Python literal.
+        result: its result, as a Python literal.
+    """
+
+    arguments: str
+    result: str
+
+
+_lock = threading.Lock()
+_running: list[Helper] = []
+
+
+def refusal(source: str, calls: Sequence[Call], function: str | None = None) -> str | None:
+    """Why untrusted source is refused; None if it is allowed and gives the right results.
+
+    Args:
+        source: text of one or several functions.
+        calls: calls with their results.
+        function: name of the function to call; None for the last one.
+
+    Raises:
+        RunError: the worker cannot be started.
+    """
+    question = {"source": source, "function": function, "tests": [list(one) for one in calls]}
+    with _lock:
+        worker = _worker()
+        try:
+            return worker.ask(question, WAIT)["reason"]
+        except Died as death:
+            late = death.status in (None, -signal.SIGPROF)
+            return "takes too long" if late else "crashes"
+
+
+def _worker() -> Helper:
+    if _running and _running[0].owner != os.getpid():
+        _running.clear()  # after a fork it belongs to the parent
+    if _running and _running[0].ended:
+        _running.pop().end()
+    if not _running:
+        try:
+            _running.append(Helper(_PROGRAM, {}, START, options=("-S",)))
+        except Died as death:
+            raise RunError(
+                f"the process that runs code did not start ({ending(death.status)})"
+            ) from death
+    return _running[0]
+
+
+@atexit.register
+def _end() -> None:
+    for worker in _running:
+        if worker.owner == os.getpid():
+            worker.end()
