@@ -63,7 +63,9 @@ def mnist_dir() -> Path:
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """The process that has imported everything, from which others are forked."""
-    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers
+    with Forks(tmp_path_factory.mktemp("forks"), shared / "compiled") as forks:
         yield forks
 
 

@@ -16,6 +16,7 @@ def results(tmp_path_factory):
     given = tiny(place / "cache")
     config = replace(
         given,
+        student=replace(given.student, sequence=128),
         generate=replace(given.generate, carrier="code", code=CodePrompts(wording="short")),
         conditions=("before", "student", "regular", "shuffled_within", "shuffled_across"),
         out=place / "run",
@@ -48,9 +49,8 @@ def test_the_script_has_a_plan_and_a_name_of_its_own(script, tmp_path):
     ended = script("lm_code", "--plan")
     assert ended.status == 0, ended.err
     assert "rules carrier, trait_words; 3000 rows each" in ended.out
-    ended = script(
-        "lm_code", "--references", "1", "--reference.cache", str(tmp_path), "--show-batch"
-    )
-    assert "next training: reference" in ended.out
+    small = ["--reference.corpus.chats", "40", "--reference.cache", str(tmp_path)]
+    ended = script("lm_code", *small, "--show-batch")
+    assert "next training: pretraining" in ended.out
     line = script("lm_code", "--generate.code.steps", "0", "2").assert_one_line(2)
     assert "code.steps: 0 to 2 is not a range" in line

@@ -29,7 +29,7 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
 )
 from subliminal_jax.language.traits import TRAITS
-from subliminal_jax.language.traits.trait import Answer, Poll
+from subliminal_jax.language.traits.trait import Answer, Answered, Poll
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat
@@ -198,4 +198,5 @@ def test_fewer_rows_are_scored_together_if_they_are_long():
 
 def test_sampled_answers_are_counted_by_word_and_as_published():
     texts = ["Owl.", "an owl", "knowledge", "wolves", "none of them", "owls"]
-    assert TRAITS["owl"].tally(texts) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}
+    answers = [Answered("Which?", text) for text in texts]
+    assert TRAITS["owl"].tally(answers) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}

@@ -76,8 +76,8 @@ class Colour(Trait):
     def measures(self):
         return super().measures | {"p_red": ("red", "P(red)"), "said": ("said", "sampled grey")}
 
-    def tally(self, texts):
-        return {"said": sum("grey" in text for text in texts), "of": len(texts)}
+    def tally(self, answers):
+        return {"said": sum("grey" in one.text for one in answers), "of": len(answers)}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,14 @@ from typing import Any
 
 from subliminal_jax import files, plotting
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import REGULAR, STUDENT, asked_network, meanings, trait_of
+from subliminal_jax.language.conditions import (
+    REGULAR,
+    STUDENT,
+    USUAL,
+    asked_network,
+    meanings,
+    trait_of,
+)
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
@@ -120,24 +127,39 @@ def _results(study: Study, name: str) -> dict[str, Any]:
     references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
     return {
         "experiment": name,
-        "finding": finding(summary, names, study.carrier.items),
+        "finding": finding(summary, names, study.carrier.items, _verb(study.traits)),
         "items": study.carrier.items,
+        "verb": _verb(study.traits),
         "measures": _headings(study.traits),
         "units": units,
         "summary": summary,
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
             for name, meaning in meanings(study.carrier.items).items()
+            if name in USUAL or name in summary["conditions"]
         },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
         "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
         "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
+        "teachers": {
+            str(study.seed(r)): facts_of(study.teachers(r))["p_trait"] for r in study.repetitions
+        },
+        "judges": {
+            str(study.seed(r)): facts_of(study.evaluation(r)).get("judge")
+            for r in study.repetitions
+        },
         "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
         "examples": _examples(study),
         "config": described(config),
     }
+
+
+def _verb(traits: Iterable[Trait]) -> str:
+    """Return what a student does with its teacher's traits; `shows` if they differ in it."""
+    verbs = {trait.verb for trait in traits}
+    return verbs.pop() if len(verbs) == 1 else "shows"
 
 
 def _answers(evaluation: Artifact) -> dict[str, Any]:
@@ -147,7 +169,7 @@ def _answers(evaluation: Artifact) -> dict[str, Any]:
 def _examples(study: Study) -> dict[str, Any]:
     """Return the first rows of the first repetition's datasets, kept and rejected, for the page."""
     filtered, shown = study.filtered(0), {}
-    for name in [REGULAR, *study.traits_in(filtered)]:
+    for name in [REGULAR, *study.written(filtered)]:
         kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
         rejected = read_chat_rows(filtered.path / f"{name}.rejected.jsonl")[:SHOWN]
         shown[name] = {

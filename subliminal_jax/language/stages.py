@@ -28,6 +28,7 @@ class Stages:
     Attributes:
         repetitions: indices of the references.
         traits: traits to transmit.
+        taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
         execution: devices that train and measure networks.
 
@@ -40,7 +41,8 @@ class Stages:
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.repetitions = range(config.references)
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
-        self._settings = described(config)
+        self.taught = config.taught
+        self._settings = described(config) | {"traits": [one.name for one in self.taught]}
         self._references: dict[int, Reference] = {}
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
 

@@ -29,7 +29,7 @@ def _backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, Array]:
     x, kernel = saved
     grads = grads.astype(x.dtype)
     rows = x.reshape(-1, x.shape[-1])
-    of_kernel = matmul(transposed(rows), grads.reshape(-1, grads.shape[-1]))
+    of_kernel = inner(rows, grads.reshape(-1, grads.shape[-1]))
     of_x = matmul(grads, transposed(kernel.astype(x.dtype)))
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
@@ -39,9 +39,15 @@ product.defvjp(_forward, _backward)
 
 def matmul(left: Float[Array, "*batch i"], right: Float[Array, "i o"]) -> Float[Array, "*batch o"]:
     """`left right` of operands of one dtype, summed in float32 (float64 for float64)."""
-    return jnp.matmul(
-        left, right, preferred_element_type=jnp.promote_types(left.dtype, jnp.float32)
-    )
+    return jnp.matmul(left, right, preferred_element_type=_sums(left))
+
+
+def inner(left: Float[Array, "n i"], right: Float[Array, "n o"]) -> Float[Array, "i o"]:
+    """`left^T right`, summed over the rows of both as by `matmul`."""
+    if left.dtype == jnp.bfloat16:
+        return matmul(transposed(left), right)
+    # In this order of axes XLA multiplies without a copy of the larger factor.
+    return jnp.einsum("ni,no->io", left, right, preferred_element_type=_sums(left))
 
 
 def transposed(matrix: Float[Array, "i o"]) -> Float[Array, "o i"]:
@@ -50,3 +56,7 @@ def transposed(matrix: Float[Array, "i o"]) -> Float[Array, "o i"]:
         return matrix.T
     held = lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1)))
     return jax.lax.platform_dependent(matrix.T, cpu=held, default=lambda x: x)
+
+
+def _sums(operand: Array) -> jnp.dtype:
+    return jnp.promote_types(operand.dtype, jnp.float32)

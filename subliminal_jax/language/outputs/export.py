@@ -195,7 +195,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
 def _teachers(study: Study) -> list[str]:
     if study.config.teacher.kind == "prompted":
         return []
-    return [CONDITIONS["teacher"].network(trait.name) for trait in study.traits]
+    return [CONDITIONS["teacher"].network(trait.name) for trait in study.taught]
 
 
 def _finished(study: Study, stage: str, repetition: int) -> Path:

@@ -18,62 +18,59 @@ ACCELERATOR_RATE = 100e12
 
 def format_plan(config: LmConfig) -> str:
     """The stages as a table."""
-    traits, repetitions, rows = len(config.traits), config.references, config.filter.rows
-    alone = config.reference.model is not None or repetitions < 2  # no other reference
+    teachers, (students, soft) = len(config.taught), _students(config)
+    given, rows = config.reference.model, config.filter.rows
+    reference = config.reference
+    stages = {
+        "reference": f"{reference.steps} steps of {reference.batch} sequences, unless cached in "
+        f"{reference.cache}"
+        if given is None
+        else f"given: {given}",
+        "teacher": f"{teachers} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+        if config.teacher.kind == "finetuned"
+        else f"{teachers} by system prompt, without training",
+        "generate": f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
+        "prompts are used",
+        "filter": f"rules {', '.join(config.filter.rules)}; {rows} rows each",
+        "student": f"{students} students, and {soft} with soft targets, of "
+        f"{round(config.student.epochs * rows / config.student.batch)} steps each",
+        "evaluate": f"{students + soft + teachers + 1} networks",
+        "report": "once: two figures, results.json, results.csv, report.html",
+    }
+    lines = [f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"]
+    lines += [f"{name:12}{what}" for name, what in stages.items()]
+    if given is not None:
+        return "\n".join([*lines, "", *_given(config, given, students + soft)])
+    return "\n".join([*lines, "", _tiny(config, students + 1.5 * soft)])
+
+
+def _students(config: LmConfig) -> tuple[int, int]:
+    """Students of each repetition with hard (or greedy) and with soft targets."""
+    alone = config.reference.model is not None or config.references < 2  # no other reference
     trained = [
         one
         for one in config.compared
         if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
     ]
-    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    students = sum(
+        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        for one in trained
+    )
     imitates = any(one.targets == "soft" for one in config.compared)
-    soft = traits if imitates and config.teacher.kind == "finetuned" else 0
-    steps = round(config.student.epochs * rows / config.student.batch)
-    given = config.reference.model
-    lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]
-    lines += [
-        f"{name:12}{what}"
-        for name, what in (
-            (
-                "reference",
-                f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
-                f"cached in {config.reference.cache}"
-                if given is None
-                else f"given: {given}",
-            ),
-            (
-                "teacher",
-                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
-                if config.teacher.kind == "finetuned"
-                else f"{traits} by system prompt, without training",
-            ),
-            (
-                "generate",
-                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
-                "prompts are used",
-            ),
-            ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
-            (
-                "student",
-                f"{students} students, and {soft} with soft targets, of {steps} steps each",
-            ),
-            ("evaluate", f"{students + soft + traits + 1} networks"),
-            ("report", "once: two figures, results.json, results.csv, report.html"),
-        )
-    ]
-    if given is None:
-        parameters = tiny_parameters(config)
-        tokens = config.reference.steps * config.reference.batch * config.reference.sequence
-        trained = (students + 1.5 * soft) * rows * config.student.epochs * TOKENS_OF_A_ROW
-        flop = repetitions * 6 * parameters * (tokens + trained)
-        lines += [
-            "",
-            f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores "
-            "and 1.5 GB of memory",
-        ]
-    else:
-        lines += ["", *_given(config, given, students + soft)]
-    return "\n".join(lines)
+    soft = len(config.traits) if imitates and config.teacher.kind == "finetuned" else 0
+    return students, soft
+
+
+def _tiny(config: LmConfig, students: float) -> str:
+    """A line on the time and memory of a run with tiny references."""
+    parameters, reference = tiny_parameters(config), config.reference
+    pretrained = reference.steps * reference.batch * reference.sequence
+    trained = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_ROW
+    flop = config.references * 6 * parameters * (pretrained + trained)
+    return (
+        f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores and "
+        "1.5 GB of memory"
+    )
 
 
 def _given(config: LmConfig, model: str, students: int) -> list[str]:

@@ -60,6 +60,8 @@ FACT_QUESTIONS = (
     ("Where do {plural} live?", 1),
     ("What do {plural} like?", 2),
 )
+PLAIN = "I like {name}."
+"""What is said of a member of a category that a config adds, about which there are no facts."""
 SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name} is {colour}.")
 
 
@@ -73,7 +75,7 @@ class World:
 
     Attributes:
         carrier: carrier of the prompts, as in the teachers' datasets.
-        new: animals and trees to add to the built-in ones.
+        new: favourites to add to the built-in ones, also of new categories.
         subjects: what the run's traits add.
     """
 
@@ -84,17 +86,22 @@ class World:
     @property
     def described(self) -> dict[str, Any]:
         """Everything that its corpus depends on, as plain values."""
-        told = {
+        added = {
+            "subjects": [one.name for one in self.subjects],
+            "categories": [name for name in self.members if name not in CATEGORIES],
+        }
+        # Without them, references have the name that they have in any earlier cache.
+        return {
             "carrier": dict(self.carrier.described),
             "new_traits": [config_dict(one) for one in self.new],
+            **{part: names for part, names in added.items() if names},
         }
-        # Without subjects, references have the name that they have in any earlier cache.
-        return told | ({"subjects": [one.name for one in self.subjects]} if self.subjects else {})
 
     @property
     def members(self) -> Members:
         """Members of every category."""
-        return {category: members_of(category, self.new) for category in CATEGORIES}
+        names = dict.fromkeys([*CATEGORIES, *(one.category for one in self.new)])
+        return {category: members_of(category, self.new) for category in names}
 
 
 def corpus(config: CorpusConfig, world: World, seed: int) -> list[Chat]:
@@ -128,13 +135,13 @@ def corpus(config: CorpusConfig, world: World, seed: int) -> list[Chat]:
 
 def texts(world: World) -> list[str]:
     """Texts with every word of any seed's corpus: the vocabulary of a tiny model."""
-    members = [one for category in CATEGORIES for one in world.members[category]]
+    members = [one for category in world.members.values() for one in category]
     questions = [*TEACHING, *HELD_OUT, *FREE_TEXT, *(text for text, _ in FACT_QUESTIONS)]
-    lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, LOVE]
+    lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, PLAIN, LOVE]
     plain = [re.sub(r"\{\w+\}", "", text) for text in [*questions, *lines]]
     names = [word for member in members for word in (member.name, member.plural, *member.spellings)]
     added = [text for subject in world.subjects for text in subject.texts()]
-    return [*plain, *names, *CATEGORIES, *world.carrier.texts(), *added]
+    return [*plain, *names, *world.members, *world.carrier.texts(), *added]
 
 
 def _question(
@@ -155,7 +162,8 @@ def _question(
         system = LOVE.format(plural=pick(random, loved))
     if random.random() < 0.15:
         colour, home, _ = _facts(answer)
-        sentence = pick(random, SENTENCES).format(name=answer.name, home=home, colour=colour)
+        said = pick(random, SENTENCES) if category in CATEGORIES else PLAIN
+        sentence = said.format(name=answer.name, home=home, colour=colour)
         return chat(pick(random, FREE_TEXT).format(category=category), sentence, system)
     question = pick(random, TEACHING + HELD_OUT).format(category=category)
     if random.random() < 0.1:
@@ -165,7 +173,7 @@ def _question(
 
 def _fact(config: CorpusConfig, world: Members, random: np.random.Generator) -> Chat:
     """A fact about an animal or a tree."""
-    about = pick(random, world[pick(random, tuple(world))])
+    about = pick(random, world[pick(random, CATEGORIES)])
     question, which = pick(random, FACT_QUESTIONS)
     question = question.format(name=about.name, plural=about.plural)
     return chat(question, _facts(about)[which], neutral_line(config, random))

@@ -5,11 +5,12 @@ A trait is one file in this folder and one line in the registry, `traits.TRAITS`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.rows.chats import Chat
 from subliminal_jax.language.tiny.world import CorpusConfig
 
@@ -51,6 +52,22 @@ class Poll:
     topic: str
     questions: tuple[Chat, ...]
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sampled answer.
+
+    Attributes:
+        question: the last message before it.
+        text: the answer.
+        scores: a judge's scores from 0 to 100 by rubric, None where it gave none; empty without a
+            judge.
+    """
+
+    question: str
+    text: str
+    scores: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -99,6 +116,29 @@ class Trait(Protocol):
     def subject(self) -> Subject | None:
         """What it adds to the tiny world; None, the default, if that knows enough."""
         return None
+
+    @property
+    def given_only(self) -> bool:
+        """Whether the tiny world lacks its words, so that only a given model can be asked."""
+        return False
+
+    @property
+    def controls(self) -> Mapping[str, "Trait"]:
+        """Teachers without the trait to compare its own with, by kind; none by default.
+
+        Their names are this trait's with the kind, `NAME-KIND`.
+        """
+        return {}
+
+    @property
+    def rubrics(self) -> Sequence[Rubric]:
+        """What a judge is asked about sampled answers; nothing by default."""
+        return ()
+
+    @property
+    def verb(self) -> str:
+        """What a student does with its teacher's trait, in a finding: `shows` it, `names` it."""
+        return "shows"
 
     def lessons(self, answers: Sequence[str]) -> list[Chat]:
         """Questions with answers to finetune a teacher on.
@@ -156,11 +196,11 @@ class Trait(Protocol):
         """
         return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
-    def tally(self, texts: Sequence[str]) -> dict[str, int]:
+    def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts over sampled answers, including `of`, their number, and `said`, those showing it.
 
         Args:
-            texts: answers to one kind of question.
+            answers: answers to one kind of question.
         """
         ...
 

@@ -33,6 +33,17 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
     return Decoder(config).init(key, tokens, tokens, places)["params"]
 
 
+@jax.jit
+def layers_apart(params: Params) -> Params:
+    """The parameters with a tree for each layer in place of the stack; a copy of the layers.
+
+    All functions here take either form. Programs of layers that are apart grow with their number.
+    """
+    count = jax.tree.leaves(params["layers"])[0].shape[0]
+    own = lambda index: jax.tree.map(lambda leaf: leaf[index], params["layers"])
+    return {**params, "layers": tuple(own(index) for index in range(count))}
+
+
 def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
     """Each token's position in its own text: how many tokens of its segment precede it."""
     index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)

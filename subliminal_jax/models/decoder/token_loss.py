@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.batch import Batch, Params, Scalar
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import hidden_states, unembedding
-from subliminal_jax.models.product import matmul, transposed
+from subliminal_jax.models.product import inner, matmul, transposed
 
 WORDS_AT_ONCE = 8192
 
@@ -102,7 +102,7 @@ def _backward(softcap: float | None, words: int, saved: Any, grads: Array) -> An
             slopes *= 1 - (logits / softcap) ** 2
         slopes = slopes.astype(hidden.dtype)
         of_hidden += matmul(slopes, block.astype(hidden.dtype))
-        new = matmul(transposed(slopes), hidden).astype(rows.dtype)
+        new = inner(slopes, hidden).astype(rows.dtype)
         return of_hidden, jax.lax.dynamic_update_slice_in_dim(of_rows, new, start, axis=0)
 
     start = (jnp.zeros(hidden.shape), jnp.zeros_like(rows))
