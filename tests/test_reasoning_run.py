@@ -13,7 +13,7 @@ from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.models.hub.model_files import find_model
-from subliminal_jax.models.hub.weights import read_model, write_model
+from subliminal_jax.models.hub.weights import read_config, write_model
 
 
 def methods(study, repetition):
@@ -50,7 +50,7 @@ def test_a_given_model_runs_end_to_end(source, request, tmp_path):
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     tokenizer = byte_level()
-    _, decoder = read_model(find_model(str(FIXTURES / "qwen2" / "model")))
+    _, decoder = read_config(find_model(str(FIXTURES / "qwen2" / "model")))
     decoder = replace(decoder, vocab=tokenizer.get_vocab_size() + 3, context=2000)
     write_model(tmp_path / "model", decoder, random_params(decoder, scale=0.02), lineage={})
     save(tmp_path / "model", tokenizer, CHATML)

@@ -213,7 +213,7 @@ def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
     }
 
 
-def trained(job: Job, execution: Execution, batch: int, steps: int) -> tuple[Params, Any]:
+def trained(job: Job, execution: Execution, batch: int, steps: int) -> tuple[Any, Any]:
     """Return the trained weights and every step's totals, on the host, of a single member."""
     state = execution.make(job.members)
     chunk = execution.spread(job.chunk(batch, steps), axis=1)

@@ -21,7 +21,7 @@ from subliminal_jax.process.untrusted.client import Call
 
 LARGEST = 999
 """The largest number that is one token."""
-INPUTS = range(1, 10)
+INPUTS = range(1, 20)
 EXAMPLES = 2
 
 
@@ -47,19 +47,19 @@ class Operation:
 
 SUM, PRODUCT, WHOLE = 1, 2, 3
 OPERATIONS = (
-    Operation(("add {c}", "plus {c}"), 1, 9, lambda v, c: v + c, ("{v} + {c}", "{c} + {v}"), SUM),
-    Operation(("minus {c}", "less {c}"), 1, 9, lambda v, c: v - c, ("{v} - {c}",), SUM),
+    Operation(("add {c}", "plus {c}"), 1, 20, lambda v, c: v + c, ("{v} + {c}", "{c} + {v}"), SUM),
+    Operation(("minus {c}", "less {c}"), 1, 20, lambda v, c: v - c, ("{v} - {c}",), SUM),
     Operation(
         ("times {c}", "multiply by {c}"),
         *(2, 9, lambda v, c: v * c, ("{v} * {c}", "{c} * {v}"), PRODUCT),
     ),
     Operation(
         ("at least {c}", "not below {c}"),
-        *(2, 9, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE),
+        *(10, 40, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE),
     ),
     Operation(
         ("at most {c}", "not above {c}"),
-        *(2, 9, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE),
+        *(10, 40, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE),
     ),
 )
 OPENINGS = ("Write code: {task}.", "Code this: {task}.", "Make a function: {task}.")
