@@ -16,6 +16,7 @@ def results(tmp_path_factory):
     given = tiny(place / "cache")
     config = replace(
         given,
+        reference=replace(given.reference, sequence=128),
         student=replace(given.student, sequence=128),
         generate=replace(given.generate, carrier="code", code=CodePrompts(wording="short")),
         conditions=("before", "student", "regular", "shuffled_within", "shuffled_across"),

@@ -12,8 +12,9 @@ from torch_models import FIXTURES
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
+from subliminal_jax.models.hub.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
-from subliminal_jax.models.hub.weights import read_config, write_model
+from subliminal_jax.models.hub.weights import read_config
 
 
 def methods(study, repetition):

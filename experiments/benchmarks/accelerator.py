@@ -118,7 +118,7 @@ class Record:
     def __call__(
         self,
         what: str,
-        value: float,
+        value: float | int,
         unit: str,
         *,
         least: float | None = None,

@@ -143,7 +143,7 @@ def doctor() -> None:
 
 
 NAMES = ("lm_numbers", "export_model", "mnist_aux", "mnist_init", "mnist_sweep", "theorem",
-         "mnist_alignment", "leak_audit", "benchmark_mnist")  # fmt: skip
+         "mnist_alignment", "leak_audit", "benchmark_mnist", "accelerator")  # fmt: skip
 MAINS: dict[str, Callable[[], None]] = {
     **{name: script(name) for name in NAMES},
     **{read.__name__: small(read) for read in (model, chat, adapter, rows)},
