@@ -68,7 +68,7 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
     def run_part(part, size, path, seconds):
         ran.append(part)
         record = parts.Record(path, part)
-        record("reading", 2, "s", most=1)
+        record("reading", 2.0, "s", most=1.0)
         if part == "doctor":
             return "failed after 1 s"
         record.finish()

@@ -118,7 +118,7 @@ class Record:
     def __call__(
         self,
         what: str,
-        value: float | int,
+        value: float,
         unit: str,
         *,
         least: float | None = None,
