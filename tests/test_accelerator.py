@@ -80,7 +80,7 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
     accelerator.methods(config, "toy")
     assert ran == ["doctor", "mnist", "doctor"]
     assert "mnist: measured before" in capsys.readouterr().out
-    table = accelerator.table(tmp_path).splitlines()
+    table = accelerator.table(tmp_path, list(accelerator.LIMITS)).splitlines()
     assert "| mnist | reading | 2 s | at most 1 | **no** |  |" in table
     assert table[-2].startswith("doctor: cpu, ")
     assert table[-2].endswith("not finished")

@@ -4,6 +4,7 @@ import zipfile
 
 import pack_wheels
 import pytest
+from packaging.requirements import Requirement
 
 from subliminal_jax.errors import InputError
 
@@ -32,10 +33,8 @@ def test_only_what_is_missing_and_what_that_needs(tmp_path, monkeypatch):
         return wheel_of(tmp_path, wanted.partition(">")[0], *made[wanted])
 
     monkeypatch.setattr(pack_wheels, "fetch", fetch)
-    monkeypatch.setattr(
-        pack_wheels.tomllib, "loads", lambda _: {"project": {"dependencies": ["jax", "old>=2"]}}
-    )
-    wheels = pack_wheels.pack(pack_wheels.PackConfig(), have)
+    wanted = [Requirement("jax"), Requirement("old>=2")]
+    wheels = pack_wheels.pack(pack_wheels.PackConfig(), wanted, have)
     assert fetched == ["old>=2", "fresh"]
     assert [wheel.name.partition("-")[0] for wheel in wheels] == ["old", "fresh"]
 
