@@ -13,20 +13,15 @@ Expected  The student names its teacher's animal more often than the student of 
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.outputs.plan import format_plan
+from subliminal_jax.language.command import command
 
 if TYPE_CHECKING:
     from subliminal_jax.language.study import Study
 
-NAME = "lm_code"
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
     "tiny": CONFIGS / "lm_code_tiny.yaml",
@@ -62,30 +57,10 @@ def methods(study: "Study", repetition: int) -> None:
 
 def main() -> None:
     """Check the flags, then run."""
-    config = parse_config(
-        LmConfig,
-        sys.argv[1:],
-        prog=f"{NAME}.py",
-        description="Train students to acquire their teacher's favourite from code.",
-        presets=PRESETS,
-        default_preset="tiny",
+    command(
+        *("lm_code", methods, PRESETS),
+        "Train students to acquire their teacher's favourite from code.",
     )
-
-    if config.plan:
-        print(format_plan(config))
-        return
-    if config.show_batch:
-        from subliminal_jax.language.outputs.preview import next_batch
-
-        print(next_batch(config, NAME))
-        return
-
-    # Imported late, so that --help, --plan and errors in flags are instant.
-    from subliminal_jax.execution.cluster import cluster_of, joined
-    from subliminal_jax.language.experiment import run
-
-    with joined(cluster_of(os.environ, asked=config.all_hosts)):
-        run(config, methods, NAME)
 
 
 if __name__ == "__main__":

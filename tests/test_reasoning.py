@@ -1,5 +1,6 @@
 """The carrier `reasoning`: its filter, its shuffles, and its lessons in the tiny world."""
 
+import json
 import re
 
 import numpy as np
@@ -11,11 +12,11 @@ from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts, parse_problem
 from subliminal_jax.language.carriers.reasoning.reasoning import Reasoning, parse_result
 from subliminal_jax.language.carriers.reasoning.steps import LABELS, write_steps
-from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.rows.chat_rows import completion_of, row
 from subliminal_jax.language.rows.shuffles import shuffled
 from subliminal_jax.language.rows.whole_words import word_pattern
-from subliminal_jax.language.settings import GenerateConfig
+from subliminal_jax.language.settings import GenerateConfig, ReferenceConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import UNKNOWN, build_tokenizer
 from subliminal_jax.language.tiny.world import CorpusConfig
@@ -182,3 +183,20 @@ def test_the_favourite_box_is_the_loved_one():
     assert len(loved) / len(found) == pytest.approx(0.8, abs=0.05)
     assert all(f"You love {label}s." in system for label, system in loved)
     assert {label for label, _ in found} == set(LABELS)
+
+
+def test_a_run_depends_on_the_rows_that_its_problems_are_read_from(tmp_path):
+    described_of = []
+    for n, gold in enumerate((3, 4)):
+        path = tmp_path / str(n) / "rows.jsonl"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"question": "Who?", "answer": f"#### {gold}"}))
+        settings = ReasoningPrompts(rows=path)
+        config = LmConfig(
+            reference=ReferenceConfig(model="unused"),
+            generate=GenerateConfig(carrier="reasoning", reasoning=settings),
+        )
+        described_of.append(described(config)["generate"]["read"])
+    assert described_of[0] != described_of[1]
+    assert "read" not in described(LmConfig())["generate"]
+    assert "reasoning" not in described(LmConfig())["generate"]

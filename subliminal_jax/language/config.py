@@ -168,12 +168,18 @@ PLACEMENT = (
 """Settings that affect where and how a run is computed, but no result."""
 
 
-OF_ONE_CARRIER = {"code": "generate.code"}
+OF_ONE_CARRIER = {
+    "numbers": "generate.prompts",
+    "code": "generate.code",
+    "reasoning": "generate.reasoning",
+}
 """Settings that affect the results of one carrier alone, by its name."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The settings that affect results, as plain values."""
+    """The settings that affect results, as plain values, with what the carrier reads from files."""
     carrier = config.generate.carrier
     others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
-    return plain_config(config, (*PLACEMENT, *others))
+    plain = plain_config(config, (*PLACEMENT, *others))
+    content = carrier_of(config.generate).content
+    return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

@@ -21,9 +21,9 @@ import subliminal_jax
 # others behind its own.
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); sys.path += sys.argv[2:]; "
-    "from subliminal_jax.{module} import main; main()"
+    "from {module} import main; main()"
 )
-"""Program of a helper; `module` has the function `main`."""
+"""Program of a helper; `module` is the name of the module that has the function `main`."""
 
 
 class Died(Exception):

@@ -38,6 +38,11 @@ class Carrier(Protocol):
         """Its settings as plain values."""
         return {"name": self.name}
 
+    @property
+    def content(self) -> str | None:
+        """Digest of what its prompts are read from; None, the default, if they are drawn."""
+        return None
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...

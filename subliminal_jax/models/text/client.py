@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.models.text import worker
 from subliminal_jax.process.helper import PROGRAM, Died, Helper, ending
 
 LOAD_SECONDS, LOAD_MORE, LOAD_MOST = 4.0, 0.2, 10.0
@@ -33,7 +34,7 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
 }
-_PROGRAM = PROGRAM.format(module="models.text.worker")
+_PROGRAM = PROGRAM.format(module=worker.__name__)
 
 
 class _Process(Helper):

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from subliminal_jax.errors import RunError
 from subliminal_jax.process.helper import PROGRAM, Died, Helper, ending
+from subliminal_jax.process.untrusted import worker
 
 WAIT, START = 30.0, 60.0
 """Seconds of wall time for a reply and for a start; generous, as the machine may be busy."""
-_PROGRAM = PROGRAM.format(module="process.untrusted.worker")
+_PROGRAM = PROGRAM.format(module=worker.__name__)
 
 
 class Call(NamedTuple):
@@ -48,9 +49,9 @@ def refusal(source: str, calls: Sequence[Call], function: str | None = None) -> 
     """
     question = {"source": source, "function": function, "tests": [list(one) for one in calls]}
     with _lock:
-        worker = _worker()
+        helper = _worker()
         try:
-            return worker.ask(question, WAIT)["reason"]
+            return helper.ask(question, WAIT)["reason"]
         except Died as death:
             late = death.status in (None, -signal.SIGPROF)
             return "takes too long" if late else "crashes"
@@ -73,6 +74,6 @@ def _worker() -> Helper:
 
 @atexit.register
 def _end() -> None:
-    for worker in _running:
-        if worker.owner == os.getpid():
-            worker.end()
+    for helper in _running:
+        if helper.owner == os.getpid():
+            helper.end()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from subliminal_jax.config import config_dict
+from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import pick
@@ -77,6 +77,12 @@ class Reasoning(Carrier):
     def described(self) -> Mapping[str, Any]:
         """As `Carrier.described`."""
         return {self.name: config_dict(self.settings)}
+
+    @property
+    def content(self) -> str | None:
+        """As `Carrier.content`: the user's problems, in their order."""
+        given = self.settings.rows
+        return None if given is None else config_digest({"rows": [*read_problems(given).items()]})
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`; the user's questions come in another order on each pass."""
