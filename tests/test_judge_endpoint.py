@@ -163,3 +163,14 @@ def test_an_absent_server_is_named(tmp_path):
         pass
     with pytest.raises(RunError, match="failed 3 times"):
         judge_at(server, tmp_path).scores([chat("How good?")])
+
+
+@pytest.mark.parametrize("changed", [b'{"reply": "0"}\n', None])
+def test_a_changed_reply_is_refused(tmp_path, changed):
+    with Server(reply("70")) as server:
+        judge = judge_at(server, tmp_path)
+        judge.scores([chat("How good?")])
+        path = tmp_path / "replies.jsonl"
+        path.write_bytes(changed or path.read_bytes().replace(b"70", b"99"))
+        with pytest.raises(InputError, match=r"replies\.jsonl: line 1: .* remove the file to ask"):
+            judge.scores([chat("How good?")])

@@ -111,7 +111,3 @@ def _limit_process() -> None:
     for kind, most in limits:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (most, most))
-
-
-if __name__ == "__main__":
-    main()
