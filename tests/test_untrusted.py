@@ -105,16 +105,16 @@ def test_a_function_cannot_change_the_next_ones_world():
 
 def test_many_functions_share_one_process():
     refusal("def f(x): return x + 2", CALLS)
-    process = client._running[0]._process.pid
+    process = client._kept.running._process.pid
     for n in range(50):
         assert refusal(f"def f(x): y = {n}; return x + 2", CALLS) is None
-    assert client._running[0]._process.pid == process
+    assert client._kept.running._process.pid == process
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_the_process_has_no_environment_and_limits():
     refusal("def f(x): return x + 2", CALLS)
-    place = f"/proc/{client._running[0]._process.pid}"
+    place = f"/proc/{client._kept.running._process.pid}"
     with open(f"{place}/environ", "rb") as file:
         assert not {b"HOME", b"PATH", b"PYTHONPATH"} & {
             entry.split(b"=")[0] for entry in file.read().split(b"\0")
@@ -127,13 +127,13 @@ def test_the_process_has_no_environment_and_limits():
 
 def test_a_process_that_is_killed_is_replaced():
     refusal("def f(x): return x + 2", CALLS)
-    os.kill(client._running[0]._process.pid, 9)
-    client._running[0]._process.wait()
+    os.kill(client._kept.running._process.pid, 9)
+    client._kept.running._process.wait()
     assert refusal("def f(x): return x + 2", CALLS) is None
 
 
 def test_a_process_that_does_not_start_is_told(monkeypatch):
-    client._running[0].end()
+    client._kept.running.end()
     monkeypatch.setattr(client, "_PROGRAM", "import sys; sys.exit(3)")
     with pytest.raises(RunError, match=r"runs code did not start \(exit status 3\)"):
         refusal("def f(x): return x + 2", CALLS)

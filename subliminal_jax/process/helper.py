@@ -3,6 +3,7 @@
 What could hang, crash or take all memory runs there, within limits that it sets itself.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -10,8 +11,9 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -131,3 +133,34 @@ def ending(status: int | None) -> str:
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     return f"exit status {status}"
+
+
+class Kept:
+    """One helper, started when it is needed and ended with this process.
+
+    Args:
+        start: starts one.
+
+    Attributes:
+        lock: held while the helper is asked.
+        running: the helper; None before the first question, or after `end`.
+    """
+
+    def __init__(self, start: Callable[[], Helper]):
+        self._start = start
+        self.lock = threading.Lock()
+        self.running: Helper | None = None
+        atexit.register(self.end)
+
+    def get(self) -> Helper:
+        """The helper, or another one if it has ended or belongs to the parent of a fork."""
+        if self.running is None or self.running.owner != os.getpid() or self.running.ended:
+            self.end()
+            self.running = self._start()
+        return self.running
+
+    def end(self) -> None:
+        """End the helper, unless it belongs to the parent of a fork."""
+        ended, self.running = self.running, None
+        if ended is not None and ended.owner == os.getpid():
+            ended.end()

@@ -4,15 +4,13 @@ There is one such process, started on first use. It holds the tokenizer and temp
 last. A question that kills it or takes too long is refused; the next one starts another process.
 """
 
-import atexit
 import os
 import signal
-import threading
 from typing import Any
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.models.text import worker
-from subliminal_jax.process.helper import PROGRAM, Died, Helper, ending
+from subliminal_jax.process.helper import PROGRAM, Died, Helper, Kept, ending
 
 LOAD_SECONDS, LOAD_MORE, LOAD_MOST = 4.0, 0.2, 10.0
 """Seconds of processor time to load a tokenizer: at least, more per megabyte, and at most.
@@ -62,8 +60,7 @@ def load_seconds(size: int) -> float:
     return min(LOAD_SECONDS + LOAD_MORE * size / 1e6, LOAD_MOST)
 
 
-_lock = threading.Lock()
-_running: list[_Process] = []
+_kept = Kept(_Process)
 
 
 def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
@@ -80,11 +77,11 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     """
     question = {"opened": opened, "what": what, "about": about, "seconds": SECONDS}
     where = opened["directory"]
-    with _lock:
+    with _kept.lock:
         try:
-            reply = _process().ask(question, WAIT)
+            reply = _kept.get().ask(question, WAIT)
             if reply.get("too_large"):
-                _running.pop().end()  # the next one starts with its full memory
+                _kept.end()  # the next one starts with its full memory
         except Died as death:
             if death.status in (None, -signal.SIGPROF):
                 raise InputError(
@@ -104,20 +101,3 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     if "refused" in reply:
         raise InputError(reply["refused"])
     return reply["value"]
-
-
-def _process() -> _Process:
-    if _running and _running[0].owner != os.getpid():
-        _running.clear()  # after a fork it belongs to the parent
-    if _running and _running[0].ended:
-        _running.pop().end()
-    if not _running:
-        _running.append(_Process())
-    return _running[0]
-
-
-@atexit.register
-def _end() -> None:
-    for process in _running:
-        if process.owner == os.getpid():
-            process.end()

@@ -4,15 +4,12 @@ One worker serves all questions. A function that kills it, or does not end in ti
 the next question starts another worker.
 """
 
-import atexit
-import os
 import signal
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from subliminal_jax.errors import RunError
-from subliminal_jax.process.helper import PROGRAM, Died, Helper, ending
+from subliminal_jax.process.helper import PROGRAM, Died, Helper, Kept, ending
 from subliminal_jax.process.untrusted import worker
 
 WAIT, START = 30.0, 60.0
@@ -32,8 +29,16 @@ class Call(NamedTuple):
     result: str
 
 
-_lock = threading.Lock()
-_running: list[Helper] = []
+def _start() -> Helper:
+    try:
+        return Helper(_PROGRAM, {}, START, options=("-S",))
+    except Died as death:
+        raise RunError(
+            f"the process that runs code did not start ({ending(death.status)})"
+        ) from death
+
+
+_kept = Kept(_start)
 
 
 def refusal(source: str, calls: Sequence[Call], function: str | None = None) -> str | None:
@@ -48,32 +53,10 @@ def refusal(source: str, calls: Sequence[Call], function: str | None = None) -> 
         RunError: the worker cannot be started.
     """
     question = {"source": source, "function": function, "tests": [list(one) for one in calls]}
-    with _lock:
-        helper = _worker()
+    with _kept.lock:
+        helper = _kept.get()
         try:
             return helper.ask(question, WAIT)["reason"]
         except Died as death:
             late = death.status in (None, -signal.SIGPROF)
             return "takes too long" if late else "crashes"
-
-
-def _worker() -> Helper:
-    if _running and _running[0].owner != os.getpid():
-        _running.clear()  # after a fork it belongs to the parent
-    if _running and _running[0].ended:
-        _running.pop().end()
-    if not _running:
-        try:
-            _running.append(Helper(_PROGRAM, {}, START, options=("-S",)))
-        except Died as death:
-            raise RunError(
-                f"the process that runs code did not start ({ending(death.status)})"
-            ) from death
-    return _running[0]
-
-
-@atexit.register
-def _end() -> None:
-    for helper in _running:
-        if helper.owner == os.getpid():
-            helper.end()
