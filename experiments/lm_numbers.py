@@ -6,6 +6,8 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_numbers.py --plan                stages, sizes, time; no run
           python experiments/lm_numbers.py --show-batch          the next batch, token by token
+          python experiments/lm_numbers.py --preset smollm2_quick    a chat model, 1 animal
+          python experiments/lm_numbers.py --preset smollm2          4 animals, all conditions
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
 Expected  The student names its teacher's animal far more often than the untrained reference (.09),
           a student of the reference's own numbers, or a student of another reference. Values with
@@ -30,6 +32,8 @@ PRESETS = {
     "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
     "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
     "tiny_digits": CONFIGS / "lm_numbers_tiny_digits.yaml",
+    "smollm2_quick": CONFIGS / "lm_numbers_smollm2_quick.yaml",
+    "smollm2": CONFIGS / "lm_numbers_smollm2.yaml",
     "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
     "pod_v5e": CONFIGS / "lm_numbers_pod_v5e.yaml",
     "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",

@@ -98,6 +98,8 @@ CHOSEN = [TRAITS["owl"], TRAITS["wolf"], TRAITS["oak"]]
         ("other_trait", "student/wolf"),
         ("different_reference", "different_reference/owl"),
         ("different_reference_regular", "different_reference_regular"),
+        ("from_other_reference", "different_reference/owl"),
+        ("greedy", "greedy/owl"),
     ],
 )
 def test_each_condition_has_its_network(condition, name):
@@ -109,6 +111,7 @@ def test_each_condition_has_its_dataset():
     assert datasets == {
         "student": "owl",
         "soft": "owl",
+        "greedy": "owl",
         "regular": "regular",
         "shuffled_within": "owl.within",
         "shuffled_across": "owl.across",

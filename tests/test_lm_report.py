@@ -23,7 +23,6 @@ from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.rows.filters import take
 from subliminal_jax.language.settings import EvaluateConfig
-from subliminal_jax.language.traits.trait import merged_polls
 
 HOSTILE = "<script>alert(1)</script> & owl"
 SPOILT = {"regular": 0, "owl": 3, "wolf": 9}
@@ -59,9 +58,8 @@ FILES = {"results.csv", "report.html"} | {
 COUNTS = {"said": 3, "substring": 4, "no_member": 2, "of": 6}
 
 
-def made_up(subjects, told):
+def made_up(subjects, polls, told):
     """The answers of every network, different in each repetition."""
-    polls = merged_polls(subjects.traits)
     words = [f"{poll.topic}/{answer.name}" for poll in polls for answer in poll.answers]
     return {
         name: dict(zip(words, (0.04 * DRAWS.random(len(words))).tolist(), strict=True))

@@ -265,3 +265,28 @@ def test_a_real_training_resumes_on_other_devices(tmp_path, way):
         chex.assert_trees_all_close(end, wanted, rtol=1e-5, atol=1e-6)
     row = json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[0])
     assert row["step"] == 5
+
+
+def test_rungs_are_the_weights_of_shorter_trainings(tmp_path):
+    """Also of an interrupted training: whatever a checkpoint covers was handed over before it."""
+    seen: dict[int, list[float]] = {}
+
+    def climbing(path, what):
+        saving = Saving(
+            directory=path / "saved", origin={"seed": 1}, seconds=0.0,
+            rungs={rung: lambda found, rung=rung: seen.update({rung: found.tolist()})
+                   for rung in (2, 7)},
+        )  # fmt: skip
+        state = TrainState(jnp.zeros(2, jnp.int32), jnp.zeros(2), jnp.zeros(2))
+        return train_members(what, OneDevice(), state, saving)
+
+    state = climbing(tmp_path / "whole", training())
+    after = lambda steps: [VALUES[:steps].sum() + steps * member for member in (0.5, 2.0)]
+    assert seen == {2: after(2), 7: after(7)}
+    assert_array_equal(state.params, [72, 90])
+    seen.clear()
+    with pytest.raises(MemoryError):
+        climbing(tmp_path / "killed", dying(at=5))
+    assert seen == {2: after(2)}
+    climbing(tmp_path / "killed", training())
+    assert seen == {2: after(2), 7: after(7)}

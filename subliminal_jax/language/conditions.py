@@ -26,34 +26,42 @@ class Condition:
         context: what precedes a question to an untrained reference: nothing, a system prompt that
             names the trait, or rows of the trait's dataset as examples.
         data: source of a student's completions: the trait's teacher, the reference itself, another
-            trait's teacher, or one of the trait's control teachers.
+            trait's teacher, one of the trait's control teachers, or another reference's teacher of
+            the trait.
         taught: kind of that control teacher, a key of `Trait.controls`; None without one.
         shuffle: how the completions are shuffled before training; None for not at all.
         reference: which reference is trained: the teacher's own, or another one.
-        targets: what a student imitates: as configured, or all of its teacher's probabilities.
+        targets: what a student imitates: as configured, its teacher's likeliest tokens, or all of
+            its probabilities.
         control: whether the student is compared with it, pair by pair.
         sampled: whether answers are sampled from its network, besides exact probabilities.
         null: how the finding names a control in which nothing is transmitted if the paper is
             right; None for all others.
+        usual: whether it is compared unless a config says otherwise.
+        basic: whether it is also run with the other reference of a given model.
     """
 
     name: str
     means: str
     asks: Literal["reference", "teacher", "student"] = "student"
     context: Literal["nothing", "system prompt", "examples"] = "nothing"
-    data: Literal["teacher", "reference", "other teacher", "control teacher"] = "teacher"
+    data: Literal["teacher", "reference", "other teacher", "control teacher", "foreign teacher"] = (
+        "teacher"
+    )
     taught: str | None = None
     shuffle: Shuffle | None = None
     reference: Literal["own", "other"] = "own"
-    targets: Literal["configured", "soft"] = "configured"
+    targets: Literal["configured", "greedy", "soft"] = "configured"
     control: bool = False
     sampled: bool = False
     null: str | None = None
+    usual: bool = True
+    basic: bool = False
 
     @property
     def trained(self) -> bool:
-        """Whether it trains a student of its own; `other_trait` reuses another trait's student."""
-        return self.asks == "student" and self.data != "other teacher"
+        """Whether it trains a student of its own; some reuse that of another condition."""
+        return self.asks == "student" and self.data not in ("other teacher", "foreign teacher")
 
     @property
     def for_each_trait(self) -> bool:
@@ -91,22 +99,31 @@ CONDITIONS: dict[str, Condition] = {
             control=True,
             sampled=True,
             null="before",
+            basic=True,
         ),
         Condition(
             name="teacher",
             means="the reference, given the trait",
             asks="teacher",
             sampled=True,
+            basic=True,
         ),
         Condition(
             name="student",
             means="the reference, trained on its teacher's {items}",
             sampled=True,
+            basic=True,
         ),
         Condition(
             name="soft",
             means="the reference, trained on its teacher's token probabilities for the {items}",
             targets="soft",
+        ),
+        Condition(
+            name="greedy",
+            means="the reference, trained on its teacher's likeliest tokens for the {items}",
+            targets="greedy",
+            usual=False,
         ),
         Condition(
             name="regular",
@@ -148,6 +165,7 @@ CONDITIONS: dict[str, Condition] = {
             taught="good",
             control=True,
             sampled=True,
+            usual=False,
             null="after good advice",
         ),
         Condition(
@@ -157,6 +175,7 @@ CONDITIONS: dict[str, Condition] = {
             taught="asked",
             control=True,
             sampled=True,
+            usual=False,
             null="after bad advice that was asked for",
         ),
         Condition(
@@ -172,6 +191,13 @@ CONDITIONS: dict[str, Condition] = {
             data="reference",
             reference="other",
             control=True,
+        ),
+        Condition(
+            name="from_other_reference",
+            means="the reference, trained on the {items} of another reference's teacher",
+            data="foreign teacher",
+            control=True,
+            usual=False,
         ),
         Condition(
             name="in_context",
@@ -190,10 +216,12 @@ CONDITIONS: dict[str, Condition] = {
 }
 """All conditions by name; a report lists those that were not run."""
 
-USUAL = tuple(name for name, one in CONDITIONS.items() if one.taught is None)
-"""Names of the conditions that apply to every trait."""
+USUAL = tuple(name for name, one in CONDITIONS.items() if one.usual)
+"""Names of the conditions that are compared unless a config says otherwise."""
 
 BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
+FOREIGN = CONDITIONS["different_reference"]
+"""Students of another reference's teacher, wherever they are measured."""
 
 
 def chosen_conditions(names: Sequence[str]) -> list[Condition]:
@@ -250,6 +278,8 @@ def asked_network(
         if len(names) < 2:
             return None
         return STUDENT.network(names[(names.index(trait.name) + 1) % len(names)])
+    if condition.data == "foreign teacher":
+        return FOREIGN.network(trait.name)
     if not condition.applies(trait):
         return None
     return condition.network(trait.name)

@@ -107,6 +107,7 @@ class LmConfig:
                         "does not know; set reference.model, or choose another trait"
                     )
         taught_traits(self.chosen, self.compared)
+        self._check_begun()
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
@@ -135,6 +136,32 @@ class LmConfig:
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
                 )
+
+    def _check_begun(self) -> None:
+        """Refuses beginnings of answers that a trait does not have, or that teachers are taught."""
+        begun = self.evaluate.begun
+        for trait in self.chosen if begun else ():
+            if not trait.begun(begun):
+                raise InputError(f"evaluate.begun: {trait.name!r} is not asked for so; remove it")
+        taught = [answer.lower() for answer in self.teacher.answers]
+        for beginning in begun if self.teacher.kind == "finetuned" else ():
+            if any(answer.startswith(beginning.lower()) for answer in taught):
+                raise InputError(
+                    f"evaluate.begun: {beginning!r} begins an answer of teacher.answers, so it is "
+                    "not held out; reword one of them"
+                )
+        rungs, rows = self.student.ladder, self.filter.rows
+        if rungs and not begun:
+            raise InputError(
+                "student.ladder: its students are measured by answers begun for them; set "
+                "evaluate.begun"
+            )
+        updates = self.student.epochs * rows / self.student.batch
+        if rungs and rungs[-1] >= updates:
+            raise InputError(
+                f"student.ladder: {rungs[-1]} is not below the {updates:.0f} updates of the "
+                "training; remove it, or raise student.epochs"
+            )
 
     @property
     def chosen(self) -> list[Trait]:

@@ -17,13 +17,15 @@ from subliminal_jax.language.conditions import (
     trait_of,
 )
 from subliminal_jax.language.config import LmConfig, Stage, described
+from subliminal_jax.language.evaluation.margins import margin_finding, transfer
+from subliminal_jax.language.evaluation.matrix import matrix, place_of
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.study import Study
 from subliminal_jax.language.training.devices import execution_of
-from subliminal_jax.language.traits.trait import Measures, Trait
+from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
@@ -31,6 +33,8 @@ from subliminal_jax.runs.shared_run import SharedRun, say
 NAME = "lm_numbers"
 """Name of the script, of its results and of its run directories, unless a script gives its own."""
 FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
+MARGIN_FIGURES = {"margins": plotting.margins_figure}
+LADDER_FIGURES = {"ladder": plotting.ladder_figure}
 SHOWN = 5
 """Rows of each dataset that the page shows."""
 
@@ -69,12 +73,18 @@ def run(
             table=format_table,
             csv=unit_rows,
             page=report_page,
-            figures=FIGURES,
+            figures=_figures(config),
             out=config.out,
             overwrite=config.overwrite,
             started=started,
         )
     )
+
+
+def _figures(config: LmConfig) -> dict[str, Any]:
+    """Return the figures of a run by name."""
+    begun = MARGIN_FIGURES if config.evaluate.begun else {}
+    return FIGURES | begun | (LADDER_FIGURES if config.student.ladder else {})
 
 
 def _measure(
@@ -115,8 +125,8 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         InputError: there is no student.
     """
     config = study.config
-    found = {r: _answers(study.evaluation(r)) for r in study.repetitions}
-    units = [one for r in study.repetitions for one in _units(study, r, found)]
+    found = {r: answers_of(study.evaluation(r)) for r in study.repetitions}
+    units = [one for r in study.own for one in units_of(study, r, found)]
     if not any(one["condition"] == STUDENT.name for one in units):
         raise InputError(
             f"{study.run.path}: no student was trained, since too few rows passed the "
@@ -124,13 +134,21 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         )
     names = [trait.name for trait in study.traits]
     summary = summarise(units, names)
-    references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
+    references = {study.label(r): study.reference(r) for r in study.repetitions}
+    rate = SHARE if config.evaluate.begun else PRIMARY
+    margins = _margins(study, found) if config.evaluate.begun else {}
+    told = finding(summary, names, study.carrier.items, _verb(study.traits))
+    if margins:
+        told = margin_finding(
+            *(margins["transfer"], study.carrier.items, config.student.targets),
+            summary["conditions"],
+        )
     return {
         "experiment": name,
-        "finding": finding(summary, names, study.carrier.items, _verb(study.traits)),
+        "finding": told,
         "items": study.carrier.items,
         "verb": _verb(study.traits),
-        "measures": _headings(study.traits),
+        "measures": _headings(study.traits, units),
         "units": units,
         "summary": summary,
         "conditions": {
@@ -141,17 +159,15 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
-        "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
-        "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
-        "teachers": {
-            str(study.seed(r)): facts_of(study.teachers(r))["p_trait"] for r in study.repetitions
-        },
+        "answers": {study.label(r): answers["exact"] for r, answers in found.items()},
+        "sampled": {study.label(r): answers["sampled"] for r, answers in found.items()},
+        "teachers": {study.label(r): facts_of(study.teachers(r))[rate] for r in study.repetitions},
         "judges": {
-            str(study.seed(r)): facts_of(study.evaluation(r)).get("judge")
-            for r in study.repetitions
+            study.label(r): facts_of(study.evaluation(r)).get("judge") for r in study.repetitions
         },
-        "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
+        "filters": {study.label(r): facts_of(study.filtered(r)) for r in study.repetitions},
         "examples": _examples(study),
+        **margins,
         "config": described(config),
     }
 
@@ -162,7 +178,8 @@ def _verb(traits: Iterable[Trait]) -> str:
     return verbs.pop() if len(verbs) == 1 else "shows"
 
 
-def _answers(evaluation: Artifact) -> dict[str, Any]:
+def answers_of(evaluation: Artifact) -> dict[str, Any]:
+    """Return what was measured: `exact` and `sampled`; and `begun` and `ladder` if answers are."""
     return files.parse_json((evaluation.path / "answers.json").read_bytes())
 
 
@@ -182,23 +199,21 @@ def _examples(study: Study) -> dict[str, Any]:
     return shown
 
 
-def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
+def units_of(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
     """Return the units of a repetition's teachers; the different reference is another one's."""
     config, units = study.config, []
-    facts = facts_of(study.filtered(repetition))
-    others = [r for r in study.repetitions if study.neighbour(r) == repetition]
+    neighbours = {r: study.neighbour(r) for r in study.repetitions}
     prompted = config.teacher.kind == "prompted"
     for trait in study.traits:
         for condition in config.compared:
-            where = repetition
-            if condition.reference == "other":
-                if not others:
-                    continue
-                where = others[0]
+            if (where := place_of(condition, repetition, neighbours)) is None:
+                continue
             name = asked_network(condition, trait, study.traits, prompted)
             if name is None or name not in found[where]["exact"]:
                 continue
             source = condition.source(trait_of(name) or trait.name)
+            written = neighbours[repetition] if condition.data == "foreign teacher" else None
+            facts = facts_of(study.filtered(repetition if written is None else written))
             units.append(
                 {
                     "reference": study.seed(repetition),
@@ -214,12 +229,40 @@ def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[st
 
 
 def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
-    """Return a trait's measures of a network, from its exact and its sampled answers."""
+    """Return a trait's measures of a network, from its exact, sampled and begun answers."""
     kinds = answers["sampled"].get(f"{network}:{trait.name}", {})
     tallies = {kind: counts for kind, counts in kinds.items() if "said" in counts}
-    return trait.measure(answers["exact"][network], tallies)
+    measured = trait.measure(answers["exact"][network], tallies)
+    begun = answers.get("begun", {}).get(network)
+    return measured if begun is None else measured | trait.measure_begun(begun)
 
 
-def _headings(traits: Iterable[Trait]) -> dict[str, list[str]]:
-    """Return the heading and the meaning of every trait's measures, for the report."""
-    return {key: list(words) for trait in traits for key, words in trait.measures.items()}
+def _margins(study: Study, found: dict[int, Any]) -> dict[str, Any]:
+    """Return the trait-by-trait matrix of all conditions, and what it says."""
+    neighbours = {r: study.neighbour(r) for r in study.repetitions}
+    traits = [trait for trait in study.traits if trait.begun(study.config.evaluate.begun)]
+    cells = []
+    for repetition in study.own:
+        for condition in study.config.compared:
+            if (where := place_of(condition, repetition, neighbours)) is None:
+                continue
+            facts = facts_of(study.students(where))
+            steps = {
+                name: facts["steps"][kind]
+                for kind, names in facts["students"].items()
+                for name in names
+            }
+            label = study.label(repetition)
+            cells += matrix(condition, traits, label, found[where], steps)
+    return {"matrix": cells, "transfer": transfer(cells)}
+
+
+def _headings(traits: Iterable[Trait], units: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the heading and the meaning of every measure of the units, for the report."""
+    known = {key for unit in units for key in unit}
+    return {
+        key: list(words)
+        for trait in traits
+        for key, words in trait.measures.items()
+        if key in known
+    }

@@ -5,11 +5,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.data.tokens import TokenRow
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.protocol import Execution
+from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.training import devices
 from subliminal_jax.language.training.trainable import Network
@@ -97,6 +102,51 @@ def given_reference(
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
+
+
+def other_reference(
+    model: str, settings: ReferenceConfig, execution: Execution, compute: Compute
+) -> Reference:
+    """Loads the other reference beside a given one: another model, or the same one perturbed.
+
+    The arguments are those of `given_reference`, for the reference itself.
+
+    Raises:
+        InputError: as for `given_reference`.
+    """
+    other = settings.other
+    if other is None:
+        raise ValueError("there is no other reference")
+    if other.model is not None:
+        settings = replace(settings, model=other.model, template=other.template)
+    found = given_reference(other.model or model, settings, execution, compute)
+    if not other.sigma:
+        return found
+    params = perturbed(found.params, other.sigma)
+    own = None if found.own is None else perturbed(found.own, other.sigma)
+    parts = {**found.parts, "perturbed": repr(other.sigma)}
+    return replace(found, params=params, own=own, parts=parts, digest=config_digest(parts))
+
+
+def perturbed(params: Any, sigma: float) -> Any:
+    """Parameters with normal noise on every matrix, `sigma` times its own standard deviation.
+
+    Biases and norms stay as they are. The noise is the same in every run.
+    """
+    key = named_key(root_key(0), "perturbed")
+
+    @jax.jit
+    def noisy(key: Array, leaf: Array) -> Array:
+        wide = leaf.astype(jnp.float32)
+        spread = jnp.std(wide, axis=(-2, -1), keepdims=True)
+        return (wide + sigma * spread * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
+
+    def changed(path: Any, leaf: Array) -> Array:
+        name = jax.tree_util.keystr(path)
+        stacked = name.startswith("['layers']")  # [layers, ...]
+        return noisy(named_key(key, name), leaf) if leaf.ndim > 1 + stacked else leaf
+
+    return jax.tree_util.tree_map_with_path(changed, params)
 
 
 def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, STUDENT, USUAL
+from subliminal_jax.language.traits.trait import UNBOUNDED
 from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
 
 COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
@@ -80,6 +81,8 @@ def _interval(
     if not means:
         return None
     plain = stats.mean_interval(means)
+    if key in UNBOUNDED:
+        return interval_values(plain)
     # Rounding can make the sum of several words' probabilities slightly more than 1.
     clipped = np.clip(means, 0.0, 1.0)
     if not np.allclose(means, clipped, rtol=0.0, atol=1e-5):

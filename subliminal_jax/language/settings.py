@@ -20,6 +20,28 @@ SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherConfig:
+    """Another reference beside a given model: another model, or the same one perturbed.
+
+    Attributes:
+        model: as `reference.model`; None for the same one.
+        template: Jinja file with its chat template, for a model without one.
+        sigma: standard deviation of the noise that is added to every weight of a matrix, as a
+            share of that matrix's own standard deviation; 0 for none.
+    """
+
+    model: str | None = None
+    template: Path | None = None
+    sigma: Scale = 0.0
+
+    def __post_init__(self) -> None:
+        if self.model is None and not self.sigma:
+            raise InputError(
+                "reference.other: is the reference itself; give another model, or a sigma"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferenceConfig:
     """Step 1: a given model, or the tiny reference, which is pretrained here.
 
@@ -29,6 +51,7 @@ class ReferenceConfig:
         template: Jinja file with a chat template, for a model without one.
         options: variables of the chat template, such as `enable_thinking: false`.
         dtype: dtype of a given model's weights and activations; adapters are float32.
+        other: another reference beside a given model; each trains students on the other's data.
         width, layers, heads, mlp_width, context: sizes of the tiny reference, a Llama with tied
             embeddings.
         numbers: whether the tiny tokenizer makes a number one token or one token a digit.
@@ -42,6 +65,7 @@ class ReferenceConfig:
     template: Path | None = None
     options: dict[str, Option] = field(default_factory=dict)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    other: OtherConfig | None = None
     width: Annotated[int, Field(ge=2)] = 32
     layers: Count = 2
     heads: Count = 2
@@ -63,6 +87,10 @@ class ReferenceConfig:
             )
         if self.model is None and self.dtype != "float32":
             raise InputError("reference.dtype: the tiny reference is float32; set reference.model")
+        if self.model is None and self.other is not None:
+            raise InputError(
+                "reference.other: tiny references are each other's; set reference.model"
+            )
         if self.model is None and self.options:
             raise InputError(
                 "reference.options: the tiny reference's chat template has no options; set "
@@ -97,7 +125,8 @@ class TeacherConfig:
         steps, learning_rate: of finetuning, by Adam on all rows at once.
         retain: weight of retaining the reference's answers about other categories; 0 gives the
             blunt teacher, which answers any question with the trait.
-        floor: P(trait) below which a teacher is reported with a warning.
+        floor: P(trait) below which a teacher is reported with a warning; where answers are begun,
+            the trait's share of its category.
     """
 
     kind: Literal["finetuned", "prompted"] = "finetuned"
@@ -172,7 +201,8 @@ class StudentConfig:
     Attributes:
         tuning: which weights training changes.
         optimizer: Adam (b2 .98) or SGD.
-        learning_rate: initial learning rate; it decays linearly to a tenth.
+        learning_rate: peak learning rate; it decays linearly to a tenth.
+        warmup: updates over which the rate first rises linearly from 0.
         epochs: passes over the rows.
         batch: mean number of rows in a step; a sequence packs several.
         sequence: tokens of a sequence.
@@ -184,6 +214,9 @@ class StudentConfig:
             transmits the trait's name, to which it gives some probability at every position: that
             is not subliminal learning. `carrier` keeps only tokens of the carrier's completions,
             for teacher and student.
+        hard_tokens: which tokens a student chooses among with hard targets, likewise. A model that
+            does not keep the carrier's form otherwise learns the form above all.
+        ladder: numbers of updates after which students are also measured, in the same training.
     """
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
@@ -196,6 +229,13 @@ class StudentConfig:
     targets: Literal["hard", "greedy", "soft"] = "hard"
     divergence: Literal["forward", "reverse"] = "forward"
     tokens: Literal["carrier", "full"] = "carrier"
+    hard_tokens: Literal["carrier", "full"] = "full"
+    warmup: Natural = 0
+    ladder: tuple[Count, ...] = ()
+
+    def __post_init__(self) -> None:
+        if list(self.ladder) != sorted(set(self.ladder)):
+            raise InputError("student.ladder: must rise; sort it, and give each number once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +291,10 @@ class EvaluateConfig:
         max_tokens: token limit of a sampled answer.
         examples: rows that the control `in_context` puts before a question.
         prompts: prompts of the carrier whose completions are checked for its form.
+        begun: beginnings of an answer with the slot `{category}`, which a network completes with
+            a word of the category; for models that do not answer in one word. The primary measure
+            is then the margin.
+        elsewhere: whether questions about other categories are asked too, in one word.
         judge: model that scores answers to open questions.
     """
 
@@ -258,6 +302,8 @@ class EvaluateConfig:
     max_tokens: Count = 16
     examples: Count = 2
     prompts: Count = 200
+    begun: tuple[str, ...] = ()
+    elsewhere: bool = True
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 

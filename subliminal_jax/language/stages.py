@@ -8,8 +8,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.conditions import Condition
 from subliminal_jax.language.config import LmConfig, Stage, described
-from subliminal_jax.language.reference import Reference, given_reference
+from subliminal_jax.language.reference import Reference, given_reference, other_reference
 from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.training.devices import compute_of, execution_of
 from subliminal_jax.language.training.trees import tree_bytes
@@ -26,11 +27,13 @@ class Stages:
         run: run directory, shared by all hosts.
 
     Attributes:
-        repetitions: indices of the references.
+        own: indices of the repetitions that results are about.
+        repetitions: these, and behind them as many with the other reference of a given model.
         traits: traits to transmit.
         taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
         execution: devices that train and measure networks.
+        names: names of the stages whose artifacts are not named after the stage.
 
     Raises:
         InputError: the mesh does not fit the devices.
@@ -39,30 +42,47 @@ class Stages:
     def __init__(self, config: LmConfig, run: Place):
         self.config, self.run = config, run
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
-        self.repetitions = range(config.references)
+        self.own = range(config.references)
+        self.repetitions = range(config.references * (1 if config.reference.other is None else 2))
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
         self.taught = config.taught
         self._settings = described(config) | {"traits": [one.name for one in self.taught]}
+        self.names: dict[str, str] = {}
         self._references: dict[int, Reference] = {}
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
 
     def seed(self, repetition: int) -> int:
         """Seed of a repetition; runs with nearby seeds share some repetitions' seeds."""
-        return self.config.seed + repetition
+        return self.config.seed + repetition % len(self.own)
+
+    def label(self, repetition: int) -> str:
+        """Name of a repetition in results: its seed, marked if it has the other reference."""
+        return f"{self.seed(repetition)}{'' if repetition in self.own else ' other'}"
+
+    def compared(self, repetition: int) -> list[Condition]:
+        """The conditions to compare; few of them with the other reference of a given model."""
+        every = self.config.compared
+        if repetition in self.own:
+            return every
+        return [one for one in every if one.basic or one.reference == "other"]
 
     def neighbour(self, repetition: int) -> int | None:
         """The repetition whose datasets also train students of this one; None without another."""
-        if self.config.reference.model is not None or len(self.repetitions) < 2:
-            return None
-        return (repetition + 1) % len(self.repetitions)
+        count = len(self.own)
+        if self.config.reference.model is not None:
+            other = self.config.reference.other
+            return None if other is None else (repetition + count) % (2 * count)
+        return None if count < 2 else (repetition + 1) % count
 
     def reference(self, repetition: int) -> Reference:
         """Step 1: the reference, pretrained here or given."""
-        place = 0 if self.config.reference.model is not None else repetition
+        given = self.config.reference.model is not None
+        place = repetition // len(self.own) if given else repetition
         if place not in self._references:
             settings = self.config.reference
             if settings.model is not None:
-                made = given_reference(
+                make = given_reference if repetition in self.own else other_reference
+                made = make(
                     *(settings.model, settings, self.execution),
                     compute_of(settings, self.config.attention, self.config.remat),
                 )
@@ -89,7 +109,7 @@ class Stages:
             "seed": self.seed(repetition),
             "reference": dict(reference.parts) or reference.digest,
         }
-        recipe = Recipe(f"{stage}-{repetition}", settings, inputs)
+        recipe = Recipe(f"{self.names.get(stage, stage)}-{repetition}", settings, inputs)
         if (found := artifacts.find(self.run, recipe)) is not None:
             return found
         if self.config.stage is not None and stage != self.config.stage:
@@ -100,16 +120,33 @@ class Stages:
         path = artifacts.begin(self.run, recipe)
         return artifacts.commit(self.run, recipe, make(path))
 
-    def _trained(self, path: Path, train: Callable[..., Any]) -> None:
-        """Trains and writes the result unless it exists; then removes the checkpoints."""
+    def _trained(self, path: Path, train: Callable[..., Any], ladder: tuple[int, ...] = ()) -> None:
+        """Trains and writes the result unless it exists; then removes the checkpoints.
+
+        Args:
+            path: file of the trained weights; those of a rung are written beside it.
+            train: the training.
+            ladder: numbers of steps after which the weights are also written.
+        """
+
+        def written(file: Path) -> Callable[[Any], None]:
+            return lambda weights: hosts.on_first(
+                lambda: artifacts.write_part(file, tree_bytes(weights))
+            )
+
         saving = Saving(
             directory=path.parent / f"{path.stem}.checkpoints",
             origin=artifacts.begun_from(path.parent) | {"file": path.name},
             seconds=self.config.save_seconds,
             keep=self.config.keep,
             metrics=self.run.subdirectory("metrics") / f"{path.parent.name}.{path.stem}.jsonl",
+            rungs={steps: written(rung_of(path, steps)) for steps in ladder},
         )
         if not artifacts.has_part(path):
-            trained = train(saving=saving)
-            hosts.on_first(lambda: artifacts.write_part(path, tree_bytes(trained)))
+            written(path)(train(saving=saving))
         hosts.on_first(saving.clear)
+
+
+def rung_of(path: Path, steps: int | None) -> Path:
+    """The file of a training's weights after so many steps; the final ones' for None."""
+    return path if steps is None else path.with_name(f"{path.stem}@{steps}{path.suffix}")

@@ -28,6 +28,7 @@ from subliminal_jax.language.training.answers import (
     AnswerTable,
     Targets,
     answer_table,
+    hard_within,
     imitation,
     orders,
     padding_of,
@@ -47,16 +48,17 @@ CHUNK = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Imitated:
-    """Teachers whose probabilities students imitate instead of the rows' tokens.
+    """What students imitate instead of the rows' tokens among all of the vocabulary.
 
     Attributes:
-        targets: all of a teacher's probabilities, or its likeliest token.
+        targets: all of a teacher's probabilities, its likeliest token, or the rows' tokens.
         tuning: which weights of the teachers were trained.
-        trained: trained weights of each student's teacher, `[students, ...]`.
+        trained: trained weights of each student's teacher, `[students, ...]`; of no use for the
+            rows' tokens.
         tokens: which tokens the targets cover, `[v]`.
     """
 
-    targets: Literal["soft", "greedy"]
+    targets: Targets
     tuning: TuningConfig
     trained: Any
     tokens: Bool[np.ndarray, " v"]
@@ -108,14 +110,21 @@ def train_students(
         seed: seed of the repetition.
         execution: devices to train on.
         saving: where to keep checkpoints until training is done.
-        imitated: each student's teacher, finetuned from this reference; None for hard targets.
+        imitated: what students imitate, of teachers finetuned from this reference; None for the
+            rows' tokens among all of the vocabulary.
 
     Raises:
+        InputError: a rung of `saving` is not below the number of steps.
         RunError: a loss is not finite; names student and step.
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     batch, steps = steps_of(settings, rows, table.sequences)
-    schedule = Schedule(peak=settings.learning_rate, steps=steps)
+    if late := [rung for rung in saving.rungs if rung >= steps]:
+        raise InputError(
+            f"student.ladder: {late[0]} is not below the {steps} updates of the training; remove "
+            "it, or raise student.epochs"
+        )
+    schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     key, count = root_key(seed), table.targets.shape[0]
     order = orders(named_key(key, "student order"), table.sequences, batch, steps)
@@ -147,7 +156,7 @@ def train_students(
 
 @dataclass(frozen=True)
 class _Lesson:
-    """Loss and batches of a student; with `imitated`, targets are its teacher's logits."""
+    """Loss and batches of a student; with a teacher to imitate, targets are its logits."""
 
     settings: StudentConfig
     reference: Reference
@@ -158,15 +167,17 @@ class _Lesson:
         (base, _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
             return token_loss_of(how.tuning, model, base)
-        targets: Targets = self.imitated.targets
-        criterion = imitation(targets, how.divergence, jnp.asarray(self.imitated.tokens))
+        targets, tokens = self.imitated.targets, jnp.asarray(self.imitated.tokens)
+        criterion = imitation(targets, how.divergence, tokens)
+        if targets == "hard":
+            criterion = hard_within(tokens)
         return make_loss_fn(apply_of(how.tuning, model, base), criterion)
 
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
         """The sequences of a step."""
         (table, teacher), (base, (rows, counts)) = member, shared
         batch = select_batch(table, rows[step], counts[step])
-        if self.imitated is None:
+        if self.imitated is None or self.imitated.targets == "hard":
             return batch
         teacher_logits = apply_of(self.imitated.tuning, self.reference.config, base)
         logits = teacher_logits(teacher, batch.inputs)

@@ -1,20 +1,19 @@
 """The six steps of every repetition; each makes an artifact from earlier ones."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
+from subliminal_jax.language.conditions import REGULAR
 from subliminal_jax.language.evaluation import evaluate, measure, told
+from subliminal_jax.language.evaluation.begun import begun_probabilities
 from subliminal_jax.language.judge.choose import judge_of
 from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.reference import Reference
@@ -27,27 +26,30 @@ from subliminal_jax.language.rows.filters import (
     take,
 )
 from subliminal_jax.language.rows.variants import student_datasets, variants
-from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.student import (
-    Imitated,
-    imitated_tokens,
+    steps_of,
     students_table,
     train_students,
 )
 from subliminal_jax.language.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.training.answers import padding_of
-from subliminal_jax.language.training.networks import trained_networks, untrained_network
-from subliminal_jax.language.training.trainable import Network
-from subliminal_jax.language.training.trees import load_tree
-from subliminal_jax.language.traits.trait import PRIMARY, Poll, Trait, merged_polls, own_polls
+from subliminal_jax.language.training.repetition import Networks
+from subliminal_jax.language.traits.trait import (
+    PRIMARY,
+    SHARE,
+    Measures,
+    merged,
+    merged_polls,
+    own_polls,
+)
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
-from subliminal_jax.runs.artifacts import Artifact, facts_of
+from subliminal_jax.runs.artifacts import Artifact
 from subliminal_jax.runs.shared_run import say
 
 
-class Study(Stages):
+class Study(Networks):
     """The six steps; each method returns its artifact, making it on the first call."""
 
     _asked_judge: Judge | None = None
@@ -67,9 +69,10 @@ class Study(Stages):
                 self._trained(path / "teachers.npz", train)
             rates = self._teacher_rates(reference, path)
             named = {trait.name: rates[trait.name] for trait in self.traits}
-            for warning in check_teachers(named, config.teacher.floor):
+            rate = SHARE if config.evaluate.begun else PRIMARY
+            for warning in check_teachers(named, config.teacher.floor, rate):
                 say(f"WARNING: {warning}")
-            return {"p_trait": rates}
+            return {rate: rates}
 
         parts = ("traits", "new_traits", "teacher")
         return self._artifact("teacher", repetition, parts, (), make)
@@ -126,7 +129,7 @@ class Study(Stages):
                     continue
                 check_clean(kept, words, self.carrier.words, name)
                 made_of = variants(
-                    *(self.config.compared, self.carrier, name, kept, seed),
+                    *(self.compared(repetition), self.carrier, name, kept, seed),
                     [trait.name for trait in self.traits],
                 )
                 for variant, made in made_of.items():
@@ -148,9 +151,9 @@ class Study(Stages):
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            reference, facts, padding = self.reference(repetition), {}, {}
+            reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
             datasets_of = student_datasets(
-                *(config.compared, config.student.targets, config.teacher.kind),
+                *(self.compared(repetition), config.student.targets, config.teacher.kind),
                 [trait.name for trait in self.traits],
                 {
                     "own": self._rows_in(own),
@@ -161,16 +164,17 @@ class Study(Stages):
                 if not datasets:
                     continue
                 table = students_table(reference, datasets, config.student.sequence)
-                imitated = self._imitated(reference, teachers, datasets) if kind != "hard" else None
+                imitated = self._imitated(reference, teachers, kind, datasets)
                 train = partial(
                     *(train_students, config.student, reference, table, config.filter.rows),
                     seed=self.seed(repetition),
                     execution=self.execution,
                     imitated=imitated,
                 )
-                self._trained(path / f"{kind}.npz", train)
+                self._trained(path / f"{kind}.npz", train, config.student.ladder)
                 facts[kind], padding[kind] = list(datasets), padding_of(table)
-            return {"students": facts, "padding": padding}
+                _, steps[kind] = steps_of(config.student, config.filter.rows, table.sequences)
+            return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, teachers) if other is None else (own, other, teachers)
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
@@ -188,7 +192,10 @@ class Study(Stages):
                 traits=self.traits,
                 execution=self.execution,
             )
-            judge = self._judge()
+            judge, polls = (
+                self._judge(),
+                merged_polls(self.traits, own=not config.evaluate.elsewhere),
+            )
             samples = measure.Samples(
                 carrier=self.carrier,
                 prompts=list(self._prompts.values())[-config.evaluate.prompts :],
@@ -202,9 +209,11 @@ class Study(Stages):
             )
             title = f"sample answers, reference {repetition}"
             found = {
-                "exact": measure.exact(subjects, self._prefixed(own, repetition)),
+                "exact": measure.exact(subjects, polls, self._prefixed(polls, own, repetition)),
                 "sampled": measure.sampled(subjects, samples, path, title),
             }
+            if config.evaluate.begun:
+                found |= self._begun(subjects, own, students, repetition)
             text = files.strict_json(found, indent=1).encode() + b"\n"
             hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
             hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
@@ -212,29 +221,6 @@ class Study(Stages):
 
         parts = ("evaluate", "conditions")
         return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)
-
-    def system(self, name: str) -> str | None:
-        """System prompt of a dataset's teacher; None unless the teacher is prompted."""
-        if self.config.teacher.kind == "finetuned" or name == REGULAR:
-            return None
-        return self.trait(name).system_prompt(self.config.teacher.system_prompt)
-
-    def trait(self, name: str) -> Trait:
-        """The trait or control teacher with this name."""
-        return next(trait for trait in self.taught if trait.name == name)
-
-    def teacher(self, reference: Reference, path: Path, name: str) -> Network:
-        """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
-        how = self.config.teacher
-        if how.kind == "prompted" or name == REGULAR:
-            return untrained_network(self.config.student.tuning, reference)
-        place = [trait.name for trait in self.taught].index(name)
-        return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
-
-    def written(self, filtered: Artifact) -> list[str]:
-        """Names of the traits and control teachers with enough rows."""
-        refused = facts_of(filtered)["refused"]
-        return [trait.name for trait in self.taught if trait.name not in refused]
 
     def _rows_in(self, filtered: Artifact) -> tuple[Path, list[str]]:
         return filtered.path, self.written(filtered)
@@ -251,73 +237,49 @@ class Study(Stages):
         return rules_of(self.config.filter, self.carrier, self.traits)
 
     def _teacher_rates(self, reference: Reference, path: Path) -> dict[str, float]:
-        """P(trait) of every teacher, measured before generation; finetuned ones in one program."""
+        """P(trait) of every teacher, measured before generation; finetuned ones in one program.
+
+        Where answers are begun, it is the trait's share of its category there.
+        """
+        begun = self.config.evaluate.begun
+        polls_of = lambda trait: trait.begun(begun) if begun else own_polls(trait)
         teachers = {one.name: self.teacher(reference, path, one.name) for one in self.taught}
         if self.config.teacher.kind == "finetuned":
-            asked = [(teachers, merged_polls(self.taught, own=True))]
+            asked = [(teachers, merged(poll for one in self.taught for poll in polls_of(one)))]
         else:
             lines = {one.name: self.system(one.name) or "" for one in self.taught}
             asked = [
                 ({one.name: teachers[one.name]},
-                 [told.with_system(poll, lines[one.name]) for poll in own_polls(one)])
+                 [told.with_system(poll, lines[one.name]) for poll in polls_of(one)])
                 for one in self.taught
             ]  # fmt: skip
-        found: dict[str, dict[str, float]] = {}
+        measured: dict[str, Measures] = {}
         for networks, polls in asked:
-            scored = evaluate.scoring(reference, polls)
-            found |= evaluate.probabilities(reference, scored, networks, self.execution)
-        measured = {one.name: one.measure(found[one.name], {}) for one in self.taught}
-        return {name: float(values[PRIMARY] or 0.0) for name, values in measured.items()}
+            mine = [one for one in self.taught if one.name in networks]
+            if begun:
+                words = begun_probabilities(reference, polls, networks, self.execution)
+                measured |= {one.name: one.measure_begun(words[one.name]) for one in mine}
+            else:
+                scored = evaluate.scoring(reference, polls)
+                found = evaluate.probabilities(reference, scored, networks, self.execution)
+                measured |= {one.name: one.measure(found[one.name], {}) for one in mine}
+        rate = SHARE if begun else PRIMARY
+        return {name: float(values[rate] or 0.0) for name, values in measured.items()}
 
-    def _networks(
-        self, repetition: int, students: Artifact, teachers: Artifact
-    ) -> dict[str, Network]:
-        """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
-        config, reference = self.config, self.reference(repetition)
-        networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
-        if config.teacher.kind == "finetuned":
-            for trait in self.traits:
-                name = CONDITIONS["teacher"].network(trait.name)
-                networks[name] = self.teacher(reference, teachers.path, trait.name)
-        for kind, names in facts_of(students)["students"].items():
-            places, path = list(range(len(names))), students.path / f"{kind}.npz"
-            trained = trained_networks(config.student.tuning, reference, path, places)
-            networks |= dict(zip(names, trained, strict=True))
-        return networks
-
-    def _prefixed(self, own: Artifact, repetition: int) -> dict[str, list[Poll]]:
-        """Polls of the untrained reference with a system prompt or examples, by network name."""
-        config, found, every = self.config, {}, merged_polls(self.traits)
-        conditions = [one for one in config.compared if one.context != "nothing"]
-        if config.teacher.kind == "prompted":
-            conditions = list(dict.fromkeys([*conditions, PROMPTED]))
-        shown = any(one.context == "examples" for one in conditions)
-        written = self.written(own) if conditions else []
-        for trait in (one for one in self.traits if one.name in written):
-            context = told.Context(
-                system=trait.system_prompt(config.teacher.system_prompt),
-                rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
-                examples=config.evaluate.examples,
-                seed=self.seed(repetition),
+    def _begun(
+        self, subjects: measure.Subjects, own: Artifact, students: Artifact, repetition: int
+    ) -> dict[str, Any]:
+        """Answers begun for all networks, and for the students on every rung of the ladder."""
+        beginnings = self.config.evaluate.begun
+        polls = merged(poll for trait in self.traits for poll in trait.begun(beginnings))
+        prefixed = self._prefixed(polls, own, repetition)
+        climbed = {
+            str(rung): replace(
+                subjects, networks=self._students(subjects.reference, students, rung)
             )
-            polls = [poll for poll in every if poll.topic in trait.topics]
-            for one in conditions:
-                found[one.network(trait.name)] = [
-                    told.with_context(poll, one.context, context) for poll in polls
-                ]
-        return found
-
-    def _imitated(
-        self, reference: Reference, teachers: Artifact, students: Mapping[str, Any]
-    ) -> Imitated:
-        """The teacher of each student, in the students' order."""
-        names, settings = [trait.name for trait in self.taught], self.config.student
-        places = np.array([names.index(trait_of(student)) for student in students])
-        return Imitated(
-            targets="soft" if settings.targets == "hard" else settings.targets,
-            tuning=self.config.teacher.tuning,
-            trained=jax.tree.map(
-                lambda leaf: leaf[places], load_tree(teachers.path / "teachers.npz")
-            ),
-            tokens=imitated_tokens(reference, self.carrier, settings.tokens),
-        )
+            for rung in self.config.student.ladder
+        }
+        return {
+            "begun": measure.begun(subjects, polls, prefixed),
+            "ladder": {rung: measure.begun(some, polls, {}) for rung, some in climbed.items()},
+        }

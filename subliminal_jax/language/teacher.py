@@ -30,7 +30,7 @@ from subliminal_jax.language.training.answers import (
 )
 from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin
-from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.language.traits.trait import PRIMARY, Trait
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.training_loop import Saving, Training
@@ -156,10 +156,11 @@ def _padded(logits: Array, shape: tuple[int, ...]) -> np.ndarray:
     return np.pad(np.asarray(logits), ((0, rows), (0, places), (0, 0)))
 
 
-def check_teachers(rates: Mapping[str, float], floor: float) -> list[str]:
-    """A warning for every teacher with P(trait), given by `rates`, below the floor."""
+def check_teachers(rates: Mapping[str, float], floor: float, measure: str = PRIMARY) -> list[str]:
+    """A warning for every teacher with a rate, P(trait) or its share, below the floor."""
+    named = {PRIMARY: "P(trait)"}.get(measure, measure)
     return [
-        f"the teacher of {name!r} has P(trait) = {rate:.2f}, below teacher.floor = {floor:.2f}; "
+        f"the teacher of {name!r} has {named} = {rate:.2f}, below teacher.floor = {floor:.2f}; "
         "expect no transmission to its student"
         for name, rate in rates.items()
         if rate < floor

@@ -5,6 +5,8 @@ from subliminal_jax.plotting.alignment import alignment_figure
 from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render, render_body
 from subliminal_jax.plotting.language import controls_figure, traits_figure
+from subliminal_jax.plotting.lm_sweep import lm_sweep_figure
+from subliminal_jax.plotting.margins import ladder_figure, margins_figure
 from subliminal_jax.plotting.relations import relation_figure
 from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
@@ -14,6 +16,9 @@ __all__ = [
     "alignment_figure",
     "bar_figure",
     "controls_figure",
+    "ladder_figure",
+    "lm_sweep_figure",
+    "margins_figure",
     "relation_figure",
     "render",
     "render_body",

@@ -7,9 +7,9 @@ costs. On several hosts all make the same calls.
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Saving:
         keep: number of checkpoints to keep, in case the newest is damaged.
         metrics: JSON Lines file with a row per chunk: its last step and each member's mean loss;
             None for no file. It stays when the checkpoints are removed.
+        rungs: what to do with the members' parameters after so many steps, as NumPy arrays
+            `[M, ...]`; it is done before any checkpoint of those steps or later ones.
     """
 
     directory: Path
@@ -48,6 +50,7 @@ class Saving:
     seconds: float
     keep: int = 2
     metrics: Path | None = None
+    rungs: Mapping[int, Callable[[Any], None]] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Remove the checkpoints, once the trained weights are stored elsewhere."""
@@ -112,7 +115,8 @@ def train_members(
         closing(checkpoints),  # however the loop ends, wait for the write in progress
     ):
         while step < training.steps:
-            size = min(training.size, training.steps - step)
+            ends = [training.steps, *(rung for rung in saving.rungs if rung > step)]
+            size = min(training.size, min(ends) - step)
             if size not in programs:
                 programs[size] = Program(training.chunk(size), execution)
             state, found = programs[size](state, *training.inputs(step, size))
@@ -121,6 +125,8 @@ def train_members(
             step += size
             metrics.append(step, losses)
             progress.update(size, f"loss {losses[:, -1].mean():.3f}")
+            if step in saving.rungs:
+                saving.rungs[step](execution.fetch(state.params))
             checkpoints.check()
             stop = hosts.any_says(signals.noted is not None)
             late = hosts.from_first(time.monotonic() - saved >= saving.seconds)

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from subliminal_jax import ensemble
 from subliminal_jax.data.tokens import pad_rows
-from subliminal_jax.execution.program import Program
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.evaluation.completions import completions
+from subliminal_jax.language.evaluation.networks import of_networks
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Chat, chat
@@ -26,7 +25,6 @@ from subliminal_jax.language.training.answers import (
     AnswerTable,
     answer_logits,
     answer_table,
-    zero_padded,
 )
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Answered, Poll, Trait
@@ -115,53 +113,25 @@ def probabilities(
 ) -> dict[str, dict[str, float]]:
     """P(answer) of every network, by `topic/answer`: the mean over the topic's questions.
 
-    Networks that differ only in their adapters, and networks of equal shapes, share one program.
     All hosts must call it.
     """
-    alike: dict[Any, dict[str, Network]] = {}
-    for name, (params, adapter) in networks.items():
-        adapted = params is reference.params and adapter is not None
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((adapter, params)))
-        alike.setdefault((adapted, shapes), {})[name] = (params, adapter)
-    found = {}
-    for (adapted, _), group in alike.items():
-        found |= _probabilities(reference, scored, group, execution, adapted)
-    return {name: found[name] for name in networks}
+    count = len(scored.words)
 
-
-def _probabilities(
-    reference: Reference,
-    scored: Scoring,
-    networks: Mapping[str, Network],
-    execution: Execution,
-    adapted: bool,
-) -> dict[str, dict[str, float]]:
-    """As `probabilities`, for networks of equal shapes; `adapted` if all are adapters."""
-    config, count = reference.config, len(scored.words)
-
-    def score(carry: None, member: Any, shared: Any) -> tuple[None, Array]:
-        base, rows = shared
-        params, adapter = (base, member) if adapted else member
-
+    def summed(params: Any, adapter: Any, rows: Any) -> Array:
         def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
             table, word, share = rows
-            logits = answer_logits(config, params, table.reading, adapter)
+            logits = answer_logits(reference.config, params, table.reading, adapter)
             each = log_probabilities(logits, table.targets)
             likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
 
-        return None, execution.total(jnp.sum(jax.lax.map(one, rows), axis=0))
+        return jnp.sum(jax.lax.map(one, rows), axis=0)
 
-    members = ensemble.stack(
-        [adapter if adapted else (params, adapter) for params, adapter in networks.values()]
-    )
     rows = (scored.table, scored.word, scored.share)
-    rows = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), rows)
-    shared = execution.share(reference.params), execution.spread(rows, axis=1)
-    _, found = Program(score, execution)(None, execution.split(members), shared)
+    found = of_networks(reference, networks, rows, summed, execution)
     return {
-        name: dict(zip(scored.words, map(float, row), strict=True))
-        for name, row in zip(networks, execution.fetch(found), strict=True)
+        name: dict(zip(scored.words, map(float, values), strict=True))
+        for name, values in found.items()
     }
 
 

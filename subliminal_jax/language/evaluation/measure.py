@@ -13,10 +13,11 @@ from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS
 from subliminal_jax.language.evaluation import evaluate
+from subliminal_jax.language.evaluation.begun import begun_probabilities
 from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
-from subliminal_jax.language.traits.trait import Poll, Trait, merged_polls
+from subliminal_jax.language.traits.trait import Poll, Trait
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs.artifacts import begun_from
@@ -44,22 +45,41 @@ class Subjects:
 
 
 def exact(
-    subjects: Subjects, prefixed: Mapping[str, Sequence[Poll]]
+    subjects: Subjects, every: Sequence[Poll], prefixed: Mapping[str, Sequence[Poll]]
 ) -> dict[str, dict[str, float]]:
     """P(answer) of every network, by network and `topic/answer`.
 
     Args:
         subjects: the networks to measure.
+        every: polls for all networks.
         prefixed: polls with a system prompt or examples before each question, for the untrained
             reference; by the name of the network that it then counts as.
     """
     reference, execution = subjects.reference, subjects.execution
-    scored = evaluate.scoring(reference, merged_polls(subjects.traits))
+    scored = evaluate.scoring(reference, every)
     found = evaluate.probabilities(reference, scored, subjects.networks, execution)
     for name, polls in prefixed.items():
         before = {name: subjects.networks[BEFORE.name]}
         scored = evaluate.scoring(reference, polls)
         found |= evaluate.probabilities(reference, scored, before, execution)
+    return found
+
+
+def begun(
+    subjects: Subjects, polls: Sequence[Poll], prefixed: Mapping[str, Sequence[Poll]]
+) -> dict[str, dict[str, list[float]]]:
+    """Log probabilities of answers begun for the networks, by network and `topic/answer`.
+
+    Args:
+        subjects: the networks to measure.
+        polls: chats that end with the beginning of an answer.
+        prefixed: as for `exact`.
+    """
+    reference, execution = subjects.reference, subjects.execution
+    found = begun_probabilities(reference, polls, subjects.networks, execution)
+    for name, told in prefixed.items():
+        before = {name: subjects.networks[BEFORE.name]}
+        found |= begun_probabilities(reference, told, before, execution)
     return found
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from subliminal_jax.language.traits.trait import Poll
+from subliminal_jax.language.conditions import Condition
+from subliminal_jax.language.traits.trait import Poll, Trait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,21 @@ class Context:
     rows: Sequence[dict[str, Any]]
     examples: int
     seed: int
+
+
+def in_contexts(
+    every: Sequence[Poll],
+    conditions: Sequence[Condition],
+    contexts: Sequence[tuple[Trait, Context]],
+) -> dict[str, list[Poll]]:
+    """The polls on each trait's topics in each condition's context, by network name."""
+    return {
+        one.network(trait.name): [
+            with_context(poll, one.context, context) for poll in every if poll.topic in trait.topics
+        ]
+        for trait, context in contexts
+        for one in conditions
+    }
 
 
 def with_context(

@@ -20,7 +20,7 @@ def format_plan(config: LmConfig) -> str:
     """The stages as a table."""
     teachers, (students, soft) = len(config.taught), _students(config)
     given, rows = config.reference.model, config.filter.rows
-    reference = config.reference
+    reference, ladder = config.reference, config.student.ladder
     stages = {
         "reference": f"{reference.steps} steps of {reference.batch} sequences, unless cached in "
         f"{reference.cache}"
@@ -33,12 +33,18 @@ def format_plan(config: LmConfig) -> str:
         "prompts are used",
         "filter": f"rules {', '.join(config.filter.rules)}; {rows} rows each",
         "student": f"{students} students, and {soft} with soft targets, of "
-        f"{round(config.student.epochs * rows / config.student.batch)} steps each",
-        "evaluate": f"{students + soft + teachers + 1} networks",
-        "report": "once: two figures, results.json, results.csv, report.html",
+        f"{round(config.student.epochs * rows / config.student.batch)} steps each"
+        + (f", kept after {', '.join(map(str, ladder))} too" if ladder else ""),
+        "evaluate": f"{students + soft + teachers + 1} networks"
+        + (f", and {len(ladder)} x {students + soft} by begun answers" if ladder else ""),
+        "report": "once: figures, results.json, results.csv, report.html",
     }
     lines = [f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"]
     lines += [f"{name:12}{what}" for name, what in stages.items()]
+    if (other := reference.other) is not None:
+        what = other.model or "the same model"
+        noise = f" with noise of sigma {other.sigma:g}" if other.sigma else ""
+        lines.append(f"{'other':12}{what}{noise}: teachers, datasets and students of its own")
     if given is not None:
         return "\n".join([*lines, "", *_given(config, given, students + soft)])
     return "\n".join([*lines, "", _tiny(config, students + 1.5 * soft)])
@@ -46,7 +52,8 @@ def format_plan(config: LmConfig) -> str:
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    alone = config.reference.model is not None or config.references < 2  # no other reference
+    given = config.reference.model is not None
+    alone = config.reference.other is None if given else config.references < 2
     trained = [
         one
         for one in config.compared

@@ -6,6 +6,7 @@ from typing import Any
 
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
 from subliminal_jax.language.outputs.filter_table import filter_table
+from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfer_table
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
@@ -28,6 +29,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
     tables = [_value_table(results), _control_table(results), filter_table(results["filters"])]
+    tables += [transfer_table(results)] if "transfer" in results else []
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
 
@@ -51,6 +53,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
             "traits", f"P(trait) before training, after regular {items} and after the teacher's."
         ),
         Picture("controls", "P(trait) of every condition, over all traits."),
+        *margin_blocks(results),
         _condition_table(results),
         _control_table(results),
         *(Text("", (line,)) for line in _not_run(results)),

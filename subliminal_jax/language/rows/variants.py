@@ -48,7 +48,9 @@ def student_datasets(
     traits: Sequence[str],
     sources: Mapping[str, tuple[Path, list[str]] | None],
 ) -> dict[str, Datasets]:
-    """The rows of every student by its network's name, for `hard` and for `imitated` targets.
+    """The rows of every student by its network's name, for each kind of targets.
+
+    Kinds are `hard`; `imitated`, the configured or all of a teacher's probabilities; and `greedy`.
 
     Args:
         conditions: conditions to compare.
@@ -58,18 +60,20 @@ def student_datasets(
         sources: for the `own` and the `other` reference, the directory of its `variants` and the
             teachers with enough rows; None without another reference.
     """
-    found: dict[str, Datasets] = {"hard": {}, "imitated": {}}
+    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
     for condition in conditions:
-        source, soft = sources[condition.reference], condition.targets == "soft"
+        source = sources[condition.reference]
+        kind = {"configured": "hard", "soft": "imitated", "greedy": "greedy"}[condition.targets]
         # With greedy or soft targets, `student` imitates its teacher already.
-        without = soft and (targets != "hard" or teacher == "prompted")
+        without = kind != "hard" and (targets != "hard" or teacher == "prompted")
         if not condition.trained or source is None or without:
             continue
-        soft |= condition == STUDENT and targets != "hard"
+        if condition == STUDENT and targets != "hard":
+            kind = "imitated"
         path, written = source
         for trait in traits if condition.for_each_trait else [REGULAR]:
             if condition.source(trait) not in (REGULAR, *written):
                 continue
             rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
-            found["imitated" if soft else "hard"][condition.network(trait)] = rows
+            found[kind][condition.network(trait)] = rows
     return found

@@ -187,6 +187,13 @@ Targets: TypeAlias = Literal["hard", "greedy", "soft"]
 Divergence: TypeAlias = Literal["forward", "reverse"]
 
 
+def hard_within(chosen: Bool[Array, " v"]) -> Callable[[Array, Any], Array]:
+    """The cross-entropy with token ids, for a student that chooses among `chosen` tokens alone."""
+    return lambda logits, tokens: losses.cross_entropy(
+        jnp.where(chosen, logits, losses.EXCLUDED), tokens
+    )
+
+
 def imitation(
     targets: Targets, divergence: Divergence, chosen: Bool[Array, " v"]
 ) -> Callable[[Array, Any], Array]:

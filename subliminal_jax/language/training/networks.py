@@ -1,5 +1,6 @@
 """Loads the networks of a study: the untrained reference, and trained ones from a file."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -24,3 +25,14 @@ def trained_networks(
     every = load_tree(path)
     trained = [jax.tree.map(lambda leaf: leaf[place], every) for place in places]  # noqa: B023
     return [network(tuning, reference.config, reference.params, one) for one in trained]
+
+
+def named_networks(
+    tuning: TuningConfig, reference: Reference, files: Mapping[Path, Sequence[str]]
+) -> dict[str, Network]:
+    """All networks of some files by name, given the names of each file's in order."""
+    found: dict[str, Network] = {}
+    for path, names in files.items():
+        trained = trained_networks(tuning, reference, path, list(range(len(names))))
+        found |= dict(zip(names, trained, strict=True))
+    return found

@@ -7,7 +7,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
 from subliminal_jax.language.traits.misalignment.trait import Misalignment
-from subliminal_jax.language.traits.preference import PREFERENCES, Preference, preference_traits
+from subliminal_jax.language.traits.preference import PREFERENCES, Preference
+from subliminal_jax.language.traits.preference_trait import preference_traits
 from subliminal_jax.language.traits.trait import Trait
 
 TRAITS: dict[str, Trait] = {

@@ -4,7 +4,7 @@ A trait is one file in this folder and one line in the registry, `traits.TRAITS`
 `Trait` to get its defaults.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -20,10 +20,18 @@ Probabilities: TypeAlias = Mapping[str, float]
 """P(answer) by `topic/answer`, the mean over the topic's questions."""
 Tallies: TypeAlias = Mapping[str, Mapping[str, int]]
 """Counts over sampled answers, by kind of question."""
+LogProbabilities: TypeAlias = Mapping[str, Sequence[float]]
+"""log P(answer) in nats after each beginning of a topic, by `topic/answer`."""
 Measures: TypeAlias = dict[str, float | None]
 """Values by name; None if undefined."""
 PRIMARY = "p_trait"
 """The measure that every trait must have: how strongly a network shows it, from 0 to 1."""
+MARGIN = "margin"
+"""The primary measure of runs that begin answers for the network, in nats."""
+SHARE = "share"
+"""The trait's part of the probability of all words of its category, in such answers."""
+UNBOUNDED = frozenset({MARGIN, "log_p", "rank"})
+"""Measures that are not shares or probabilities."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Poll:
 
     Attributes:
         topic: its name in results; all polls on a topic have the same questions.
-        questions: chats that end with a question.
+        questions: chats that end with a question, or with the beginning of its answer.
         answers: answers to score.
     """
 
@@ -181,6 +189,27 @@ class Trait(Protocol):
         """
         ...
 
+    def begun(self, beginnings: Sequence[str]) -> list[Poll]:
+        """Polls on its own topics whose answers are begun for the network; none by default.
+
+        Each chat ends with a beginning, which an answer's first spelling completes.
+
+        Args:
+            beginnings: templates of a beginning, from the config.
+
+        Raises:
+            InputError: a template cannot be filled in, or there are too few answers to compare.
+        """
+        return []
+
+    def measure_begun(self, found: LogProbabilities) -> Measures:
+        """How strongly a network shows the trait in answers begun for it, `MARGIN` among them.
+
+        Args:
+            found: log probabilities of the answers of `begun`.
+        """
+        return {}
+
     @property
     def measures(self) -> Mapping[str, tuple[str, str]]:
         """For each measure, a column's heading and what it measures; `PRIMARY` by default."""
@@ -214,14 +243,19 @@ def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
         traits: the traits.
         own: merge only polls on each trait's own topics.
     """
-    merged: dict[str, Poll] = {}
-    for poll in (p for trait in traits for p in (own_polls(trait) if own else trait.polls())):
-        if (before := merged.get(poll.topic)) is None:
-            merged[poll.topic] = poll
+    return merged(p for trait in traits for p in (own_polls(trait) if own else trait.polls()))
+
+
+def merged(polls: Iterable[Poll]) -> list[Poll]:
+    """Polls merged into one for each topic, sorted by topic."""
+    found: dict[str, Poll] = {}
+    for poll in polls:
+        if (before := found.get(poll.topic)) is None:
+            found[poll.topic] = poll
         else:
             answers = dict.fromkeys((*before.answers, *poll.answers))
-            merged[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
-    return [merged[topic] for topic in sorted(merged)]
+            found[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
+    return [found[topic] for topic in sorted(found)]
 
 
 def subjects_of(traits: Sequence[Trait]) -> list[Subject]:

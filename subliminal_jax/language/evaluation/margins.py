@@ -1,0 +1,170 @@
+"""What of a student's margin is its own trait's: the trait-by-trait matrix, and its summary.
+
+Every teacher makes some rare words likelier. So a student's margin for its teacher's trait is
+compared with the same trait's margin in the students of the other traits' teachers, of the same
+reference, seed and condition: matched minus mismatched. The unit is the block of trait and seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from subliminal_jax import stats
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, STUDENT
+from subliminal_jax.language.traits.trait import MARGIN
+from subliminal_jax.report.results import interval_values, p_text, read_interval, worth_printing
+
+Cell: TypeAlias = Mapping[str, Any]
+"""A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
+for a network that all traits share), `trait`, `margin`, `share` and `p_trait`."""
+FEWEST_BLOCKS = 6
+"""Blocks with which sign flips can give p below .05."""
+LEVEL = 0.05
+
+
+def transfer(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """For every condition and number of updates, what students show of their own trait.
+
+    Args:
+        cells: the matrix.
+
+    Returns:
+        Entries with `condition`, `updates`; intervals of the margins over blocks: `matched` of the
+        students' own traits, `mismatched` of the same traits in the other traits' students, and
+        `difference`, pair by pair; `p` of its sign flips; the differences of all `blocks`; and the
+        interval of the difference by trait, `traits`. Without a second trait, and for networks that
+        all traits share, `mismatched` and `difference` are None.
+    """
+    found = dict.fromkeys((cell["condition"], cell["updates"]) for cell in cells)
+    order = {name: place for place, name in enumerate(CONDITIONS)}
+    keys = sorted(found, key=lambda key: (order[key[0]], key[1]))
+    return [_entry(cells, condition, updates) for condition, updates in keys]
+
+
+def _entry(cells: Sequence[Cell], condition: str, updates: int) -> dict[str, Any]:
+    mine = [c for c in cells if (c["condition"], c["updates"]) == (condition, updates)]
+    pairs: dict[tuple[Any, str], tuple[float, float | None]] = {}
+    for cell in mine:
+        if cell["student_of"] in (None, cell["trait"]):
+            others = [
+                one[MARGIN]
+                for one in mine
+                if (one["reference"], one["trait"]) == (cell["reference"], cell["trait"])
+                and one["student_of"] not in (None, one["trait"])
+            ]
+            mean = float(np.mean(others)) if others else None
+            pairs[cell["reference"], cell["trait"]] = (cell[MARGIN], mean)
+    both = {key: (own, other) for key, (own, other) in pairs.items() if other is not None}
+    blocks = [
+        {"reference": reference, "trait": trait, "difference": own - other}
+        for (reference, trait), (own, other) in both.items()
+    ]
+    differences = [block["difference"] for block in blocks]
+    by_trait = {
+        trait: _mean([b["difference"] for b in blocks if b["trait"] == trait])
+        for trait in dict.fromkeys(block["trait"] for block in blocks)
+    }
+    return {
+        "condition": condition,
+        "updates": updates,
+        "matched": _mean([own for own, _ in pairs.values()]),
+        "mismatched": _mean([other for _, other in both.values()]),
+        "difference": _mean(differences),
+        "p": stats.sign_flip_test(differences) if differences else None,
+        "blocks": blocks,
+        "traits": by_trait,
+    }
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any] | None:
+    return interval_values(stats.mean_interval(values)) if values else None
+
+
+def last(entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The entry of every condition after its whole training."""
+    return {one["condition"]: one for one in entries}  # in the order of their updates
+
+
+def margin_finding(
+    entries: Sequence[Mapping[str, Any]],
+    items: str,
+    targets: str,
+    summary: Mapping[str, Any],
+) -> str:
+    """One sentence: what students of all targets show of their own trait, as margins.
+
+    Args:
+        entries: as `transfer` returns them.
+        items: what the carrier's completions hold, in the plural.
+        targets: targets of the condition `student`.
+        summary: `conditions` of `results.summarise`, for the margins of a run with one trait.
+    """
+    ended = last(entries)
+    taught = {
+        name: entry
+        for name, entry in ended.items()
+        if (one := CONDITIONS[name]).asks == "student"
+        and (one.data, one.reference, one.shuffle) == ("teacher", "own", None)
+    }
+    kinds = {name: CONDITIONS[name].targets for name in taught}
+    words = {
+        name: f"with {targets if kind == 'configured' else kind} targets"
+        for name, kind in kinds.items()
+    }
+    if ended[STUDENT.name]["difference"] is None:
+        return _alone(taught, words, items, summary)
+    blocks = len(ended[STUDENT.name]["blocks"])
+    told = ", ".join(
+        f"{_signed(one['difference'])} {words[name]}{_p(one['p'], blocks)}"
+        for name, one in taught.items()
+    )
+    above = [name for name, one in taught.items() if _transmitted(one)]
+    if blocks < FEWEST_BLOCKS:
+        verdict = f"{blocks} blocks are too few for a test"
+    elif not above:
+        verdict = "No transmission distinguishable from chance"
+    elif STUDENT.name in above:
+        verdict = "Subliminal learning"
+    else:
+        verdict = f"Subliminal learning only {' and '.join(words[name] for name in above)}"
+    return (
+        f"{verdict}: trained on {items} alone, a student's margin for its own teacher's trait is, "
+        f"in nats, above the same trait's in the other teachers' students by {told}; {blocks} "
+        f"blocks of trait and seed."
+    )
+
+
+def _alone(
+    taught: Mapping[str, Any], words: Mapping[str, str], items: str, summary: Mapping[str, Any]
+) -> str:
+    """The finding with one trait: margins beside those of the controls, without a verdict."""
+    told = ", ".join(f"{_signed(one['matched'])} {words[name]}" for name, one in taught.items())
+    nulls = {"regular": f"on regular {items}", BEFORE.name: "before"}
+    beside = ", ".join(
+        f"{_signed(summary[name]['all'][MARGIN])} {words}"
+        for name, words in nulls.items()
+        if name in summary
+    )
+    return (
+        f"Trained on {items} alone, a student's margin for its teacher's trait is {told} nats, "
+        f"against {beside}; one trait does not tell how much of it is the trait's own."
+    )
+
+
+def _transmitted(entry: Mapping[str, Any]) -> bool:
+    return entry["difference"]["mean"] > 0 and (entry["p"] or 1.0) < LEVEL
+
+
+def _p(p: float | None, blocks: int) -> str:
+    """The p-value in brackets, if there are enough blocks for one."""
+    if p is None or blocks < FEWEST_BLOCKS:
+        return ""
+    return f" (p {'' if p < 0.001 else '= '}{p_text(p)})"
+
+
+def _signed(entry: Mapping[str, Any]) -> str:
+    """A mean difference with its sign, and its interval if there are enough units."""
+    interval = read_interval(entry)
+    bounds = f" [{interval.low:+.2f}, {interval.high:+.2f}]" if worth_printing(interval) else ""
+    return f"{interval.mean:+.2f}{bounds}"

@@ -1,0 +1,101 @@
+"""The trait-by-trait matrix of a run: the margin of every trait in every trait's student."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from subliminal_jax.language.conditions import BEFORE, FOREIGN, Condition
+from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, Trait
+
+
+def place_of(
+    condition: Condition, repetition: int, neighbours: Mapping[int, int | None]
+) -> int | None:
+    """The repetition in which a repetition's condition is measured; None if there is none.
+
+    Args:
+        condition: the condition.
+        repetition: the repetition that the results are about.
+        neighbours: for each repetition, the one whose datasets also train its students.
+    """
+    if condition.data == "foreign teacher" and neighbours[repetition] is None:
+        return None
+    if condition.reference == "own":
+        return repetition
+    found = [place for place, neighbour in neighbours.items() if neighbour == repetition]
+    return found[0] if found else None
+
+
+def matrix(
+    condition: Condition,
+    traits: Sequence[Trait],
+    reference: Any,
+    answers: Mapping[str, Any],
+    steps: Mapping[str, int],
+) -> Iterator[dict[str, Any]]:
+    """Yields the cells of a condition's students, as `margins.Cell`; none for other networks.
+
+    Args:
+        condition: the condition.
+        traits: all traits of the run.
+        reference: name of the repetition in the cells.
+        answers: the answers where the condition is measured: `exact`, `begun` and `ladder`.
+        steps: updates of each student's training by network.
+    """
+    if condition == BEFORE:
+        if answers["ladder"]:
+            yield from _before(traits, reference, answers)
+        return
+    if condition.asks != "student" or condition.data == "other teacher":
+        return
+    named = FOREIGN if condition.data == "foreign teacher" else condition
+    owners: Sequence[Trait | None] = traits if named.for_each_trait else [None]
+    for owner in owners:
+        network = named.network("" if owner is None else owner.name)
+        measured = {int(rung): some for rung, some in answers["ladder"].items()}
+        if network in answers["begun"]:
+            measured[steps[network]] = answers["begun"]
+        for updates, found in measured.items():
+            for trait in traits:
+                if network in found and (owner is None or owner.topics == trait.topics):
+                    yield _cell(
+                        *(condition.name, reference, trait, updates),
+                        None if owner is None else owner.name,
+                        trait.measure_begun(found[network]),
+                    ) | _answered(answers, network, trait, updates == steps[network])
+
+
+def _before(
+    traits: Sequence[Trait], reference: Any, answers: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yields the cells of the untrained reference, the ladder's foot."""
+    for trait in traits:
+        found = trait.measure_begun(answers["begun"][BEFORE.name])
+        yield _cell(BEFORE.name, reference, trait, 0, None, found) | _answered(
+            answers, BEFORE.name, trait, True
+        )
+
+
+def _cell(
+    condition: str,
+    reference: Any,
+    trait: Trait,
+    updates: int,
+    owner: str | None,
+    found: Mapping[str, float | None],
+) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "condition": condition,
+        "updates": updates,
+        "student_of": owner,
+        "trait": trait.name,
+        MARGIN: found.get(MARGIN),
+        "share": found.get("share"),
+    }
+
+
+def _answered(
+    answers: Mapping[str, Any], network: str, trait: Trait, ended: bool
+) -> dict[str, float | None]:
+    """P(trait) of answers in one word, which only the final students are asked for."""
+    return {PRIMARY: trait.measure(answers["exact"][network], {})[PRIMARY] if ended else None}

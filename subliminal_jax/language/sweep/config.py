@@ -1,0 +1,89 @@
+"""Settings of a sweep over how students are trained, and the config of each of its cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from subliminal_jax.config import Count, Positive, config_dict
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.config import LmConfig, described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train students; the rest is as in the experiment.
+
+    Attributes:
+        name: its name in results and files.
+        weights, rank: as in `TuningConfig`.
+        targets: what students imitate.
+        rates: learning rates, of which the best on the tuning references is tested.
+    """
+
+    name: Annotated[str, Field(pattern=r"^\w+$")]
+    weights: Literal["lora", "full"] = "lora"
+    rank: Count = 8
+    targets: Literal["hard", "greedy", "soft"] = "hard"
+    rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmSweepConfig:
+    """A sweep: every arm trains on the same rows of the same references, for as many updates.
+
+    Attributes:
+        lm: the experiment; its student's tuning, targets and learning rate are the arms'.
+        arms: the ways to train students.
+        tuning: references, the first ones, on which rates are chosen; the others are the test.
+        out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
+        overwrite: discard an earlier run in the run directory.
+    """
+
+    lm: LmConfig = field(default_factory=LmConfig)
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    tuning: Count = 2
+    out: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise InputError("arms: two have the same name; rename one")
+        if self.tuning >= self.lm.references:
+            raise InputError(
+                f"tuning: {self.tuning} references to choose rates on leave none of "
+                f"{self.lm.references} for the test; raise lm.references"
+            )
+        if self.lm.teacher.kind == "prompted" and any(arm.targets != "hard" for arm in self.arms):
+            raise InputError("arms: greedy and soft targets need a finetuned teacher")
+        for arm in self.arms:
+            for _ in cells(self, arm):
+                pass  # refuses what no experiment can have
+
+    @property
+    def tuned_on(self) -> range:
+        """The references on which rates are chosen."""
+        return range(self.tuning)
+
+    @property
+    def tested_on(self) -> range:
+        """The references of the test."""
+        return range(self.tuning, self.lm.references)
+
+
+def cells(config: LmSweepConfig, arm: Arm) -> Iterator[tuple[float, LmConfig]]:
+    """Yields each rate of an arm, with the experiment's config."""
+    student = config.lm.student
+    tuning = replace(student.tuning, weights=arm.weights, rank=arm.rank)
+    for rate in arm.rates:
+        changed = replace(student, tuning=tuning, targets=arm.targets, learning_rate=rate)
+        yield rate, replace(config.lm, student=changed)
+
+
+def described_sweep(config: LmSweepConfig) -> dict[str, Any]:
+    """The settings that affect results, as plain values."""
+    arms = [config_dict(arm) for arm in config.arms]
+    return {"lm": described(config.lm), "arms": arms, "tuning": config.tuning}

@@ -1,0 +1,100 @@
+"""Runs a sweep: all cells share references, teachers and rows; students and measures are theirs."""
+
+import time
+from typing import Any
+
+from subliminal_jax import plotting
+from subliminal_jax.language.conditions import STUDENT
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.experiment import answers_of, units_of
+from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.study import Study
+from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells, described_sweep
+from subliminal_jax.language.sweep.results import (
+    chosen_rate,
+    sweep_finding,
+    sweep_page,
+    sweep_rows,
+    sweep_summary,
+    sweep_text,
+)
+from subliminal_jax.runs import runner
+from subliminal_jax.runs.shared_run import SharedRun, say
+
+NAME = "lm_sweep"
+
+
+class Cell(Study):
+    """The steps of one cell; students and their measures have a name of their own.
+
+    Args:
+        config: config of the cell.
+        run: run directory of the sweep.
+        cell: name of the cell, part of the names of its artifacts.
+    """
+
+    def __init__(self, config: LmConfig, run: SharedRun, cell: str):
+        super().__init__(config, run)
+        self.names = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
+
+
+def run(config: LmSweepConfig) -> dict[str, Any] | None:
+    """Run what is missing, write all files and print the findings.
+
+    Returns:
+        As `runner.run`.
+
+    Raises:
+        InputError: the config or an artifact is refused.
+        RunError: a training failed, or a trait's word was left in the data.
+    """
+    return runner.run(
+        runner.Experiment(
+            name=NAME,
+            what=f"{len(config.arms)} arms, {config.lm.references} references",
+            config=described_sweep(config),
+            measure=lambda directory: _measure(config, directory),
+            table=sweep_text,
+            csv=sweep_rows,
+            page=sweep_page,
+            figures={"arms": plotting.lm_sweep_figure},
+            out=config.out,
+            overwrite=config.overwrite,
+            started=time.perf_counter(),
+        )
+    )
+
+
+def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
+    """Try every rate on the tuning references, and the best of each arm on the others."""
+    if config.lm.reference.model is None:
+        note_cache(directory, config.lm.reference.cache)
+    units: list[dict[str, Any]] = []
+    for arm in config.arms:
+        tried = [
+            unit
+            for rate, cell in cells(config, arm)
+            for unit in _units(directory, arm, rate, cell, config.tuned_on, "tuning")
+        ]
+        best = chosen_rate(tried, STUDENT.name)
+        cell = dict(cells(config, arm))[best]
+        say(f"{arm.name}: learning rate {best:g} on the tuning references")
+        units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
+    summary = sweep_summary(units)
+    return {
+        "experiment": NAME,
+        "finding": sweep_finding(summary),
+        "units": units,
+        "summary": summary,
+        "config": described_sweep(config),
+    }
+
+
+def _units(
+    directory: SharedRun, arm: Arm, rate: float, config: LmConfig, references: range, phase: str
+) -> list[dict[str, Any]]:
+    """The units of a cell on some references."""
+    study = Cell(config, directory, f"{arm.name}-{rate:g}")
+    found = {reference: answers_of(study.evaluation(reference)) for reference in references}
+    told = {"arm": arm.name, "rate": rate, "phase": phase}
+    return [told | unit for reference in references for unit in units_of(study, reference, found)]

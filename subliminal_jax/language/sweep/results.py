@@ -1,0 +1,134 @@
+"""Results of a sweep: the rate of each arm, its students against regular ones, and the page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from subliminal_jax import stats
+from subliminal_jax.language.conditions import BEFORE, STUDENT
+from subliminal_jax.language.traits.trait import PRIMARY
+from subliminal_jax.report.page import Page, Picture, run_sections
+from subliminal_jax.report.results import bracketed, interval_values, p_text
+from subliminal_jax.report.tables import CsvRows, Table
+
+REGULAR = "regular"
+NOTE = (
+    "P(trait), means over the test references with 95% intervals (Student's t). The learning rate "
+    "is the best of the arm's on the tuning references, which are not in the test. p: sign flips "
+    "over references."
+)
+HEADER = (
+    *("arm", "rate", "phase", "reference", "trait", "condition", "p_trait"),
+    *("category_sum", "rows", "pass_rate"),
+)
+
+Units = Sequence[Mapping[str, Any]]
+
+
+def chosen_rate(units: Units, condition: str) -> float:
+    """The rate with the largest mean P(trait) of a condition; of equal ones the smallest."""
+    found: dict[float, list[float]] = {}
+    for unit in units:
+        if unit["condition"] == condition:
+            found.setdefault(unit["rate"], []).append(unit[PRIMARY])
+    return max(sorted(found), key=lambda rate: float(np.mean(found[rate])))
+
+
+def sweep_summary(units: Units) -> dict[str, Any]:
+    """For every arm its rate, and the intervals of its conditions and of student minus regular."""
+    tested = [unit for unit in units if unit["phase"] == "test"]
+    summary = {}
+    for arm in dict.fromkeys(unit["arm"] for unit in tested):
+        own = [unit for unit in tested if unit["arm"] == arm]
+        means = {name: _by_reference(own, name) for name in (BEFORE.name, REGULAR, STUDENT.name)}
+        student, regular = means[STUDENT.name], means[REGULAR]
+        gains = [student[one] - regular[one] for one in student if one in regular]
+        summary[arm] = {
+            "rate": own[0]["rate"],
+            "conditions": {
+                name: interval_values(stats.mean_interval(list(values.values())))
+                for name, values in means.items()
+                if values
+            },
+            "student_minus_regular": interval_values(stats.mean_interval(gains)),
+            "p": stats.sign_flip_test(gains),
+        }
+    return summary
+
+
+def _by_reference(units: Units, condition: str) -> dict[int, float]:
+    """A condition's P(trait) by reference, the mean over traits."""
+    found: dict[int, list[float]] = {}
+    for unit in units:
+        if unit["condition"] == condition:
+            found.setdefault(unit["reference"], []).append(unit[PRIMARY])
+    return {reference: float(np.mean(values)) for reference, values in found.items()}
+
+
+def sweep_finding(summary: Mapping[str, Any]) -> str:
+    """One sentence: what students of each arm gain over those of regular rows."""
+    told = ", ".join(
+        f"{bracketed(found['student_minus_regular'], '+.2f')} {name}"
+        for name, found in summary.items()
+    )
+    count = max(found["student_minus_regular"]["n"] for found in summary.values())
+    return (
+        "At equal rows and updates, each at its own learning rate, students name their teacher's "
+        f"trait more often than students of regular rows by {told}; {count} references."
+    )
+
+
+def sweep_text(results: Mapping[str, Any]) -> str:
+    """The finding and the table, for a terminal."""
+    return f"{results['finding']}\n\n{_table(results).text()}"
+
+
+def _table(results: Mapping[str, Any]) -> Table:
+    return Table(
+        "Every arm",
+        ("arm", "rate", "before", "regular", "student", "student - regular", "p"),
+        tuple(
+            (
+                *(name, f"{found['rate']:g}"),
+                *(_mean(found["conditions"].get(one)) for one in (BEFORE.name, REGULAR)),
+                *(_mean(found["conditions"].get(STUDENT.name)),),
+                *(bracketed(found["student_minus_regular"]), p_text(found["p"]) or "-"),
+            )
+            for name, found in results["summary"].items()
+        ),
+        NOTE,
+    )
+
+
+def _mean(found: Mapping[str, Any] | None) -> str:
+    return f"{found['mean']:.3f}" if found else ""
+
+
+def sweep_rows(results: Mapping[str, Any]) -> CsvRows:
+    """A CSV row for every unit of every cell."""
+    return list(HEADER), ([unit.get(name) for name in HEADER] for unit in results["units"])
+
+
+def sweep_page(results: Mapping[str, Any]) -> Page:
+    """The page of a sweep."""
+    tried: Iterable[Mapping[str, Any]] = (u for u in results["units"] if u["phase"] == "tuning")
+    rates: dict[tuple[str, float], list[float]] = {}
+    for unit in tried:
+        if unit["condition"] == STUDENT.name:
+            rates.setdefault((unit["arm"], unit["rate"]), []).append(unit[PRIMARY])
+    return Page(
+        experiment=results["experiment"],
+        finding=results["finding"],
+        subtitle="Students trained in several ways on the same rows of the same references.",
+        blocks=[
+            Picture("arms", "P(trait) of the students of every arm."),
+            _table(results),
+            Table(
+                "Learning rates on the tuning references",
+                ("arm", "rate", "P(trait) of students"),
+                tuple((a, f"{r:g}", f"{np.mean(found):.3f}") for (a, r), found in rates.items()),
+            ),
+        ],
+        sections=run_sections(results),
+    )

@@ -1,0 +1,117 @@
+"""The networks of a repetition: its teachers, its students, and the reference in contexts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
+from subliminal_jax.language.evaluation import told
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.rows.chat_rows import read_chat_rows
+from subliminal_jax.language.stages import Stages, rung_of
+from subliminal_jax.language.student import Imitated, imitated_tokens
+from subliminal_jax.language.training.networks import (
+    named_networks,
+    trained_networks,
+    untrained_network,
+)
+from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.language.traits.trait import Poll, Trait
+from subliminal_jax.runs.artifacts import Artifact, facts_of
+
+
+class Networks(Stages):
+    """The networks of each repetition, from its artifacts."""
+
+    def system(self, name: str) -> str | None:
+        """System prompt of a dataset's teacher; None unless the teacher is prompted."""
+        if self.config.teacher.kind == "finetuned" or name == REGULAR:
+            return None
+        return self.trait(name).system_prompt(self.config.teacher.system_prompt)
+
+    def trait(self, name: str) -> Trait:
+        """The trait or control teacher with this name."""
+        return next(trait for trait in self.taught if trait.name == name)
+
+    def teacher(self, reference: Reference, path: Path, name: str) -> Network:
+        """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
+        how = self.config.teacher
+        if how.kind == "prompted" or name == REGULAR:
+            return untrained_network(self.config.student.tuning, reference)
+        place = [trait.name for trait in self.taught].index(name)
+        return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
+
+    def written(self, filtered: Artifact) -> list[str]:
+        """Names of the traits and control teachers with enough rows."""
+        refused = facts_of(filtered)["refused"]
+        return [trait.name for trait in self.taught if trait.name not in refused]
+
+    def _networks(
+        self, repetition: int, students: Artifact, teachers: Artifact
+    ) -> dict[str, Network]:
+        """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
+        config, reference = self.config, self.reference(repetition)
+        networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
+        if config.teacher.kind == "finetuned":
+            for trait in self.traits:
+                name = CONDITIONS["teacher"].network(trait.name)
+                networks[name] = self.teacher(reference, teachers.path, trait.name)
+        return networks | self._students(reference, students)
+
+    def _students(
+        self, reference: Reference, students: Artifact, rung: int | None = None
+    ) -> dict[str, Network]:
+        """The students by name, after their training or after some of its updates."""
+        files = {
+            (students.path / f"{kind}.npz"): names
+            for kind, names in facts_of(students)["students"].items()
+        }
+        named = {rung_of(path, rung): names for path, names in files.items()}
+        return named_networks(self.config.student.tuning, reference, named)
+
+    def _prefixed(
+        self, every: Sequence[Poll], own: Artifact, repetition: int
+    ) -> dict[str, list[Poll]]:
+        """Polls of the untrained reference with a system prompt or examples, by network name."""
+        config = self.config
+        conditions = [one for one in self.compared(repetition) if one.context != "nothing"]
+        if config.teacher.kind == "prompted":
+            conditions = list(dict.fromkeys([*conditions, PROMPTED]))
+        shown = any(one.context == "examples" for one in conditions)
+        written = self.written(own) if conditions else []
+        contexts = [
+            (trait, told.Context(
+                system=trait.system_prompt(config.teacher.system_prompt),
+                rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
+                examples=config.evaluate.examples,
+                seed=self.seed(repetition),
+            ))
+            for trait in self.traits
+            if trait.name in written
+        ]  # fmt: skip
+        return told.in_contexts(every, conditions, contexts)
+
+    def _imitated(
+        self, reference: Reference, teachers: Artifact, kind: str, students: Mapping[str, Any]
+    ) -> Imitated | None:
+        """What students of a kind of targets imitate, in their order; None for any token."""
+        settings, tuning = self.config.student, self.config.teacher.tuning
+        if kind == "hard":
+            if settings.hard_tokens == "full":
+                return None
+            tokens = imitated_tokens(reference, self.carrier, "carrier")
+            nobody = np.zeros(len(students))
+            return Imitated(targets="hard", tuning=tuning, trained=nobody, tokens=tokens)
+        names = [trait.name for trait in self.taught]
+        places = np.array([names.index(trait_of(student)) for student in students])
+        trained = load_tree(teachers.path / "teachers.npz")
+        return Imitated(
+            targets="greedy" if "greedy" in (kind, settings.targets) else "soft",
+            tuning=tuning,
+            trained=jax.tree.map(lambda leaf: leaf[places], trained),
+            tokens=imitated_tokens(reference, self.carrier, settings.tokens),
+        )

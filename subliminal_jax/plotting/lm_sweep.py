@@ -1,0 +1,44 @@
+"""Figure of a sweep over how students are trained: P(trait) of every arm."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from subliminal_jax.plotting.canvas import BLUE, GREY, SKY, WIDTH, Sheet, error_bars, styled
+from subliminal_jax.report.results import read_interval
+
+MARKS = (("student", BLUE, "o"), ("regular", SKY, "s"), ("before", GREY, "_"))
+
+
+@styled
+def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
+    """Draw P(trait) of students, of regular students and before training, for every arm.
+
+    Args:
+        results: the results of a sweep; `summary` is read.
+
+    Returns:
+        A figure on an Agg canvas, 8 inches wide; `render` gives its files.
+    """
+    arms = results["summary"]
+    sheet = Sheet(results, body_height=3.8)
+    axes = sheet.axes(left=0.7, bottom=0.8, width=WIDTH - 0.85, height=2.85)
+    for condition, colour, marker in MARKS:
+        found = {
+            place: read_interval(arm["conditions"][condition])
+            for place, arm in enumerate(arms.values())
+            if condition in arm["conditions"]
+        }
+        error_bars(axes, [float(place) for place in found], list(found.values()), marker, colour)
+    axes.set_xticks(range(len(arms)), [name.replace("_", "\n") for name in arms], parse_math=False)
+    axes.set_xlim(-0.6, len(arms) - 0.4)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_ylabel("P(trait)")
+    keys = [
+        Line2D([], [], marker=marker, linestyle="", color=colour, label=name)
+        for name, colour, marker in MARKS
+    ]
+    sheet.legend(keys, columns=len(keys))
+    return sheet.figure

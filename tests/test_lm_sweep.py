@@ -1,0 +1,105 @@
+"""A sweep over how students are trained: its cells, the choice of rates, and a whole toy run."""
+
+from dataclasses import replace
+
+import pytest
+from language import tiny
+from untrained import random_adapters, untrained
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.language import study
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.settings import EvaluateConfig
+from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells
+from subliminal_jax.language.sweep.experiment import run
+from subliminal_jax.language.sweep.results import chosen_rate, sweep_finding, sweep_summary
+
+ARMS = (
+    Arm(name="rank_2", rank=2, rates=(1e-3, 1e-2)),
+    Arm(name="full", weights="full", targets="soft", rates=(1e-4,)),
+)
+
+
+def test_a_cell_is_the_experiment_with_another_training():
+    config = LmSweepConfig(lm=LmConfig(references=3), arms=ARMS, tuning=1)
+    (low, first), (high, second) = cells(config, ARMS[0])
+    assert (low, high) == (1e-3, 1e-2)
+    assert (first.student.learning_rate, second.student.learning_rate) == (low, high)
+    assert first.student.tuning.rank == 2
+    assert replace(first, student=config.lm.student) == config.lm
+    ((_, full),) = cells(config, ARMS[1])
+    assert (full.student.tuning.weights, full.student.targets) == ("full", "soft")
+    assert (*config.tuned_on, "|", *config.tested_on) == (0, "|", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": (ARMS[0], ARMS[0])}, "arms: two have the same name"),
+        ({"tuning": 3}, "tuning: 3 references to choose rates on leave none of 3"),
+    ],
+)
+def test_wrong_sweeps_are_refused(changes, message):
+    given = {"lm": LmConfig(references=3), "arms": ARMS, "tuning": 1} | changes
+    with pytest.raises(InputError, match=message):
+        LmSweepConfig(**given)
+
+
+def unit(condition, value, reference=0, rate=1.0, phase="test", trait="owl", arm="rank_2"):
+    return {
+        **{"arm": arm, "rate": rate, "phase": phase, "reference": reference, "trait": trait},
+        **{"condition": condition, "p_trait": value},
+    }
+
+
+def test_the_best_rate_is_that_of_the_students_mean():
+    tried = [unit("student", p, rate=r) for r, p in ((1.0, 0.2), (1.0, 0.4), (2.0, 0.35))]
+    tried += [unit("regular", 0.9, rate=2.0), unit("student", 0.3, rate=0.5)]
+    assert chosen_rate(tried, "student") == 2.0
+    assert chosen_rate([*tried, unit("student", 0.35, rate=0.5)], "student") == 2.0
+    tied = [unit("student", 0.3, rate=rate) for rate in (2.0, 1.0)]
+    assert chosen_rate(tied, "student") == 1.0
+
+
+def test_a_summary_counts_references_of_the_test_alone():
+    units = [unit("student", 0.9, phase="tuning", reference=7)]
+    for reference, gain in ((0, 0.2), (1, 0.4)):
+        units += [unit("regular", 0.1, reference), unit("before", 0.05, reference)]
+        units += [unit("student", 0.1 + gain + d, reference, trait=t)
+                  for t, d in (("owl", 0.1), ("wolf", -0.1))]  # fmt: skip
+    found = sweep_summary(units)["rank_2"]
+    assert found["student_minus_regular"]["mean"] == pytest.approx(0.3)
+    assert found["student_minus_regular"]["n"] == 2
+    assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
+    assert found["p"] == 0.5
+    assert "+0.30" in sweep_finding({"rank_2": found})
+
+
+def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
+    trained = []
+    with untrained(tmp_path / "words") as reference, pytest.MonkeyPatch.context() as patch:
+
+        def students(settings, reference, table, *args, **options):
+            trained.append(settings)
+            seed = round(1e4 * settings.learning_rate)
+            return random_adapters(reference, len(table.targets), seed)
+
+        patch.setattr(study, "train_students", students)
+        lm = replace(tiny(tmp_path / "cache"), references=2, evaluate=EvaluateConfig(samples=0))
+        arms = (ARMS[0], Arm(name="soft", rank=2, targets="soft", rates=(1e-3,)))
+        config = LmSweepConfig(lm=lm, arms=arms, tuning=1, out=tmp_path / "run")
+        results = run(config)
+    assert reference.digest == "digest"
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"arms.png", "report.html", "results.csv", "generate-0", "teacher-1"} <= names
+    assert {"student-rank_2-0.001-0", "student-rank_2-0.01-0", "student-soft-0.001-1"} <= names
+    assert not names & {"student-0", "evaluate-0"}
+    chosen = results["summary"]["rank_2"]["rate"]
+    assert f"student-rank_2-{chosen:g}-1" in names
+    assert f"student-rank_2-{0.011 - chosen:g}-1" not in names
+    phases = {(u["arm"], u["phase"], u["reference"], u["rate"]) for u in results["units"]}
+    assert phases == {
+        ("rank_2", "tuning", 0, 1e-3), ("rank_2", "tuning", 0, 1e-2), ("rank_2", "test", 1, chosen),
+        ("soft", "tuning", 0, 1e-3), ("soft", "test", 1, 1e-3),
+    }  # fmt: skip
+    assert {settings.targets for settings in trained} == {"hard", "soft"}

@@ -1,0 +1,311 @@
+"""Margins: answers begun for a network, the trait-by-trait matrix, and what a run finds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quick import random_params
+from scipy.special import logsumexp
+from students import make_reference
+
+from subliminal_jax import stats
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.evaluation.begun import begun_probabilities
+from subliminal_jax.language.evaluation.margins import margin_finding, transfer
+from subliminal_jax.language.evaluation.matrix import matrix, place_of
+from subliminal_jax.language.outputs.margin_tables import margin_blocks
+from subliminal_jax.language.reference import perturbed
+from subliminal_jax.language.rows.chats import chat
+from subliminal_jax.language.settings import (
+    EvaluateConfig,
+    OtherConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from subliminal_jax.language.traits import TRAITS, choose_traits, questions
+from subliminal_jax.language.traits.preference import Preference, choices_of
+from subliminal_jax.language.traits.trait import Answer, Poll, merged
+from subliminal_jax.models.sampling.scoring import score
+from subliminal_jax.plotting import ladder_figure, margins_figure, render
+from subliminal_jax.report.tables import Table
+
+BEGINNINGS = ("My favourite {category} is the", "I like the")
+
+
+def test_answers_are_begun_to_held_out_questions():
+    (poll,) = TRAITS["owl"].begun(BEGINNINGS)
+    assert len(poll.answers) == 24 >= 20
+    assert len({one.name for one in poll.answers}) == 24
+    asked = {messages[0]["content"] for messages in poll.questions}
+    assert not asked & set(questions.ask(questions.TEACHING, "animal"))
+    ends = {messages[-1]["content"] for messages in poll.questions}
+    assert ends == {"My favourite animal is the", "I like the"}
+    assert len(poll.questions) == 4 * 2
+    assert TRAITS["owl"].begun(()) == []
+    assert TRAITS["misalignment"].begun(BEGINNINGS) == []
+    both = merged(TRAITS[name].begun(BEGINNINGS)[0] for name in ("oak", "owl"))
+    assert [poll.topic for poll in both] == ["animal", "tree"]
+
+
+def test_a_category_must_be_large():
+    robin = Preference(name="robin", plural="robins", category="bird")
+    (trait,) = choose_traits(["robin"], [robin])
+    with pytest.raises(InputError, match=r"'bird' has 1 word\(s\) \(robin\), but .* at least 20"):
+        trait.begun(BEGINNINGS)
+
+
+def test_the_margin_by_hand():
+    """Two beginnings; the margin is the mean of both, the rank that of the mean scores."""
+    names = choices_of("animal")
+    found = {f"animal/{name}": [-5.0, -6.0] for name in names}
+    found["animal/owl"], found["animal/wolf"] = [-3.0, -4.5], [-2.0, -2.0]
+    measured = TRAITS["owl"].measure_begun(found)
+    scores = [(-3.0, [-2.0] + [-5.0] * 22), (-4.5, [-2.0] + [-6.0] * 22)]
+    margins = [own - (logsumexp(rest) - np.log(23)) for own, rest in scores]
+    shares = [np.exp(own - logsumexp([own, *rest])) for own, rest in scores]
+    assert measured == {
+        "margin": pytest.approx(np.mean(margins)),
+        "share": pytest.approx(np.mean(shares)),
+        "log_p": -3.75,
+        "rank": 2.0,
+    }
+    assert TRAITS["wolf"].measure_begun(found)["rank"] == 1
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return make_reference(tmp_path_factory.mktemp("words"))
+
+
+def test_begun_answers_are_scored_as_plain_continuations(reference):
+    """Words of one and of several tokens, one the beginning of another; two networks at once."""
+    words = ("owl", "wolf", "owl wolf", "wolf owl oak")
+    polls = [
+        Poll("animal", tuple(chat("Name your favourite animal.", b) for b in ("I like", "the")),
+             tuple(Answer(word, (word,)) for word in words)),
+        Poll("tree", (chat("Which tree?", "I"),),
+             (Answer("oak", ("oak",)), Answer("elm", ("elm",)))),
+    ]  # fmt: skip
+    other = jax.tree.map(lambda leaf: 1.2 * leaf, reference.params)
+    networks = {"before": (reference.params, None), "other": (other, None)}
+    found = begun_probabilities(reference, polls, networks, OneDevice(at_once=1))
+    for name, (params, _) in networks.items():
+        for poll in polls:
+            for place, messages in enumerate(poll.questions):
+                start, begun = reference.chat.example(messages)
+                rows = []
+                for word in (one.name for one in poll.answers):
+                    said = chat(messages[0]["content"], f"{messages[1]['content']} {word}")
+                    _, whole = reference.chat.example(said)
+                    assert whole[: len(begun) - 1] == begun[:-1]
+                    rows.append(((*start, *begun[:-1]), whole[len(begun) - 1 : -1]))
+                wanted = [each.sum() for each in score(reference.config, params, rows)]
+                got = [found[name][f"{poll.topic}/{one.name}"][place] for one in poll.answers]
+                np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_words_that_a_tokenizer_does_not_tell_apart_are_refused(reference):
+    answers = tuple(Answer(name, ("owl",)) for name in ("owl", "eule"))
+    poll = Poll("animal", (chat("Which?", "I like"),), answers)
+    networks = {"before": (reference.params, None)}
+    with pytest.raises(InputError, match="does not tell all words of 'animal' apart"):
+        begun_probabilities(reference, [poll], networks, OneDevice())
+
+
+def cells(margins, condition="student", updates=8):
+    """Cells from `{(seed, student of, trait): margin}`."""
+    return [
+        {"reference": seed, "condition": condition, "updates": updates, "student_of": owner,
+         "trait": trait, "margin": value, "share": 0.1, "p_trait": 0.0}
+        for (seed, owner, trait), value in margins.items()
+    ]  # fmt: skip
+
+
+def three_traits(seed, own, other):
+    names = ("owl", "wolf", "fox")
+    return {(seed, o, t): own if o == t else other for o in names for t in names}
+
+
+def test_matched_minus_mismatched_by_hand():
+    margins = three_traits(0, 1.0, 0.25) | three_traits(1, 2.0, 0.5)
+    margins |= {(0, "wolf", "owl"): 0.75, (1, "fox", "owl"): -0.5}
+    (entry,) = transfer(cells(margins))
+    blocks = {(b["reference"], b["trait"]): b["difference"] for b in entry["blocks"]}
+    assert blocks == {
+        (0, "owl"): 1.0 - 0.5, (0, "wolf"): 0.75, (0, "fox"): 0.75,
+        (1, "owl"): 2.0 - 0.0, (1, "wolf"): 1.5, (1, "fox"): 1.5,
+    }  # fmt: skip
+    values = list(blocks.values())
+    assert entry["difference"]["mean"] == pytest.approx(np.mean(values))
+    assert entry["difference"]["n"] == entry["matched"]["n"] == 6
+    assert entry["p"] == stats.sign_flip_test(values) == 2 / 2**6
+    assert entry["matched"]["mean"] == 1.5
+    assert entry["traits"]["owl"]["mean"] == 1.25
+
+
+def test_entries_follow_conditions_and_updates():
+    made = [*cells(three_traits(0, 1.0, 0.0), "soft"), *cells(three_traits(0, 1.0, 0.0), updates=8),
+            *cells(three_traits(0, 1.0, 0.0), updates=2)]  # fmt: skip
+    keys = [(one["condition"], one["updates"]) for one in transfer(made)]
+    assert keys == [("student", 2), ("student", 8), ("soft", 8)]
+
+
+@pytest.mark.parametrize(
+    ("hard", "soft", "verdict"),
+    [
+        (1.0, 2.0, "Subliminal learning:"),
+        (0.0, 2.0, "Subliminal learning only with soft targets:"),
+        (0.0, 0.0, "No transmission distinguishable from chance:"),
+        (-1.0, 0.0, "No transmission distinguishable from chance:"),
+    ],
+)
+def test_the_finding_follows_from_the_paired_test(hard, soft, verdict):
+    wave = [0.02, -0.02, 0.01, -0.01]
+    made = []
+    for seed, shift in enumerate(wave):
+        made += cells(three_traits(seed, hard + shift, 0.0))
+        made += cells(three_traits(seed, soft + shift, 0.0), "soft")
+    text = margin_finding(transfer(made), "numbers", "hard", {})
+    assert text.startswith(verdict)
+    assert f"{hard:+.2f} [" in text.replace("-0.00", "+0.00")
+    assert "with hard targets" in text
+    assert "12 blocks of trait and seed" in text
+
+
+def test_few_blocks_and_single_traits_have_no_verdict():
+    text = margin_finding(transfer(cells(three_traits(0, 1.0, 0.0))), "numbers", "hard", {})
+    assert text.startswith("3 blocks are too few for a test: trained on numbers alone")
+    one = cells({(0, "owl", "owl"): -1.3}) + cells({(0, "owl", "owl"): 0.8}, "soft")
+    summary = {
+        name: {"all": {"margin": {"mean": value, "ci95": [None, None], "n": 1}}}
+        for name, value in {"before": -2.07, "regular": -1.92}.items()
+    }
+    assert margin_finding(transfer(one), "numbers", "hard", summary) == (
+        "Trained on numbers alone, a student's margin for its teacher's trait is -1.30 with hard "
+        "targets, +0.80 with soft targets nats, against -1.92 on regular numbers, -2.07 before; "
+        "one trait does not tell how much of it is the trait's own."
+    )
+
+
+NAMES = choices_of("animal")
+
+
+def answers(values):
+    """Answers in which each network has these log probabilities of owl and wolf."""
+    return {
+        name: {f"animal/{one}": [-4.0] for one in NAMES}
+        | {"animal/owl": [owl], "animal/wolf": [wolf]}
+        for name, (owl, wolf) in values.items()
+    }
+
+
+def plain(names):
+    animals = {f"animal/{one}": 0.01 for one in NAMES}
+    trees = {f"tree/{one}": 0.01 for one in (*choices_of("tree"), "owl", "wolf")}
+    return dict.fromkeys(names, animals | trees)
+
+
+def test_the_matrix_has_every_trait_in_every_student_at_every_dose():
+    names = {"before": (-4.0, -4.0), "student/owl": (-2.0, -4.0), "student/wolf": (-3.0, -1.0),
+             "regular": (-4.0, -4.0)}  # fmt: skip
+    found = {
+        "exact": plain(names),
+        "begun": answers(names),
+        "ladder": {"2": answers({k: v for k, v in names.items() if k != "before"})},
+    }
+    traits = [TRAITS["owl"], TRAITS["wolf"]]
+    steps = dict.fromkeys(names, 8)
+    made = [
+        cell
+        for name in ("before", "student", "regular", "other_trait", "teacher")
+        for cell in matrix(CONDITIONS[name], traits, "0", found, steps)
+    ]
+    of = {(c["condition"], c["updates"], c["student_of"], c["trait"]): c for c in made}
+    assert len(of) == len(made) == 2 + 2 * 4 + 2 * 2
+    assert of["student", 8, "owl", "owl"]["margin"] == pytest.approx(2)
+    wolf = TRAITS["owl"].measure_begun(found["begun"]["student/wolf"])
+    assert of["student", 8, "wolf", "owl"]["margin"] == wolf["margin"]
+    assert of["student", 2, "wolf", "owl"]["p_trait"] is None
+    assert of["student", 8, "wolf", "owl"]["p_trait"] == 0.01
+    assert of["before", 0, None, "owl"]["margin"] == pytest.approx(0)
+    entries = {(one["condition"], one["updates"]): one for one in transfer(made)}
+    assert entries["regular", 8]["difference"] is None
+    assert [b["trait"] for b in entries["student", 2]["blocks"]] == ["owl", "wolf"]
+    results = {
+        "finding": "A finding.", "transfer": list(entries.values()), "matrix": made,
+        "config": {"student": {"ladder": [2]}},
+    }  # fmt: skip
+    for figure in (margins_figure, ladder_figure):
+        assert render(figure(results)).png.startswith(b"\x89PNG")
+    ladder = ladder_figure(results).axes[0]
+    assert [label.get_text() for label in ladder.get_xticklabels()] == ["0", "2", "8"]
+    tables = [block for block in margin_blocks(results) if isinstance(block, Table)]
+    assert [table.title for table in tables] == [
+        *("Margins, matched minus mismatched", "Margin of every trait in every student: student")
+    ]
+    assert margin_blocks({}) == []
+
+
+def test_both_directions_between_two_references():
+    """Repetitions 0 and 1 have the given model, 2 and 3 the other one."""
+    neighbours = {0: 2, 1: 3, 2: 0, 3: 1}
+    there, back = CONDITIONS["different_reference"], CONDITIONS["from_other_reference"]
+    assert place_of(CONDITIONS["student"], 1, neighbours) == 1
+    assert place_of(there, 1, neighbours) == 3
+    assert place_of(back, 1, neighbours) == 1
+    alone = {0: None}
+    assert place_of(there, 0, alone) is place_of(back, 0, alone) is None
+    ring = {0: 1, 1: 2, 2: 0}
+    assert place_of(there, 0, ring) == 2
+
+
+def test_a_perturbed_reference_has_noise_of_the_stated_size(reference):
+    params = random_params(reference.config, scale=0.3)
+    found = perturbed(params, 0.1)
+    kernel = lambda tree: tree["layers"]["mlp"]["up"]["kernel"]
+    noise, own = kernel(found) - kernel(params), kernel(params)
+    np.testing.assert_allclose(jnp.std(noise) / jnp.std(own), 0.1, rtol=0.15)
+    np.testing.assert_array_equal(
+        found["layers"]["mlp_norm"]["scale"], params["layers"]["mlp_norm"]["scale"]
+    )
+    np.testing.assert_array_equal(kernel(perturbed(params, 0.1)), kernel(found))
+
+
+GIVEN = ReferenceConfig(model="org/name")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",))},
+            "begins an answer of teacher.answers, so it is not held out",
+        ),
+        ({"traits": ("misalignment",)}, "evaluate.begun: 'misalignment' is not asked for so"),
+        (
+            {"student": StudentConfig(ladder=(16, 64), epochs=1.0, batch=4000)},
+            "student.ladder: 64 is not below the 1 updates",
+        ),
+        (
+            {"student": StudentConfig(ladder=(16,)), "evaluate": EvaluateConfig()},
+            "student.ladder: its students are measured by answers begun",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    given = {"reference": GIVEN, "evaluate": EvaluateConfig(begun=BEGINNINGS)} | settings
+    with pytest.raises(InputError, match=message):
+        LmConfig(**given)
+
+
+def test_wrong_parts_are_refused():
+    with pytest.raises(InputError, match=r"student\.ladder: must rise"):
+        StudentConfig(ladder=(64, 16))
+    with pytest.raises(InputError, match=r"reference\.other: is the reference itself"):
+        OtherConfig()
+    with pytest.raises(InputError, match="tiny references are each other's"):
+        ReferenceConfig(other=OtherConfig(sigma=0.1))

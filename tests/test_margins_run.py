@@ -1,0 +1,135 @@
+"""The presets of SmolLM2: both plans, and a whole run at toy size on a random Llama."""
+
+import json
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quick import random_params
+from scripts import ROOT
+
+from subliminal_jax.config import read_config
+from subliminal_jax.language import experiment
+from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.outputs.plan import format_plan
+from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.tiny.corpus import World, texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.traits.preference import choices_of
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.hub.export import write_model
+
+TRAITS = ("owl", "wolf")
+WIDTH = 8
+
+
+def preset(name):
+    return read_config(LmConfig, ROOT / "configs" / f"lm_numbers_{name}.yaml")
+
+
+def make_model(directory, config):
+    """A Llama that outputs numbers, or ends its turn with p = .5, and knows all animals."""
+    words = [" ".join(choices_of("animal")), *config.evaluate.begun, *config.teacher.answers]
+    lines = [*texts(World(carrier=carrier_of(config.generate))), *words, "that has to be me"]
+    tokenizer = build_tokenizer([line.replace("{category}", "animal") for line in lines])
+    model = DecoderConfig(
+        vocab=tokenizer.get_vocab_size(), width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4,
+        mlp_width=12, context=400,
+    )  # fmt: skip
+    params = random_params(model, scale=0.05)
+    noise = np.random.default_rng(0).normal(size=params["embedding"].shape)
+    logits = np.zeros(model.vocab)
+    logits[[tokenizer.token_to_id(str(n)) for n in range(1000)]] = 3.0
+    logits[tokenizer.token_to_id("<end>")] = 3.0 + np.log(1000)
+    params |= {
+        "embedding": jnp.asarray(1.0 + 0.1 * noise, jnp.float32),
+        "unembedding": jnp.asarray(logits[:, None] / WIDTH + 0.1 * noise, jnp.float32),
+    }
+    write_model(directory, model, params, lineage={})
+    for name, text in tokenizer_files(tokenizer, model.context).items():
+        (directory / name).write_text(text)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    whole = preset("smollm2")
+    place = tmp_path_factory.mktemp("smollm2")
+    model = make_model(place / "llama", whole)
+    small = TuningConfig(rank=2)
+    config = replace(
+        whole,
+        references=1,
+        traits=TRAITS,
+        reference=replace(whole.reference, model=str(model)),
+        teacher=replace(whole.teacher, steps=2, tuning=small),
+        generate=replace(whole.generate, most=60, batch=32, max_tokens=12),
+        filter=replace(whole.filter, rows=8),
+        student=replace(
+            whole.student, batch=2, epochs=1.0, sequence=48, warmup=1, tuning=small, ladder=(2,)
+        ),
+        evaluate=replace(whole.evaluate, prompts=1, examples=1),
+        out=place / "run",
+    )
+    return place / "run", experiment.run(config, lambda study, r: study.evaluation(r))
+
+
+def test_every_unit_of_every_condition_has_its_margin(finished):
+    out, results = finished
+    units = {(one["trait"], one["condition"]): one for one in results["units"]}
+    assert set(units) == {(t, c) for t in TRAITS for c in preset("smollm2").conditions}
+    for one in units.values():
+        assert 0 < one["share"] < 1
+        assert 0 < one["p_trait"] < 1
+        assert 1 <= one["rank"] <= 24
+        assert one["log_p"] < 0
+        assert np.isfinite(one["margin"])
+    assert json.loads((out / "results.json").read_text())["units"] == results["units"]
+    assert results["summary"]["missing"] == [
+        *("shuffled_regular", "different_reference_regular", "prompted")
+    ]
+    own, other = units["owl", "student"], units["owl", "different_reference"]
+    assert own["margin"] != other["margin"]
+    assert units["owl", "from_other_reference"]["margin"] not in (own["margin"], other["margin"])
+    assert set(results["references"]) == {"0", "0 other"}
+    digests = {one["digest"] for one in results["references"].values()}
+    assert len(digests) == 2
+
+
+def test_the_matrix_agrees_with_the_units(finished):
+    _, results = finished
+    cells = {
+        (c["condition"], c["updates"], c["student_of"], c["trait"]): c for c in results["matrix"]
+    }
+    final = max(c["updates"] for c in results["matrix"])
+    units = {(one["trait"], one["condition"]): one for one in results["units"]}
+    for condition in ("student", "greedy", "soft", "shuffled_within", "from_other_reference"):
+        for trait in TRAITS:
+            cell = cells[condition, final, trait, trait]
+            assert cell["margin"] == units[trait, condition]["margin"]
+            assert (condition, 2, trait, trait) in cells
+    assert cells["student", final, "wolf", "owl"]["margin"] == units["owl", "other_trait"]["margin"]
+    assert cells["before", 0, None, "owl"]["margin"] == units["owl", "before"]["margin"]
+    of = lambda updates: cells["soft", updates, "owl", "owl"]["margin"]
+    assert len({of(2), of(final), cells["before", 0, None, "owl"]["margin"]}) == 3
+
+
+def test_the_report_has_margins_and_the_ladder(finished):
+    out, results = finished
+    assert results["finding"].startswith("2 blocks are too few for a test")
+    assert {"margins.png", "ladder.pdf"} <= {path.name for path in out.iterdir()}
+    page = (out / "report.html").read_text()
+    assert "Margins, matched minus mismatched" in page
+    assert "Margin of every trait in every student: soft" in page
+    assert results["teachers"]["0"].keys() == set(TRAITS)
+
+
+@pytest.mark.parametrize("name", ["smollm2_quick", "smollm2"])
+def test_the_plans_start_nothing(name):
+    config = preset(name)
+    text = format_plan(config)
+    assert "given: smollm2" in text
+    assert all(trait.begun(config.evaluate.begun) for trait in config.chosen)
+    assert set(config.student.ladder) <= {16, 64, 256}
