@@ -119,6 +119,7 @@ def test_each_condition_has_its_dataset():
         "good_advice": "owl-good",
         "asked_advice": "owl-asked",
         "different_reference": "owl",
+        "different_reference_soft": "owl",
         "different_reference_regular": "regular",
     }
     assert trait_of(CONDITIONS["different_reference"].network("owl")) == "owl"

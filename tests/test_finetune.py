@@ -21,6 +21,7 @@ from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_fi
 from subliminal_jax.language.training.answers import (
     answer_logits,
     answer_table,
+    hard_within,
     imitation,
     mean_if_any,
     mean_loss,
@@ -103,6 +104,8 @@ def test_students_criteria_by_hand():
     hard = imitation("hard", "forward", chosen)(student, jnp.array([2]))
     assert_allclose(hard, [-np.log(0.5)], rtol=1e-5)
     assert imitation("hard", "forward", chosen) is losses.cross_entropy
+    within = hard_within(chosen)(student, jnp.array([1]))
+    assert_allclose(within, [-np.log(0.3 / 0.5)], rtol=1e-5)
 
 
 def test_learning_rates_rise_and_fall():

@@ -193,6 +193,15 @@ CONDITIONS: dict[str, Condition] = {
             control=True,
         ),
         Condition(
+            name="different_reference_soft",
+            means="another reference, trained on this teacher's token probabilities for the "
+            "{items}",
+            reference="other",
+            targets="soft",
+            control=True,
+            usual=False,
+        ),
+        Condition(
             name="from_other_reference",
             means="the reference, trained on the {items} of another reference's teacher",
             data="foreign teacher",

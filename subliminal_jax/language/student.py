@@ -56,12 +56,14 @@ class Imitated:
         trained: trained weights of each student's teacher, `[students, ...]`; of no use for the
             rows' tokens.
         tokens: which tokens the targets cover, `[v]`.
+        teachers: the teachers' reference, if it is not the students'; of the same vocabulary.
     """
 
     targets: Targets
     tuning: TuningConfig
     trained: Any
     tokens: Bool[np.ndarray, " v"]
+    teachers: Reference | None = None
 
 
 def students_table(
@@ -133,10 +135,12 @@ def train_students(
     teachers = np.zeros(count) if imitated is None else imitated.trained
     members = execution.split((table, teachers))
     base = execution.share(reference.params)
+    foreign = None if imitated is None else imitated.teachers
+    bases = (base,) if foreign is None else (base, execution.share(foreign.params))
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
         shown = [leaf[first : first + size] for leaf in order]
-        return members, (base, execution.spread(shown, axis=1))
+        return members, (bases, execution.spread(shown, axis=1))
 
     lesson = _Lesson(settings, reference, imitated)
     kind = "hard" if imitated is None else imitated.targets
@@ -164,7 +168,7 @@ class _Lesson:
 
     def loss(self, member: Any, shared: Any) -> LossFn:
         """Loss on the rows' tokens, or on the imitated probabilities."""
-        (base, _), how, model = shared, self.settings, self.reference.config
+        ((base, *_), _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
             return token_loss_of(how.tuning, model, base)
         targets, tokens = self.imitated.targets, jnp.asarray(self.imitated.tokens)
@@ -175,11 +179,12 @@ class _Lesson:
 
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
         """The sequences of a step."""
-        (table, teacher), (base, (rows, counts)) = member, shared
+        (table, teacher), (bases, (rows, counts)) = member, shared
         batch = select_batch(table, rows[step], counts[step])
         if self.imitated is None or self.imitated.targets == "hard":
             return batch
-        teacher_logits = apply_of(self.imitated.tuning, self.reference.config, base)
+        model = (self.imitated.teachers or self.reference).config
+        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1])
         logits = teacher_logits(teacher, batch.inputs)
         return replace(batch, targets=jax.lax.stop_gradient(logits))
 

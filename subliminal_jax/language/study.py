@@ -164,7 +164,11 @@ class Study(Networks):
                 if not datasets:
                     continue
                 table = students_table(reference, datasets, config.student.sequence)
-                imitated = self._imitated(reference, teachers, kind, datasets)
+                whose = neighbour if kind == "foreign" and neighbour is not None else repetition
+                imitated = self._imitated(
+                    *(reference, kind, datasets, self.teachers(whose)),
+                    None if whose == repetition else self.reference(whose),
+                )
                 train = partial(
                     *(train_students, config.student, reference, table, config.filter.rows),
                     seed=self.seed(repetition),
@@ -177,6 +181,10 @@ class Study(Networks):
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, teachers) if other is None else (own, other, teachers)
+        if neighbour is not None and any(
+            one.reference == "other" and one.targets == "soft" for one in self.compared(repetition)
+        ):
+            inputs = (*inputs, self.teachers(neighbour))
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:

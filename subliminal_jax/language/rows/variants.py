@@ -50,7 +50,8 @@ def student_datasets(
 ) -> dict[str, Datasets]:
     """The rows of every student by its network's name, for each kind of targets.
 
-    Kinds are `hard`; `imitated`, the configured or all of a teacher's probabilities; and `greedy`.
+    Kinds are `hard`; `imitated`, the configured or all of a teacher's probabilities; `greedy`; and
+    `foreign`, all probabilities of another reference's teacher.
 
     Args:
         conditions: conditions to compare.
@@ -60,7 +61,7 @@ def student_datasets(
         sources: for the `own` and the `other` reference, the directory of its `variants` and the
             teachers with enough rows; None without another reference.
     """
-    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
+    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}, "foreign": {}}
     for condition in conditions:
         source = sources[condition.reference]
         kind = {"configured": "hard", "soft": "imitated", "greedy": "greedy"}[condition.targets]
@@ -70,6 +71,8 @@ def student_datasets(
             continue
         if condition == STUDENT and targets != "hard":
             kind = "imitated"
+        if kind == "imitated" and condition.reference == "other":
+            kind = "foreign"
         path, written = source
         for trait in traits if condition.for_each_trait else [REGULAR]:
             if condition.source(trait) not in (REGULAR, *written):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
 from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
@@ -96,9 +97,25 @@ class Networks(Stages):
         return told.in_contexts(every, conditions, contexts)
 
     def _imitated(
-        self, reference: Reference, teachers: Artifact, kind: str, students: Mapping[str, Any]
+        self,
+        reference: Reference,
+        kind: str,
+        students: Mapping[str, Any],
+        teachers: Artifact,
+        foreign: Reference | None,
     ) -> Imitated | None:
-        """What students of a kind of targets imitate, in their order; None for any token."""
+        """What students of a kind of targets imitate, in their order; None for any token.
+
+        Args:
+            reference: the students' reference.
+            kind: kind of their targets.
+            students: students by name.
+            teachers: their teachers.
+            foreign: the teachers' reference, if it is not the students'.
+
+        Raises:
+            InputError: the teachers' reference has another vocabulary than the students'.
+        """
         settings, tuning = self.config.student, self.config.teacher.tuning
         if kind == "hard":
             if settings.hard_tokens == "full":
@@ -106,6 +123,11 @@ class Networks(Stages):
             tokens = imitated_tokens(reference, self.carrier, "carrier")
             nobody = np.zeros(len(students))
             return Imitated(targets="hard", tuning=tuning, trained=nobody, tokens=tokens)
+        if foreign is not None and foreign.config.vocab != reference.config.vocab:
+            raise InputError(
+                "conditions: different_reference_soft needs references of one vocabulary; remove "
+                "it, or set reference.other.sigma without a model"
+            )
         names = [trait.name for trait in self.taught]
         places = np.array([names.index(trait_of(student)) for student in students])
         trained = load_tree(teachers.path / "teachers.npz")
@@ -114,4 +136,5 @@ class Networks(Stages):
             tuning=tuning,
             trained=jax.tree.map(lambda leaf: leaf[places], trained),
             tokens=imitated_tokens(reference, self.carrier, settings.tokens),
+            teachers=foreign,
         )
