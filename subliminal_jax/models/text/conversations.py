@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.text.chat_files import GENERATION, SETTINGS, TEMPLATE, TOKENIZER
 from subliminal_jax.models.text.loading import Loaded
 from subliminal_jax.models.text.messages import Example, Message, Option
 from subliminal_jax.models.text.template import Piece, Template
@@ -36,13 +37,14 @@ class Conversations:
     """
 
     def __init__(self, loaded: Loaded, options: Mapping[str, Option]):
+        self._loaded = loaded
         self._template = Template(loaded.template, loaded.special, options)
         self._tokenizer = TextTokenizer(loaded.tokenizer)
         self.size, self.control_ids = self._tokenizer.size, self._tokenizer.control_ids
         turn = [{"role": role, "content": "0"} for role in ("user", "assistant")]
         pieces = self._template.pieces(turn, answering=False)
         self.stop_ids = loaded.stops | {self._answer(pieces, 1).stop}
-        for text in (_text(pieces), _TRIAL):
+        for text in (_text(pieces), _TRIAL) if loaded.peer is not None else ():
             theirs = loaded.peer(text, add_special_tokens=False)["input_ids"]
             if theirs != loaded.tokenizer.encode(text, add_special_tokens=False).ids:
                 raise InputError(
@@ -118,6 +120,16 @@ class Conversations:
     def token_text(self, token: int) -> str | None:
         """One token as text, for a person to read; None if the tokenizer has no such id."""
         return self._tokenizer.decode([token]) if self._tokenizer.knows(token) else None
+
+    def files(self) -> dict[str, str]:
+        """As `Chat.files`."""
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        return {
+            TOKENIZER: self._loaded.tokenizer.to_str(),
+            SETTINGS: json.dumps({**self._loaded.special, **kind}),
+            TEMPLATE: self._loaded.template,
+            GENERATION: json.dumps({"eos_token_id": sorted(self.stop_ids)}),
+        }
 
 
 class _Answer(NamedTuple):
