@@ -74,6 +74,8 @@ def _settings(stated: dict) -> dict:
             found[ours] = rope[kind]["rope_theta"]
     if "rope_theta" in rope:
         found["rope_freq_base"] = rope["rope_theta"]
+    if stated["model_type"] in ("llama", "mistral") and stated.get("head_dim"):
+        found["rope_dimension_count"] = stated["head_dim"]
     if stated["model_type"] in ("qwen2", "qwen3"):
         found.pop("sliding_window", None)
     return found
