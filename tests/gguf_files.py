@@ -6,11 +6,10 @@ from pathlib import Path
 import gguf
 import numpy as np
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 ARCHITECTURES = {"mistral": "llama", "gemma3_text": "gemma3"}
 """`model_type` -> GGUF's architecture, where the two differ."""
-
-TOKENS = ["<s>", "</s>"]
 
 
 def write_gguf(
@@ -101,3 +100,31 @@ def tensors(directory: Path, stated: dict, architecture: str) -> dict[str, np.nd
                 values = values.T
             found[names.get_name(name, (".weight", ".bias"))] = np.ascontiguousarray(values)
     return found
+
+
+def byte_level_settings(tokenizer: Tokenizer, pre: str, template: str) -> dict:
+    """The writer's methods and arguments that state a byte-level tokenizer and a chat template.
+
+    Args:
+        tokenizer: with ChatML's two control tokens.
+        pre: GGUF's name of how it cuts text.
+        template: of chats.
+    """
+    definition = json.loads(tokenizer.to_str())
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    kinds = gguf.TokenType
+    added = {
+        token["content"]: kinds.CONTROL if token["special"] else kinds.USER_DEFINED
+        for token in definition["added_tokens"]
+    }
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    return {
+        "tokenizer_model": "gpt2",
+        "tokenizer_pre": pre,
+        "token_list": tokens,
+        "token_types": [added.get(token, kinds.NORMAL) for token in tokens],
+        "token_merges": [" ".join(pair) for pair in definition["model"]["merges"]],
+        "bos_token_id": vocabulary["<|im_start|>"],
+        "eos_token_id": vocabulary["<|im_end|>"],
+        "chat_template": template,
+    }

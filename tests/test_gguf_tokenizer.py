@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 gguf = pytest.importorskip("gguf", reason="GGUF files are written with the package gguf, an extra")
 
+from gguf_files import byte_level_settings  # noqa: E402
+
 from subliminal_jax.errors import InputError  # noqa: E402
 from subliminal_jax.models.hub.gguf.header import read_header  # noqa: E402
 from subliminal_jax.models.text.chat import Chat  # noqa: E402
@@ -93,16 +95,7 @@ def write(path, tokenizer, *, pre="gpt-2", template=tiny.CHATML, architecture="q
         changes: calls of the writer's methods, which replace what they add; None leaves it out.
     """
     if isinstance(tokenizer, Tokenizer):
-        definition = json.loads(tokenizer.to_str())
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        added = {t["content"]: CONTROL if t["special"] else USER_DEFINED
-                 for t in definition["added_tokens"]}  # fmt: skip
-        tokens = sorted(vocabulary, key=vocabulary.get)
-        merges = [" ".join(pair) for pair in definition["model"]["merges"]]
-        stated = {"tokenizer_model": "gpt2", "tokenizer_pre": pre, "token_list": tokens,
-                  "token_types": [added.get(t, NORMAL) for t in tokens], "token_merges": merges,
-                  "bos_token_id": vocabulary["<|im_start|>"],
-                  "eos_token_id": vocabulary["<|im_end|>"], "chat_template": template}  # fmt: skip
+        stated = byte_level_settings(tokenizer, pre, template)
     else:
         texts, scores, types = zip(*tokenizer, strict=True)
         stated = {"tokenizer_model": "llama", "tokenizer_pre": "default", "token_list": texts,
@@ -131,7 +124,8 @@ def sentence_piece(gemma=False):
     head = [("<unk>", 0.0, UNKNOWN), ("<|im_start|>", 0.0, CONTROL), ("<|im_end|>", 0.0, CONTROL)]
     head += [("\n\n", -1000.0, USER_DEFINED), ("  ", -1000.0, USER_DEFINED)] if gemma else []
     head += [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
-    pieces = [piece for piece in pieces if not (gemma and piece == "▁▁")]
+    there = {text.replace(" ", "▁") for text, _, _ in head}
+    pieces = [piece for piece in pieces if piece not in there]
     return head + [(piece, -float(i), NORMAL) for i, piece in enumerate(pieces)]
 
 

@@ -114,7 +114,7 @@ def find_local(model: str) -> ModelFiles | None:
     path = Path(os.path.expanduser(model))
     if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         packaged = find_packaged(model)
-        return packaged and ModelFiles(model, packaged, None, (packaged,))
+        return None if packaged is None else ModelFiles(model, packaged, None, (packaged,))
     plain = any((path / name).exists() for name in (SINGLE, INDEX, ADAPTER))
     if not plain and (parts := find_gguf(path)):
         return ModelFiles(model, parts[0], None, parts)

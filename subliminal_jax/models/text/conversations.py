@@ -6,7 +6,9 @@ Both are untrusted, so this runs in a process with limits on time and memory: se
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.text.chat_files import GENERATION, SETTINGS, TEMPLATE, TOKENIZER
@@ -44,13 +46,8 @@ class Conversations:
         turn = [{"role": role, "content": "0"} for role in ("user", "assistant")]
         pieces = self._template.pieces(turn, answering=False)
         self.stop_ids = loaded.stops | {self._answer(pieces, 1).stop}
-        for text in (_text(pieces), _TRIAL) if loaded.peer is not None else ():
-            theirs = loaded.peer(text, add_special_tokens=False)["input_ids"]
-            if theirs != loaded.tokenizer.encode(text, add_special_tokens=False).ids:
-                raise InputError(
-                    f"transformers' {type(loaded.peer).__name__} encodes a text into other tokens "
-                    "than the tokenizer that it saves; such a tokenizer is not supported"
-                )
+        if loaded.peer is not None:
+            _check_peer(loaded.peer, loaded.tokenizer, (_text(pieces), _TRIAL))
         made_from = {
             "tokenizer": self._tokenizer.digest,
             "special": dict(loaded.special),
@@ -146,6 +143,21 @@ class _Answer(NamedTuple):
     whole: list[Piece]
     end: int
     stop: int
+
+
+def _check_peer(peer: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Checks that transformers' own tokenizer encodes texts as the one that it saves.
+
+    Raises:
+        InputError: it does not.
+    """
+    for text in texts:
+        theirs = peer(text, add_special_tokens=False)["input_ids"]
+        if theirs != tokenizer.encode(text, add_special_tokens=False).ids:
+            raise InputError(
+                f"transformers' {type(peer).__name__} encodes a text into other tokens than the "
+                "tokenizer that it saves; such a tokenizer is not supported"
+            )
 
 
 def _text(pieces: Sequence[Piece]) -> str:

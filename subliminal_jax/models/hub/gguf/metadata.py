@@ -185,13 +185,14 @@ def _rope(settings: Settings, factors: np.ndarray | None) -> dict[str, Any]:
             return rope | llama3_rope(factors, theta, _heads(settings)[2])
         except InputError as error:
             raise settings.refuse(str(error)) from error
-    if (old := settings.get("rope.scale_linear")) is not None and kind is None:
-        kind, factor = "linear", settings.number("rope.scale_linear", old)
-    elif kind not in (None, "none"):
-        factor = settings.number("rope.scaling.factor")
+    if kind is None and settings.get("rope.scale_linear") is not None:
+        return rope | {"rope_type": "linear", "factor": settings.number("rope.scale_linear")}
     if kind in (None, "none"):
         return rope
-    return rope | {"rope_type": shown(str(kind)), "factor": factor}
+    return rope | {
+        "rope_type": shown(str(kind)),
+        "factor": settings.number("rope.scaling.factor"),
+    }
 
 
 def _mistral(settings: Settings, rope: dict) -> dict[str, Any]:

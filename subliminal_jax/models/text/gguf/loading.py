@@ -40,7 +40,7 @@ def load(path: Path, digests: Mapping[str, str], template: str | None) -> Loaded
             for name, gguf_name in _SPECIAL.items()
             if (token := _special_id(header.settings, gguf_name, len(tokens))) is not None
         }
-        ends = {_special_id(header.settings, name, len(tokens)) for name in _ENDS} - {None}
+        ends = [_special_id(header.settings, name, len(tokens)) for name in _ENDS]
         chosen = template if template is not None else _template(header.settings)
     except MemoryError:
         raise
@@ -49,7 +49,9 @@ def load(path: Path, digests: Mapping[str, str], template: str | None) -> Loaded
     except BaseException as error:  # Rust's panics are not `Exception`s
         why = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: its tokenizer cannot be rebuilt ({why})") from error
-    return Loaded(tokenizer, special, chosen, frozenset(ends), None)
+    return Loaded(
+        tokenizer, special, chosen, frozenset(end for end in ends if end is not None), None
+    )
 
 
 def _special_id(settings: Mapping[str, Any], name: str, count: int) -> int | None:

@@ -127,7 +127,11 @@ def _sentence_piece(
             byte_fallback=True,
         )
     )
-    spaces = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    spaces: list[decoders.Decoder] = [
+        decoders.Replace(_SPACE, " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+    ]
     if gemma:
         tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
     elif settings.get("tokenizer.ggml.add_space_prefix", True) is True:
