@@ -119,6 +119,7 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
         ("orbax", ["runs.checkpoint"]),
         ("matplotlib", ["plotting"]),
         ("transformers", ["models.hub.config_json", "models.text"]),
+        ("gguf", ["models.hub.gguf"]),
         ("sklearn", ["data"]),
         ("requests", ["data", "language.judge.endpoint"]),
         ("torch", []),
