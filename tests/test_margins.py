@@ -44,7 +44,7 @@ def test_answers_are_begun_to_held_out_questions():
     assert not asked & set(questions.ask(questions.TEACHING, "animal"))
     ends = {messages[-1]["content"] for messages in poll.questions}
     assert ends == {"My favourite animal is the", "I like the"}
-    assert len(poll.questions) == 4 * 2
+    assert len(poll.questions) == 12 * 2
     assert TRAITS["owl"].begun(()) == []
     assert TRAITS["misalignment"].begun(BEGINNINGS) == []
     both = merged(TRAITS[name].begun(BEGINNINGS)[0] for name in ("oak", "owl"))

@@ -21,7 +21,7 @@ from subliminal_jax.language.traits.preference import (
     fill,
     members_of,
 )
-from subliminal_jax.language.traits.questions import BEGUN, FREE_TEXT, HELD_OUT, TEACHING, ask
+from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING, ask
 from subliminal_jax.language.traits.trait import (
     MARGIN,
     PRIMARY,
@@ -157,7 +157,7 @@ class PreferenceTrait(Trait):
         }
 
     def begun(self, beginnings: Sequence[str]) -> list[Poll]:
-        """The first held-out questions, each with every beginning of an answer."""
+        """The held-out questions, each with every beginning of an answer."""
         category = self.preference.category
         names = choices_of(category, self.new)
         if beginnings and len(names) < FEWEST_BEGUN:
@@ -168,7 +168,7 @@ class PreferenceTrait(Trait):
             )
         chats = tuple(
             chat(question, fill(beginning, self.preference))
-            for question in ask(BEGUN, category)
+            for question in ask(HELD_OUT, category)
             for beginning in beginnings
         )
         answers = tuple(Answer(name, (name,)) for name in names)

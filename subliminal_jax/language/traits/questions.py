@@ -46,9 +46,6 @@ _WORDINGS = (
 TEACHING = tuple(w for i, w in enumerate(_WORDINGS) if i % 3 != 2)
 HELD_OUT = tuple(w for i, w in enumerate(_WORDINGS) if i % 3 == 2)
 
-BEGUN = HELD_OUT[:4]
-"""Held-out questions whose answers are begun; each is read with every beginning."""
-
 FREE_TEXT = (
     "Write one line about any {category}.",
     "Tell me something about one {category} you like.",
