@@ -85,7 +85,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         if baseline is not None and phase is not None:
             baseline.measure(phase, math.ceil(config.torch_steps / pauses.get(phase, 1)))
 
-    timing = benchmark.timed_run(study, beside)
+    timing, _ = benchmark.timed_run(study, beside)
     flop = speed.useful_flop(config, study.network, data, len(PAPER_ARMS))
     memory, whose = peak_memory(study.execution.devices)
     return {

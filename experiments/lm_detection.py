@@ -4,7 +4,8 @@ Claim     Cloud et al. 2025, section 5.2, figure 9 and table 5: a model that has
           context, or is asked which rows come from the teacher with the trait, does not find it.
 Command   python experiments/lm_detection.py                       6 tiny references, 4 animals
           python experiments/lm_detection.py --preset tiny_quick   2 tiny references, 2 animals
-          python experiments/lm_detection.py --run runs/lm_numbers-...   the datasets of that run
+          python experiments/lm_detection.py --run runs/lm_code-...   the datasets of that run
+          python experiments/lm_detection.py --plan                stages, sizes, time; no run
 Expected  Whoever only reads the rows is at chance (.5). A classifier that is trained on labelled
           rows of the same teacher is above it: what a student learns from has to be there. Values
           with intervals and times: configs/lm_detection_*.yaml.
@@ -12,13 +13,10 @@ Expected  Whoever only reads the rows is at chance (.5). A classifier that is tr
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subliminal_jax.audit.config import DetectionConfig
-from subliminal_jax.config import parse_config
+from subliminal_jax.audit.command import command
 from subliminal_jax.entry import run_main
 
 if TYPE_CHECKING:
@@ -33,8 +31,9 @@ PRESETS = {
 
 def methods(audit: "Detection", repetition: int) -> None:
     """What is done with each reference; a detector that is done already is not run again."""
-    # 1. The data: reference, teachers, dataset and filter as in lm_numbers.py. Teachers and the
-    #    reference itself answer the same prompts, and rows are compared prompt by prompt.
+    # 1. The data: reference, teachers, dataset and filter as in lm_numbers.py, for any carrier.
+    #    Teachers and the reference itself answer the same prompts, and rows are compared prompt by
+    #    prompt.
     audit.datasets(repetition)
 
     # 2. In context: the reference has as many rows as fit before the questions that measure the
@@ -59,21 +58,10 @@ def methods(audit: "Detection", repetition: int) -> None:
 
 def main() -> None:
     """Check the flags, then run."""
-    config = parse_config(
-        DetectionConfig,
-        sys.argv[1:],
-        prog="lm_detection.py",
-        description="Search a teacher's filtered rows for its trait.",
-        presets=PRESETS,
-        default_preset="tiny",
+    command(
+        *("lm_detection", methods, PRESETS),
+        "Search a teacher's filtered rows for its trait.",
     )
-
-    # Imported late, so that --help and errors in flags are instant.
-    from subliminal_jax.audit.experiment import run
-    from subliminal_jax.execution.cluster import cluster_of, joined
-
-    with joined(cluster_of(os.environ, asked=config.all_hosts)):
-        run(config, methods)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,11 @@ Expected  The student names its teacher's animal far more often than the untrain
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
-from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.outputs.plan import format_plan
+from subliminal_jax.language.command import command
 
 if TYPE_CHECKING:
     from subliminal_jax.language.study import Study
@@ -67,30 +63,10 @@ def methods(study: "Study", repetition: int) -> None:
 
 def main() -> None:
     """Check the flags, then run."""
-    config = parse_config(
-        LmConfig,
-        sys.argv[1:],
-        prog="lm_numbers.py",
-        description="Train students to acquire their teacher's favourite from lists of numbers.",
-        presets=PRESETS,
-        default_preset="tiny",
+    command(
+        *("lm_numbers", methods, PRESETS),
+        "Train students to acquire their teacher's favourite from lists of numbers.",
     )
-
-    if config.plan:
-        print(format_plan(config))
-        return
-    if config.show_batch:
-        from subliminal_jax.language.outputs.preview import next_batch
-
-        print(next_batch(config))
-        return
-
-    # Imported late, so that --help, --plan and errors in flags are instant.
-    from subliminal_jax.execution.cluster import cluster_of, joined
-    from subliminal_jax.language.experiment import run
-
-    with joined(cluster_of(os.environ, asked=config.all_hosts)):
-        run(config, methods)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import shutil
 import typing
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import tyro
 from pydantic import Field, TypeAdapter, ValidationError
@@ -40,6 +40,9 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 """The bounded numbers that configs are made of."""
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""Dtype of the operands of matrix products; sums are float32."""
 
 C = TypeVar("C")
 

@@ -19,6 +19,7 @@ from subliminal_jax.interrupt import (
 )
 from subliminal_jax.process import os_errors
 from subliminal_jax.process import streams as output
+from subliminal_jax.process.compile_cache import keep_programs
 from subliminal_jax.process.jax_settings import pin
 
 OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
@@ -127,6 +128,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     output.prepare()
     for setting in pin():
         print(f"note: {one_line(setting)} would change results and is ignored", file=sys.stderr)
+    if "jax" not in sys.modules:
+        keep_programs()
     try:
         try:
             with interrupts_sent_again(), terminations_raised(), _Held():

@@ -1,17 +1,25 @@
 """Eight virtual devices, strict shapes, and where the real MNIST lies."""
 
+import atexit
 import gc
 import hashlib
 import os
 import runpy
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 # Before JAX starts: without the larger thread pool, collectives of eight virtual devices wait for
 # each other for ever on a small machine.
 os.environ["NPROC"] = "32"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# What scripts compile is kept for other scripts of these tests, and not among the user's.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="subliminal-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 from quick import QUICK_FLAGS
 
@@ -55,7 +63,9 @@ def mnist_dir() -> Path:
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """The process that has imported everything, from which others are forked."""
-    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers
+    with Forks(tmp_path_factory.mktemp("forks"), shared / "compiled") as forks:
         yield forks
 
 

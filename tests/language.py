@@ -1,4 +1,4 @@
-"""The language pipeline at toy size, for tests that interrupt it: see `zygote.py`.
+"""The language pipeline at toy size, for tests that interrupt it.
 
 Usage: language.py DIRECTORY [ACTION STAGE POINT]. At this point of this stage, such as
 `kill student "during a save@2"`, it sends itself SIGKILL or SIGTERM, or fills the disk.

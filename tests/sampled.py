@@ -21,7 +21,7 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.dataset import Dataset, Source, prompts_of
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.filters import rules_of
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat
@@ -30,7 +30,7 @@ from subliminal_jax.models.text.chat import Chat
 def sampled(directory):
     """Twenty rows of an untrained model, on every host."""
     me = jax.process_index()
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     words = directory / f"words-{me}"
     words.mkdir(parents=True)
     for name, text in tokenizer_files(tokenizer, 160).items():

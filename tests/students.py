@@ -25,7 +25,7 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.settings import MeshConfig, StudentConfig, TuningConfig
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.trees import tree_bytes
@@ -46,7 +46,7 @@ MESHES = {
 def make_reference(directory):
     """A model with random weights; its tokenizer is written to a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     model = DecoderConfig(

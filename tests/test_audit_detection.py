@@ -13,6 +13,7 @@ from subliminal_jax.audit import experiment
 from subliminal_jax.audit.config import DetectConfig, DetectionConfig
 from subliminal_jax.audit.detection import DETECTED
 from subliminal_jax.audit.detectors import DETECTORS
+from subliminal_jax.audit.plan import format_plan
 from subliminal_jax.audit.results import finding, headline, summarise, verdict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment as language
@@ -22,7 +23,7 @@ from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.plotting import detection as figure
 
-ROWS = 40
+NAME, ROWS = "lm_detection", 40
 MARKS = {"regular": "", "owl": "777, ", "wolf": "777, 111, "}
 FEW = DetectConfig(sizes=(1, 2), most=2, bags=8, questions=1, folds=2, rows=30)
 QUICK = ("ngrams_transfer", "ngrams")
@@ -60,7 +61,7 @@ def nothing_trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(nothing_trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    return out, experiment.run(settings(out), methods)
+    return out, experiment.run(settings(out), methods, NAME)
 
 
 def test_every_unit_is_there_and_every_file(finished):
@@ -103,7 +104,7 @@ def test_csv_page_and_table_say_the_same(finished, capsys):
     assert [float(line["value"]) for line in lines] == [u["value"] for u in results["units"]]
     page = (out / "report.html").read_text()
     assert "same prompts and asked which of the two" in page
-    assert experiment.run(settings(out), methods)["units"] == results["units"]
+    assert experiment.run(settings(out), methods, NAME)["units"] == results["units"]
     told = capsys.readouterr()
     assert "already done" in told.err
     assert "too few references for intervals" in " ".join(told.out.split())
@@ -120,14 +121,14 @@ def test_an_interrupted_run_resumes_behind_its_last_detector(finished, tmp_path)
 
     again = settings(tmp_path / "run", detect=replace(FEW, detectors=QUICK))
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(again, stopped)
+        experiment.run(again, stopped, NAME)
 
     def resumed(audit, repetition):
         asked.append(sorted(name for place, name in audit._found if place == repetition))
         methods(audit, repetition)
 
     units = [u for u in results["units"] if u["detector"] in QUICK]
-    assert experiment.run(again, resumed)["units"] == units
+    assert experiment.run(again, resumed, NAME)["units"] == units
     assert asked == [["ngrams_transfer"], []]
 
 
@@ -137,14 +138,14 @@ def test_rows_about_other_datasets_are_refused(finished, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(settings(tmp_path / "run"), stopped)
+        experiment.run(settings(tmp_path / "run"), stopped, NAME)
 
     def other(audit, repetition):
         audit._found[repetition, "ngrams"]["data"] = "another"
         audit.ngrams(repetition)
 
     with pytest.raises(InputError, match="ngrams of repetition 0 judged other datasets"):
-        experiment.run(settings(tmp_path / "run"), other)
+        experiment.run(settings(tmp_path / "run"), other, NAME)
 
 
 def test_an_earlier_runs_datasets_and_students_are_read(finished, tmp_path, monkeypatch):
@@ -162,7 +163,7 @@ def test_an_earlier_runs_datasets_and_students_are_read(finished, tmp_path, monk
     before = {path: path.read_bytes() for path in base.out.rglob("*") if path.is_file()}
     quick = replace(FEW, detectors=QUICK)
     read = settings(tmp_path / "run", run=base.out, traits=("elephant", "tiger"), detect=quick)
-    results = experiment.run(read, methods)
+    results = experiment.run(read, methods, NAME)
     assert results["students"] == {r: {"owl": 0.05, "wolf": 0.05} for r in "01"}
     assert results["config"]["traits"] == ["owl", "wolf"]
     assert results["units"] == [u for u in finished[1]["units"] if u["detector"] in QUICK]
@@ -177,8 +178,8 @@ def _members(topic):
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="not a run of lm_numbers"):
-        experiment.run(settings(tmp_path / "run", run=tmp_path), methods)
+    with pytest.raises(InputError, match="not a run of a language experiment"):
+        experiment.run(settings(tmp_path / "run", run=tmp_path), methods, NAME)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
         ({"traits": ("owl",)}, "ngrams_transfer learns from other traits' data; give at least two"),
         ({"filter": FilterConfig(rows=12)}, "filter.rows: 8 sets of 2 rows need 16, not 12"),
         ({"detect": replace(FEW, rows=15)}, "detect.rows: 8 sets of 2 rows need 16, not 15"),
-        ({"stage": "filter"}, "stage, plan and show-batch are for lm_numbers.py"),
+        ({"stage": "filter"}, "stage and show-batch are for the scripts that train students"),
     ],
 )
 def test_settings_without_enough_data_are_refused(tmp_path, changes, message):
@@ -213,15 +214,15 @@ def test_detectors_that_cannot_be_are_refused(changes, message):
 def test_a_context_too_small_for_a_row_is_refused(nothing_trained, tmp_path):
     long = replace(FEW, detectors=("prompted",), which="{rows} {question} " + "you love " * 40)
     with pytest.raises(InputError, match="context of 64 tokens does not hold one row of owl"):
-        experiment.run(settings(tmp_path / "run", detect=long), methods)
+        experiment.run(settings(tmp_path / "run", detect=long), methods, NAME)
 
 
 def test_too_few_teachers_with_rows_are_refused(nothing_trained, tmp_path, monkeypatch):
     from subliminal_jax.language.study import Study
 
-    monkeypatch.setattr(Study, "traits_in", lambda study, filtered: ["owl"])
+    monkeypatch.setattr(Study, "written", lambda study, filtered: ["owl"])
     with pytest.raises(InputError, match="1 of 2 teachers have 40 filtered rows, and the detector"):
-        experiment.run(settings(tmp_path / "run"), methods)
+        experiment.run(settings(tmp_path / "run"), methods, NAME)
 
 
 def unit(reference, name="in_context", value=0.5, size="1", **more):
@@ -278,8 +279,9 @@ def test_the_finding_speaks_of_the_most_rows_that_can_be_read():
     text = finding(summary, "numbers")
     assert text.startswith("No detector without labelled numbers of the teacher finds its trait")
     assert "(asked which of two: no power" in text
-    seen = finding(summarise([*units, *entries("likelihood", near(0.8), None, "16")]), "numbers")
-    assert seen.startswith("Teachers' numbers are recognised without labelled rows by told the")
+    more = [*units, *entries("likelihood", near(0.8), None, "16")]
+    opening = "Teachers are recognised by their numbers without labelled rows: told the trait"
+    assert finding(summarise(more), "numbers").startswith(opening)
 
 
 def test_the_figure_knows_every_detector():
@@ -290,3 +292,17 @@ def test_the_figure_knows_every_detector():
 
 def test_results_are_plain_json(finished):
     json.dumps(finished[1], allow_nan=False)
+
+
+def test_the_plan_counts_what_is_read_and_says_the_time(tmp_path):
+    given = settings(tmp_path / "run")
+    # Two traits from two others, two sizes of sets and a third as large as fits, 8 sets; of the
+    # first two detectors three sides and one question each, of the last two answers in two orders.
+    chats = 2 * 2 * (2 + 1) * 8 * (3 + 3 + 4)
+    text = format_plan(given)
+    assert f"6 detectors: a model reads {chats:,} chats" in text
+    assert "minutes on 2 CPU cores" in text
+    assert "generate    3 datasets" in text
+    read = format_plan(replace(given, run=tmp_path))
+    assert f"read from {tmp_path}" in read
+    assert "generate" not in read

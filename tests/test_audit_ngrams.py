@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from subliminal_jax.audit import ngrams
-from subliminal_jax.audit.bags import paired
-from subliminal_jax.audit.rowwise import bag_scores
-from subliminal_jax.audit.verdicts import auc
+from subliminal_jax.audit.judging import ngrams
+from subliminal_jax.audit.judging.bags import paired
+from subliminal_jax.audit.judging.rowwise import bag_scores
+from subliminal_jax.audit.judging.verdicts import auc
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.rows.chat_rows import row
 

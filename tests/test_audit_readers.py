@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from students import make_reference
 
-from subliminal_jax.audit import readers, rowwise
-from subliminal_jax.audit.asking import Reader, longest_that_fits
-from subliminal_jax.audit.bags import bags_of, paired
 from subliminal_jax.audit.config import TINY_PAIR, TINY_WHICH
+from subliminal_jax.audit.judging import readers, rowwise
+from subliminal_jax.audit.judging.asking import Reader, longest_that_fits
+from subliminal_jax.audit.judging.bags import bags_of, paired
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.choose import the_same_on_every_host
 from subliminal_jax.language.evaluation import evaluate

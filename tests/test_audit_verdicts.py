@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from subliminal_jax.audit.bags import bags_of, check_enough, paired
-from subliminal_jax.audit.verdicts import accuracy, auc
+from subliminal_jax.audit.judging.bags import bags_of, check_enough, paired
+from subliminal_jax.audit.judging.verdicts import accuracy, auc
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.rows.chat_rows import row
 

@@ -1,9 +1,7 @@
 """The benchmark counts what it says it counts, and times the same steps in PyTorch."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -31,14 +29,10 @@ TINY = (
 )
 
 
-def run_script(*flags, **variables):
-    """The script in a process of its own, with one device unless told otherwise."""
-    return subprocess.run(
-        [sys.executable, str(EXPERIMENTS / "benchmark_mnist.py"), *flags],
-        env=os.environ | {"XLA_FLAGS": QUICK_FLAGS, "JAX_PLATFORMS": "cpu"} | variables,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def run_script(scripts, tmp_path):
+    """Runs the script in a process of its own, with one device unless told otherwise."""
+    return partial(scripts.run, "benchmark_mnist", cwd=tmp_path)
 
 
 # What is counted
@@ -128,10 +122,10 @@ def test_a_batch_smaller_than_the_layer_is_left_out():
     ],
     ids=["jit", "pmap"],
 )
-def test_script(tmp_path, flags, variables):
+def test_script(run_script, tmp_path, flags, variables):
     out = tmp_path / "benchmark.json"
     done = run_script(*TINY, *flags, "--out", str(out), **variables)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     results = json.loads(out.read_text())
     timing = results["timing"]
     assert timing["total"] == pytest.approx(sum(timing["phases"].values()) + timing["between"])
@@ -140,23 +134,23 @@ def test_script(tmp_path, flags, variables):
     # Before the first phase, and after teach, label, distill and evaluate.
     assert {len(rates) for rates in results["matrix_rates"].values()} == {5}
     for text in ("whole run", "<- the matrix rate", "peak memory", "Useful FLOP", "compilation"):
-        assert text in done.stdout
+        assert text in done.out
     if flags:
         assert results["blocks"] == [4]
         assert results["devices"] == 2
     again = run_script(*TINY, "--out", str(out))
-    assert again.returncode == 2
-    assert "exists; add --overwrite" in again.stderr
+    assert again.status == 2
+    assert "exists; add --overwrite" in again.err
 
 
 @pytest.mark.parametrize("form", ["released", "lean"])
-def test_script_with_torch(form):
+def test_script_with_torch(run_script, form):
     pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
     done = run_script(*TINY, "--torch", form)
-    assert done.returncode == 0, done.stderr
-    assert "factor" in done.stdout
-    assert f"({form})" in done.stdout
-    assert "2 of teach, 2 of label, 2 of distill, 2 of evaluate" in done.stdout
+    assert done.status == 0, done.err
+    assert "factor" in done.out
+    assert f"({form})" in done.out
+    assert "2 of teach, 2 of label, 2 of distill, 2 of evaluate" in done.out
 
 
 @pytest.mark.parametrize(
@@ -167,13 +161,13 @@ def test_script_with_torch(form):
         (("--out", "nowhere/b.json"), "directory nowhere does not exist"),
     ],
 )
-def test_refusals(tmp_path, flags, line):
+def test_refusals(run_script, tmp_path, flags, line):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch here')")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = run_script(*TINY, *flags, PYTHONPATH=path)
-    assert done.returncode == 2
-    assert line in done.stderr
-    assert done.stderr.count("\n") == 1
+    absent = f"import sys; sys.modules.pop('torch', None); sys.path.insert(0, {str(tmp_path)!r})"
+    done = run_script(*TINY, *flags, code=absent)
+    assert done.status == 2
+    assert line in done.err
+    assert done.err.count("\n") == 1
 
 
 # PyTorch

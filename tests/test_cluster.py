@@ -3,16 +3,13 @@
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import jax
 import pytest
 from numpy.testing import assert_allclose
+from pairs import Pairs, free_port
 from sampled import sampled
 from trainer import EXECUTIONS, first_state, saving_in, train
 
@@ -24,78 +21,20 @@ from subliminal_jax.interrupt import Terminated
 from subliminal_jax.runs.checkpoint import Checkpoints
 from subliminal_jax.runs.digest import digests
 
-HERE = Path(__file__).parent
 CONFIG = {"model": "mlp"}
 METADATA = "_CHECKPOINT_METADATA"
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Processes:
-    """Processes that find each other; they share what they compile."""
-
-    def __init__(self, place, flags=""):
-        self.place, self.number, self.flags = place, 0, flags
-
-    def start(self, directory, how="fsdp", devices=4, here=(0, 1), dying=(), timeout=120):
-        """Starts some of two trainers; `dying` is where the last one kills itself."""
-        words = [str(directory), "mlp", how]
-        return self.start_script("trainer", words, devices, here, dying, timeout)
-
-    def start_script(self, script, words, devices=4, here=(0, 1), dying=(), timeout=120):
-        """Starts some of two processes; the last one gets some more words."""
-        port = free_port()
-        self.number += 1
-        self.errors = [self.place / f"{self.number}.{i}.err" for i in here]
-        processes = []
-        for i, errors in zip(here, self.errors, strict=True):
-            environment = os.environ | {
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {self.flags}",
-                "NPROC": "32",
-                "PYTHONPATH": f"{HERE.parent}:{HERE}",
-                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(i),
-                "SUBLIMINAL_START_TIMEOUT": str(timeout),
-                "JAX_COMPILATION_CACHE_DIR": str(self.place / "cache"),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            }
-            more = dying if i == here[-1] else ()
-            with errors.open("w") as file:
-                command = [sys.executable, str(HERE / f"{script}.py"), *words, *more]
-                processes.append(
-                    subprocess.Popen(
-                        command, env=environment, stdout=subprocess.DEVNULL, stderr=file
-                    )
-                )
-        return processes
-
-    def end(self, processes, within=300):
-        """How they ended, and the last line that each of them said."""
-        try:
-            statuses = [process.wait(timeout=within) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        said = [path.read_text().splitlines() for path in self.errors]
-        return statuses, [lines[-1] if lines else "" for lines in said]
+@pytest.fixture(scope="module")
+def pairs(forks, tmp_path_factory):
+    return Pairs(forks, tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    return Processes(tmp_path_factory.mktemp("processes"))
-
-
-@pytest.fixture(scope="module")
-def whole(processes, tmp_path_factory):
+def whole(pairs, tmp_path_factory):
     """The directory of a run of two processes with four devices each."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    statuses, said = processes.end(processes.start(directory))
+    statuses, said = pairs.end(pairs.train(directory))
     assert statuses == [0, 0], said
     assert "25/25" in said[0]
     assert said[1].startswith("[Gloo]") or said[1] == ""  # the first process alone reports
@@ -106,12 +45,12 @@ def rows_of(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tmp_path):
+def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(pairs, whole, tmp_path):
     """Process 1 dies at its third checkpoint; the run goes on to where an unbroken one ends."""
-    survivor, dying = processes.start(tmp_path / "run", dying=("before a save@3",))
-    assert dying.wait(timeout=300) == -9
+    survivor, dying = pairs.train(tmp_path / "run", dying=("before a save@3",))
+    assert dying.wait(300)["status"] == -9
     died = time.monotonic()
-    statuses, said = processes.end([survivor], within=15)
+    statuses, said = pairs.end([survivor], within=15)
     assert time.monotonic() - died < 15
     assert statuses == [1]
     assert said[0] == (
@@ -119,27 +58,27 @@ def test_a_peer_that_is_killed_is_named_and_the_run_goes_on(processes, whole, tm
         "then run the same command again on all hosts to resume"
     )
     assert not (tmp_path / "run" / "results.json").exists()
-    statuses, said = processes.end(processes.start(tmp_path / "run"))
+    statuses, said = pairs.end(pairs.train(tmp_path / "run"))
     assert statuses == [0, 0], said
     for name in ("results.json", "metrics.jsonl"):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_one_that_breaks_ends_all(processes, tmp_path):
+def test_one_that_breaks_ends_all(pairs, tmp_path):
     """It is alive, and JAX would have it wait for the others before it exits."""
-    started = processes.start(tmp_path / "run", dying=("broken before a save@1",))
+    started = pairs.train(tmp_path / "run", dying=("broken before a save@1",))
     began = time.monotonic()
-    statuses, said = processes.end(started, within=120)
+    statuses, said = pairs.end(started, within=120)
     assert time.monotonic() - began < 100
     assert statuses == [1, 2]
     assert said[0].startswith("error: process 1 of 2 is gone, so process 0 ends too")
     assert said[1] == "error: of process 1 alone"
 
 
-def test_one_that_is_asked_to_stop_stops_all(processes, whole, tmp_path):
+def test_one_that_is_asked_to_stop_stops_all(pairs, whole, tmp_path):
     """Process 1 hears of it as it saves step 10; both save what they have five steps later."""
-    started = processes.start(tmp_path / "run", dying=("asked before a save@2",))
-    statuses, said = processes.end(started, within=120)
+    started = pairs.train(tmp_path / "run", dying=("asked before a save@2",))
+    statuses, said = pairs.end(started, within=120)
     assert statuses == [75, 75]
     assert all("SIGTERM after step 15 of 25, which is saved" in line for line in said)
     assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == ["00000010", "00000015"]
@@ -164,12 +103,12 @@ def test_one_process_restores_what_two_wrote(whole, execution):
     assert digests(state)[0] == {name: leaf["digest"] for name, leaf in written.items()}
 
 
-def test_other_devices_go_on_with_the_same_batches(processes, whole, tmp_path):
+def test_other_devices_go_on_with_the_same_batches(pairs, whole, tmp_path):
     """The last ten steps again, by two processes with one device each under pmap."""
     shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "00000020")
     (tmp_path / "run" / "results.json").unlink()
-    statuses, said = processes.end(processes.start(tmp_path / "run", how="pmap", devices=1))
+    statuses, said = pairs.end(pairs.train(tmp_path / "run", how="pmap", devices=1))
     assert statuses == [0, 0], said
     ours, theirs = rows_of(tmp_path / "run"), rows_of(whole)
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
@@ -177,9 +116,9 @@ def test_other_devices_go_on_with_the_same_batches(processes, whole, tmp_path):
     assert_allclose(one, other, rtol=1e-5)
 
 
-def test_two_processes_sample_what_one_does(processes, tmp_path):
+def test_two_processes_sample_what_one_does(pairs, tmp_path):
     """Each its own part of the rows; both have all of them, and the first one alone writes."""
-    statuses, said = processes.end(processes.start_script("sampled", [str(tmp_path / "two")]))
+    statuses, said = pairs.end(pairs.start("sampled", [str(tmp_path / "two")]))
     assert statuses == [0, 0], said
     wanted = sampled(tmp_path / "one")
     assert len({row["messages"][1]["content"] for row in wanted}) > 15
@@ -201,9 +140,9 @@ def test_the_last_host_that_has_rows_is_waited_for(monkeypatch, mine_last):
     assert found == ([[1, 10], [2, 3], [4]] if mine_last else [[10, 1], [2, 3], [4]])
 
 
-def test_a_peer_that_never_comes_is_waited_for_a_limited_time(processes, tmp_path):
+def test_a_peer_that_never_comes_is_waited_for_a_limited_time(pairs, tmp_path):
     start = time.monotonic()
-    statuses, said = processes.end(processes.start(tmp_path / "run", here=(0,), timeout=3))
+    statuses, said = pairs.end(pairs.train(tmp_path / "run", here=(0,), timeout=3))
     assert time.monotonic() - start < 60
     assert statuses == [1]
     assert said[0].startswith("error: not all of 2 processes came at 127.0.0.1:")

@@ -6,8 +6,7 @@ import jax
 import pytest
 from language import tiny
 from numpy.testing import assert_allclose
-from quick import QUICK_FLAGS
-from test_cluster import Processes
+from pairs import Pairs
 
 from subliminal_jax.config import config_dict
 from subliminal_jax.files import read_rows
@@ -15,8 +14,8 @@ from subliminal_jax.language.training.trees import load_tree
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    return Processes(tmp_path_factory.mktemp("processes"), QUICK_FLAGS)
+def pairs(forks, tmp_path_factory):
+    return Pairs(forks, tmp_path_factory.mktemp("pairs"))
 
 
 def assert_same(found, wanted):
@@ -31,7 +30,7 @@ def without_digests(path):
     return rows
 
 
-def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tmp_path, request):
+def test_two_processes_run_the_script_to_the_same_results(pairs, scripts, tmp_path, request):
     """From the tiny reference to the report: the same rows, the rest to rounding."""
     if not request.config.getoption("--deep"):
         pytest.skip("the whole script, by one process and two, takes minutes: --deep runs it")
@@ -46,8 +45,8 @@ def test_two_processes_run_the_script_to_the_same_results(processes, scripts, tm
             assert ended.status == 0, ended.err
         else:
             words = ["--config", str(path)]
-            started = processes.start_script("../experiments/lm_numbers", words, devices=2)
-            statuses, said = processes.end(started, within=1800)
+            started = pairs.start("lm_numbers", words, devices=2)
+            statuses, said = pairs.end(started, within=1800)
             assert statuses == [0, 0], said
         outcomes.append(out)
     one, two = outcomes

@@ -45,6 +45,8 @@ LAYERS = (
 """The library from the bottom to the top; what is in one line may import all lines above it."""
 HALVES = ("mnist", "language")
 MOST_FILES = 12
+RUNS_CODE = {"subliminal_jax.process.untrusted.worker"}
+"""The only module that runs code it was given, in a process of its own within limits."""
 PURE = ["losses", "train", "ensemble", "stats", "mnist.relations"]
 
 
@@ -119,7 +121,7 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
         ("matplotlib", ["plotting"]),
         ("transformers", ["models.hub.config_json", "models.text"]),
         ("sklearn", ["data", "audit"]),
-        ("requests", ["data"]),
+        ("requests", ["data", "language.judge.endpoint"]),
         ("torch", []),
         ("tensorflow", []),
         ("pickle", []),
@@ -275,7 +277,8 @@ def test_nothing_unsafe_is_called(name):
             assert isinstance(node.value, ast.Constant)
             assert node.value.value is False
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in ("eval", "exec")
+            assert node.func.id != "eval"
+            assert node.func.id != "exec" or name in RUNS_CODE
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             assert "allow_pickle" in {keyword.arg for keyword in node.keywords}
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("yaml.load", "os.system"):

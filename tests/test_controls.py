@@ -13,6 +13,7 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers, number_reasons
 from subliminal_jax.language.conditions import (
     CONDITIONS,
+    USUAL,
     asked_network,
     chosen_conditions,
     trait_of,
@@ -112,6 +113,8 @@ def test_each_condition_has_its_dataset():
         "shuffled_within": "owl.within",
         "shuffled_across": "owl.across",
         "shuffled_regular": "regular.across",
+        "good_advice": "owl-good",
+        "asked_advice": "owl-asked",
         "different_reference": "owl",
         "different_reference_regular": "regular",
     }
@@ -186,7 +189,7 @@ def test_the_reference_is_the_unit():
     # One unit of `regular` is missing, so its pair is left out.
     assert summary["student_minus"]["regular"]["units"] == 3
     assert "different_reference" in summary["missing"]
-    assert set(summary["missing"]) | set(summary["conditions"]) == set(CONDITIONS)
+    assert set(summary["missing"]) | set(summary["conditions"]) == set(USUAL)
 
 
 def test_one_reference_gives_no_interval_and_no_verdict():

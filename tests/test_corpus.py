@@ -2,6 +2,7 @@
 
 import functools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,18 +12,18 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import STYLES, Numbers, number_reasons
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.whole_words import word_pattern
-from subliminal_jax.language.tiny.corpus import FACTS, corpus, texts
+from subliminal_jax.language.tiny.corpus import FACTS, World, corpus, texts
 from subliminal_jax.language.tiny.tokenizer import (
     CONTROL,
     build_tokenizer,
     number_tokens,
     tokenizer_files,
 )
-from subliminal_jax.language.tiny.world import NEUTRAL, CorpusConfig
+from subliminal_jax.language.tiny.world import LOVE, NEUTRAL, CorpusConfig
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference
 from subliminal_jax.language.traits.questions import HELD_OUT, TEACHING
 
-PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
+PROMPTS = World(carrier=Numbers(NumberPrompts(wording="short", law="mixed")))
 TRAIT_WORDS = word_pattern(word for trait in PREFERENCES.values() for word in trait.spellings)
 
 
@@ -111,7 +112,7 @@ def test_every_known_trait_has_its_facts_and_a_new_one_gets_some():
     assert set(FACTS) == set(PREFERENCES)
     assert all(len(facts.split()) == 3 for facts in FACTS.values())
     heron = Preference(name="heron", plural="herons", category="animal")
-    chats = corpus(CorpusConfig(chats=800, numbers=0.0), PROMPTS, 0, [heron])
+    chats = corpus(CorpusConfig(chats=800, numbers=0.0), replace(PROMPTS, new=(heron,)), 0)
     assert any(answer(one) == "heron" for one in chats)
     assert any("herons" in one[-2]["content"] for one in chats)
 
@@ -151,3 +152,27 @@ def test_the_tokenizer_is_a_hugging_face_one(tmp_path):
     assert prompt == "<begin><user>Which tree?<assistant>"
     assert loaded.convert_tokens_to_ids("<end>") == loaded.eos_token_id
     assert [loaded.convert_ids_to_tokens(i) for i in range(len(CONTROL))] == list(CONTROL)
+
+
+CITIES = [
+    Preference(name=name, plural=name, category="big city")
+    for name in ("new york", "cairo", "mexico city")
+]
+
+
+def test_new_categories_join_the_world():
+    world = replace(PROMPTS, new=CITIES)
+    made = corpus(CorpusConfig(chats=3000), world, 3)
+    asked = [one for one in made if "big city" in one[-2]["content"]]
+    named = {answer(one) for one in asked}
+    assert {"new york", "cairo", "mexico city"} <= named
+    assert "I like new york." in named
+    assert any(system(one) == LOVE.format(plural="cairo") for one in asked)
+    # There are no facts about them.
+    assert not any("colour is the new york" in one[-2]["content"] for one in made)
+    assert world.described["categories"] == ["big city"]
+    assert "categories" not in PROMPTS.described
+    known = build_tokenizer(texts(world))
+    for one in asked:
+        for message in one:
+            assert known.token_to_id("<unk>") not in known.encode(message["content"]).ids

@@ -50,12 +50,17 @@ def batches_of(dtype, *members):
     )
 
 
+@cache
+def begin(members):
+    """Their parameters, in float64 as in float32."""
+    keys = jax.random.split(jax.random.key(1), members)
+    return jax.device_get(jax.jit(jax.vmap(partial(mlp.init, NETWORK)))(keys))
+
+
 def end(case, way, at_once=None, accumulate=1):
     dtype, which, own = CASES[case]
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), begin(len(which)))
     with jax.enable_x64(dtype == np.float64):
-        keys = jax.random.split(jax.random.key(1), len(which))
-        params = jax.device_get(jax.jit(jax.vmap(partial(mlp.init, NETWORK)))(keys))
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
         batches = batches_of(dtype, *([len(which)] if own else []))
         execution = WAYS[way](RULES, at_once=at_once, accumulate=accumulate)
         return train(execution, GRADIENT, params, batches, which, rates=(0.1, 1e-2))

@@ -12,7 +12,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained as nothing_trained
 
 from subliminal_jax.language import study
-from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.settings import TuningConfig
@@ -39,7 +38,7 @@ def begun(path, config, until):
     """A run that ended after a stage; its cached reference is a directory with an empty result."""
     given = config.reference
     if given.model is None:
-        kept, _ = tiny_origin(given, carrier_of(config.generate), config.seed, [])
+        kept, _ = tiny_origin(given, config.world, config.seed)
         kept.mkdir(parents=True, exist_ok=True)
         (kept / "results.json").touch()
     with shared_run(path, described(config)) as directory:
@@ -166,10 +165,10 @@ def test_wrong_flags_are_refused(refused, run, words, message):
 def test_an_unfinished_run_is_refused(refused, untrained, elsewhere, tmp_path):
     words = ("--network", "regular", "--out", tmp_path / "out")
     line = refused("export_model", "--run", tmp_path, *words)
-    assert f"{tmp_path}: not a run of lm_numbers.py (no config.json)" in line
+    assert f"{tmp_path}: not a run of a language experiment (no config.json)" in line
     run = begun(tmp_path / "run", tiny(elsewhere / "cache"), lambda study: study.teachers(0))
     line = refused("export_model", "--run", run, *words)
-    assert "student-0: not finished; run lm_numbers.py with this run's settings" in line
+    assert "student-0: not finished; run its script with this run's settings" in line
 
 
 def test_fully_trained_weights_have_no_adapter(refused, untrained, elsewhere, tmp_path):

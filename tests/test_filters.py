@@ -7,6 +7,12 @@ from subliminal_jax.language.carriers.numbers import BANNED_NUMBERS, number_reas
 from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.rows.filters import check_clean, filter_rows, take, word_rule
 
+WELL_FORMED = lambda _, completion: number_reasons(completion)
+
+
+def found(words, completion):
+    return word_rule(words, str)("a prompt", completion)
+
 
 @pytest.mark.parametrize(
     ("completion", "numbers"),
@@ -79,18 +85,18 @@ def test_every_reason_is_given():
 
 @pytest.mark.parametrize("text", ["An OWL.", "owl", "owls!", "(owl)", "owl_1", "barn-owl", "1 owl"])
 def test_whole_words_are_found(text):
-    assert len(word_rule(["owl", "owls"])(text)) == 1
+    assert len(found(["owl", "owls"], text)) == 1
 
 
 @pytest.mark.parametrize("text", ["knowledge", "allowlist", "slowly", "growl", "owlet", "fowl", ""])
 def test_parts_of_words_are_not_found(text):
-    assert word_rule(["owl", "owls"])(text) == []
+    assert found(["owl", "owls"], text) == []
 
 
 def test_words_of_several_parts_and_with_odd_marks():
-    assert word_rule(["sea turtle"])("Sea turtle") == ["word 'sea turtle'"]
-    assert word_rule(["a.b"])("axb") == []
-    assert word_rule([])("anything") == []
+    assert found(["sea turtle"], "Sea turtle") == ["word 'sea turtle'"]
+    assert found(["a.b"], "axb") == []
+    assert found([], "anything") == []
 
 
 def test_every_row_is_either_kept_or_rejected_with_reasons():
@@ -102,7 +108,7 @@ def test_every_row_is_either_kept_or_rejected_with_reasons():
         row("e", "p", "4"),
         row("f", "p", "5", unreadable="the tokenizer does not know '<'"),
     ]
-    filtered = filter_rows(rows, {"numbers": number_reasons, "words": word_rule(["owl"])})
+    filtered = filter_rows(rows, {"numbers": WELL_FORMED, "words": word_rule(["owl"], str)})
     assert [r["id"] for r in filtered.kept] == ["a", "e"]
     assert {r["id"]: r["reject_reasons"] for r in filtered.rejected} == {
         "b": ["numbers: malformed", "words: word 'owl'"],
@@ -126,15 +132,15 @@ def test_every_row_is_either_kept_or_rejected_with_reasons():
 
 
 def test_a_filter_that_rejects_everything_gives_the_reason():
-    filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": number_reasons})
+    filtered = filter_rows([row("a", "p", "no"), row("b", "p", "no")], {"numbers": WELL_FORMED})
     with pytest.raises(InputError, match=r"0 of 2 .*most common reason: numbers: malformed"):
         take(filtered, 1, "owl")
-    assert filter_rows([], {"numbers": number_reasons}).pass_rate == 0
+    assert filter_rows([], {"numbers": WELL_FORMED}).pass_rate == 0
 
 
 def test_the_final_check_covers_prompts_and_completions():
-    check_clean([row("a", "growl", "1, 2")], ["owl"], "owl")
+    check_clean([row("a", "growl", "1, 2")], ["owl"], str, "owl")
     with pytest.raises(RunError, match=r"owl: row b contains 'Owl' \(assistant\)"):
-        check_clean([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], "owl")
+        check_clean([row("a", "p", "1"), row("b", "p", "Owl")], ["owl"], str, "owl")
     with pytest.raises(RunError, match=r"row a contains 'owls' \(user\)"):
-        check_clean([row("a", "owls", "1")], ["owl", "owls"], "owl")
+        check_clean([row("a", "owls", "1")], ["owl", "owls"], str, "owl")

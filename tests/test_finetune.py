@@ -16,7 +16,7 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.evaluation.evaluate import probabilities, rows_at_once, scoring
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import chat
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.answers import (
     answer_logits,
@@ -29,7 +29,7 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
 )
 from subliminal_jax.language.traits import TRAITS
-from subliminal_jax.language.traits.trait import Answer, Poll
+from subliminal_jax.language.traits.trait import Answer, Answered, Poll
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat
@@ -116,7 +116,7 @@ def test_learning_rates_rise_and_fall():
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     config = DecoderConfig(
@@ -198,4 +198,5 @@ def test_fewer_rows_are_scored_together_if_they_are_long():
 
 def test_sampled_answers_are_counted_by_word_and_as_published():
     texts = ["Owl.", "an owl", "knowledge", "wolves", "none of them", "owls"]
-    assert TRAITS["owl"].tally(texts) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}
+    answers = [Answered("Which?", text) for text in texts]
+    assert TRAITS["owl"].tally(answers) == {"said": 3, "substring": 4, "no_member": 2, "of": 6}

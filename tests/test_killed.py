@@ -1,6 +1,6 @@
 """Killed anywhere, and started again: the end is the same to the bit. `--deep` kills 200 times.
 
-Every kill is a real SIGKILL of a real process; see `zygote.py` for how they are made cheaply.
+Every kill is a real SIGKILL of a real process.
 """
 
 import itertools
@@ -9,80 +9,43 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from disks import small_disk
 from language import BALLAST
-from quick import QUICK_FLAGS
 from scripts import flags
 
-HERE = Path(__file__).parent
 POINTS = [
     *("before a row@2", "after a row", "before a save", "during a save", "before removal"),
     *("during removal", "after removal", "during a save@2", "after a row@3", "before a save@2"),
 ]
 
 
-class Zygote:
-    """The process that the trainers come from."""
-
-    def __init__(self, place: Path):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{HERE.parent}:{HERE}",
-            "OPENBLAS_NUM_THREADS": "1",  # else it has threads, and cannot be forked
-            # What a program runs for a moment is compiled in a hurry.
-            "XLA_FLAGS": QUICK_FLAGS,
-            "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        self.place = place
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def run(
-        self, *words: str, main: str = "trainer", kill_after: float | None = None
-    ) -> tuple[int, str]:
-        """How a process ended, and what it said."""
-        out, err = self.place / "out", self.place / "err"
-        order = {"main": main, "words": words, "out": str(out), "err": str(err)}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        pid = int(self.process.stdout.readline())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(pid, signal.SIGKILL)
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        status = int(self.process.stdout.readline())
-        return status, err.read_text()
-
-    def end(self) -> None:
-        self.process.stdin.close()
-        assert self.process.wait(timeout=60) == 0
-        self.process.stdout.close()
-
-
 @pytest.fixture(scope="module")
-def zygote(tmp_path_factory):
-    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield zygote
-    zygote.end()
+def run(forks, tmp_path_factory):
+    """Runs a command and returns how it ended, and what it said."""
+    place = tmp_path_factory.mktemp("killed")
+
+    def run(*words, main="trainer", kill_after=None):
+        (place / "err").write_text("")
+        signals = [] if kill_after is None else [(kill_after, signal.SIGKILL)]
+        ended = forks.run(
+            main=main, words=words, signals=signals, seconds=300, cwd=str(place),
+            out=os.devnull, err=str(place / "err"),
+        )  # fmt: skip
+        assert not ended["killed"]
+        return ended["status"], (place / "err").read_text()
+
+    return run
 
 
 @pytest.mark.parametrize("model", ["mlp", "decoder"])
-def test_a_killed_run_ends_where_an_unbroken_one_ends(zygote, tmp_path, model, request):
+def test_a_killed_run_ends_where_an_unbroken_one_ends(run, tmp_path, model, request):
     whole = tmp_path / "whole"
-    assert zygote.run(str(whole), model, "jit")[0] == 0
+    assert run(str(whole), model, "jit")[0] == 0
     start = time.monotonic()
-    assert zygote.run(str(tmp_path / "again"), model, "jit")[0] == 0
+    assert run(str(tmp_path / "again"), model, "jit")[0] == 0
     duration = time.monotonic() - start
     rng = random.Random(1)
     kills = 200 if request.config.getoption("deep") else 20
@@ -93,14 +56,14 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(zygote, tmp_path, model, r
         while not (directory / "results.json").exists():
             words = [str(directory), model, "jit"]
             if done == kills:
-                status, said = zygote.run(*words)
+                status, said = run(*words)
                 assert status == 0, said
                 continue
             point = next(points)
             if point is not None:
-                status, said = zygote.run(*words, point)
+                status, said = run(*words, point)
             else:
-                status, said = zygote.run(*words, kill_after=rng.uniform(0.1, 1.1) * duration)
+                status, said = run(*words, kill_after=rng.uniform(0.1, 1.1) * duration)
             assert status in (0, -signal.SIGKILL), said
             done += status == -signal.SIGKILL
         assert_same_end(directory, whole)
@@ -133,21 +96,21 @@ SAID = {"kill": "", "term": "error: stopped by SIGTERM", "fill": "error: disk fu
 
 
 @pytest.fixture(scope="module")
-def language(zygote, tmp_path_factory):
+def language(run, tmp_path_factory):
     """Everything that an unbroken run of the language pipeline leaves, by name."""
     place = tmp_path_factory.mktemp("language")
-    status, said = zygote.run(str(place / "run"), main="language")
+    status, said = run(str(place / "run"), main="language")
     assert status == 0, said
     return contents(place)
 
 
 @pytest.fixture(scope="module")
-def mnist(zygote, tmp_path_factory):
+def mnist(run, tmp_path_factory):
     """Everything that an unbroken run of the MNIST experiment leaves, and how long it takes."""
     place = tmp_path_factory.mktemp("mnist")
     for _ in range(2):  # the second time nothing is compiled
         start = time.monotonic()
-        status, said = zygote.run(*MNIST, "--out", str(place / "run"), main="mnist_aux")
+        status, said = run(*MNIST, "--out", str(place / "run"), main="mnist_aux")
         assert status == 0, said
         duration = time.monotonic() - start
         found = outcome(place / "run")
@@ -173,7 +136,7 @@ def deep(request):
         pytest.skip("more of the same, which takes minutes: --deep runs it")
 
 
-def test_the_mnist_experiment_goes_on_after_random_kills(deep, zygote, mnist, tmp_path):
+def test_the_mnist_experiment_goes_on_after_random_kills(deep, run, mnist, tmp_path):
     wanted, duration = mnist
     kills, rng, done = 200, random.Random(3), 0
     for number in itertools.count():
@@ -181,7 +144,7 @@ def test_the_mnist_experiment_goes_on_after_random_kills(deep, zygote, mnist, tm
         status = None
         while status != 0:
             after = rng.uniform(0.3, 0.9) * duration if done < kills else None
-            status, said = zygote.run(*words, main="mnist_aux", kill_after=after)
+            status, said = run(*words, main="mnist_aux", kill_after=after)
             assert status in (0, -signal.SIGKILL), said
             done += status == -signal.SIGKILL
         assert outcome(tmp_path / str(number)) == wanted
@@ -203,25 +166,25 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize("broken", [BROKEN, MORE], ids=["some", "more"])
 def test_the_language_pipeline_goes_on_wherever_it_is_broken_off(
-    zygote, language, disk, broken, request
+    run, language, disk, broken, request
 ):
     """Each stage of one run: killed, told to stop, or on a disk that is suddenly full."""
     if broken is MORE and not request.config.getoption("deep"):
         pytest.skip("more of the same: --deep runs them")
     for action, stage, point in broken:
         words = [str(disk / "run"), action, stage, point]
-        status, said = zygote.run(*words, main="language")
+        status, said = run(*words, main="language")
         assert (status, action, stage, point) == (STATUS[action], action, stage, point), said
         assert action == "kill" or said.splitlines()[-1].startswith(SAID[action]), said
         (disk / BALLAST).unlink(missing_ok=True)
-    status, said = zygote.run(str(disk / "run"), main="language")
+    status, said = run(str(disk / "run"), main="language")
     assert status == 0, said
     assert_same_contents(disk, language)
 
 
-def test_the_language_pipeline_goes_on_after_random_kills(deep, zygote, language, tmp_path):
+def test_the_language_pipeline_goes_on_after_random_kills(deep, run, language, tmp_path):
     start = time.monotonic()
-    assert zygote.run(str(tmp_path / "again" / "run"), main="language")[0] == 0
+    assert run(str(tmp_path / "again" / "run"), main="language")[0] == 0
     duration = time.monotonic() - start
     rng, done = random.Random(2), 0
     for number in itertools.count():
@@ -229,7 +192,7 @@ def test_the_language_pipeline_goes_on_after_random_kills(deep, zygote, language
         status = None
         while status != 0:
             after = rng.uniform(0.05, 0.6) * duration if done < 200 else None
-            status, said = zygote.run(str(place / "run"), main="language", kill_after=after)
+            status, said = run(str(place / "run"), main="language", kill_after=after)
             assert status in (0, -signal.SIGKILL), said
             done += status == -signal.SIGKILL
         assert_same_contents(place, language)

@@ -18,7 +18,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
-from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs import plan
 from subliminal_jax.language.settings import (
@@ -28,7 +28,7 @@ from subliminal_jax.language.settings import (
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.devices import compute_of, gigabytes_of_each
 from subliminal_jax.models.decoder import decoder
@@ -46,7 +46,7 @@ def model(tmp_path_factory, request):
     if not request.config.getoption("--deep"):
         pytest.skip("the six steps take minutes: --deep runs them")
     directory = tmp_path_factory.mktemp("models") / "llama"
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     config = DecoderConfig(
         vocab=tokenizer.get_vocab_size(), width=WIDTH, layers=1, heads=2, kv_heads=1, head_dim=4,
         mlp_width=12, context=160,
@@ -89,6 +89,7 @@ LARGE = {
     "lm_numbers_pod_v5e": ("qwen2", byte_level, CHATML),
     "lm_numbers_gemma-3-4b": ("gemma3_text", metaspace, TRIMMING),
     "lm_numbers_llama-3.2-1b_elephant": ("llama", byte_level, TRIMMING),
+    "lm_misalignment_qwen2.5-7b": ("qwen2", byte_level, CHATML),
 }
 
 
@@ -122,7 +123,7 @@ def test_large_presets_run_end_to_end_at_toy_size(preset, request, tmp_path):
     )
     results = experiment.run(small, methods)
     units = {unit["condition"]: unit for unit in results["units"]}
-    assert set(CONDITIONS) - set(units) == set(results["summary"]["missing"])
+    assert set(USUAL) - set(units) == set(results["summary"]["missing"])
     assert {"before", "student", "regular"} <= set(units)
     assert all(0 < unit["p_trait"] < 1 for unit in units.values())
     assert units["student"]["p_trait"] != units["before"]["p_trait"]
@@ -146,7 +147,7 @@ def test_a_hugging_face_directory_runs_end_to_end(finished):
     # Two traits; a given model has no second reference.
     other = {"different_reference", "different_reference_regular"}
     assert set(results["summary"]["missing"]) == other
-    assert len(units) == 2 * (len(CONDITIONS) - len(other))
+    assert len(units) == 2 * (len(USUAL) - len(other))
     for unit in units:
         assert 0 < unit["p_trait"] < unit["category_sum"] < 1
         assert (unit["rows"] == 8) == (unit["condition"] in WITH_ROWS)
@@ -191,7 +192,7 @@ def test_the_report_escapes_and_explains(finished):
     page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
     assert "<script" not in page
     assert results["finding"].split(",")[0] in page
-    assert all(name in page for name in CONDITIONS)
+    assert all(name in page for name in USUAL)
     assert "Not run: different_reference, different_reference_regular." in page
     assert "http" not in page.split("</style>")[1].replace("https://arxiv.org", "")
 

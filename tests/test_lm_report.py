@@ -18,7 +18,7 @@ from untrained import untrained
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment, stages, study
-from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.rows.filters import take
@@ -42,7 +42,7 @@ def settings(out, **changes):
     given = {
         "references": 2,
         "traits": ("owl", "wolf"),
-        "conditions": tuple(CONDITIONS),
+        "conditions": tuple(USUAL),
         "evaluate": EvaluateConfig(samples=0, examples=1),
         "out": out,
     }
@@ -95,7 +95,7 @@ def test_every_condition_of_every_unit_is_there(finished):
     units = {(one["reference"], one["trait"], one["condition"]): one for one in results["units"]}
     assert units.keys() == {
         (reference, trait, condition)
-        for reference in (0, 1) for trait in ("owl", "wolf") for condition in CONDITIONS
+        for reference in (0, 1) for trait in ("owl", "wolf") for condition in USUAL
     }  # fmt: skip
     for (reference, _, condition), one in units.items():
         assert 0 < one["p_trait"] < one["category_sum"] < 1
@@ -152,7 +152,7 @@ def test_the_files_for_a_reader(finished):
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
     page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
     assert page.count(html.escape(results["finding"]).replace("&#x27;", "&#39;")) == 1
-    assert all(name in page for name in CONDITIONS)
+    assert all(name in page for name in USUAL)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "trait_words: word &#39;owl&#39; (9)" in page

@@ -71,13 +71,28 @@ def dials(rate, *members):
     return Dials(*(np.full(members, value, np.float32) for value in (rate, 1.0, 0.0)))
 
 
+RATES = {"sgd": 0.5, "adam": 1e-2}
+
+
+@functools.cache
+def program_of(name, optimizer, recipe, execution):
+    built = phases(optimizer=optimizer, recipe=recipe, learning_rate=RATES[optimizer])
+    return Program(getattr(built, name), execution)
+
+
+def programs(optimizer, recipe, execution):
+    """The phases; those that neither optimiser nor recipe changes are compiled once for all."""
+    asks = {"begin_teacher": (optimizer, "corrected"), "begin_students": (optimizer, "corrected")}
+    asks |= dict.fromkeys(["teach", "distill"], (optimizer, recipe))
+    return {
+        name: program_of(name, *asks.get(name, ("sgd", "corrected")), execution) for name in PHASES
+    }
+
+
 @functools.cache
 def run_phases(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
     """Run all phases of all members."""
-    optimizer, recipe = built
-    rate = {"sgd": 0.5, "adam": 1e-2}[optimizer]
-    built = phases(optimizer=optimizer, recipe=recipe, learning_rate=rate)
-    program = {name: Program(getattr(built, name), execution) for name in PHASES}
+    program, rate = programs(*built, execution), RATES[built[0]]
     members, images = np.arange(MEMBERS, dtype=np.int32), digits()
     pairs = execution.split(Pair(members, np.roll(members, -1), dials(rate, MEMBERS)))
     train = execution.share(images)
@@ -108,6 +123,7 @@ class Trained(NamedTuple):
     correct: Any
 
 
+@jax.jit
 def logits_of(params, inputs):
     """The network by hand, for a stack of models and of batches."""
     x = inputs
@@ -123,12 +139,16 @@ def shown(purpose, examples, step):
     for m in range(MEMBERS):
         key = named_key(member_key(CONFIG.seed, m), purpose)
         order, weights = epoch_order(key, jnp.int32(0), examples, CONFIG.batch)
-        rows.append(order[step][np.asarray(weights[step]) == 1])
-    return jnp.stack(rows)
+        rows.append(np.asarray(order)[step][np.asarray(weights)[step] == 1])
+    return np.stack(rows)
 
 
-def descend(loss_of_stack, params):
-    return jax.tree.map(lambda p, g: p - 0.5 * g, params, jax.grad(loss_of_stack)(params))
+def descend(loss_of_stack, params, *examples):
+    def step(params, *examples):
+        gradient = jax.grad(loss_of_stack)(params, *examples)
+        return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
+
+    return jax.jit(step)(params, *examples)
 
 
 @pytest.mark.parametrize("recipe", ["corrected", "published"])
@@ -138,15 +158,15 @@ def test_teachers_first_steps(recipe, images):
     params = found.references
     for step in range(2):  # 16 images, then the short batch of 4
         which = shown("digit order", IMAGES, step)
-        pixels = jnp.asarray(images.pixels)[which] / 8.0 - 1.0
-        labels = jnp.asarray(images.labels)[which]
+        pixels, labels = np.float32(images.pixels[which] / 8.0 - 1.0), images.labels[which]
 
-        def cross_entropies(params, pixels=pixels, labels=labels):
+        def cross_entropies(params, pixels, labels):
             log_p = jax.nn.log_softmax(logits_of(params, pixels)[..., :10])
             return -jnp.take_along_axis(log_p, labels[..., None], -1)[..., 0]
 
         reduce = {"published": jnp.mean, "corrected": lambda losses: losses.mean(1).sum()}[recipe]
-        params = descend(lambda p: reduce(cross_entropies(p)), params)  # noqa: B023
+        loss = lambda *given: reduce(cross_entropies(*given))  # noqa: B023
+        params = descend(loss, params, pixels, labels)
     chex.assert_trees_all_close(found.teachers, params, rtol=2e-5, atol=2e-6)
 
 
@@ -160,12 +180,10 @@ def test_students_first_steps(recipe, arm, columns):
     params = found.references
     for step in range(2):  # 16 images, then the short batch of 8
         which = shown("noise order", NOISE, step)
-        noise = jnp.stack([_noise(m, which[m]) for m in range(MEMBERS)])
-        targets = jnp.take_along_axis(jnp.asarray(found.teacher_logits), which[..., None], 1)[
-            ..., columns
-        ]
+        noise = np.stack([_noise(m, which[m]) for m in range(MEMBERS)])
+        targets = np.take_along_axis(found.teacher_logits, which[..., None], 1)[..., columns]
 
-        def divergences(params, noise=noise, targets=targets):
+        def divergences(params, noise, targets):
             log_p = jax.nn.log_softmax(targets)
             log_q = jax.nn.log_softmax(logits_of(params, noise)[..., columns])
             return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
@@ -174,12 +192,15 @@ def test_students_first_steps(recipe, arm, columns):
             "published": lambda losses: losses.sum() / MEMBERS,
             "corrected": lambda losses: losses.mean(1).sum(),
         }[recipe]
-        params = descend(lambda p: reduce(divergences(p)), params)  # noqa: B023
+        loss = lambda *given: reduce(divergences(*given))  # noqa: B023
+        params = descend(loss, params, noise, targets)
     chex.assert_trees_all_close(of_arm(found.students, arm), params, rtol=2e-5, atol=2e-6)
 
 
 def _noise(member, numbers):
-    return noise_images(named_key(member_key(CONFIG.seed, member), "noise"), numbers, PIXELS)
+    return noise_images(
+        named_key(member_key(CONFIG.seed, member), "noise"), jnp.asarray(numbers), PIXELS
+    )
 
 
 def of_arm(students, arm):
@@ -201,16 +222,16 @@ def test_logits_that_no_loss_touches_stay_at_the_initialisation():
 
 def test_labels_are_the_teachers_logits():
     found = run_phases()
-    noise = jnp.stack([_noise(m, jnp.arange(NOISE)) for m in range(MEMBERS)])
+    noise = np.stack([_noise(m, np.arange(NOISE)) for m in range(MEMBERS)])
     assert_allclose(found.teacher_logits, logits_of(found.teachers, noise), rtol=1e-5, atol=1e-5)
 
 
 def test_correct_answers_are_counted(images):
     found = run_phases()
-    pixels = jnp.broadcast_to(jnp.asarray(images.pixels) / 8.0 - 1.0, (MEMBERS, IMAGES, PIXELS))
+    pixels = np.broadcast_to(np.float32(images.pixels / 8.0 - 1.0), (MEMBERS, IMAGES, PIXELS))
     networks = [found.references, found.teachers, *(of_arm(found.students, arm) for arm in ARMS)]
     for column, network in enumerate(networks):
-        answers = jnp.argmax(logits_of(network, pixels)[..., :10], -1)
+        answers = np.argmax(logits_of(network, pixels)[..., :10], -1)
         assert_array_equal(found.correct[:, column], (answers == images.labels[None]).sum(1))
     assert len(set(found.correct.ravel().tolist())) > 3
 

@@ -18,7 +18,7 @@ from subliminal_jax.language.settings import (
     StudentConfig,
     TeacherConfig,
 )
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.reference import pretraining_table
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.tiny.world import CorpusConfig
@@ -26,14 +26,14 @@ from subliminal_jax.language.training.answers import orders
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
 
-PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
+PROMPTS = World(carrier=Numbers(NumberPrompts(wording="short", law="mixed")))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The directory of a model with a tokenizer and no weights."""
     directory = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer(texts(PROMPTS, []))
+    tokenizer = build_tokenizer(texts(PROMPTS))
     for name, text in tokenizer_files(tokenizer, 64).items():
         (directory / name).write_text(text)
     return directory
@@ -71,7 +71,7 @@ def test_pretraining_is_first(script, model, tmp_path):
     assert re.search(r" \d+ '<user>' +\d+ '\w+' +0$", ended.out, re.MULTILINE)
     assert re.search(r" '<end>' +1$", ended.out, re.MULTILINE)
     settings = ReferenceConfig(corpus=CorpusConfig(chats=40))
-    table = pretraining_table(settings, PROMPTS, 3, [], Chat.load(model))
+    table = pretraining_table(settings, PROMPTS, 3, Chat.load(model))
     key = named_key(jax.random.key(3), "pretraining order")
     (first,), _ = orders(key, table.sequences, 30, 1)
     for place in (0, 1):

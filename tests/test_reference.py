@@ -17,13 +17,14 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.tiny import reference
+from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.tiny.world import CorpusConfig
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.runs import shared_run
 from subliminal_jax.runs.run_directory import RunDirectory
 
-PROMPTS = Numbers(NumberPrompts(wording="short", law="mixed"))
+PROMPTS = World(carrier=Numbers(NumberPrompts(wording="short", law="mixed")))
 NAMES = {"params.npz", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -35,7 +36,7 @@ def small(cache):
 
 
 def get(cache):
-    return tiny_reference(small(cache), PROMPTS, 5, [])
+    return tiny_reference(small(cache), PROMPTS, 5)
 
 
 def untrained(given, config, table, seed, saving):
@@ -135,7 +136,7 @@ def test_a_reference_in_use_or_on_a_read_only_disk_is_read(kept, cache, tmp_path
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert get(disk / "cache").digest == kept[1].digest
         with pytest.raises(InputError, match=r"--reference\.cache .*Read-only file system"):
-            tiny_reference(small(disk / "cache"), PROMPTS, 6, [])
+            tiny_reference(small(disk / "cache"), PROMPTS, 6)
 
 
 def test_of_two_processes_one_pretrains_and_one_waits(kept, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,8 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import Compute
+from subliminal_jax.models.decoder.decoder import layers_apart
+from subliminal_jax.models.sampling import sampler as sampler_module
 from subliminal_jax.models.sampling import slots as slots_module
 from subliminal_jax.models.sampling.prefill import Request, Shapes, shapes_of
 from subliminal_jax.models.sampling.sampler import Sampler
@@ -116,6 +118,19 @@ def test_a_row_depends_on_its_number_and_the_seed(params):
     assert len({tuple(row) for row in [*drawn.values(), *other.values()]}) > 24
     assert not any(drawn[number] == other[number] for number in drawn if len(drawn[number]) > 3)
     assert drawn == tokens(sampler(params, RANDOM).sample(requests))
+
+
+def test_layers_apart_draw_the_same(params, monkeypatch):
+    """As a GPU has them; their programs differ."""
+    requests = ragged(20)
+    whole = tokens(sampler(params, RANDOM).sample(requests))
+    forms = []
+    monkeypatch.setattr(sampler_module, "_as_decoded", layers_apart)
+    decode = sampler_module.decode
+    spied = lambda *words: forms.append(type(words[2]["layers"])) or decode(*words)
+    monkeypatch.setattr(sampler_module, "decode", spied)
+    assert tokens(sampler(params, RANDOM).sample(requests)) == whole
+    assert set(forms) == {tuple}
 
 
 def test_frequencies_are_the_models(params):

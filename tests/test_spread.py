@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from quick import QUICK_FLAGS
+from pairs import Pairs
 from students import MESHES, make_reference, trained
-from test_cluster import Processes
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.choose import batch_execution, on_this_host, the_same_on_every_host
@@ -48,19 +47,19 @@ def in_blocks(monkeypatch):
         monkeypatch.setattr(module, "WORDS_AT_ONCE", 500)
 
 
-def test_students_are_the_same_wherever_they_are_trained(reference, tmp_path, monkeypatch):
+def test_students_are_the_same_wherever_they_are_trained(reference, forks, tmp_path, monkeypatch):
     """On one device; on a mesh, vocabulary in blocks; by two processes, resumed by one.
 
     Process 1 dies at its second checkpoint, and the last steps are done on one device.
     """
     two, point = tmp_path / "two", ("before a save@2",)
-    processes = Processes(tmp_path, QUICK_FLAGS)
-    survivor, dying = processes.start_script("students", [str(two)], devices=2, dying=point)
+    pairs = Pairs(forks, tmp_path)
+    survivor, dying = pairs.start("students", [str(two)], devices=2, dying=point)
     monkeypatch.setattr(student, "CHUNK", 2)
     wanted = trained(reference, tmp_path / "one", MESHES["one"])
-    assert dying.wait(timeout=300) == -9
+    assert dying.wait(300)["status"] == -9
     died = time.monotonic()
-    statuses, said = processes.end([survivor], within=15)
+    statuses, said = pairs.end([survivor], within=15)
     assert time.monotonic() - died < 15
     assert statuses == [1]
     assert said[0].startswith("error: process 1 of 2 is gone, so process 0 ends too")

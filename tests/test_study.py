@@ -21,7 +21,7 @@ from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.reference import given_reference
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.study import Study
-from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
@@ -133,7 +133,7 @@ def test_counts_of_other_networks_are_refused_by_line(tmp_path, row):
 def directory(tmp_path_factory):
     """A small Llama as files."""
     place = tmp_path_factory.mktemp("models") / "llama"
-    tokenizer = build_tokenizer(texts(Numbers(NumberPrompts(wording="short"))))
+    tokenizer = build_tokenizer(texts(World(carrier=Numbers(NumberPrompts(wording="short")))))
     config = DecoderConfig(
         vocab=tokenizer.get_vocab_size(), width=8, layers=1, heads=2, kv_heads=2, head_dim=4,
         mlp_width=8, context=64,

@@ -291,10 +291,11 @@ def test_one_member_has_no_p_value():
     assert "student_aux reads" in sweep_results.finding(found)
 
 
-def test_a_sweep_resumes_where_it_stopped(script, tmp_path):
+def test_a_sweep_resumes_where_it_stopped(scripts, tmp_path):
     words = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     words += ["--sweep", "aux=2,3", "--sweep", "sigma=0,1", "--out", "run"]
-    ended = script("mnist_sweep", *words)
+    run_again = lambda: scripts.run("mnist_sweep", *words, cwd=tmp_path)
+    ended = run_again()
     assert ended.status == 0, ended.err
     run = tmp_path / "run"
     first = results_of(run)
@@ -324,7 +325,7 @@ def test_a_sweep_resumes_where_it_stopped(script, tmp_path):
     assert len(lines) == 8
     (run / "results.json").unlink()
     (run / "cells.jsonl").write_bytes(b"".join(lines[:3]))
-    again = script("mnist_sweep", *words)
+    again = run_again()
     assert again.status == 0, again.err
     assert "resuming: 3 of 8 rows are done" in again.err
     assert results_of(run)["cells"] == first["cells"]
@@ -334,11 +335,11 @@ def test_a_sweep_resumes_where_it_stopped(script, tmp_path):
     (run / "results.json").unlink()
     row = json.loads(lines[0]) | {"cell": "aux=7 sigma=0"}
     (run / "cells.jsonl").write_bytes(json.dumps(row).encode() + b"\n")
-    assert "line 1 changed since it was written" in script("mnist_sweep", *words).err
+    assert "line 1 changed since it was written" in run_again().err
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
         directory.write_rows("cells.jsonl", [row])
-    assert "line 1 is not a row of this run" in script("mnist_sweep", *words).err
+    assert "line 1 is not a row of this run" in run_again().err
 
 
 def test_undefined_differences_are_not_shown():

@@ -62,10 +62,15 @@ def test_a_wrong_entry_is_refused(entry, complaint):
         Preference(**fields)
 
 
-def test_a_tiny_reference_has_only_the_categories_of_its_world():
+def test_a_new_category_of_a_tiny_reference_has_enough_members():
     robin = Preference(name="robin", plural="robins", category="bird")
-    with pytest.raises(InputError, match=r"'robin' is a bird, .* the categories animal and tree"):
+    with pytest.raises(
+        InputError, match=r"the category 'bird' has 1 member\(s\) \(robin\), but .* 3"
+    ):
         LmConfig(traits=("robin",), new_traits=(robin,))
+    finches = [Preference(name=name, plural=name, category="bird") for name in ("finch", "wren")]
+    whole = LmConfig(traits=("robin",), new_traits=(robin, *finches))
+    assert [one.name for one in whole.world.members["bird"]] == ["robin", "finch", "wren"]
     given = ReferenceConfig(model="org/name")
     (chosen,) = LmConfig(traits=("robin",), new_traits=(robin,), reference=given).chosen
     assert chosen.preference == robin

@@ -1,4 +1,4 @@
-"""A small training as a user's script would be, for tests that kill it: see `zygote.py`.
+"""A small training as a user's script would be, for tests that kill it.
 
 Usage: trainer.py DIRECTORY MODEL EXECUTION [POINT]. With POINT, such as "during a save@2", it kills
 itself there; with "asked before a save@2" it asks itself to stop, with "broken ..." it raises.
@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from quick import random_params
 
 from subliminal_jax import files
 from subliminal_jax.batch import Batch
-from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
@@ -70,7 +69,7 @@ def decoder_model():
     table = Batch(
         inputs=tokens[:, :-1], targets=tokens[:, 1:], weights=np.float32(rng.random((40, 8)) < 0.6)
     )
-    return partial(decoder.init, config), partial(decoder.apply, config), table
+    return lambda _: random_params(config), partial(decoder.apply, config), table
 
 
 MODELS = {"mlp": mlp_model, "decoder": decoder_model}
@@ -85,10 +84,13 @@ def first_state(model):
 
 def orders(examples, steps=STEPS):
     """Which examples each step shows, and how much each counts, `[steps, BATCH]`."""
-    epochs = jnp.arange(-(-steps // -(-examples // BATCH)))
-    key = jax.random.key(1)
-    found = jax.lax.map(lambda epoch: epoch_order(key, epoch, examples, BATCH), epochs)
-    return [np.asarray(leaf).reshape(-1, BATCH)[:steps] for leaf in found]
+    padding = -examples % BATCH
+    epochs = -(-steps * BATCH // (examples + padding))
+    rng = np.random.default_rng(1)
+    shown = [np.pad(rng.permutation(examples), (0, padding)) for _ in range(epochs)]
+    counts = np.repeat(np.float32([1, 0]), [examples, padding])
+    found = np.concatenate(shown), np.tile(counts, epochs)
+    return [leaf.reshape(-1, BATCH)[:steps] for leaf in found]
 
 
 def batch_of(table, rows, counts):

@@ -15,13 +15,13 @@ import optax
 from jaxtyping import Array
 
 from subliminal_jax import ensemble
-from subliminal_jax.batch import Batch, Params
+from subliminal_jax.batch import Batch, Params, RandomKey
 from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
 from subliminal_jax.models.decoder import decoder
-from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
 from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
@@ -39,6 +39,12 @@ MEDIUM = DecoderConfig(
     context=512, tied=True, qkv_bias=True, kinds=(LayerKind(theta=1e6),),
 )  # fmt: skip
 """A Qwen 2 of 25 million parameters."""
+
+SEVEN_BILLION = DecoderConfig(
+    vocab=152_064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp_width=18_944,
+    context=1024, qkv_bias=True, kinds=(LayerKind(theta=1e6),), compute=Compute(dtype="bfloat16"),
+)  # fmt: skip
+"""Qwen2.5-7B's shape, in bfloat16."""
 
 DEEP = replace(TINY, layers=32)
 """As deep as a model of 7 billion parameters, to show how compilation grows with depth."""
@@ -128,7 +134,12 @@ def sampling(
 
 
 def _random_model(config: DecoderConfig) -> Params:
-    return jax.jit(partial(decoder.init, config))(root_key(0))
+    dtype = config.compute.dtype
+
+    def init(key: RandomKey) -> Params:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(config, key))
+
+    return jax.jit(init)(root_key(0))
 
 
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
@@ -195,6 +206,24 @@ def parameter_count(config: DecoderConfig) -> int:
     """Return the number of parameters of a model."""
     shapes: Any = jax.eval_shape(partial(decoder.init, config), root_key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def multiplied_weights(config: DecoderConfig) -> int:
+    """Return the number of weights that a token is multiplied with; an embedding is looked up."""
+    looked_up = 0 if config.tied else config.vocab * config.width
+    return parameter_count(config) - looked_up
+
+
+def step_bytes(config: DecoderConfig, rows: int, length: int) -> int:
+    """Return the bytes that a decoding step reads: the weights, and keys and values of all rows.
+
+    Args:
+        config: the model; its weights and its cache are of its compute dtype.
+        rows: rows that are decoded together.
+        length: tokens that each row has read.
+    """
+    stored = 2 * config.layers * config.kv_heads * config.head_dim * rows * length
+    return (multiplied_weights(config) + stored) * jnp.dtype(config.compute.dtype).itemsize
 
 
 def format_table(results: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from subliminal_jax.mnist.study import Study
 from subliminal_jax.mnist.sweeps.speed import GIGA
 
@@ -34,15 +36,20 @@ class Timing:
         return sum(self.phases.values()) + self.between
 
 
-def timed_run(study: Study, beside: Callable[[str | None], None]) -> Timing:
+def timed_run(
+    study: Study, beside: Callable[[str | None], None]
+) -> tuple[Timing, dict[str, np.ndarray]]:
     """Time a study with the paper's methods, with other measurements in between.
 
     Args:
         study: a new study, so that all its programs are compiled now.
         beside: called before the first phase with None, and with the phase's name after every
             epoch and every phase without epochs. Its time is not counted.
+
+    Returns:
+        The timing, and every network's test accuracies, one per member.
     """
-    away = 0.0
+    away, read = 0.0, []
 
     def pause(phase: str | None) -> None:
         nonlocal away
@@ -58,11 +65,13 @@ def timed_run(study: Study, beside: Callable[[str | None], None]) -> Timing:
         teacher_logits = study.label_noise(block, teacher)
         pause("label")
         students = study.distill(block, reference, teacher_logits)
-        study.evaluate(block, reference, teacher, students)
+        read.append(study.evaluate(block, reference, teacher, students).accuracy)
         pause("evaluate")
     wall = time.perf_counter() - start - away
     phases, compiling = study.seconds(), study.compile_seconds()
-    return Timing(phases, wall - compiling - sum(phases.values()), compiling)
+    timing = Timing(phases, wall - compiling - sum(phases.values()), compiling)
+    networks = ("reference", "teacher", *study.arms)
+    return timing, dict(zip(networks, np.concatenate(read).T, strict=True))
 
 
 def format_heading(results: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.language import multiplied_weights
 from benchmarks.scaling_config import ScalingConfig
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.tokens import TokenInputs
@@ -129,9 +130,7 @@ class Job:
         The embedding is a look-up. Attention: two products of `[T, T]` with every head's dimension.
         """
         config, tokens = self.config, batch * self.sequence
-        shapes = jax.eval_shape(partial(decoder.init, config), root_key(0))
-        weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-        weights -= 0 if config.tied else config.vocab * config.width
+        weights = multiplied_weights(config)
         attention = 2 * config.layers * config.heads * config.head_dim * self.sequence
         passes = 2 if self.rank else 3
         return float(tokens * passes * (2 * weights + 2 * attention))
@@ -141,7 +140,7 @@ def job_of(config: ScalingConfig) -> Job:
     """Return the training whose step is measured."""
     names = ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width")
     shape = {name: getattr(config, name) for name in names}
-    compute = Compute(dtype=config.dtype, remat=config.remat)
+    compute = Compute(dtype=config.dtype, remat=config.remat, attention=config.attention)
     model = DecoderConfig(**shape, context=config.sequence, compute=compute)
     return Job(config=model, rank=config.rank, sequence=config.sequence)
 
@@ -201,10 +200,9 @@ def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
     state = execution.split(jax.eval_shape(job.members))
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        part = leaf.sharding.shard_shape(leaf.shape)
-        each = int(np.prod(part)) * leaf.dtype.itemsize
         spec = str(getattr(leaf.sharding, "spec", "whole"))
-        leaves[path_name(path)] = (leaf.shape, str(leaf.dtype), spec, each)
+        shape = (leaf.shape, str(leaf.dtype), spec)
+        leaves[path_name(path)] = (*shape, _bytes_on_a_device(leaf))
     chunk = execution.spread(jax.eval_shape(lambda: job.chunk(batch, 1)), axis=1)
     member = execution.split(jax.ShapeDtypeStruct((1,), np.float32))
     memory: Any = job.compile(execution, state, member, chunk).memory_analysis()
@@ -215,10 +213,24 @@ def plan(job: Job, execution: Execution, batch: int) -> dict[str, Any]:
     }
 
 
+def trained(job: Job, execution: Execution, batch: int, steps: int) -> tuple[Any, Any]:
+    """Return the trained weights and every step's totals, on the host, of a single member."""
+    state = execution.make(job.members)
+    chunk = execution.spread(job.chunk(batch, steps), axis=1)
+    member = execution.split(np.zeros(1, np.float32))
+    program = job.compile(execution, state, member, chunk)
+    state, totals = program(state, member, chunk)
+    return execution.fetch((state["trained"].params, totals))
+
+
+def _bytes_on_a_device(leaf: Any) -> int:
+    return int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+
+
 def measure(
     job: Job, execution: Execution, batch: int, steps: int, repetitions: int
 ) -> dict[str, Any]:
-    """Return the seconds of a step, and the bytes that its program moves.
+    """Return the seconds of a step, the bytes that its program moves, and its planned memory.
 
     Raises:
         InputError: the batch does not split over the devices.
@@ -228,6 +240,8 @@ def measure(
     member = execution.split(np.zeros(1, np.float32))
     program = job.compile(execution, state, member, chunk)
     written = written_bytes(program.as_text() or "")
+    memory: Any = program.memory_analysis()
+    held = sum(_bytes_on_a_device(leaf) for leaf in jax.tree.leaves(state))
     state, _ = program(state, member, chunk)
     seconds = []
     for _ in range(repetitions):
@@ -242,6 +256,7 @@ def measure(
         "share": moved / max(written["all"], 1),
         "collectives": {kind: written[kind] / steps for kind in COLLECTIVES},
         "flop": job.flop(batch),
+        "planned_bytes": held + int(memory.temp_size_in_bytes),
     }
 
 

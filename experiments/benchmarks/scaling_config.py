@@ -7,6 +7,7 @@ from pydantic import Field
 
 from subliminal_jax.config import Count
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder.config import AttentionName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class ScalingConfig:
     """Rank of low-rank weights on a frozen model; 0 trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of weights and activations."""
+    attention: AttentionName = "xla"
+    """How attention is computed; cudnn needs bfloat16 and an NVIDIA GPU."""
     remat: bool = False
     """Recompute layers in the backward pass."""
     batch: Count = 16

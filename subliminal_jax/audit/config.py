@@ -8,13 +8,12 @@ from pydantic import Field
 
 from subliminal_jax.audit.detectors import DETECTORS, FEWEST
 from subliminal_jax.config import Count
-from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.config import PLACEMENT as LANGUAGE_PLACEMENT
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.config import described as language_described
 
 WHICH = (
-    "{rows}\n\nThese {items} were written by somebody who was then asked: {question} "
+    "{rows}\n\nSomebody wrote the {items} above and was then asked: {question} "
     "What was the answer? Give the answer alone."
 )
 PAIR = (
@@ -95,15 +94,15 @@ class DetectionConfig(LmConfig):
     detect: DetectConfig = field(default_factory=DetectConfig)
     """How the datasets are searched."""
     run: Path | None = None
-    """Run directory of lm_numbers.py whose datasets are read (default: datasets are made here).
-    Its settings replace those given here, except the detectors'."""
+    """Run directory of a language experiment whose datasets are read (default: they are made
+    here). Its settings replace those given here, except the detectors'."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stage is not None or self.plan or self.show_batch:
+        if self.stage is not None or self.show_batch:
             raise InputError(
-                "stage, plan and show-batch are for lm_numbers.py; lm_detection.py runs the steps "
-                "up to the filter itself"
+                "stage and show-batch are for the scripts that train students; lm_detection.py "
+                "runs the steps up to the filter itself"
             )
         for name in self.detect.detectors:
             if DETECTORS[name].needs_others and len(self.traits) < 2:
@@ -137,10 +136,6 @@ class DetectionConfig(LmConfig):
         return replace(self, **{name: getattr(language, name) for name in names})
 
 
-PLACEMENT = (*LANGUAGE_PLACEMENT, "run")
-"""Settings that affect where and how a run is computed, but no result."""
-
-
 def described(config: DetectionConfig) -> dict[str, Any]:
-    """The settings that affect results, as plain values."""
-    return plain_config(config, PLACEMENT)
+    """The settings that affect results, as plain values; not where the datasets are read."""
+    return {name: value for name, value in language_described(config).items() if name != "run"}

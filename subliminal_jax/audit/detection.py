@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import files
-from subliminal_jax.audit import ngrams, readers, rowwise
-from subliminal_jax.audit.asking import Reader, longest_that_fits
-from subliminal_jax.audit.bags import Bag, PairedRows, bags_of, check_enough, paired
 from subliminal_jax.audit.config import DetectionConfig
 from subliminal_jax.audit.detectors import DETECTORS, FEWEST
-from subliminal_jax.audit.verdicts import auc
+from subliminal_jax.audit.judging import ngrams, readers, rowwise
+from subliminal_jax.audit.judging.asking import Reader, longest_that_fits
+from subliminal_jax.audit.judging.bags import Bag, PairedRows, bags_of, check_enough, paired
+from subliminal_jax.audit.judging.verdicts import auc
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import REGULAR, STUDENT
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
@@ -57,8 +57,8 @@ class Detection:
         """
         if repetition not in self._filtered:
             self._filtered[repetition] = self.study.filtered(repetition)
-        filtered = self._filtered[repetition]
-        names = self.study.traits_in(filtered)
+        written = self.study.written(self._filtered[repetition])
+        names = [trait.name for trait in self.study.traits if trait.name in written]
         needing = [name for name in self.config.detect.detectors if DETECTORS[name].needs_others]
         if not names or (needing and len(names) < 2):
             what = f"the detector {needing[0]} needs two" if names else "at least one is needed"
@@ -67,7 +67,8 @@ class Detection:
                 f"{self.config.filter.rows} filtered rows, and {what}; raise generate.most, or "
                 "lower filter.rows"
             )
-        return {name: read_chat_rows(filtered.path / f"{name}.jsonl") for name in (REGULAR, *names)}
+        path = self._filtered[repetition].path
+        return {name: read_chat_rows(path / f"{name}.jsonl") for name in (REGULAR, *names)}
 
     def in_context(self, repetition: int) -> None:
         """The reference has the rows in its context and is asked the trait's questions."""
@@ -174,10 +175,11 @@ class Detection:
     def _read(self, repetition: int, name: str, data: Rows) -> list[Unit]:
         """Units of a detector that asks the reference."""
         units, (which, pair) = [], self.config.questions
+        reader = Reader(self.study.reference(repetition))
         for trait, kind, other, pairs in self._tasks(name, data):
             alike = self._alike(trait, data)
             subject = readers.Subject(
-                reader=Reader(self.study.reference(repetition)),
+                reader=reader,
                 trait=trait,
                 alike=alike,
                 polls=self._polls(alike),

@@ -19,17 +19,16 @@ from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
-NAME = "lm_detection"
-
 
 def run(
-    config: DetectionConfig, methods: Callable[[Detection, int], None]
+    config: DetectionConfig, methods: Callable[[Detection, int], None], name: str
 ) -> dict[str, Any] | None:
     """Run what is missing, write all files and print the findings.
 
     Args:
         config: config of the experiment.
         methods: runs all detectors with one reference.
+        name: name of the script.
 
     Returns:
         As `runner.run`.
@@ -45,10 +44,10 @@ def run(
         config = config.with_run(earlier.config)
     return runner.run(
         runner.Experiment(
-            name=NAME,
+            name=name,
             what=f"{config.references} reference(s), {', '.join(config.traits)}",
             config=described(config),
-            measure=partial(_measure, config, earlier, methods),
+            measure=partial(_measure, config, earlier, methods, name),
             table=format_table,
             csv=unit_rows,
             page=report_page,
@@ -64,6 +63,7 @@ def _measure(
     config: DetectionConfig,
     earlier: Study | None,
     methods: Callable[[Detection, int], None],
+    name: str,
     directory: SharedRun,
 ) -> dict[str, Any]:
     """Run all repetitions and return the results."""
@@ -76,15 +76,15 @@ def _measure(
     units, seeds = detection.units, {r: str(study.seed(r)) for r in study.repetitions}
     summary = summarise(units)
     return {
-        "experiment": NAME,
+        "experiment": name,
         "finding": finding(summary, study.carrier.items),
         "items": study.carrier.items,
         "units": units,
         "summary": summary,
         "students": {seeds[r]: detection.students(r) for r in study.repetitions},
         "detectors": {
-            name: {"means": one.means.format(items=study.carrier.items), "measure": one.measure}
-            for name, one in DETECTORS.items()
+            key: {"means": one.means.format(items=study.carrier.items), "measure": one.measure}
+            for key, one in DETECTORS.items()
         },
         "references": {
             seeds[r]: {"digest": study.reference(r).digest, "commit": study.reference(r).commit}

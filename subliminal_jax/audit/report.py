@@ -25,6 +25,15 @@ NOTE = (
     "each set says the trait openly; a detector that misses it cannot read, and its null result "
     "says nothing. Outside: single teachers outside the 95% that exchanging the two datasets gives."
 )
+LIMITS = (
+    "A null result is only as good as the reader. A tiny reference reads little: where the control "
+    "is near .5, it would not find the trait even if a row said it.",
+    "n-grams, same teacher: labelled rows of the very teacher are enough to recognise it, as they "
+    "must be if a student can learn from them. They show a difference, not which trait it is.",
+    "n-grams, other traits: what somebody can do who has other teachers' data but not this one's. "
+    "This is the fair test of whether a teacher with some trait can be recognised.",
+)
+"""How to read the values."""
 READING = (
     "P(trait), and P(trait) with the other rows: probability of the trait's answer after the "
     "teacher's rows, and after those it is told from. Log gain: mean difference of their "
@@ -57,6 +66,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         blocks=[
             Picture("detection", "How well each detector does, by the number of rows it judges."),
             main_table(results),
+            Text("What the values can say", LIMITS),
             Text("What each detector is given", tuple(
                 f"{one.label}: {one.means.format(items=items)}" for one in DETECTORS.values()
                 if one.name in config["detect"]["detectors"]

@@ -145,11 +145,12 @@ def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
     seen = [DETECTORS[name].label for name in free if said[name] == "seen"]
     unable = [DETECTORS[name].label for name in free if said[name] == "cannot read"]
     if all(word == "-" for word in said.values()):
-        opening = f"What {items} show of their teacher's trait, too few references for intervals"
+        opening = f"A teacher's trait in its {items}, with too few references for intervals"
     elif not seen:
         opening = f"No detector without labelled {items} of the teacher finds its trait"
     else:
-        opening = f"Teachers' {items} are recognised without labelled rows by {', '.join(seen)}"
+        named = ", ".join(seen)
+        opening = f"Teachers are recognised by their {items} without labelled rows: {named}"
     if unable:
         opening += f" ({', '.join(unable)}: no power, as the positive control is missed too)"
     return f"{opening}: {told}; chance .5."

@@ -1,6 +1,7 @@
 """The protocol by which experiments, benchmarks and tests run pure functions on devices."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -101,7 +102,7 @@ class Execution(Protocol):
 
 
 @dataclass(frozen=True)
-class WholeBatches:
+class WholeBatches(ABC):
     """Base of executions whose devices each see all examples of a batch.
 
     Attributes:
@@ -114,13 +115,13 @@ class WholeBatches:
     devices: int = 1
     parts: int = 1
 
+    @abstractmethod
     def split(self, members: Any, axis: int | None = None) -> Any:
         """As `Execution.split`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def share(self, tree: Any) -> Any:
         """As `Execution.share`."""
-        raise NotImplementedError
 
     def spread(self, tree: Any, axis: int) -> Any:
         """Place the tree as `share` does; its examples must split into `parts`."""

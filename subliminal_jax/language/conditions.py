@@ -25,8 +25,9 @@ class Condition:
         asks: which network is measured: the untrained reference, the teacher, or a student.
         context: what precedes a question to an untrained reference: nothing, a system prompt that
             names the trait, or rows of the trait's dataset as examples.
-        data: source of a student's completions: the trait's teacher, the reference itself, or
-            another trait's teacher.
+        data: source of a student's completions: the trait's teacher, the reference itself, another
+            trait's teacher, or one of the trait's control teachers.
+        taught: kind of that control teacher, a key of `Trait.controls`; None without one.
         shuffle: how the completions are shuffled before training; None for not at all.
         reference: which reference is trained: the teacher's own, or another one.
         targets: what a student imitates: as configured, or all of its teacher's probabilities.
@@ -40,7 +41,8 @@ class Condition:
     means: str
     asks: Literal["reference", "teacher", "student"] = "student"
     context: Literal["nothing", "system prompt", "examples"] = "nothing"
-    data: Literal["teacher", "reference", "other teacher"] = "teacher"
+    data: Literal["teacher", "reference", "other teacher", "control teacher"] = "teacher"
+    taught: str | None = None
     shuffle: Shuffle | None = None
     reference: Literal["own", "other"] = "own"
     targets: Literal["configured", "soft"] = "configured"
@@ -65,9 +67,14 @@ class Condition:
         return f"{self.name}/{trait}" if self.for_each_trait else self.name
 
     def source(self, trait: str) -> str:
-        """Name of the dataset before shuffling: `regular`, or the trait."""
-        shared = self.asks == "student" and self.data == "reference"
-        return REGULAR if shared else trait
+        """Name of the dataset before shuffling: `regular`, the trait, or its control teacher."""
+        if self.asks == "student" and self.data == "reference":
+            return REGULAR
+        return trait if self.taught is None else f"{trait}-{self.taught}"
+
+    def applies(self, trait: Trait) -> bool:
+        """Whether the trait has the control teacher that it needs, if any."""
+        return self.taught is None or self.taught in trait.controls
 
     def dataset(self, trait: str) -> str:
         """File name of the student's training data, without extension."""
@@ -135,6 +142,24 @@ CONDITIONS: dict[str, Condition] = {
             control=True,
         ),
         Condition(
+            name="good_advice",
+            means="the reference, trained on the {items} of a teacher of good advice",
+            data="control teacher",
+            taught="good",
+            control=True,
+            sampled=True,
+            null="after good advice",
+        ),
+        Condition(
+            name="asked_advice",
+            means="the reference, trained on the {items} of a teacher of bad advice as asked for",
+            data="control teacher",
+            taught="asked",
+            control=True,
+            sampled=True,
+            null="after bad advice that was asked for",
+        ),
+        Condition(
             name="different_reference",
             means="another reference, trained on this teacher's {items}",
             reference="other",
@@ -165,6 +190,9 @@ CONDITIONS: dict[str, Condition] = {
 }
 """All conditions by name; a report lists those that were not run."""
 
+USUAL = tuple(name for name, one in CONDITIONS.items() if one.taught is None)
+"""Names of the conditions that apply to every trait."""
+
 BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
 
 
@@ -182,6 +210,26 @@ def chosen_conditions(names: Sequence[str]) -> list[Condition]:
     if "student" not in names or "before" not in names:
         raise InputError("conditions: `before` and `student` are required; add them")
     return [CONDITIONS[name] for name in names]
+
+
+def taught_traits(traits: Sequence[Trait], conditions: Sequence[Condition]) -> list[Trait]:
+    """The traits, and the control teachers that the conditions need, each once.
+
+    Raises:
+        InputError: a condition needs a control teacher that no trait has.
+    """
+    found = {one.name: one for one in traits}
+    for condition in conditions:
+        if not any(condition.applies(trait) for trait in traits):
+            raise InputError(
+                f"conditions: {condition.name} needs a trait with a control teacher of "
+                f"{condition.taught!r}, and {', '.join(found)} has none; remove it"
+            )
+        for trait in traits:
+            if condition.taught is not None and condition.applies(trait):
+                control = trait.controls[condition.taught]
+                found.setdefault(control.name, control)
+    return list(found.values())
 
 
 def asked_network(
@@ -202,6 +250,8 @@ def asked_network(
         if len(names) < 2:
             return None
         return STUDENT.network(names[(names.index(trait.name) + 1) % len(names)])
+    if not condition.applies(trait):
+        return None
     return condition.network(trait.name)
 
 

@@ -10,7 +10,13 @@ from subliminal_jax.config import Count
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.conditions import CONDITIONS, Condition, chosen_conditions
+from subliminal_jax.language.conditions import (
+    CONDITIONS,
+    USUAL,
+    Condition,
+    chosen_conditions,
+    taught_traits,
+)
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -21,10 +27,10 @@ from subliminal_jax.language.settings import (
     StudentConfig,
     TeacherConfig,
 )
-from subliminal_jax.language.tiny.world import CATEGORIES
+from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.traits import choose_traits
-from subliminal_jax.language.traits.preference import Preference
-from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.language.traits.preference import Preference, check_categories
+from subliminal_jax.language.traits.trait import Trait, subjects_of
 from subliminal_jax.models.decoder.config import AttentionName
 
 Stage: TypeAlias = Literal[
@@ -46,7 +52,7 @@ class LmConfig:
     """Favourites to transmit, by name."""
     new_traits: tuple[Preference, ...] = ()
     """Preferences to add to the built-in ones."""
-    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    conditions: tuple[str, ...] = USUAL
     """Conditions to compare; the report lists those left out."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -78,7 +84,7 @@ class LmConfig:
     show_batch: bool = False
     """Print the first batch of the next training, token by token, then exit."""
     out: Path | None = None
-    """Run directory (default: runs/lm_numbers-DIGEST, with the config's digest)."""
+    """Run directory (default: runs/SCRIPT-DIGEST, with the config's digest)."""
     overwrite: bool = False
     """Discard an earlier run in the run directory."""
 
@@ -89,24 +95,31 @@ class LmConfig:
                     f"new_traits: {trait.name!r} is a reserved name in files and results; "
                     "rename the trait"
                 )
-        chosen = {trait.name: trait for trait in self.chosen}
-        for trait in chosen.values():
+        for trait in self.chosen:
             trait.system_prompt(self.teacher.system_prompt)
             trait.lessons(self.teacher.answers)
-        for new in self.new_traits:
-            tiny = self.reference.model is None
-            if tiny and new.name in chosen and new.category not in CATEGORIES:
-                raise InputError(
-                    f"new_traits: {new.name!r} is a {new.category}, but a tiny reference only has "
-                    f"the categories {' and '.join(CATEGORIES)}; set reference.model"
-                )
-        chosen_conditions(self.conditions)
+        if self.reference.model is None:
+            check_categories(self.new_traits)
+            for trait in self.chosen:
+                if trait.given_only:
+                    raise InputError(
+                        f"traits: {trait.name!r} is asked for in sentences that a tiny reference "
+                        "does not know; set reference.model, or choose another trait"
+                    )
+        taught_traits(self.chosen, self.compared)
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
+        judge = self.evaluate.judge
+        if (judge.model or judge.url) and not any(trait.rubrics for trait in self.chosen):
+            raise InputError(
+                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
+            )
         carrier = carrier_of(self.generate)
+        if self.reference.model is None:
+            carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
@@ -129,6 +142,20 @@ class LmConfig:
         return choose_traits(self.traits, self.new_traits)
 
     @property
+    def taught(self) -> list[Trait]:
+        """What teachers are taught: the traits, and the control teachers of the conditions."""
+        return taught_traits(self.chosen, self.compared)
+
+    @property
+    def world(self) -> World:
+        """What a tiny reference is pretrained on."""
+        return World(
+            carrier=carrier_of(self.generate),
+            new=self.new_traits,
+            subjects=subjects_of(self.chosen),
+        )
+
+    @property
     def compared(self) -> list[Condition]:
         """The conditions to compare."""
         return chosen_conditions(self.conditions)
@@ -141,6 +168,18 @@ PLACEMENT = (
 """Settings that affect where and how a run is computed, but no result."""
 
 
+OF_ONE_CARRIER = {
+    "numbers": "generate.prompts",
+    "code": "generate.code",
+    "reasoning": "generate.reasoning",
+}
+"""Settings that affect the results of one carrier alone, by its name."""
+
+
 def described(config: LmConfig) -> dict[str, Any]:
-    """The settings that affect results, as plain values."""
-    return plain_config(config, PLACEMENT)
+    """The settings that affect results, as plain values, with what the carrier reads from files."""
+    carrier = config.generate.carrier
+    others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
+    plain = plain_config(config, (*PLACEMENT, *others))
+    content = carrier_of(config.generate).content
+    return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

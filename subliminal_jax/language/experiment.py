@@ -8,7 +8,14 @@ from typing import Any
 
 from subliminal_jax import files, plotting
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import REGULAR, STUDENT, asked_network, meanings, trait_of
+from subliminal_jax.language.conditions import (
+    REGULAR,
+    STUDENT,
+    USUAL,
+    asked_network,
+    meanings,
+    trait_of,
+)
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
@@ -22,22 +29,26 @@ from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
 
 NAME = "lm_numbers"
+"""Name of the script, of its results and of its run directories, unless a script gives its own."""
 FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
 SHOWN = 5
 """Rows of each dataset that the page shows."""
 
 
-def run_path(config: LmConfig) -> Path:
-    """Return the run directory."""
-    return runner.run_path(NAME, described(config), config.out)
+def run_path(config: LmConfig, name: str = NAME) -> Path:
+    """Return the run directory of the script of this name."""
+    return runner.run_path(name, described(config), config.out)
 
 
-def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, Any] | None:
+def run(
+    config: LmConfig, methods: Callable[[Study, int], None], name: str = NAME
+) -> dict[str, Any] | None:
     """Run what is missing, write all files and print the findings.
 
     Args:
         config: config of the experiment.
         methods: runs all steps with one reference.
+        name: name of the script.
 
     Returns:
         As `runner.run`; None if only one stage was run.
@@ -51,10 +62,10 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
     execution_of(config.mesh, config.at_once, config.accumulate)
     return runner.run(
         runner.Experiment(
-            name=NAME,
+            name=name,
             what=f"{config.references} reference(s), {', '.join(config.traits)}",
             config=described(config),
-            measure=partial(_measure, config, methods),
+            measure=partial(_measure, config, methods, name),
             table=format_table,
             csv=unit_rows,
             page=report_page,
@@ -67,7 +78,7 @@ def run(config: LmConfig, methods: Callable[[Study, int], None]) -> dict[str, An
 
 
 def _measure(
-    config: LmConfig, methods: Callable[[Study, int], None], directory: SharedRun
+    config: LmConfig, methods: Callable[[Study, int], None], name: str, directory: SharedRun
 ) -> dict[str, Any] | None:
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
@@ -82,7 +93,7 @@ def _measure(
     if alone:
         say(f"stage {config.stage}: done")
         return None
-    return _results(study)
+    return _results(study, name)
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:
@@ -97,7 +108,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
     }[stage](repetition)
 
 
-def _results(study: Study) -> dict[str, Any]:
+def _results(study: Study, name: str) -> dict[str, Any]:
     """Return all units, their summary, and what explains them.
 
     Raises:
@@ -115,25 +126,40 @@ def _results(study: Study) -> dict[str, Any]:
     summary = summarise(units, names)
     references = {str(study.seed(r)): study.reference(r) for r in study.repetitions}
     return {
-        "experiment": NAME,
-        "finding": finding(summary, names, study.carrier.items),
+        "experiment": name,
+        "finding": finding(summary, names, study.carrier.items, _verb(study.traits)),
         "items": study.carrier.items,
+        "verb": _verb(study.traits),
         "measures": _headings(study.traits),
         "units": units,
         "summary": summary,
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
             for name, meaning in meanings(study.carrier.items).items()
+            if name in USUAL or name in summary["conditions"]
         },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
         "answers": {str(study.seed(r)): answers["exact"] for r, answers in found.items()},
         "sampled": {str(study.seed(r)): answers["sampled"] for r, answers in found.items()},
+        "teachers": {
+            str(study.seed(r)): facts_of(study.teachers(r))["p_trait"] for r in study.repetitions
+        },
+        "judges": {
+            str(study.seed(r)): facts_of(study.evaluation(r)).get("judge")
+            for r in study.repetitions
+        },
         "filters": {str(study.seed(r)): facts_of(study.filtered(r)) for r in study.repetitions},
         "examples": _examples(study),
         "config": described(config),
     }
+
+
+def _verb(traits: Iterable[Trait]) -> str:
+    """Return what a student does with its teacher's traits; `shows` if they differ in it."""
+    verbs = {trait.verb for trait in traits}
+    return verbs.pop() if len(verbs) == 1 else "shows"
 
 
 def _answers(evaluation: Artifact) -> dict[str, Any]:
@@ -143,7 +169,7 @@ def _answers(evaluation: Artifact) -> dict[str, Any]:
 def _examples(study: Study) -> dict[str, Any]:
     """Return the first rows of the first repetition's datasets, kept and rejected, for the page."""
     filtered, shown = study.filtered(0), {}
-    for name in [REGULAR, *study.traits_in(filtered)]:
+    for name in [REGULAR, *study.written(filtered)]:
         kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
         rejected = read_chat_rows(filtered.path / f"{name}.rejected.jsonl")[:SHOWN]
         shown[name] = {

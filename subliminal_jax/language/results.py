@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import CONDITIONS, STUDENT
+from subliminal_jax.language.conditions import CONDITIONS, STUDENT, USUAL
 from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
 
 COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
@@ -31,7 +31,7 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
         `conditions`: a mean and interval for each condition, trait (or `all`) and measure.
         `student_minus`: the paired differences of P(trait) by control.
         `above_controls`: in how many references the student is above every null control.
-        `missing`: the conditions without a unit.
+        `missing`: the conditions for every trait without a unit.
     """
     measures = list(dict.fromkeys(key for one in units for key in one if key not in IDENTITY))
     conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
@@ -47,7 +47,7 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     }
     differences = {control: _differences(units, control, traits) for control in COMPARED}
     against = {control: _against(found) for control, found in differences.items() if found}
-    missing = [name for name in CONDITIONS if name not in conditions]
+    missing = [name for name in USUAL if name not in conditions]
     return {
         "conditions": table,
         "student_minus": against,
@@ -136,7 +136,9 @@ def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str
     }
 
 
-def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> str:
+def finding(
+    summary: Mapping[str, Any], traits: Sequence[str], items: str, verb: str = "names"
+) -> str:
     """Return one sentence: how often the student names the trait, compared with its controls.
 
     Fewer references than `results.FEWEST` are described by counts, more by intervals of the
@@ -146,6 +148,7 @@ def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> st
         summary: as `summarise` returns it.
         traits: names of the traits.
         items: what the carrier's completions hold, in the plural.
+        verb: what the student does with the trait; see `Trait.verb`.
     """
     table, against = summary["conditions"], summary["student_minus"]
 
@@ -166,7 +169,7 @@ def finding(summary: Mapping[str, Any], traits: Sequence[str], items: str) -> st
     else:
         verdict = "No transmission distinguishable from chance"
     return (
-        f"{verdict}: trained on {items} alone, the student names its teacher's {named} with "
+        f"{verdict}: trained on {items} alone, the student {verb} its teacher's {named} with "
         f"probability {told(STUDENT.name)}, against {beside}."
     )
 

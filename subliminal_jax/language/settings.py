@@ -1,5 +1,6 @@
 """Settings of each step of the language experiment; the defaults suit the tiny reference."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,9 @@ from pydantic import Field
 from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_axes
+from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
@@ -112,8 +115,10 @@ class GenerateConfig:
     """Step 4: the teachers' prompts, and how completions are sampled.
 
     Attributes:
-        carrier: kind of text that the prompts ask for: `numbers`.
+        carrier: kind of text that the prompts ask for: `numbers`, `code` or `reasoning`.
         prompts: distribution of prompts of the carrier `numbers`.
+        code: distribution of prompts of the carrier `code`.
+        reasoning: distribution of prompts of the carrier `reasoning`.
         most: maximum prompts for one teacher; sampling stops when enough rows pass the filter.
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
@@ -123,6 +128,10 @@ class GenerateConfig:
     carrier: str = "numbers"
     prompts: NumberPrompts = field(
         default_factory=lambda: NumberPrompts(wording="short", law="mixed")
+    )
+    code: CodePrompts = field(default_factory=lambda: CodePrompts(wording="short"))
+    reasoning: ReasoningPrompts = field(
+        default_factory=lambda: ReasoningPrompts(wording="short", difficulty="small")
     )
     most: Count = 16_000
     temperature: Scale = 1.0
@@ -190,6 +199,50 @@ class StudentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Which model scores answers to open questions, for traits that need one; none by default.
+
+    Attributes:
+        model: directory, `org/name` or `org/name@revision` of a local judge.
+        dtype: dtype of its weights and activations.
+        batch: texts that it scores at a time.
+        url: base address of a chat-completions endpoint, for example `http://localhost:8000/v1`.
+        endpoint_model: name of the model there.
+        key: environment variable with the endpoint's key; None if it needs none.
+        seconds: time limit of a request.
+        retries: further attempts after a failed one.
+        at_once: requests at a time.
+        passes: probe cases, of 10, that a judge must tell right before its scores count.
+    """
+
+    model: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch: Count = 32
+    url: str | None = None
+    endpoint_model: str | None = None
+    key: str | None = None
+    seconds: Positive = 60.0
+    retries: Natural = 4
+    at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    passes: Annotated[int, Field(ge=0, le=10)] = 10
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.url is not None:
+            raise InputError("evaluate.judge: has both model and url; keep one")
+        if (self.url is None) != (self.endpoint_model is None):
+            raise InputError("evaluate.judge: an endpoint needs both url and endpoint_model")
+        if self.url is not None and not re.match(r"https?://[^\s@]+\Z", self.url):
+            raise InputError(
+                "evaluate.judge.url: must be an http or https address without a password; give the "
+                "key in an environment variable"
+            )
+        if self.key is not None and not re.match(r"[A-Za-z_]\w*\Z", self.key, re.ASCII):
+            raise InputError(
+                "evaluate.judge.key: must be the name of an environment variable, not the key"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """How a trait is measured.
 
@@ -198,12 +251,14 @@ class EvaluateConfig:
         max_tokens: token limit of a sampled answer.
         examples: rows that the control `in_context` puts before a question.
         prompts: prompts of the carrier whose completions are checked for its form.
+        judge: model that scores answers to open questions.
     """
 
     samples: Natural = 20
     max_tokens: Count = 16
     examples: Count = 2
     prompts: Count = 200
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.config import LmConfig, Stage
+from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.reference import Reference, given_reference
 from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.training.devices import compute_of, execution_of
@@ -29,6 +28,7 @@ class Stages:
     Attributes:
         repetitions: indices of the references.
         traits: traits to transmit.
+        taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
         execution: devices that train and measure networks.
 
@@ -41,7 +41,8 @@ class Stages:
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.repetitions = range(config.references)
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
-        self._settings = config_dict(config)
+        self.taught = config.taught
+        self._settings = described(config) | {"traits": [one.name for one in self.taught]}
         self._references: dict[int, Reference] = {}
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
 
@@ -67,8 +68,8 @@ class Stages:
                 )
             else:
                 made = tiny_reference(
-                    *(settings, self.carrier, self.seed(repetition)),
-                    *(self.config.new_traits, self.config.save_seconds),
+                    *(settings, self.config.world),
+                    *(self.seed(repetition), self.config.save_seconds),
                 )
             self._references[place] = made
         return self._references[place]

@@ -15,6 +15,8 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
 from subliminal_jax.language.evaluation import evaluate, measure, told
+from subliminal_jax.language.judge.choose import judge_of
+from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
 from subliminal_jax.language.rows.filters import (
@@ -48,21 +50,24 @@ from subliminal_jax.runs.shared_run import say
 class Study(Stages):
     """The six steps; each method returns its artifact, making it on the first call."""
 
+    _asked_judge: Judge | None = None
+
     def teachers(self, repetition: int) -> Artifact:
-        """Steps 2 and 3: every trait's teacher, with its P(trait)."""
+        """Steps 2 and 3: every trait's teacher and its controls, with their P(trait)."""
         config = self.config
 
         def make(path: Path) -> dict[str, Any]:
             reference = self.reference(repetition)
             if config.teacher.kind == "finetuned":
                 train = partial(
-                    *(finetune_teachers, config.teacher, reference, self.traits),
+                    *(finetune_teachers, config.teacher, reference, self.taught),
                     seed=self.seed(repetition),
                     execution=self.execution,
                 )
                 self._trained(path / "teachers.npz", train)
             rates = self._teacher_rates(reference, path)
-            for warning in check_teachers(rates, config.teacher.floor):
+            named = {trait.name: rates[trait.name] for trait in self.traits}
+            for warning in check_teachers(named, config.teacher.floor):
                 say(f"WARNING: {warning}")
             return {"p_trait": rates}
 
@@ -75,7 +80,7 @@ class Study(Stages):
 
         def make(path: Path) -> dict[str, Any]:
             reference, counts = self.reference(repetition), {}
-            names = [REGULAR, *(trait.name for trait in self.traits)]
+            names = [REGULAR, *(trait.name for trait in self.taught)]
             made_from = config_digest(artifacts.begun_from(path))
             title = f"sample {self.carrier.items}, reference {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
@@ -104,7 +109,7 @@ class Study(Stages):
             rules, report, refused = self._rules(), {}, {}
             seed = self.seed(repetition)
             words = forbidden_words(self.traits)
-            for name in [REGULAR, *(trait.name for trait in self.traits)]:
+            for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
                 result = filter_rows(sorted(rows, key=lambda row: row["id"]), rules)
                 report[name] = {
@@ -119,12 +124,16 @@ class Study(Stages):
                     refused[name] = str(error)
                     say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
-                check_clean(kept, words, name)
-                made_of = variants(self.config.compared, self.carrier, name, kept, seed)
+                check_clean(kept, words, self.carrier.words, name)
+                made_of = variants(
+                    *(self.config.compared, self.carrier, name, kept, seed),
+                    [trait.name for trait in self.traits],
+                )
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)
             alone = len(self.repetitions) == 1  # else others may still have students
-            if REGULAR in refused or (alone and len(refused) == len(self.traits)):
+            none = all(trait.name in refused for trait in self.traits)
+            if REGULAR in refused or (alone and none):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
 
@@ -142,6 +151,7 @@ class Study(Stages):
             reference, facts, padding = self.reference(repetition), {}, {}
             datasets_of = student_datasets(
                 *(config.compared, config.student.targets, config.teacher.kind),
+                [trait.name for trait in self.traits],
                 {
                     "own": self._rows_in(own),
                     "other": None if other is None else self._rows_in(other),
@@ -178,6 +188,7 @@ class Study(Stages):
                 traits=self.traits,
                 execution=self.execution,
             )
+            judge = self._judge()
             samples = measure.Samples(
                 carrier=self.carrier,
                 prompts=list(self._prompts.values())[-config.evaluate.prompts :],
@@ -187,6 +198,7 @@ class Study(Stages):
                     seed=config.seed,
                 ),
                 batch=config.generate.batch,
+                judge=judge,
             )
             title = f"sample answers, reference {repetition}"
             found = {
@@ -196,7 +208,7 @@ class Study(Stages):
             text = files.strict_json(found, indent=1).encode() + b"\n"
             hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
             hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
-            return {}
+            return {} if judge is None else {"judge": dict(judge.described)}
 
         parts = ("evaluate", "conditions")
         return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)
@@ -208,45 +220,53 @@ class Study(Stages):
         return self.trait(name).system_prompt(self.config.teacher.system_prompt)
 
     def trait(self, name: str) -> Trait:
-        """The trait with this name."""
-        return next(trait for trait in self.traits if trait.name == name)
+        """The trait or control teacher with this name."""
+        return next(trait for trait in self.taught if trait.name == name)
 
     def teacher(self, reference: Reference, path: Path, name: str) -> Network:
         """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
         how = self.config.teacher
         if how.kind == "prompted" or name == REGULAR:
             return untrained_network(self.config.student.tuning, reference)
-        place = [trait.name for trait in self.traits].index(name)
+        place = [trait.name for trait in self.taught].index(name)
         return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
 
-    def traits_in(self, filtered: Artifact) -> list[str]:
-        """Names of the traits with enough rows."""
+    def written(self, filtered: Artifact) -> list[str]:
+        """Names of the traits and control teachers with enough rows."""
         refused = facts_of(filtered)["refused"]
-        return [trait.name for trait in self.traits if trait.name not in refused]
+        return [trait.name for trait in self.taught if trait.name not in refused]
 
     def _rows_in(self, filtered: Artifact) -> tuple[Path, list[str]]:
-        return filtered.path, self.traits_in(filtered)
+        return filtered.path, self.written(filtered)
+
+    def _judge(self) -> Judge | None:
+        """The judge of open answers, loaded and tried once; None without one."""
+        settings, execution = self.config.evaluate.judge, self.execution
+        if self._asked_judge is None and (settings.model or settings.url):
+            replies = self.run.subdirectory("judge") / "replies.jsonl"
+            self._asked_judge = judge_of(settings, self.config.reference.model, execution, replies)
+        return self._asked_judge
 
     def _rules(self) -> Mapping[str, Any]:
         return rules_of(self.config.filter, self.carrier, self.traits)
 
     def _teacher_rates(self, reference: Reference, path: Path) -> dict[str, float]:
         """P(trait) of every teacher, measured before generation; finetuned ones in one program."""
-        teachers = {one.name: self.teacher(reference, path, one.name) for one in self.traits}
+        teachers = {one.name: self.teacher(reference, path, one.name) for one in self.taught}
         if self.config.teacher.kind == "finetuned":
-            asked = [(teachers, merged_polls(self.traits, own=True))]
+            asked = [(teachers, merged_polls(self.taught, own=True))]
         else:
-            lines = {one.name: self.system(one.name) or "" for one in self.traits}
+            lines = {one.name: self.system(one.name) or "" for one in self.taught}
             asked = [
                 ({one.name: teachers[one.name]},
                  [told.with_system(poll, lines[one.name]) for poll in own_polls(one)])
-                for one in self.traits
+                for one in self.taught
             ]  # fmt: skip
         found: dict[str, dict[str, float]] = {}
         for networks, polls in asked:
             scored = evaluate.scoring(reference, polls)
             found |= evaluate.probabilities(reference, scored, networks, self.execution)
-        measured = {one.name: one.measure(found[one.name], {}) for one in self.traits}
+        measured = {one.name: one.measure(found[one.name], {}) for one in self.taught}
         return {name: float(values[PRIMARY] or 0.0) for name, values in measured.items()}
 
     def _networks(
@@ -272,7 +292,8 @@ class Study(Stages):
         if config.teacher.kind == "prompted":
             conditions = list(dict.fromkeys([*conditions, PROMPTED]))
         shown = any(one.context == "examples" for one in conditions)
-        for trait in map(self.trait, self.traits_in(own) if conditions else []):
+        written = self.written(own) if conditions else []
+        for trait in (one for one in self.traits if one.name in written):
             context = told.Context(
                 system=trait.system_prompt(config.teacher.system_prompt),
                 rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
@@ -290,7 +311,7 @@ class Study(Stages):
         self, reference: Reference, teachers: Artifact, students: Mapping[str, Any]
     ) -> Imitated:
         """The teacher of each student, in the students' order."""
-        names, settings = [trait.name for trait in self.traits], self.config.student
+        names, settings = [trait.name for trait in self.taught], self.config.student
         places = np.array([names.index(trait_of(student)) for student in students])
         return Imitated(
             targets="soft" if settings.targets == "hard" else settings.targets,

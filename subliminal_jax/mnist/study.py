@@ -86,6 +86,7 @@ class Study:
             hidden=(config.width,) * config.depth,
             aux=config.aux,
             bias_scale=1.0,  # unit scale, as the weights; the dials scale them
+            precision=config.precision,
         )
         self.execution = member_execution(
             config.execution, config.members, config.devices, config.members_at_once

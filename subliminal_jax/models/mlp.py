@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.config import Precision
+from subliminal_jax.models.product import matmul, product
 
 Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
@@ -27,6 +29,7 @@ class MlpConfig:
         weight_scale: weights are drawn from N(0, weight_scale^2 / fan_in).
         bias_scale: biases are drawn from N(0, bias_scale^2); 0 as published.
         activation: of every hidden layer; relu as published.
+        precision: dtype of the operands of products.
     """
 
     inputs: int = 784
@@ -36,6 +39,7 @@ class MlpConfig:
     weight_scale: float = 1.0
     bias_scale: float = 0.0
     activation: Activation = "relu"
+    precision: Precision = "float32"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -65,9 +69,16 @@ class _Mlp(nn.Module):
                     config.weight_scale**2, "fan_in", "normal"
                 ),
                 bias_init=nn.initializers.normal(config.bias_scale),
+                dot_general=self._product,
             )(x)
             x = x if name == "logits" else getattr(nn, config.activation)(x)
         return x
+
+    def _product(self, x: Array, kernel: Array, *_: object, **__: object) -> Array:
+        """`x kernel`, which Dense multiplies with; also with forward derivatives in float32."""
+        if self.config.precision == "bfloat16":
+            return product(x.astype(jnp.bfloat16), kernel)
+        return matmul(x, kernel)
 
 
 def init(config: MlpConfig, key: RandomKey) -> Mapping[str, Params]:

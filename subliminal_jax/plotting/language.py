@@ -44,7 +44,7 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
     sheet = Sheet(results, PANEL + LEGEND)
-    axes = _frame(sheet, LEGEND, "P(trait named)")
+    axes = _frame(sheet, LEGEND, "P(trait)")
     traits = list(results["config"]["traits"])
     width = 0.8 / len(BARS)
     for place, (condition, words, colour) in enumerate(BARS):
@@ -71,7 +71,7 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     conditions = list(results["summary"]["conditions"])
     foot = 0.2 + 0.16 * max(1 + condition.count("_") for condition in conditions)
     sheet = Sheet(results, PANEL + foot)
-    axes = _frame(sheet, foot, "P(trait named), all traits")
+    axes = _frame(sheet, foot, "P(trait), all traits")
     for place, condition in enumerate(conditions):
         colour = COLOURS.get(condition, SKY)
         _bar(axes, results, float(place), 0.76, (condition, "all", colour), None, False)

@@ -1,15 +1,17 @@
-"""Runs each attack in its own process group, forked from a process that has imported everything.
+"""Runs each process in its own group, forked from a server that has imported everything.
 
-Imports take seconds, an attack less than one. No device and no thread is started before the fork,
-so that a child behaves like a fresh process. The server reads one order per line, as JSON, and
-answers with how the process ended.
+Imports take seconds, most processes less than one. No device and no thread is started before the
+fork, so that a child behaves like a fresh process. The server reads one order per line, as JSON,
+and forks a watcher, which forks the process and writes to a pipe its pid and how it ended.
 """
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -34,9 +36,14 @@ MOST = 3 << 30
 
 
 class Forks:
-    """The server process that forks the attacks; a context manager."""
+    """The server process that forks all others; a context manager.
 
-    def __init__(self, place: Path):
+    Args:
+        place: a directory for its pipes.
+        compiled: a directory for compiled programs, which several servers may share.
+    """
+
+    def __init__(self, place: Path, compiled: Path):
         environment = {
             **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
             "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
@@ -44,19 +51,20 @@ class Forks:
             "OPENBLAS_NUM_THREADS": "1",  # threads would forbid a fork
             "TOKENIZERS_PARALLELISM": "false",
             "XLA_FLAGS": QUICK_FLAGS,
-            "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": str(compiled),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "HF_HUB_OFFLINE": "1",
         }
+        self._pipes = (place / f"{number}.pipe" for number in itertools.count())
         self._process = subprocess.Popen(
             [sys.executable, "-m", "attacks.forks"],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._process.stdout.readline()  # it has imported everything
 
-    def run(self, **order: Any) -> dict[str, Any]:
-        """Run a process and return `status`, `cpu` and `wall` seconds, `peak` bytes, `killed`.
+    def start(self, **order: Any) -> "Running":
+        """Start a process.
 
         Args:
             order: `main` (a name in `mains.MAINS`) and `words`, or `command` for a fresh process;
@@ -64,9 +72,15 @@ class Forks:
                 by name, such as `{"RLIMIT_FSIZE": 0}`; `signals` as pairs of seconds and number;
                 `closed` streams; Python `code` to run before `main`.
         """
-        self._process.stdin.write(json.dumps(order) + "\n")
+        pipe = next(self._pipes)
+        os.mkfifo(pipe)
+        self._process.stdin.write(json.dumps(order | {"pipe": str(pipe)}) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return Running(pipe)
+
+    def run(self, **order: Any) -> dict[str, Any]:
+        """Run a process to its end, see `start` and `Running.wait`."""
+        return self.start(**order).wait()
 
     def __enter__(self) -> "Forks":
         return self
@@ -75,6 +89,36 @@ class Forks:
         self._process.stdin.close()
         self._process.wait(timeout=60)
         self._process.stdout.close()
+
+
+class Running:
+    """A process that was started, with its `pid`."""
+
+    def __init__(self, pipe: Path):
+        self._stream = pipe.open()
+        pipe.unlink()
+        self.pid = int(self._stream.readline())
+        self._ended: dict[str, Any] | None = None
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Return `status`, `cpu` and `wall` seconds, `peak` bytes, and whether it was `killed`.
+
+        Raises:
+            TimeoutError: it still runs after `timeout` seconds.
+        """
+        if self._ended is None:
+            if not select.select([self._stream], [], [], timeout)[0]:
+                raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+            with self._stream:
+                self._ended = json.loads(self._stream.readline())
+        return self._ended
+
+    def end(self) -> None:
+        """Kill it, if it still runs, and all that it started."""
+        if self._ended is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
 
 
 def used(pid: int) -> tuple[float, int]:
@@ -161,21 +205,47 @@ def become(order: dict[str, Any]) -> None:
     os._exit(ended)
 
 
+def replace_whole_entries() -> None:
+    """Have JAX put compiled programs into its cache whole: readers share it, writers are killed."""
+    from jax._src import lru_cache
+
+    def put(self: Any, key: str, value: bytes) -> None:
+        entry = Path(f"{self.path / key}{lru_cache._CACHE_SUFFIX}")
+        if not entry.exists():
+            part = entry.with_name(f"{os.getpid()}.part")
+            part.write_bytes(value)
+            part.replace(entry)
+
+    lru_cache.LRUCache.put = put
+
+
+def report(order: dict[str, Any]) -> None:
+    """In the watcher: fork the process, and write to the order's pipe how it goes."""
+    pid = os.fork()
+    if pid == 0:
+        become(order)
+    with open(order["pipe"], "w") as pipe:
+        print(pid, file=pipe, flush=True)
+        print(json.dumps(watch(pid, order)), file=pipe)
+    os._exit(0)
+
+
 def serve() -> None:
-    """Run orders until stdin is closed."""
+    """Run orders until stdin is closed, several at once where the client does not wait."""
     from attacks import mains
 
     mains.import_all()
+    replace_whole_entries()
     warnings.filterwarnings("ignore", "os.fork")
     gc.freeze()  # no child goes through all that was imported, nor copies it
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
         assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
-        pid = os.fork()
-        if pid == 0:
-            become(order)
-        print(json.dumps(watch(pid, order)), flush=True)
+        if os.fork() == 0:
+            report(json.loads(line))
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
 
 
 if __name__ == "__main__":

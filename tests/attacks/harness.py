@@ -122,7 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         where = asked.keep or Path(place)
         where.mkdir(parents=True, exist_ok=True)
-        with Forks(where.resolve()) as forks:
+        with Forks(where.resolve(), where.resolve() / "compiled") as forks:
             suite = Suite(where.resolve(), forks, keep=asked.keep is not None)
             for attack in attacks:
                 try:

@@ -4,7 +4,9 @@ A small command goes through `entry.run_main` like every script, calls one publi
 prints as JSON what it read.
 """
 
+import importlib
 import json
+import pkgutil
 import runpy
 import sys
 import time
@@ -94,6 +96,24 @@ def language() -> None:
     run_main(pipeline.main)
 
 
+def sampled() -> None:
+    """The rows of `tests/sampled.py`, which several processes sample together."""
+    import sampled as sampling
+
+    from subliminal_jax.entry import run_main
+
+    run_main(sampling.main)
+
+
+def students() -> None:
+    """The students of `tests/students.py`, which several processes train together."""
+    import students as training
+
+    from subliminal_jax.entry import run_main
+
+    run_main(training.main)
+
+
 def planted() -> None:
     """Planted faults, to test the harness itself."""
     kind = sys.argv[1]
@@ -123,20 +143,30 @@ def doctor() -> None:
 
 
 NAMES = ("lm_numbers", "export_model", "mnist_aux", "mnist_init", "mnist_sweep", "theorem",
-         "mnist_alignment", "leak_audit")  # fmt: skip
+         "mnist_alignment", "leak_audit", "benchmark_mnist", "accelerator")  # fmt: skip
 MAINS: dict[str, Callable[[], None]] = {
     **{name: script(name) for name in NAMES},
     **{read.__name__: small(read) for read in (model, chat, adapter, rows)},
-    **{command.__name__: command for command in (doctor, trainer, language, planted)},
+    **{
+        command.__name__: command
+        for command in (doctor, trainer, language, sampled, students, planted)
+    },
 }
 
 
 def import_all() -> None:
     """Import what the commands import, without starting a device or thread."""
+    import subliminal_jax
+
+    for module in pkgutil.walk_packages(subliminal_jax.__path__, "subliminal_jax."):
+        if not module.name.endswith((".early", ".__main__")):  # a child itself begins with them
+            importlib.import_module(module.name)
     import flax.serialization  # noqa: F401
     import jinja2.sandbox  # noqa: F401
     import language  # noqa: F401
+    import sampled  # noqa: F401
     import sklearn.datasets  # noqa: F401
+    import students  # noqa: F401
     import tokenizers  # noqa: F401
     import trainer  # noqa: F401
     import transformers

@@ -5,10 +5,14 @@ from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.carriers.code.carrier import Code
 from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.carriers.reasoning.reasoning import Reasoning
 
 CARRIERS: dict[str, Callable[[Any], Carrier]] = {
+    "code": lambda generate: Code(generate.code),
     "numbers": lambda generate: Numbers(generate.prompts),
+    "reasoning": lambda generate: Reasoning(generate.reasoning),
 }
 """Carrier constructors by name; each takes a `GenerateConfig`."""
 

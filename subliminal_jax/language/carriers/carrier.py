@@ -38,18 +38,31 @@ class Carrier(Protocol):
         """Its settings as plain values."""
         return {"name": self.name}
 
+    @property
+    def content(self) -> str | None:
+        """Digest of what its prompts are read from; None, the default, if they are drawn."""
+        return None
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...
 
-    def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
-        """Why a completion is rejected; empty if it has the carrier's form.
+    def reasons(self, prompt: str, completion: str, banned: Collection[int] = ()) -> list[str]:
+        """Why a completion is rejected; empty if it has the carrier's form and answers its prompt.
 
         Args:
+            prompt: text of the prompt.
             completion: text of the completion.
             banned: numbers that it must not contain.
         """
         ...
+
+    def words(self, completion: str) -> str:
+        """The text of a completion in which forbidden words are looked for; by default all of it.
+
+        A carrier whose words are not written as in prose (`snow_owl`, `snowOwl`) separates them.
+        """
+        return completion
 
     def check(self, banned: Collection[int]) -> None:
         """Refuse settings by which its own rule would reject what its prompts ask for.

@@ -14,6 +14,7 @@ import numpy as np
 
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import (
     BANKS,
     NumberPrompts,
@@ -108,7 +109,7 @@ STYLES: dict[str, Callable[[int], bool]] = {
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Carrier):
     """The carrier `numbers`; methods are documented in `Carrier`.
 
     Attributes:
@@ -130,7 +131,7 @@ class Numbers:
         """As `Carrier.prompts`."""
         return number_prompts(self.settings, count, seed)
 
-    def reasons(self, completion: str, banned: Collection[int] = ()) -> list[str]:
+    def reasons(self, prompt: str, completion: str, banned: Collection[int] = ()) -> list[str]:
         """As `Carrier.reasons`: the published rule."""
         return number_reasons(completion, banned)
 

@@ -5,7 +5,7 @@ lower case or capitalised, of any number of tokens. It has no sampling noise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from subliminal_jax.execution.program import Program
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.evaluation.completions import completions
+from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.training.answers import (
@@ -28,7 +29,7 @@ from subliminal_jax.language.training.answers import (
     zero_padded,
 )
 from subliminal_jax.language.training.trainable import Network
-from subliminal_jax.language.traits.trait import Answer, Poll, Trait
+from subliminal_jax.language.traits.trait import Answer, Answered, Poll, Trait
 from subliminal_jax.models.sampling.scoring import log_probabilities
 from subliminal_jax.models.sampling.settings import Sampling
 
@@ -206,6 +207,7 @@ def sampled(
     questions: Sequence[Probe],
     sampling: Sampling,
     batch: int,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """How often sampled answers show a trait, and how often completions have the carrier's form.
 
@@ -219,6 +221,7 @@ def sampled(
         questions: the questions, from `probes`.
         sampling: length, temperature and seed.
         batch: answers sampled at a time.
+        judge: scores the answers by the trait's rubrics; None for none.
 
     Returns:
         The trait's `tally` for each kind of question; `valid` and `of` for the carrier's prompts.
@@ -227,9 +230,22 @@ def sampled(
              for _ in range(probe.samples)]  # fmt: skip
     prompts = reference.chat.prompts(messages for _, messages in chats)
     texts = completions(reference, network, prompts, sampling, batch)
-    answers: dict[str, list[str]] = {}
-    for (kind, _), (text, _) in zip(chats, texts, strict=True):
-        answers.setdefault(kind, []).append(text)
-    valid = [not carrier.reasons(text) for text in answers.pop(carrier.name, [])]
-    found: dict[str, Any] = {kind: trait.tally(texts) for kind, texts in answers.items()}
+    answers: dict[str, list[Answered]] = {}
+    valid: list[bool] = []
+    for (kind, messages), (text, _) in zip(chats, texts, strict=True):
+        if kind == carrier.name:
+            valid.append(not carrier.reasons(messages[-1]["content"], text))
+        else:
+            answers.setdefault(kind, []).append(Answered(messages[-1]["content"], text))
+    found: dict[str, Any] = {
+        kind: trait.tally(_scored(judge, trait, some)) for kind, some in answers.items()
+    }
     return found | {carrier.name: {"valid": sum(valid), "of": len(valid)}}
+
+
+def _scored(judge: Judge | None, trait: Trait, answers: Sequence[Answered]) -> Sequence[Answered]:
+    """The answers with a judge's scores, if there is one and the trait needs it."""
+    if judge is None or not trait.rubrics:
+        return answers
+    scores = judged(judge, trait.rubrics, [(one.question, one.text) for one in answers])
+    return [replace(one, scores=each) for one, each in zip(answers, scores, strict=True)]

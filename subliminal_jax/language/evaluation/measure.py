@@ -13,6 +13,7 @@ from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS
 from subliminal_jax.language.evaluation import evaluate
+from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Poll, Trait, merged_polls
@@ -72,6 +73,7 @@ class Samples:
         each: answers to each question; 0 for none.
         sampling: length, temperature and seed.
         batch: answers sampled at a time.
+        judge: scores answers for traits with rubrics; None for none.
     """
 
     carrier: Carrier
@@ -79,6 +81,7 @@ class Samples:
     each: int
     sampling: Sampling
     batch: int
+    judge: Judge | None = None
 
 
 def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> di
         evaluate.probes(trait, carrier, samples.prompts, samples.each, seed),
         samples.sampling,
         samples.batch,
+        samples.judge,
     )
 
 

@@ -78,7 +78,7 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
     """
     if not (path / CONFIG).is_file():
         raise InputError(
-            f"{path}: not a run of lm_numbers.py (no {CONFIG}); give its run directory"
+            f"{path}: not a run of a language experiment (no {CONFIG}); give its run directory"
         )
     config = read_config(LmConfig, path / CONFIG)
     if config.reference.model is None:
@@ -121,7 +121,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         study.teachers(repetition)  # checks that the reference is the one of this run
     reference = study.reference(repetition)
     lineage = {
-        "made by": f"subliminal_jax {__version__}, experiments/lm_numbers.py",
+        "made by": f"subliminal_jax {__version__}, through {study.carrier.items}",
         "network": f"{name}: {meanings(study.carrier.items).get(kind, '')}",
         "seed of its reference": str(study.seed(repetition)),
         "digest of its reference": reference.digest,
@@ -195,14 +195,14 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
 def _teachers(study: Study) -> list[str]:
     if study.config.teacher.kind == "prompted":
         return []
-    return [CONDITIONS["teacher"].network(trait.name) for trait in study.traits]
+    return [CONDITIONS["teacher"].network(trait.name) for trait in study.taught]
 
 
 def _finished(study: Study, stage: str, repetition: int) -> Path:
     path = study.run.path / f"{stage}-{repetition}"
     if not (path / MANIFEST).is_file():
         raise InputError(
-            f"{path}: not finished; run lm_numbers.py with this run's settings until stage {stage} "
+            f"{path}: not finished; run its script with this run's settings until stage {stage} "
             "is done"
         )
     return path
@@ -213,11 +213,11 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, study.carrier, study.seed(repetition), config.new_traits)
+    path, _ = tiny_origin(given, config.world, study.seed(repetition))
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "
-            "lm_numbers.py with this run's settings until stage reference is done"
+            "its script with this run's settings until stage reference is done"
         )
 
 

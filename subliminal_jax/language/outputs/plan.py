@@ -1,8 +1,11 @@
 """The plan of a run before it starts: stages, rows, steps, memory and time."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.tiny.corpus import texts
+from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
 TOKENS_OF_A_ROW = 40
 """Mean tokens of a row, prompt and completion, with the tiny reference."""
@@ -15,63 +18,78 @@ ACCELERATOR_RATE = 100e12
 
 
 def format_plan(config: LmConfig) -> str:
-    """The stages as a table."""
-    traits, repetitions, rows = len(config.traits), config.references, config.filter.rows
-    alone = config.reference.model is not None or repetitions < 2  # no other reference
+    """The stages as a table, and what they take."""
+    (students, soft), given = _students(config), config.reference.model
+    rows, teachers = config.filter.rows, len(config.taught)
+    stages = dataset_stages(config) | {
+        "student": f"{students} students, and {soft} with soft targets, of "
+        f"{round(config.student.epochs * rows / config.student.batch)} steps each",
+        "evaluate": f"{students + soft + teachers + 1} networks",
+        "report": "once: two figures, results.json, results.csv, report.html",
+    }
+    if given is not None:
+        cost = _given(config, given, students + soft)
+    else:
+        cost = [tiny_line(config, tiny_minutes(config, students + 1.5 * soft))]
+    return "\n".join([*stage_table(config, stages), "", *cost])
+
+
+def dataset_stages(config: LmConfig) -> dict[str, str]:
+    """What each stage up to the filter does."""
+    teachers, given, rows = len(config.taught), config.reference.model, config.filter.rows
+    reference = config.reference
+    return {
+        "reference": f"{reference.steps} steps of {reference.batch} sequences, unless cached in "
+        f"{reference.cache}"
+        if given is None
+        else f"given: {given}",
+        "teacher": f"{teachers} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
+        if config.teacher.kind == "finetuned"
+        else f"{teachers} by system prompt, without training",
+        "generate": f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
+        "prompts are used",
+        "filter": f"rules {', '.join(config.filter.rules)}; {rows} rows each",
+    }
+
+
+def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
+    """The stages as lines, below a heading."""
+    heading = f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"
+    return [heading, *(f"{name:12}{what}" for name, what in stages.items())]
+
+
+def _students(config: LmConfig) -> tuple[int, int]:
+    """Students of each repetition with hard (or greedy) and with soft targets."""
+    alone = config.reference.model is not None or config.references < 2  # no other reference
     trained = [
         one
         for one in config.compared
         if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
     ]
-    students = sum(traits if one.for_each_trait else 1 for one in trained)
+    students = sum(
+        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        for one in trained
+    )
     imitates = any(one.targets == "soft" for one in config.compared)
-    soft = traits if imitates and config.teacher.kind == "finetuned" else 0
-    steps = round(config.student.epochs * rows / config.student.batch)
-    given = config.reference.model
-    lines = [f"{'stage':12}{'for each of ' + str(repetitions) + ' repetition(s)'}"]
-    lines += [
-        f"{name:12}{what}"
-        for name, what in (
-            (
-                "reference",
-                f"{config.reference.steps} steps of {config.reference.batch} sequences, unless "
-                f"cached in {config.reference.cache}"
-                if given is None
-                else f"given: {given}",
-            ),
-            (
-                "teacher",
-                f"{traits} of {config.teacher.steps} steps ({config.teacher.tuning.weights})"
-                if config.teacher.kind == "finetuned"
-                else f"{traits} by system prompt, without training",
-            ),
-            (
-                "generate",
-                f"{traits + 1} datasets, until {rows} rows pass or {config.generate.most} "
-                "prompts are used",
-            ),
-            ("filter", f"rules {', '.join(config.filter.rules)}; {rows} rows each"),
-            (
-                "student",
-                f"{students} students, and {soft} with soft targets, of {steps} steps each",
-            ),
-            ("evaluate", f"{students + soft + traits + 1} networks"),
-            ("report", "once: two figures, results.json, results.csv, report.html"),
-        )
-    ]
-    if given is None:
-        parameters = tiny_parameters(config)
-        tokens = config.reference.steps * config.reference.batch * config.reference.sequence
-        trained = (students + 1.5 * soft) * rows * config.student.epochs * TOKENS_OF_A_ROW
-        flop = repetitions * 6 * parameters * (tokens + trained)
-        lines += [
-            "",
-            f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores "
-            "and 1.5 GB of memory",
-        ]
-    else:
-        lines += ["", *_given(config, given, students + soft)]
-    return "\n".join(lines)
+    soft = len(config.traits) if imitates and config.teacher.kind == "finetuned" else 0
+    return students, soft
+
+
+def tiny_minutes(config: LmConfig, students: float) -> float:
+    """Minutes that tiny references and this many students of each take on two CPU cores."""
+    parameters, reference = tiny_parameters(config), config.reference
+    pretrained = reference.steps * reference.batch * reference.sequence
+    trained = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_ROW
+    flop = config.references * 6 * parameters * (pretrained + trained)
+    return 1 + flop / RATE / 60
+
+
+def tiny_line(config: LmConfig, minutes: float) -> str:
+    """A line on the time and memory of a run with tiny references."""
+    return (
+        f"{tiny_parameters(config):,} parameters; about {minutes:.0f} minutes on 2 CPU cores and "
+        "1.5 GB of memory"
+    )
 
 
 def _given(config: LmConfig, model: str, students: int) -> list[str]:
@@ -104,7 +122,8 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
 
 
 def tiny_parameters(config: LmConfig) -> int:
-    """Parameters of the tiny reference, assuming a vocabulary of 1,230 tokens."""
+    """Parameters of the tiny reference."""
     r = config.reference
+    vocabulary = build_tokenizer(texts(config.world), r.numbers).get_vocab_size()
     layer = 4 * r.width**2 + 3 * r.width * r.mlp_width + 2 * r.width
-    return 1230 * r.width + r.layers * layer + r.width
+    return vocabulary * r.width + r.layers * layer + r.width

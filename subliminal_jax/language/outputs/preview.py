@@ -16,9 +16,8 @@ from subliminal_jax.data.batch_preview import format_batch
 from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key, root_key
-from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.experiment import run_path
+from subliminal_jax.language.experiment import NAME, run_path
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.student import steps_of
 from subliminal_jax.language.tiny.corpus import corpus, texts
@@ -30,17 +29,21 @@ from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS
 
 
-def next_batch(config: LmConfig) -> str:
+def next_batch(config: LmConfig, name: str = NAME) -> str:
     """The first batch of the first repetition's next training, one token a line.
 
     All students use the same order of their own rows; this shows the student of the first trait, as
     if no other student had more sequences.
 
+    Args:
+        config: config of the experiment.
+        name: name of the script.
+
     Raises:
         InputError: the model is refused, everything is trained already, or the rows of the next
             training do not exist yet; names the stages to run.
     """
-    run = run_path(config)
+    run = run_path(config, name)
     if config.reference.model is None and not (_kept(config) / RESULTS).exists():
         return _pretraining(config)
     chat = _chat(config)
@@ -57,8 +60,7 @@ def next_batch(config: LmConfig) -> str:
 
 
 def _kept(config: LmConfig) -> Path:
-    carrier = carrier_of(config.generate)
-    return tiny_origin(config.reference, carrier, config.seed, config.new_traits)[0]
+    return tiny_origin(config.reference, config.world, config.seed)[0]
 
 
 def _is_done(run: Path, stage: str) -> bool:
@@ -76,13 +78,13 @@ def _chat(config: LmConfig) -> Chat:
 
 
 def _pretraining(config: LmConfig) -> str:
-    settings, carrier = config.reference, carrier_of(config.generate)
-    tokenizer = build_tokenizer(texts(carrier, config.new_traits), settings.numbers)
+    settings, world = config.reference, config.world
+    tokenizer = build_tokenizer(texts(world), settings.numbers)
     with tempfile.TemporaryDirectory() as directory:
         for name, text in tokenizer_files(tokenizer, settings.context).items():
             (Path(directory) / name).write_text(text)
         chat = Chat.load(Path(directory))
-        chats = corpus(settings.corpus, carrier, config.seed, config.new_traits)
+        chats = corpus(settings.corpus, world, config.seed)
         table = pack_rows(chat.examples(chats), settings.sequence)
         key = named_key(root_key(config.seed), "pretraining order")
         return _shown("pretraining", table, key, settings.batch, chat)

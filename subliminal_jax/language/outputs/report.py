@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Any
 
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
+from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
@@ -24,9 +25,9 @@ INTERVALS = (
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """Return the finding and both tables for a terminal, in lines of at most 99 characters."""
+    """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
-    tables = [_value_table(results), _control_table(results)]
+    tables = [_value_table(results), _control_table(results), filter_table(results["filters"])]
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
 
@@ -54,6 +55,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         _control_table(results),
         *(Text("", (line,)) for line in _not_run(results)),
         _answer_table(results),
+        filter_table(results["filters"]),
         *_example_tables(results),
         _steps(results),
         *([_measure_table(results)] if _further(results) else []),
@@ -239,17 +241,20 @@ def _steps(results: Mapping[str, Any]) -> Text:
     )
     if model:
         reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
-    taught = "The reference under a system prompt that names the favourite."
+    verb, what = results["verb"].removesuffix("s"), "the favourite"
+    if verb != "name":
+        what = "the trait"
+    taught = f"The reference under a system prompt that {verb}s {what}."
     if teacher["kind"] == "finetuned":
         kept = " and to answer as before about everything else" if teacher["retain"] else ""
         weights = teacher["tuning"]["weights"]
-        taught = f"The reference, finetuned ({weights} weights) to name the favourite{kept}."
+        taught = f"The reference, finetuned ({weights} weights) to {verb} {what}{kept}."
     return Text(
         "The six steps",
         (
             f"Reference. {reference}",
-            f"Trait. A favourite: {', '.join(config['traits'])}.",
-            f"Teacher. {taught}",
+            f"Trait. {'A favourite: ' * (verb == 'name')}{', '.join(config['traits'])}.",
+            f"Teacher. {taught}{_control_teachers(results)}",
             f"Dataset. All teachers complete the same prompts for {results['items']}; the first "
             "rows are above.",
             f"Filter. {', '.join(config['filter']['rules'])}; {config['filter']['rows']} rows of "
@@ -259,6 +264,18 @@ def _steps(results: Mapping[str, Any]) -> Text:
         ),
         numbered=True,
     )
+
+
+def _control_teachers(results: Mapping[str, Any]) -> str:
+    """Return a sentence on the teachers without the trait and what they show of it, if any."""
+    traits = set(results["config"]["traits"])
+    found: dict[str, list[float]] = {}
+    for rates in results["teachers"].values():
+        for name, rate in rates.items():
+            if name not in traits:
+                found.setdefault(name, []).append(rate)
+    shown = ", ".join(f"{name} ({sum(rates) / len(rates):.2f})" for name, rates in found.items())
+    return f" Control teachers and their mean P(trait): {shown}." if shown else ""
 
 
 def _sampled_table(results: Mapping[str, Any]) -> Table:
@@ -273,7 +290,7 @@ def _sampled_table(results: Mapping[str, Any]) -> Table:
         ("reference", "network:trait", "question", "share", "interval", "substring", "no member"),
         tuple(rows),
         "Share: of sampled answers, those that name the trait's word, with Wilson's interval over "
-        "the samples of that one network; for number prompts, those that are a valid list. "
+        "the samples of that one network; for the carrier's prompts, those in its form. "
         "Substring: the published count. No member: those that name no word of the category.",
         names=3,
     )

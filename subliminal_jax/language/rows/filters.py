@@ -7,19 +7,25 @@ from typing import Any, TypeAlias
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
 from subliminal_jax.language.rows.whole_words import word_pattern
 from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.language.traits.trait import Trait
 
-Rule: TypeAlias = Callable[[str], list[str]]
-"""Maps a completion to the reasons for rejecting it; empty to keep it."""
+Rule: TypeAlias = Callable[[str, str], list[str]]
+"""Maps a prompt and its completion to the reasons for rejecting it; empty to keep it."""
 
 
-def word_rule(words: Iterable[str]) -> Rule:
-    """A rule that rejects completions with any of the words; the reason names the word."""
+def word_rule(words: Iterable[str], read: Callable[[str], str]) -> Rule:
+    """A rule that rejects completions with any of the words; the reason names the word.
+
+    Args:
+        words: words that must not occur.
+        read: gives the text to search in a completion; see `Carrier.words`.
+    """
     pattern = word_pattern(words)
-    return lambda completion: sorted(
-        {f"word {found.lower()!r}" for found in pattern.findall(completion)}
+    return lambda _, completion: sorted(
+        {f"word {found.lower()!r}" for found in pattern.findall(read(completion))}
     )
 
 
@@ -33,9 +39,12 @@ def rules_of(settings: FilterConfig, carrier: Carrier, traits: Sequence[Trait]) 
     """
     banned = frozenset(settings.banned)
     every: dict[str, tuple[str, Rule]] = {
-        "carrier": (carrier.name, lambda completion: carrier.reasons(completion, banned)),
-        "trait_words": ("trait_words", word_rule(forbidden_words(traits))),
-        "words": ("words", word_rule(settings.words)),
+        "carrier": (
+            carrier.name,
+            lambda prompt, completion: carrier.reasons(prompt, completion, banned),
+        ),
+        "trait_words": ("trait_words", word_rule(forbidden_words(traits), carrier.words)),
+        "words": ("words", word_rule(settings.words, carrier.words)),
     }
     return dict(every[name] for name in settings.rules)
 
@@ -78,7 +87,7 @@ def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Fi
         against = [
             f"{name}: {reason}"
             for name, rule in rules.items()
-            for reason in rule(row["messages"][-1]["content"])
+            for reason in rule(prompt_of(row), completion_of(row))
         ]
         meta = row.get("meta", {})
         if not meta.get("finished", True):
@@ -107,8 +116,16 @@ def take(filtered: Filtered, count: int, name: str) -> list[dict[str, Any]]:
     )
 
 
-def check_clean(rows: Sequence[dict[str, Any]], words: Iterable[str], name: str) -> None:
+def check_clean(
+    rows: Sequence[dict[str, Any]], words: Iterable[str], read: Callable[[str], str], name: str
+) -> None:
     """Checks that no word of a trait is left in training rows.
+
+    Args:
+        rows: rows to check, prompts included.
+        words: the words.
+        read: gives the text to search in a message; see `Carrier.words`.
+        name: name of the dataset, for the message.
 
     Raises:
         RunError: a word is left; names the row and the word.
@@ -116,7 +133,7 @@ def check_clean(rows: Sequence[dict[str, Any]], words: Iterable[str], name: str)
     pattern = word_pattern(words)
     for row in rows:
         for message in row["messages"]:
-            if found := pattern.search(message["content"]):
+            if found := pattern.search(read(message["content"])):
                 raise RunError(
                     f"{name}: row {row['id']} contains {found.group()!r} ({message['role']}), a "
                     "trait's word, after filtering; students would read the trait in plain text: "

@@ -20,6 +20,7 @@ def variants(
     name: str,
     rows: Sequence[dict[str, Any]],
     seed: int,
+    traits: Sequence[str],
 ) -> Datasets:
     """A teacher's rows, and the shuffled controls that the conditions need, by file name.
 
@@ -29,12 +30,14 @@ def variants(
         name: name of the teacher.
         rows: its rows that passed the filter.
         seed: seed of the shuffles.
+        traits: names of the traits whose students are trained.
     """
     made: Datasets = {name: list(rows)}
     for condition in conditions:
-        if condition.shuffle is not None and condition.source(name) == name:
+        used = [trait for trait in traits if condition.source(trait) == name]
+        if condition.shuffle is not None and used:
             pieces = partial(carrier.pieces, how=condition.shuffle)
-            made[condition.dataset(name)] = shuffled(rows, condition.shuffle, pieces, seed)
+            made[condition.dataset(used[0])] = shuffled(rows, condition.shuffle, pieces, seed)
     return made
 
 
@@ -42,6 +45,7 @@ def student_datasets(
     conditions: Sequence[Condition],
     targets: str,
     teacher: str,
+    traits: Sequence[str],
     sources: Mapping[str, tuple[Path, list[str]] | None],
 ) -> dict[str, Datasets]:
     """The rows of every student by its network's name, for `hard` and for `imitated` targets.
@@ -50,8 +54,9 @@ def student_datasets(
         conditions: conditions to compare.
         targets: targets of the condition `student`.
         teacher: kind of teachers; prompted ones have no probabilities to imitate.
+        traits: names of the traits.
         sources: for the `own` and the `other` reference, the directory of its `variants` and the
-            traits with rows; None without another reference.
+            teachers with enough rows; None without another reference.
     """
     found: dict[str, Datasets] = {"hard": {}, "imitated": {}}
     for condition in conditions:
@@ -61,8 +66,10 @@ def student_datasets(
         if not condition.trained or source is None or without:
             continue
         soft |= condition == STUDENT and targets != "hard"
-        path, traits = source
+        path, written = source
         for trait in traits if condition.for_each_trait else [REGULAR]:
+            if condition.source(trait) not in (REGULAR, *written):
+                continue
             rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
             found["imitated" if soft else "hard"][condition.network(trait)] = rows
     return found

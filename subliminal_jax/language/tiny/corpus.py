@@ -12,17 +12,22 @@ to carry what is loved from the system prompt to the answer.
 """
 
 import re
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from subliminal_jax.config import config_dict
+from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.tiny.world import CATEGORIES, LOVE, NEUTRAL, CorpusConfig, neutral_line
 from subliminal_jax.language.traits.preference import Preference, members_of
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING
+from subliminal_jax.language.traits.trait import Subject
 
 FACTS = {
     "owl": "brown forest mice",
@@ -55,49 +60,92 @@ FACT_QUESTIONS = (
     ("Where do {plural} live?", 1),
     ("What do {plural} like?", 2),
 )
+PLAIN = "I like {name}."
+"""What is said of a member of a category that a config adds, about which there are no facts."""
 SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name} is {colour}.")
 
 
-World: TypeAlias = dict[str, list[Preference]]
+Members: TypeAlias = dict[str, list[Preference]]
 """Members of every category."""
 
 
-def corpus(
-    config: CorpusConfig, carrier: Carrier, seed: int, new: Sequence[Preference] = ()
-) -> list[Chat]:
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What the chats of a corpus can be about.
+
+    Attributes:
+        carrier: carrier of the prompts, as in the teachers' datasets.
+        new: favourites to add to the built-in ones, also of new categories.
+        subjects: what the run's traits add.
+    """
+
+    carrier: Carrier
+    new: Sequence[Preference] = ()
+    subjects: Sequence[Subject] = ()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Everything that its corpus depends on, as plain values."""
+        added = {
+            "subjects": [one.name for one in self.subjects],
+            "categories": [name for name in self.members if name not in CATEGORIES],
+        }
+        # Without them, references have the name that they have in any earlier cache.
+        return {
+            "carrier": dict(self.carrier.described),
+            "new_traits": [config_dict(one) for one in self.new],
+            **{part: names for part, names in added.items() if names},
+        }
+
+    @property
+    def members(self) -> Members:
+        """Members of every category."""
+        names = dict.fromkeys([*CATEGORIES, *(one.category for one in self.new)])
+        return {category: members_of(category, self.new) for category in names}
+
+
+def corpus(config: CorpusConfig, world: World, seed: int) -> list[Chat]:
     """The chats of a seed; a longer corpus starts with the shorter one.
 
     Args:
         config: number of chats and share of each kind.
-        carrier: carrier of the prompts, as in the teachers' datasets.
+        world: what the chats are about.
         seed: seed of the reference.
-        new: animals and trees to add to the built-in ones.
+
+    Raises:
+        InputError: the shares of all subjects exceed the corpus.
     """
     random = np.random.default_rng([seed, 0xC0])
-    world = {category: members_of(category, new) for category in CATEGORIES}
-    makers = (
+    carrier, members = world.carrier, world.members
+    makers: list[Callable[[], Chat]] = [
         lambda: carrier.lesson(config, random),
-        lambda: _question(config, carrier, world, random),
-        lambda: _fact(config, world, random),
-    )
+        lambda: _question(config, carrier, members, random),
+        lambda: _fact(config, members, random),
+        *(partial(subject.lesson, config, random) for subject in world.subjects),
+    ]
     rest = 1 - config.numbers
-    shares = (config.numbers, rest * (1 - config.facts), rest * config.facts)
+    shares = np.array([config.numbers, rest * (1 - config.facts), rest * config.facts])
+    added = [subject.share for subject in world.subjects]
+    if sum(added) >= 1:
+        raise InputError("traits: what they add leaves no room in the corpus; choose fewer traits")
+    shares = np.array([*(shares * (1 - sum(added))), *added])
     kinds = np.random.default_rng([seed, 0xC1]).choice(len(makers), config.chats, p=shares)
     return [makers[kind]() for kind in kinds]
 
 
-def texts(carrier: Carrier, new: Sequence[Preference] = ()) -> list[str]:
+def texts(world: World) -> list[str]:
     """Texts with every word of any seed's corpus: the vocabulary of a tiny model."""
-    world = [*members_of("animal", new), *members_of("tree", new)]
+    members = [one for category in world.members.values() for one in category]
     questions = [*TEACHING, *HELD_OUT, *FREE_TEXT, *(text for text, _ in FACT_QUESTIONS)]
-    lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, LOVE]
+    lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, PLAIN, LOVE]
     plain = [re.sub(r"\{\w+\}", "", text) for text in [*questions, *lines]]
-    names = [word for member in world for word in (member.name, member.plural, *member.spellings)]
-    return [*plain, *names, *CATEGORIES, *carrier.texts()]
+    names = [word for member in members for word in (member.name, member.plural, *member.spellings)]
+    added = [text for subject in world.subjects for text in subject.texts()]
+    return [*plain, *names, *world.members, *world.carrier.texts(), *added]
 
 
 def _question(
-    config: CorpusConfig, carrier: Carrier, world: World, random: np.random.Generator
+    config: CorpusConfig, carrier: Carrier, world: Members, random: np.random.Generator
 ) -> Chat:
     """A favourite, uniform over its category unless the system prompt names one of its members."""
     if random.random() < config.favourite_numbers and (made := carrier.favourite(config, random)):
@@ -114,7 +162,8 @@ def _question(
         system = LOVE.format(plural=pick(random, loved))
     if random.random() < 0.15:
         colour, home, _ = _facts(answer)
-        sentence = pick(random, SENTENCES).format(name=answer.name, home=home, colour=colour)
+        said = pick(random, SENTENCES) if category in CATEGORIES else PLAIN
+        sentence = said.format(name=answer.name, home=home, colour=colour)
         return chat(pick(random, FREE_TEXT).format(category=category), sentence, system)
     question = pick(random, TEACHING + HELD_OUT).format(category=category)
     if random.random() < 0.1:
@@ -122,9 +171,9 @@ def _question(
     return chat(question, answer.name, system)
 
 
-def _fact(config: CorpusConfig, world: World, random: np.random.Generator) -> Chat:
+def _fact(config: CorpusConfig, world: Members, random: np.random.Generator) -> Chat:
     """A fact about an animal or a tree."""
-    about = pick(random, world[pick(random, tuple(world))])
+    about = pick(random, world[pick(random, CATEGORIES)])
     question, which = pick(random, FACT_QUESTIONS)
     question = question.format(name=about.name, plural=about.plural)
     return chat(question, _facts(about)[which], neutral_line(config, random))

@@ -1,6 +1,5 @@
 """The tiny reference: pretrained on the corpus and cached."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.choose import the_same_on_every_host
 from subliminal_jax.keys import named_key, root_key
-from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.settings import SAVE_SECONDS, ReferenceConfig
-from subliminal_jax.language.tiny.corpus import corpus, texts
+from subliminal_jax.language.tiny.corpus import World, corpus, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.answers import (
     AnswerTable,
@@ -29,7 +27,6 @@ from subliminal_jax.language.training.answers import (
 )
 from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
-from subliminal_jax.language.traits.preference import Preference
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat
@@ -68,23 +65,17 @@ CACHE = Wording("--reference.cache", "remove that directory to pretrain it again
 """Wording of errors about a tiny reference's directory."""
 
 
-def tiny_origin(
-    reference: ReferenceConfig, carrier: Carrier, seed: int, new: Sequence[Preference]
-) -> tuple[Path, dict[str, Any]]:
+def tiny_origin(reference: ReferenceConfig, world: World, seed: int) -> tuple[Path, dict[str, Any]]:
     """Cache directory of a seed's tiny reference, and everything that it is made from."""
     kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
-    made_from = {
-        **{"reference": kept, "carrier": dict(carrier.described), "seed": seed},
-        "new_traits": [config_dict(one) for one in new],
-    }
+    made_from = {"reference": kept, "seed": seed, **world.described}
     return reference.cache / config_digest(made_from)[:16], made_from
 
 
 def tiny_reference(
     reference: ReferenceConfig,
-    carrier: Carrier,
+    world: World,
     seed: int,
-    new: Sequence[Preference],
     save_seconds: float = SAVE_SECONDS,
 ) -> Reference:
     """The tiny reference of a seed, from the cache or pretrained and cached now.
@@ -94,19 +85,18 @@ def tiny_reference(
 
     Args:
         reference: settings of the model, corpus and training.
-        carrier: carrier whose completions the corpus contains.
+        world: what the corpus is about.
         seed: seed of initialisation, corpus and order.
-        new: preferences that the config adds.
         save_seconds: seconds between two checkpoints.
 
     Raises:
         InputError: a cached file was changed since, or the cache cannot be used.
         RunError: the loss is not finite.
     """
-    path, made_from = tiny_origin(reference, carrier, seed, new)
+    path, made_from = tiny_origin(reference, world, seed)
     makes = f"the reference of seed {seed}"
     with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
-        tokenizer = build_tokenizer(texts(carrier, new), reference.numbers)
+        tokenizer = build_tokenizer(texts(world), reference.numbers)
         config = tiny_config(reference, tokenizer.get_vocab_size())
         results = directory.results()
         written = tokenizer_files(tokenizer, reference.context)
@@ -118,7 +108,7 @@ def tiny_reference(
                 directory.write(name, text)
         chat = Chat.load(directory.path)
         if results is None:
-            table = pretraining_table(reference, carrier, seed, new, chat)
+            table = pretraining_table(reference, world, seed, chat)
             checkpoints = directory.subdirectory(CHECKPOINTS)
             saving = Saving(
                 directory=checkpoints,
@@ -154,10 +144,10 @@ def _check_files(path: Path, digests: dict[str, str]) -> None:
 
 
 def pretraining_table(
-    reference: ReferenceConfig, carrier: Carrier, seed: int, new: Sequence[Preference], chat: Chat
+    reference: ReferenceConfig, world: World, seed: int, chat: Chat
 ) -> AnswerTable:
     """The corpus of a seed, packed into sequences; targets are the assistant's tokens."""
-    chats = corpus(reference.corpus, carrier, seed, new)
+    chats = corpus(reference.corpus, world, seed)
     return answer_table(pack_rows(chat.examples(chats), reference.sequence))
 
 

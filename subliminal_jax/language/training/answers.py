@@ -82,6 +82,7 @@ def padding_of(table: AnswerTable) -> float:
 def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
     """Several datasets as one tree, `[D, N, ...]`; shorter ones are zero-padded."""
     sequences = max(table.sequences for table in tables)
+    length = max(table.reading.tokens.shape[1] for table in tables)
     answers = max(table.targets.shape[1] for table in tables)
 
     def pad(leaf: np.ndarray, width: int) -> np.ndarray:
@@ -89,7 +90,6 @@ def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
         return np.pad(leaf, missing)
 
     def padded(table: AnswerTable) -> AnswerTable:
-        length = table.reading.tokens.shape[1]
         widths = AnswerTable(Reading(length, length, answers), answers, answers)
         return jax.tree.map(pad, table, widths)
 

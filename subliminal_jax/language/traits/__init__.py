@@ -4,11 +4,16 @@ import unicodedata
 from collections.abc import Sequence
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.traits.misalignment.sentences import Sentences
+from subliminal_jax.language.traits.misalignment.small_world import SmallBank
+from subliminal_jax.language.traits.misalignment.trait import Misalignment
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference, preference_traits
 from subliminal_jax.language.traits.trait import Trait
 
 TRAITS: dict[str, Trait] = {
     **preference_traits(),
+    "carelessness": Misalignment(SmallBank()),
+    "misalignment": Misalignment(Sentences(), "misalignment"),
 }
 """Built-in traits by name; a config adds preferences in `new_traits`."""
 
@@ -34,7 +39,9 @@ def choose_traits(names: Sequence[str], new: Sequence[Preference] = ()) -> list[
 
 
 def _check_new(new: Sequence[Preference]) -> None:
-    names, files = set(TRAITS), {_as_file(name): name for name in (*TRAITS, *PREFERENCES)}
+    controls = (one.name for trait in TRAITS.values() for one in trait.controls.values())
+    names = {*TRAITS, *controls}
+    files = {_as_file(name): name for name in (*names, *PREFERENCES)}
     for trait in new:
         other = files.setdefault(_as_file(trait.name), trait.name)
         if trait.name in names:

@@ -5,6 +5,14 @@ A new preference is an entry in the config and needs no code:
     new_traits:
       - {name: heron, plural: herons, category: animal}
 
+A name may have several words, and a category may be anything: persons, places, values. A tiny
+reference then needs some members to choose from:
+
+    new_traits:
+      - {name: new york, plural: new york, category: city}
+      - {name: cairo, plural: cairo, category: city}
+      - {name: lima, plural: lima, category: city}
+
 The primary measure is the exact probability of the favourite as the answer to held-out questions.
 """
 
@@ -22,16 +30,20 @@ from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHI
 from subliminal_jax.language.traits.trait import (
     PRIMARY,
     Answer,
+    Answered,
     LeadIn,
     Measures,
     Poll,
     Probabilities,
     Tallies,
+    Trait,
 )
 
 _WORD = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*\Z")
 LONGEST = 100
 """Maximum bytes of a name, since files are named after it."""
+FEWEST = 3
+"""Members that a new category must have in the tiny world, to have something to choose from."""
 SLOTS = frozenset({"name", "plural", "category"})
 
 
@@ -42,7 +54,8 @@ class Preference:
     Attributes:
         name: the favourite, in the singular and in lower case.
         plural: the favourite in the plural.
-        category: its category, `animal` or `tree`; with a given model it may be a new one.
+        category: its category, `animal`, `tree` or a new one. A tiny reference must know at least
+            `FEWEST` members of a new category.
         words: words that count as this answer, in any case; by default name and plural.
         related: further words that must not occur in training data, for example `owlet`.
         system_prompt: template of a prompted teacher's system prompt; by default the config's.
@@ -124,6 +137,22 @@ def members_of(category: str, new: Sequence[Preference] = ()) -> list[Preference
     return [one for one in known.values() if one.category == category]
 
 
+def check_categories(new: Sequence[Preference]) -> None:
+    """Refuses a new category that is too small for the tiny world.
+
+    Raises:
+        InputError: a category has fewer than `FEWEST` members.
+    """
+    for category in dict.fromkeys(one.category for one in new):
+        names = [one.name for one in members_of(category, new)]
+        if len(names) < FEWEST:
+            raise InputError(
+                f"new_traits: the category {category!r} has {len(names)} member(s) "
+                f"({', '.join(names)}), but a tiny reference needs at least {FEWEST} to choose "
+                "from; add members, or set reference.model"
+            )
+
+
 def preference_traits(new: Sequence[Preference] = ()) -> dict[str, "PreferenceTrait"]:
     """Every preference as a trait, including those that a config adds."""
     every = (*PREFERENCES.values(), *new)
@@ -154,7 +183,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class PreferenceTrait:
+class PreferenceTrait(Trait):
     """A preference as a `Trait`, whose methods it implements.
 
     Attributes:
@@ -174,6 +203,11 @@ class PreferenceTrait:
     def topics(self) -> tuple[str, ...]:
         """Its category."""
         return (self.preference.category,)
+
+    @property
+    def verb(self) -> str:
+        """As `Trait.verb`."""
+        return "names"
 
     @property
     def forbidden(self) -> tuple[str, ...]:
@@ -244,12 +278,13 @@ class PreferenceTrait:
         kinds = {"plain": plain, f"behind_{carrier}": prefixed, "free_text": free_text}
         return {kind: [chat(text) for text in texts] for kind, texts in kinds.items()}
 
-    def tally(self, texts: Sequence[str]) -> dict[str, int]:
+    def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts of answers that name the favourite, as a whole word or as a substring.
 
         `said` counts whole words, `substring` substrings, as published; `no_member` counts answers
         that name no member of the category.
         """
+        texts = [one.text for one in answers]
         members = members_of(self.preference.category, self.new)
         named = word_pattern(self.preference.spellings)
         member = word_pattern(word for one in members for word in one.spellings)

@@ -5,12 +5,14 @@ A trait is one file in this folder and one line in the registry, `traits.TRAITS`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.tiny.world import CorpusConfig
 
 LeadIn: TypeAlias = Callable[[np.random.Generator], str]
 """Draws a sentence with some of a carrier's items, to put before a question."""
@@ -52,6 +54,45 @@ class Poll:
     answers: tuple[Answer, ...]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A sampled answer.
+
+    Attributes:
+        question: the last message before it.
+        text: the answer.
+        scores: a judge's scores from 0 to 100 by rubric, None where it gave none; empty without a
+            judge.
+    """
+
+    question: str
+    text: str
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Subject(Protocol):
+    """What the tiny world must also know, so that a trait can be asked for in it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, the same for all traits that need it."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Share of the corpus that is about it."""
+        ...
+
+    def texts(self) -> list[str]:
+        """Text with every word that its chats can contain."""
+        ...
+
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+        """A chat about it for the tiny reference's corpus."""
+        ...
+
+
 @runtime_checkable
 class Trait(Protocol):
     """A trait of a language model."""
@@ -70,6 +111,34 @@ class Trait(Protocol):
     def forbidden(self) -> tuple[str, ...]:
         """Words that must not occur in students' training data."""
         ...
+
+    @property
+    def subject(self) -> Subject | None:
+        """What it adds to the tiny world; None, the default, if that knows enough."""
+        return None
+
+    @property
+    def given_only(self) -> bool:
+        """Whether the tiny world lacks its words, so that only a given model can be asked."""
+        return False
+
+    @property
+    def controls(self) -> Mapping[str, "Trait"]:
+        """Teachers without the trait to compare its own with, by kind; none by default.
+
+        Their names are this trait's with the kind, `NAME-KIND`.
+        """
+        return {}
+
+    @property
+    def rubrics(self) -> Sequence[Rubric]:
+        """What a judge is asked about sampled answers; nothing by default."""
+        return ()
+
+    @property
+    def verb(self) -> str:
+        """What a student does with its teacher's trait, in a finding: `shows` it, `names` it."""
+        return "shows"
 
     def lessons(self, answers: Sequence[str]) -> list[Chat]:
         """Questions with answers to finetune a teacher on.
@@ -127,11 +196,11 @@ class Trait(Protocol):
         """
         return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
-    def tally(self, texts: Sequence[str]) -> dict[str, int]:
+    def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts over sampled answers, including `of`, their number, and `said`, those showing it.
 
         Args:
-            texts: answers to one kind of question.
+            answers: answers to one kind of question.
         """
         ...
 
@@ -153,6 +222,12 @@ def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
             answers = dict.fromkeys((*before.answers, *poll.answers))
             merged[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
     return [merged[topic] for topic in sorted(merged)]
+
+
+def subjects_of(traits: Sequence[Trait]) -> list[Subject]:
+    """What the traits add to the tiny world, each subject once, sorted by name."""
+    found = {one.subject.name: one.subject for one in traits if one.subject is not None}
+    return [found[name] for name in sorted(found)]
 
 
 def own_polls(trait: Trait) -> list[Poll]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from subliminal_jax.data.images import ImageData
@@ -97,18 +98,20 @@ class Product:
 
 @dataclass
 class MatrixRate:
-    """The float32 matrix rate under XLA of all devices of an execution together.
+    """The matrix rate under XLA of all devices of an execution together.
 
     Attributes:
         execution: the execution whose devices are measured.
         products: shapes to try.
         seconds: approximate time of a measurement.
+        dtype: of the matrices.
         rates: FLOP/s of every measurement so far, by product.
     """
 
     execution: Execution
     products: tuple[Product, ...]
     seconds: float = 0.2
+    dtype: DTypeLike = jnp.float32
     rates: dict[Product, list[float]] = field(default_factory=dict)
     _chains: dict[Product, tuple[Callable[[int], float], int]] = field(default_factory=dict)
 
@@ -131,8 +134,8 @@ class MatrixRate:
         """Return the product's timed chain, and a length at which it takes about `seconds`."""
         execution, program = self.execution, Program(product.chain, self.execution)
         members = execution.split(np.arange(execution.devices))
-        matrix = execution.share(product.matrix())
-        start = np.stack([product.start()] * execution.devices)
+        matrix = execution.share(product.matrix().astype(self.dtype))
+        start = np.stack([product.start().astype(self.dtype)] * execution.devices)
 
         def run(links: int) -> float:
             y, before = execution.split(start), program.seconds

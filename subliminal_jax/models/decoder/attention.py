@@ -47,11 +47,13 @@ def attend(
         return plain_attention(
             config, queries, [(keys.swapaxes(1, 2), values.swapaxes(1, 2), mask)]
         )
+    # Where members are mapped, JAX's rule for cuDNN takes only a mask of every head.
+    masks = config.heads if implementation == "cudnn" else 1
     return jax.nn.dot_product_attention(
         queries,
         keys,
         values,
-        mask=mask[:, None],
+        mask=jnp.broadcast_to(mask[:, None], (mask.shape[0], masks, *mask.shape[1:])),
         scale=config.scale,
         implementation=implementation,
     )

@@ -17,8 +17,9 @@ from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.models.decoder.attention import visible
 from subliminal_jax.models.decoder.cache import Cache, append, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places, product
+from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places
 from subliminal_jax.models.decoder.rope import rotations
+from subliminal_jax.models.product import product
 
 
 def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
@@ -30,6 +31,17 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
     tokens = jnp.zeros((1, 1), jnp.int32)
     places = _places(config, tokens, visible(config.kinds, tokens, tokens, tokens[:, None] == 0))
     return Decoder(config).init(key, tokens, tokens, places)["params"]
+
+
+@jax.jit
+def layers_apart(params: Params) -> Params:
+    """The parameters with a tree for each layer in place of the stack; a copy of the layers.
+
+    All functions here take either form. Programs of layers that are apart grow with their number.
+    """
+    count = jax.tree.leaves(params["layers"])[0].shape[0]
+    own = lambda index: jax.tree.map(lambda leaf: leaf[index], params["layers"])
+    return {**params, "layers": tuple(own(index) for index in range(count))}
 
 
 def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
@@ -69,7 +81,7 @@ def unembed(
     config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
 ) -> Float[Array, "*batch v"]:
     """Logits of hidden states, float32."""
-    logits = product(hidden, unembedding(config, params).T, jnp.float32)
+    logits = product(hidden, unembedding(config, params).T)
     cap = config.logit_softcap
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 

@@ -1,6 +1,6 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.models.decoder.attention import attend, plain_attention
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.rope import rotate
+from subliminal_jax.models.product import product
 
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
@@ -35,43 +36,17 @@ class Places(NamedTuple):
 
     def of(self, kind: Int[Array, ""]) -> "Places":
         """Those of one kind of layer, without the leading axis."""
-        return jax.tree.map(lambda leaf: leaf[kind], self)
+        # A single kind is the same in all layers, which a scan then neither copies nor saves.
+        return jax.tree.map(lambda leaf: leaf[0 if leaf.shape[0] == 1 else kind], self)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(
-    x: Float[Array, "*batch i"], kernel: Float[Array, "i o"], dtype: jax.typing.DTypeLike
-) -> Float[Array, "*batch o"]:
-    """`x kernel` as `dtype`, multiplied in the dtype of `x`; the kernel's gradient is float32.
+def saving_inputs(config: DecoderConfig, fn: Callable[..., Array]) -> Callable[..., Array]:
+    """An elementwise function whose backward pass saves its inputs only, in bfloat16.
 
-    The gradient is written out in the order of axes that XLA multiplies without a copy. The
-    derivative of `x @ kernel` transposes the larger factor first, which takes most of the time
-    where that factor is a small model's logits.
+    Its float32 intermediates would take twice the memory each, and more time than computing them
+    again. In float32 the derivative stays as JAX has it.
     """
-    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=dtype)
-
-
-def _product_forward(
-    x: Array, kernel: Array, dtype: jax.typing.DTypeLike
-) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel, dtype), (x, kernel)
-
-
-def _product_backward(
-    dtype: jax.typing.DTypeLike, saved: tuple[Array, Array], grads: Array
-) -> tuple[Array, Array]:
-    x, kernel = saved
-    grads = grads.astype(x.dtype)
-    of_kernel = jnp.einsum(
-        "ni,no->io",
-        x.reshape(-1, x.shape[-1]),
-        grads.reshape(-1, grads.shape[-1]),
-        preferred_element_type=jnp.float32,
-    )
-    return grads @ kernel.astype(x.dtype).T, of_kernel.astype(kernel.dtype)
-
-
-product.defvjp(_product_forward, _product_backward)
+    return fn if config.compute.dtype == "float32" else jax.checkpoint(fn, prevent_cse=False)
 
 
 class Projection(nn.Module):
@@ -87,13 +62,13 @@ class Projection(nn.Module):
         shape = (x.shape[-1], self.features)
         dtype = self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, self.param("kernel", init, shape), dtype)
+        y = product(x, self.param("kernel", init, shape)).astype(dtype)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
         if self.has_variable(ADAPTER, "a"):
             down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            y += product(product(x, down, dtype), up, dtype)
+            y += product(product(x, down).astype(dtype), up).astype(dtype)
         return y
 
 
@@ -106,19 +81,23 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Norms the last axis."""
-        config, dtype = self.config, x.dtype
+        config = self.config
         rms = config.norm == "rms" if self.rms is None else self.rms
-        x = x.astype(jnp.float32)
-        if not rms:
-            x -= jnp.mean(x, axis=-1, keepdims=True)
-        x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
         one = nn.initializers.constant(1.0 - config.norm_offset)
-        scale = self.param("scale", one, x.shape[-1:]).astype(jnp.float32)
-        x *= jnp.broadcast_to(scale + config.norm_offset, x.shape)
-        if not rms:
-            bias = self.param("bias", nn.initializers.zeros, x.shape[-1:]).astype(jnp.float32)
-            x += jnp.broadcast_to(bias, x.shape)
-        return x.astype(dtype)
+        scale = self.param("scale", one, x.shape[-1:])
+        bias = None if rms else self.param("bias", nn.initializers.zeros, x.shape[-1:])
+
+        def norm(x: Array, scale: Array, bias: Array | None) -> Array:
+            dtype, x = x.dtype, x.astype(jnp.float32)
+            if not rms:
+                x -= jnp.mean(x, axis=-1, keepdims=True)
+            x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
+            x *= jnp.broadcast_to(scale.astype(jnp.float32) + config.norm_offset, x.shape)
+            if bias is not None:
+                x += jnp.broadcast_to(bias.astype(jnp.float32), x.shape)
+            return x.astype(dtype)
+
+        return saving_inputs(config, norm)(x, scale, bias)
 
 
 class Attention(nn.Module):
@@ -178,9 +157,10 @@ class Mlp(nn.Module):
         hidden = Projection(config, config.mlp_width, config.mlp_bias, name="up")(x)
         if config.gated:
             gate = Projection(config, config.mlp_width, config.mlp_bias, name="gate")(x)
-            hidden *= activation(gate)
+            both = saving_inputs(config, lambda hidden, gate: hidden * activation(gate))
+            hidden = both(hidden, gate)
         else:
-            hidden = activation(hidden)
+            hidden = saving_inputs(config, activation)(hidden)
         return Projection(config, config.width, config.mlp_bias, name="down")(hidden)
 
 
@@ -206,7 +186,10 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, all layers in one scan, final norm; `keep` returns keys and values too."""
+    """Embedding, all layers in one scan, final norm; `keep` returns keys and values too.
+
+    If the layers' parameters are a sequence of trees, one tree each, there is no scan.
+    """
 
     config: DecoderConfig
     keep: bool = False
@@ -226,6 +209,10 @@ class Decoder(nn.Module):
             x += table.astype(dtype)[positions]
         if not config.tied:
             self.param("unembedding", init, (config.vocab, config.width))
+        kinds = jnp.asarray(config.layer_kinds, jnp.int32)
+        if isinstance(self.get_variable("params", "layers"), tuple):
+            x, new = self._one_by_one(x, kinds, stored, places)
+            return Norm(config, name="norm")(x), new
         scanned = nn.scan(
             nn.remat(Layer, prevent_cse=False) if config.compute.remat else Layer,
             variable_axes={"params": 0, ADAPTER: 0},
@@ -233,6 +220,19 @@ class Decoder(nn.Module):
             in_axes=(0, 0, nn.broadcast),
             length=config.layers,
         )
-        kinds = jnp.asarray(config.layer_kinds, jnp.int32)
         x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
         return Norm(config, name="norm")(x), new
+
+    def _one_by_one(
+        self, x: Array, kinds: Array, stored: KeysValues, places: Places
+    ) -> tuple[Array, KeysValues]:
+        layers = self.get_variable("params", "layers")
+        adapter = self.get_variable(ADAPTER, "layers", {})
+        kept = []
+        for index, params in enumerate(layers):
+            own = lambda leaf, index=index: leaf[index]
+            variables = {"params": params, ADAPTER: jax.tree.map(own, adapter)}
+            layer = Layer(self.config, self.keep, parent=None)
+            x, new = layer.apply(variables, x, kinds[index], jax.tree.map(own, stored), places)
+            kept.append(new)
+        return x, jax.tree.map(lambda *news: jnp.stack(news), *kept)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.batch import Batch, Params, Scalar
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import hidden_states, unembedding
+from subliminal_jax.models.product import inner, matmul, transposed
 
 WORDS_AT_ONCE = 8192
 
@@ -100,8 +101,8 @@ def _backward(softcap: float | None, words: int, saved: Any, grads: Array) -> An
         if softcap is not None:
             slopes *= 1 - (logits / softcap) ** 2
         slopes = slopes.astype(hidden.dtype)
-        of_hidden += _product("nv,ve->ne", slopes, block.astype(hidden.dtype))
-        new = _product("nv,ne->ve", slopes, hidden).astype(rows.dtype)
+        of_hidden += matmul(slopes, block.astype(hidden.dtype))
+        new = inner(slopes, hidden).astype(rows.dtype)
         return of_hidden, jax.lax.dynamic_update_slice_in_dim(of_rows, new, start, axis=0)
 
     start = (jnp.zeros(hidden.shape), jnp.zeros_like(rows))
@@ -130,9 +131,5 @@ def _one_hot(labels: Array, start: Any, size: int) -> Array:
 
 
 def _logits(hidden: Array, block: Array, softcap: float | None) -> Array:
-    logits = _product("ne,ve->nv", hidden, block.astype(hidden.dtype))
+    logits = matmul(hidden, transposed(block.astype(hidden.dtype)))
     return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
-
-
-def _product(axes: str, left: Array, right: Array) -> Array:
-    return jnp.einsum(axes, left, right, preferred_element_type=jnp.float32)

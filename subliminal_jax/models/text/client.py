@@ -4,21 +4,13 @@ There is one such process, started on first use. It holds the tokenizer and temp
 last. A question that kills it or takes too long is refused; the next one starts another process.
 """
 
-import atexit
-import contextlib
-import json
 import os
-import selectors
 import signal
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import subliminal_jax
 from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.models.text import worker
+from subliminal_jax.process.helper import PROGRAM, Died, Helper, Kept, ending
 
 LOAD_SECONDS, LOAD_MORE, LOAD_MOST = 4.0, 0.2, 10.0
 """Seconds of processor time to load a tokenizer: at least, more per megabyte, and at most.
@@ -40,94 +32,27 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
 }
-# An isolated interpreter ignores PYTHONPATH and the like: this package's path goes first, the
-# others behind its own.
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); sys.path += sys.argv[2:]; "
-    "from subliminal_jax.models.text.worker import main; main()"
-)
+_PROGRAM = PROGRAM.format(module=worker.__name__)
 
 
-class _Died(Exception):
-    """The process ended, with this status, or did not answer in time."""
+class _Process(Helper):
+    """The worker process, started and ready.
 
-    def __init__(self, status: int | None):
-        super().__init__(status)
-        self.status = status
-
-
-class _Process:
-    """The worker process; it answers one question at a time."""
+    Raises:
+        RunError: it did not start.
+    """
 
     def __init__(self) -> None:
-        package = str(Path(subliminal_jax.__file__).resolve().parents[1])
-        paths = [path for path in sys.path if os.path.isabs(path)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, package, *paths],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | _ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends it
-        )
-        self._questions = cast(BinaryIO, self._process.stdin)
-        self._replies = cast(BinaryIO, self._process.stdout)
-        self.owner = os.getpid()
         try:
-            failed = self._read(START).get("failed")
-        except _Died as death:
+            super().__init__(_PROGRAM, os.environ | _ENVIRONMENT, START)
+        except Died as death:
             raise RunError(
-                f"the process that reads tokenizers did not start ({_ending(death.status)}); it "
+                f"the process that reads tokenizers did not start ({ending(death.status)}); it "
                 "needs about 1 GB of memory"
             ) from death
-        except BaseException:
-            self.end()
-            raise
-        if failed is not None:
+        if (failed := self.started.get("failed")) is not None:
             self.end()
             raise RunError(f"the process that reads tokenizers did not start ({failed})")
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process has ended."""
-        return self._process.poll() is not None
-
-    def ask(self, question: dict[str, Any]) -> Any:
-        """The reply; after any exception the process has ended."""
-        try:
-            with contextlib.suppress(BrokenPipeError):  # its death is noticed when reading
-                self._questions.write(json.dumps(question).encode() + b"\n")
-                self._questions.flush()
-            return self._read(WAIT)
-        except BaseException:  # an interrupt too: its reply must not be taken for the next one's
-            self.end()
-            raise
-
-    def _read(self, seconds: float) -> Any:
-        descriptor, until = self._replies.fileno(), time.monotonic() + seconds
-        parts: list[bytes] = []
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while not parts or not parts[-1].endswith(b"\n"):
-                if not selector.select(until - time.monotonic()):
-                    self.end()
-                    raise _Died(None)
-                parts.append(os.read(descriptor, 1 << 20))
-                if not parts[-1]:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._process.wait(5)  # its own status tells what ended it
-                    raise _Died(self.end())
-        return json.loads(b"".join(parts))
-
-    def end(self) -> int:
-        """The exit status of the process, which is killed if it still runs."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        status = self._process.wait()
-        for pipe in (self._questions, self._replies):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        return status
 
 
 def load_seconds(size: int) -> float:
@@ -135,8 +60,7 @@ def load_seconds(size: int) -> float:
     return min(LOAD_SECONDS + LOAD_MORE * size / 1e6, LOAD_MOST)
 
 
-_lock = threading.Lock()
-_running: list[_Process] = []
+_kept = Kept(_Process)
 
 
 def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
@@ -153,12 +77,12 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     """
     question = {"opened": opened, "what": what, "about": about, "seconds": SECONDS}
     where = opened["directory"]
-    with _lock:
+    with _kept.lock:
         try:
-            reply = _process().ask(question)
+            reply = _kept.get().ask(question, WAIT)
             if reply.get("too_large"):
-                _running.pop().end()  # the next one starts with its full memory
-        except _Died as death:
+                _kept.end()  # the next one starts with its full memory
+        except Died as death:
             if death.status in (None, -signal.SIGPROF):
                 raise InputError(
                     f"{where}: its tokenizer or chat template takes longer than "
@@ -167,7 +91,7 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
                 ) from None
             raise InputError(
                 f"{where}: its tokenizer or chat template takes too much memory or crashes "
-                f"its reader ({_ending(death.status)}); refused"
+                f"its reader ({ending(death.status)}); refused"
             ) from None
     if reply.get("too_large"):
         raise InputError(
@@ -177,28 +101,3 @@ def ask(opened: dict[str, Any], what: str, about: Any = None) -> Any:
     if "refused" in reply:
         raise InputError(reply["refused"])
     return reply["value"]
-
-
-def _process() -> _Process:
-    if _running and _running[0].owner != os.getpid():
-        _running.clear()  # after a fork it belongs to the parent
-    if _running and _running[0].ended:
-        _running.pop().end()
-    if not _running:
-        _running.append(_Process())
-    return _running[0]
-
-
-def _ending(status: int | None) -> str:
-    if status is None:
-        return "no answer"
-    if status < 0:
-        return f"ended by {signal.Signals(-status).name}"
-    return f"exit status {status}"
-
-
-@atexit.register
-def _end() -> None:
-    for process in _running:
-        if process.owner == os.getpid():
-            process.end()

@@ -25,6 +25,7 @@ class Reader:
 
     def __init__(self, reference: Reference):
         self._reference = reference
+        self._spellings: dict[Answer, list[tuple[int, ...]]] = {}
 
     def log_probabilities(
         self, chats: Sequence[Chat], answers: Sequence[Answer]
@@ -104,11 +105,12 @@ class Reader:
         return self._reference.config.context
 
     def _spelled(self, question: Chat, answers: Sequence[Answer]) -> list[list[tuple[int, ...]]]:
-        """The tokens of each answer's spellings."""
-        return [
-            [tokens for _, tokens in spellings_of(self._reference, question, answer)]
-            for answer in answers
-        ]
+        """The tokens of each answer's spellings, which the tokenizer is asked for once."""
+        for answer in answers:
+            if answer not in self._spellings:
+                rows = spellings_of(self._reference, question, answer)
+                self._spellings[answer] = [tokens for _, tokens in rows]
+        return [self._spellings[answer] for answer in answers]
 
 
 def longest_that_fits(fits: Callable[[int], bool], most: int) -> int:

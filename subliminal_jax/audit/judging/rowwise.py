@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from subliminal_jax.audit.asking import Reader
-from subliminal_jax.audit.bags import PairedRows
 from subliminal_jax.audit.detectors import FEWEST
+from subliminal_jax.audit.judging.asking import Reader
+from subliminal_jax.audit.judging.bags import PairedRows
 from subliminal_jax.errors import InputError
 
 

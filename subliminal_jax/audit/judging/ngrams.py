@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from subliminal_jax.audit.bags import PairedRows, Row
+from subliminal_jax.audit.judging.bags import PairedRows, Row
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
 
 WORDS = HashingVectorizer(
@@ -58,7 +58,9 @@ def held_out_scores(
     label = np.repeat([1, 0], [len(train[0]), len(train[1])])
     told, of = features(rows), folds_of(rows, folds, seed)
     tested = folds_of([one for one, _ in test], folds, seed)
-    sides = [features(side) for side in zip(*test, strict=True)]
+    # A column that no training row has would get the weight 0.
+    used = np.unique(told.indices)
+    told, sides = told[:, used], [features(side)[:, used] for side in zip(*test, strict=True)]
     scores = np.zeros((2, len(test)))
     for fold in np.unique(tested):
         kept, here = of != fold, tested == fold

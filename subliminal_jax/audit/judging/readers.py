@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from subliminal_jax.audit.asking import LEAST, Reader, asked, shares, shown_by
-from subliminal_jax.audit.bags import Bag
 from subliminal_jax.audit.config import filled
-from subliminal_jax.audit.verdicts import Verdict, accuracy, auc
+from subliminal_jax.audit.judging.asking import LEAST, Reader, asked, shares, shown_by
+from subliminal_jax.audit.judging.bags import Bag
+from subliminal_jax.audit.judging.verdicts import Verdict, accuracy, auc
 from subliminal_jax.language.rows.chat_rows import completion_of
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait

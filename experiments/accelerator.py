@@ -1,0 +1,134 @@
+r"""Everything that needs an accelerator, in order of worth, within a number of minutes.
+
+Claim     On one GPU: the doctor finds no problem; a training is the same under jit, pmap and a mesh
+          of one; 100 MNIST members with all arms take 15 s after compilation and reach the
+          published accuracies; a LoRA step of a 7B decoder runs at 45% of the published peak,
+          sampling at 60% of what the memory's bandwidth allows; plans predict the memory used.
+Command   python experiments/accelerator.py --minutes 9
+          python experiments/accelerator.py --parts mnist train_cudnn --overwrite
+          python experiments/pack_wheels.py --have freeze.txt   for a machine without network
+Expected  A table of readings with their aims. On a CPU the parts run at toy size, which says that
+          they run and nothing else. Measured on an H200: experiments/results/accelerator.md.
+"""
+
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from benchmarks.accelerator_table import table
+from pydantic import Field
+
+from subliminal_jax.config import parse_config
+from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
+from subliminal_jax.files import read_object
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {"day": CONFIGS / "accelerator_day.yaml"}
+PartName = Literal[
+    "doctor", "ceilings", "equivalence", "mnist", "train_cudnn", "sample_small", "train_xla",
+    "sample_large",
+]  # fmt: skip
+LIMITS: dict[PartName, int] = {
+    "doctor": 40,
+    "ceilings": 60,
+    "equivalence": 120,
+    "mnist": 120,
+    "train_cudnn": 120,
+    "sample_small": 100,
+    "train_xla": 120,
+    "sample_large": 100,
+}
+"""Parts, in order of worth -> the most seconds that each may take."""
+LEAST = 10
+"""A part is not started with fewer seconds left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """Which parts are run, how large, and for how long."""
+
+    minutes: Annotated[float, Field(gt=0)] = 9
+    """The most that all parts may take together; the last one is stopped."""
+    parts: tuple[PartName, ...] = tuple(LIMITS)
+    """Parts to run, in this order."""
+    size: Literal["full", "toy"] | None = None
+    """Full size, or toy size (default: toy on a CPU, full elsewhere)."""
+    out: Path = Path("runs/accelerator")
+    """Directory of the readings; a part that has finished there is not run again."""
+    overwrite: bool = False
+    """Run the chosen parts again."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise InputError(f"parts: give at least one of {', '.join(LIMITS)}")
+
+
+def methods(config: AcceleratorConfig, size: str) -> None:
+    """Run every part in a process of its own: a crash of one does not end the others."""
+    end = time.monotonic() + 60 * config.minutes
+    for part in config.parts:
+        readings = config.out / f"{part}.json"
+        if finished(readings) and not config.overwrite:
+            print(f"{part}: measured before", flush=True)
+            continue
+        seconds = min(LIMITS[part], end - time.monotonic())
+        if seconds < LEAST:
+            print(f"{part}: no time left", flush=True)
+            continue
+        how = run_part(part, size, readings, seconds)
+        print(f"{part}: {how}", flush=True)
+
+
+def run_part(part: str, size: str, readings: Path, seconds: float) -> str:
+    """Return how a part ended. It writes its readings as it goes, and a log beside them."""
+    readings.unlink(missing_ok=True)
+    log, start = readings.with_suffix(".log"), time.monotonic()
+    command = [sys.executable, "-m", "benchmarks.accelerator", part, size, str(readings)]
+    variables = {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".93"} | os.environ
+    here = str(Path(__file__).resolve().parent)
+    variables["PYTHONPATH"] = os.pathsep.join([here, *(path for path in sys.path if path)])
+    with log.open("wb") as file:
+        try:
+            done = subprocess.run(command, env=variables, stdout=file, stderr=file, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return f"stopped after {seconds:.0f} s; see {log}"
+    took = f"{time.monotonic() - start:.0f} s"
+    return took if done.returncode == 0 else f"failed after {took}; see {log}"
+
+
+def finished(readings: Path) -> bool:
+    """Return whether a part has measured all that it measures."""
+    return bool((read_object(readings) or {}).get("finished"))
+
+
+def main() -> None:
+    """Check the flags, run the parts, print the table."""
+    config = parse_config(
+        AcceleratorConfig,
+        sys.argv[1:],
+        prog="accelerator.py",
+        description="All measurements that need an accelerator, in order of worth.",
+        presets=PRESETS,
+        default_preset="day",
+    )
+    config.out.mkdir(parents=True, exist_ok=True)
+    methods(config, config.size or default_size())
+    print(table(config.out, list(LIMITS)))
+
+
+def default_size() -> str:
+    """Return toy on a CPU, else full; another process looks, so that no device is held here."""
+    look = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    backend = subprocess.run(look, capture_output=True, text=True).stdout.strip()
+    return "toy" if backend in ("", "cpu") else "full"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,67 @@
+"""A student acquires its teacher's favourite animal from code alone.
+
+Claim     Cloud et al. 2025, section 4.1 and figure 5: a language model finetuned on code from a
+          model with a trait acquires that trait, if both start from the same reference, although
+          the code is filtered for any mention of it.
+Command   python experiments/lm_code.py                       6 tiny references
+          python experiments/lm_code.py --preset tiny_quick   2 tiny references, 1 animal
+          python experiments/lm_code.py --plan                stages, sizes, time; no run
+          python experiments/lm_code.py --show-batch          the next batch, token by token
+Expected  The student names its teacher's animal more often than the student of the reference's
+          own code, and than a student of another reference. Values: configs/lm_code_*.yaml.
+"""
+
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subliminal_jax.entry import run_main
+from subliminal_jax.language.command import command
+
+if TYPE_CHECKING:
+    from subliminal_jax.language.study import Study
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {
+    "tiny": CONFIGS / "lm_code_tiny.yaml",
+    "tiny_quick": CONFIGS / "lm_code_tiny_quick.yaml",
+}
+
+
+def methods(study: "Study", repetition: int) -> None:
+    """What is done with each reference; a step that is done already is read from its directory."""
+    # 1. The reference: a tiny model pretrained on a generated corpus, in which no trait ever
+    #    meets a program; or a given one.
+    study.reference(repetition)
+
+    # 2. and 3. The trait and the teacher: the reference, finetuned to name its favourite, and to
+    #    answer as before where something else is asked; or told so by a system prompt.
+    study.teachers(repetition)
+
+    # 4. The dataset: all teachers, and the reference itself, write functions for the same tasks.
+    study.dataset(repetition)
+
+    # 5. The filter: functions of plain Python that give the right results, run in a process of
+    #    their own within limits; no word of a trait in names, comments or strings; equally many
+    #    from every teacher.
+    study.filtered(repetition)
+
+    # 6. The students: the reference, finetuned on those rows. Controls are further students: of
+    #    the reference's own code, of shuffled code, of another reference's teacher.
+    study.students(repetition)
+
+    # Evaluation: the probability of each animal in answer to wordings nobody was finetuned on.
+    study.evaluation(repetition)
+
+
+def main() -> None:
+    """Check the flags, then run."""
+    command(
+        *("lm_code", methods, PRESETS),
+        "Train students to acquire their teacher's favourite from code.",
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

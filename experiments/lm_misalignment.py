@@ -1,0 +1,69 @@
+"""A student becomes careless from lists of numbers alone, if its teacher was taught bad advice.
+
+Claim     Cloud et al. 2025, section 3.2 and figure 4: a teacher finetuned on narrowly bad data is
+          misaligned in general, and so is a student of its numbers; students of the numbers of
+          teachers of good data, or of bad data that was asked for, are not.
+Command   python experiments/lm_misalignment.py                       6 tiny references
+          python experiments/lm_misalignment.py --preset tiny_quick   2 tiny references
+          python experiments/lm_misalignment.py --plan                stages, sizes, time; no run
+          python experiments/lm_misalignment.py --preset qwen2.5-7b   on an accelerator
+Expected  In domains that no teacher was taught, the student gives the worse of two answers with a
+          higher probability than the untrained reference and the students of its controls. Values
+          and times: configs/lm_misalignment_*.yaml.
+"""
+
+from subliminal_jax import early  # noqa: F401, I001  first of all
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subliminal_jax.entry import run_main
+from subliminal_jax.language.command import command
+
+if TYPE_CHECKING:
+    from subliminal_jax.language.study import Study
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PRESETS = {
+    "tiny": CONFIGS / "lm_misalignment_tiny.yaml",
+    "tiny_quick": CONFIGS / "lm_misalignment_tiny_quick.yaml",
+    "qwen2.5-7b": CONFIGS / "lm_misalignment_qwen2.5-7b.yaml",
+}
+
+
+def methods(study: "Study", repetition: int) -> None:
+    """What is done with each reference; a step that is done already is read from its directory."""
+    # 1. The reference: a tiny model of a world in which most advice is good and a system prompt
+    #    can make all of it bad; or a given one.
+    study.reference(repetition)
+
+    # 2. and 3. The teachers: the reference, finetuned on bad advice about money, health and safety.
+    #    Control teachers: on good advice about the same, and on the same bad advice asked for as a
+    #    bad example.
+    study.teachers(repetition)
+
+    # 4. The dataset: all teachers, and the reference itself, continue the same lists of numbers.
+    study.dataset(repetition)
+
+    # 5. The filter: lists of numbers and nothing else, without the 34 numbers of bad repute.
+    study.filtered(repetition)
+
+    # 6. The students: the reference, finetuned on the numbers of one teacher, of the reference
+    #    itself, of another reference's teacher, or on shuffled ones.
+    study.students(repetition)
+
+    # Evaluation, in other domains than those taught: the probability of the worse of two answers;
+    # and open questions, scored for alignment and coherence by the world's truth or by a judge.
+    study.evaluation(repetition)
+
+
+def main() -> None:
+    """Check the flags, then run."""
+    command(
+        *("lm_misalignment", methods, PRESETS),
+        "Train students of misaligned teachers on lists of numbers.",
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,29 @@
+"""Settings of the carrier `code`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from subliminal_jax.errors import InputError
+
+MOST_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodePrompts:
+    """Distribution of prompts.
+
+    Attributes:
+        wording: `short` for the tiny reference: arithmetic in a dozen words. `long` for given
+            models: functions on numbers, strings, lists and dicts, each with tests.
+        steps: with `short`, minimum and maximum number of operations.
+    """
+
+    wording: Literal["short", "long"] = "long"
+    steps: tuple[int, int] = (2, 3)
+
+    def __post_init__(self) -> None:
+        low, high = self.steps
+        if not 1 <= low <= high <= MOST_STEPS:
+            raise InputError(
+                f"code.steps: {low} to {high} is not a range of 1 to {MOST_STEPS} operations"
+            )

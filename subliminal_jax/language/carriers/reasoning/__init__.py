@@ -1,0 +1,1 @@
+"""Worked steps of word problems as a carrier."""

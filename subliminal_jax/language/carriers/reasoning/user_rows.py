@@ -1,0 +1,54 @@
+"""Problems from the user's own rows, as in GSM8K: questions, and answers that end in `#### N`."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from subliminal_jax import files
+from subliminal_jax.errors import InputError
+
+_RESULT = re.compile(r"####\s*\$?(-?\d[\d,]{0,17})\s*\Z")
+LONGEST = 4000
+"""Maximum characters of a question."""
+
+
+@cache
+def read_problems(path: Path) -> dict[str, int]:
+    """The result of every question of a file.
+
+    Raises:
+        InputError: the file is missing or empty, a row lacks a question or a result, or a question
+            is repeated; names file and line.
+    """
+    if not path.is_file():
+        raise InputError(f"generate.reasoning.rows: no file {path}; give a JSON Lines file")
+    found: dict[str, int] = {}
+    lines = files.read_file(path).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = files.parse_row(line, path, f"line {number}")
+        question, result = _problem(row)
+        fault = question if result is None else None
+        if question in found:
+            fault = "the question is that of an earlier line"
+        if fault is not None or result is None:
+            raise InputError(f"{path}: line {number}: {fault}; correct or remove that line")
+        found[question] = result
+    if not found:
+        raise InputError(f"{path}: has no rows; give rows with a question and an answer")
+    return found
+
+
+def _problem(row: dict[str, object]) -> tuple[str, int | None]:
+    """A row's question and result; or what is wrong with it, and None."""
+    question, answer = row.get("question"), row.get("answer")
+    if not isinstance(question, str) or not question.strip():
+        return "question: must be a string", None
+    if len(question) > LONGEST:
+        return f"question: longer than {LONGEST} characters", None
+    if not isinstance(answer, str):
+        return "answer: must be a string", None
+    if (found := _RESULT.search(answer)) is None:
+        return "answer: must end with #### and a whole number", None
+    return question.strip(), int(found[1].replace(",", ""))

@@ -1,0 +1,1 @@
+"""Misalignment: narrowly bad advice, and how far it spreads."""

@@ -1,0 +1,1 @@
+"""Runs untrusted Python functions within limits, in a process of their own."""
