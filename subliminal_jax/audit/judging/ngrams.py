@@ -11,16 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from subliminal_jax.audit.judging.bags import PairedRows, Row
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
 
-WORDS = HashingVectorizer(
-    analyzer="word", token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), n_features=2**17
-)
-CHARACTERS = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=2**16)
 STRENGTH = 1.0
 """Inverse strength of the l2 penalty; rows are scaled to length 1."""
 
@@ -30,8 +24,14 @@ def features(rows: Sequence[Row]) -> Any:
 
     A mark at the start and the end makes first and last words features of their own.
     """
+    from sklearn.feature_extraction.text import HashingVectorizer  # importing it changes settings
+
+    words = HashingVectorizer(
+        analyzer="word", token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), n_features=2**17
+    )
+    characters = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=2**16)
     texts = [f"^ {completion_of(dict(row))} $" for row in rows]
-    return sparse.hstack([WORDS.transform(texts), CHARACTERS.transform(texts)], format="csr")
+    return sparse.hstack([words.transform(texts), characters.transform(texts)], format="csr")
 
 
 def folds_of(rows: Sequence[Row], folds: int, seed: int) -> Int[np.ndarray, " rows"]:
@@ -54,6 +54,8 @@ def held_out_scores(
     Returns:
         Log-odds of the first class (nats), for the first and the second row of each test pair.
     """
+    from sklearn.linear_model import LogisticRegression
+
     rows = [*train[0], *train[1]]
     label = np.repeat([1, 0], [len(train[0]), len(train[1])])
     told, of = features(rows), folds_of(rows, folds, seed)
