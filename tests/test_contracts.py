@@ -120,6 +120,7 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
         ("orbax", ["runs.checkpoint"]),
         ("matplotlib", ["plotting"]),
         ("transformers", ["models.hub.config_json", "models.text"]),
+        ("gguf", ["models.hub.gguf"]),
         ("sklearn", ["data", "audit"]),
         ("requests", ["data", "language.judge.endpoint"]),
         ("torch", []),

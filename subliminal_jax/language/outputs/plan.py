@@ -1,7 +1,6 @@
 """The plan of a run before it starts: stages, rows, steps, memory and time."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.tiny.corpus import texts
@@ -104,15 +103,17 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
         "hours for each billion parameters at 100 TFLOP/s (not measured), plus sampling",
         f"{count} device(s) over all hosts: {where}",
     ]
-    if not (Path(model) / "config.json").is_file():
+    from subliminal_jax.models.hub.model_files import find_local  # imported late: takes a second
+
+    local = find_local(model)
+    if local is None or not (local.gguf or (local.path / "config.json").is_file()):
         size = 2 if config.reference.dtype == "bfloat16" else 4
         return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
     # Imported late: they take seconds.
     from subliminal_jax.language.training.devices import gigabytes_of_each
-    from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import read_config
 
-    _, decoder = read_config(find_model(model))
+    _, decoder = read_config(local)
     held = gigabytes_of_each(mesh, config.reference.dtype, config.student, decoder, students)
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
     lines.append(f"{each}{students} student(s) with their optimiser, and activations")
