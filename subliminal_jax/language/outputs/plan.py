@@ -1,5 +1,7 @@
 """The plan of a run before it starts: stages, rows, steps, memory and time."""
 
+from collections.abc import Mapping
+
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
@@ -15,11 +17,33 @@ ACCELERATOR_RATE = 100e12
 
 
 def format_plan(config: LmConfig) -> str:
-    """The stages as a table."""
-    teachers, (students, soft) = len(config.taught), _students(config)
-    given, rows = config.reference.model, config.filter.rows
-    reference, ladder = config.reference, config.student.ladder
-    stages = {
+    """The stages as a table, and what they take."""
+    (students, soft), given = _students(config), config.reference.model
+    rows, teachers, ladder = config.filter.rows, len(config.taught), config.student.ladder
+    stages = dataset_stages(config) | {
+        "student": f"{students} students, and {soft} with soft targets, of "
+        f"{round(config.student.epochs * rows / config.student.batch)} steps each"
+        + (f", kept after {', '.join(map(str, ladder))} too" if ladder else ""),
+        "evaluate": f"{students + soft + teachers + 1} networks"
+        + (f", and {len(ladder)} x {students + soft} by begun answers" if ladder else ""),
+        "report": "once: figures, results.json, results.csv, report.html",
+    }
+    if (other := config.reference.other) is not None:
+        noise = f" with noise of sigma {other.sigma:g}" if other.sigma else ""
+        model = other.model or "the same model"
+        stages["other"] = f"{model}{noise}: teachers, datasets and students of its own"
+    if given is not None:
+        cost = _given(config, given, students + soft)
+    else:
+        cost = [tiny_line(config, tiny_minutes(config, students + 1.5 * soft))]
+    return "\n".join([*stage_table(config, stages), "", *cost])
+
+
+def dataset_stages(config: LmConfig) -> dict[str, str]:
+    """What each stage up to the filter does."""
+    teachers, given, rows = len(config.taught), config.reference.model, config.filter.rows
+    reference = config.reference
+    return {
         "reference": f"{reference.steps} steps of {reference.batch} sequences, unless cached in "
         f"{reference.cache}"
         if given is None
@@ -30,22 +54,13 @@ def format_plan(config: LmConfig) -> str:
         "generate": f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
         "prompts are used",
         "filter": f"rules {', '.join(config.filter.rules)}; {rows} rows each",
-        "student": f"{students} students, and {soft} with soft targets, of "
-        f"{round(config.student.epochs * rows / config.student.batch)} steps each"
-        + (f", kept after {', '.join(map(str, ladder))} too" if ladder else ""),
-        "evaluate": f"{students + soft + teachers + 1} networks"
-        + (f", and {len(ladder)} x {students + soft} by begun answers" if ladder else ""),
-        "report": "once: figures, results.json, results.csv, report.html",
     }
-    lines = [f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"]
-    lines += [f"{name:12}{what}" for name, what in stages.items()]
-    if (other := reference.other) is not None:
-        what = other.model or "the same model"
-        noise = f" with noise of sigma {other.sigma:g}" if other.sigma else ""
-        lines.append(f"{'other':12}{what}{noise}: teachers, datasets and students of its own")
-    if given is not None:
-        return "\n".join([*lines, "", *_given(config, given, students + soft)])
-    return "\n".join([*lines, "", _tiny(config, students + 1.5 * soft)])
+
+
+def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
+    """The stages as lines, below a heading."""
+    heading = f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"
+    return [heading, *(f"{name:12}{what}" for name, what in stages.items())]
 
 
 def _students(config: LmConfig) -> tuple[int, int]:
@@ -66,14 +81,19 @@ def _students(config: LmConfig) -> tuple[int, int]:
     return students, soft
 
 
-def _tiny(config: LmConfig, students: float) -> str:
-    """A line on the time and memory of a run with tiny references."""
+def tiny_minutes(config: LmConfig, students: float) -> float:
+    """Minutes that tiny references and this many students of each take on two CPU cores."""
     parameters, reference = tiny_parameters(config), config.reference
     pretrained = reference.steps * reference.batch * reference.sequence
     trained = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_ROW
     flop = config.references * 6 * parameters * (pretrained + trained)
+    return 1 + flop / RATE / 60
+
+
+def tiny_line(config: LmConfig, minutes: float) -> str:
+    """A line on the time and memory of a run with tiny references."""
     return (
-        f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores and "
+        f"{tiny_parameters(config):,} parameters; about {minutes:.0f} minutes on 2 CPU cores and "
         "1.5 GB of memory"
     )
 
