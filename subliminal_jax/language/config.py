@@ -12,6 +12,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
+    CROSSED,
     USUAL,
     Condition,
     chosen_conditions,
@@ -54,6 +55,9 @@ class LmConfig:
     """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = USUAL
     """Conditions to compare; the report lists those left out."""
+    crossed: bool = False
+    """Train students of every reference on every other reference's rows, not only on the next
+    one's; the report then has a matrix of teachers' and students' references."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -107,6 +111,14 @@ class LmConfig:
                         "does not know; set reference.model, or choose another trait"
                     )
         taught_traits(self.chosen, self.compared)
+        if self.crossed and CROSSED not in self.compared:
+            raise InputError(
+                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
+            )
+        if self.crossed and not self.others(0):
+            raise InputError(
+                "crossed: there is one reference alone; use tiny references, at least two"
+            )
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
@@ -155,6 +167,12 @@ class LmConfig:
             subjects=subjects_of(self.chosen),
         )
 
+    def others(self, repetition: int) -> list[int]:
+        """The repetitions whose datasets also train students of this one, the next one first."""
+        alone = self.reference.model is not None
+        most = 1 if alone else self.references if self.crossed else min(2, self.references)
+        return [(repetition + step) % self.references for step in range(1, most)]
+
     @property
     def compared(self) -> list[Condition]:
         """The conditions to compare."""
@@ -180,6 +198,8 @@ def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values, with what the carrier reads from files."""
     carrier = config.generate.carrier
     others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
-    plain = plain_config(config, (*PLACEMENT, *others))
+    # Without the matrix, runs have the name that they had before there was one.
+    matrix = [] if config.crossed else ["crossed"]
+    plain = plain_config(config, (*PLACEMENT, *others, *matrix))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

@@ -141,10 +141,9 @@ class Study(Stages):
         return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
 
     def students(self, repetition: int) -> Artifact:
-        """Step 6: every student of this reference, including those of another's datasets."""
+        """Step 6: every student of this reference, including those of others' datasets."""
         config, own = self.config, self.filtered(repetition)
-        neighbour = self.neighbour(repetition)
-        other = None if neighbour is None else self.filtered(neighbour)
+        others = [self.filtered(other) for other in config.others(repetition)]
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
@@ -153,8 +152,8 @@ class Study(Stages):
                 *(config.compared, config.student.targets, config.teacher.kind),
                 [trait.name for trait in self.traits],
                 {
-                    "own": self._rows_in(own),
-                    "other": None if other is None else self._rows_in(other),
+                    "own": [self._rows_in(own)],
+                    "other": [self._rows_in(other) for other in others],
                 },
             )
             for kind, datasets in datasets_of.items():
@@ -172,7 +171,7 @@ class Study(Stages):
                 facts[kind], padding[kind] = list(datasets), padding_of(table)
             return {"students": facts, "padding": padding}
 
-        inputs = (own, teachers) if other is None else (own, other, teachers)
+        inputs = (own, *others, teachers)
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:

@@ -6,6 +6,7 @@ from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render, render_body
 from subliminal_jax.plotting.detection import detection_figure
 from subliminal_jax.plotting.language import controls_figure, traits_figure
+from subliminal_jax.plotting.matrix import matrix_figure
 from subliminal_jax.plotting.relations import relation_figure
 from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
@@ -16,6 +17,7 @@ __all__ = [
     "bar_figure",
     "controls_figure",
     "detection_figure",
+    "matrix_figure",
     "relation_figure",
     "render",
     "render_body",

@@ -59,14 +59,11 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    alone = config.reference.model is not None or config.references < 2  # no other reference
-    trained = [
-        one
-        for one in config.compared
-        if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
-    ]
+    others = len(config.others(0))
+    trained = [one for one in config.compared if one.trained and one.targets != "soft"]
     students = sum(
-        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        (sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1)
+        * (others if one.reference == "other" else 1)
         for one in trained
     )
     imitates = any(one.targets == "soft" for one in config.compared)
