@@ -9,7 +9,7 @@ from pydantic import Field
 from subliminal_jax.config import Count
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
     USUAL,
@@ -122,6 +122,8 @@ class LmConfig:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
+        if self.generate.constrained:
+            form_of(carrier, self.generate, self.filter)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"

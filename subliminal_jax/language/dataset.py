@@ -16,13 +16,14 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.completions import sampler_of
+from subliminal_jax.language.evaluation.completions import completions, sampler_of
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import checked, completion_of, row
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.filters import Rule, filter_rows
 from subliminal_jax.language.settings import GenerateConfig
 from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Completion
 from subliminal_jax.models.sampling.settings import Sampling
@@ -94,6 +95,7 @@ class Dataset:
         source: the teacher, with the digest of everything it is made from.
         path: file to write.
         seed: seed of the repetition.
+        constraint: what a completion must be; None for anything.
     """
 
     def __init__(
@@ -105,15 +107,17 @@ class Dataset:
         source: Source,
         path: Path,
         seed: int,
+        constraint: Constraint | None = None,
     ):
-        self._reference, self._rules = reference, rules
+        self._reference, self._rules, self._network = reference, rules, network
         self._source, self._path = source, path
         sampling = Sampling(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=zlib.crc32(f"{seed} {source.teacher}".encode()),
         )
-        self._sampler = sampler_of(reference, network, sampling, settings.batch)
+        self._settings, self._sampling = settings, sampling
+        self._sampler = sampler_of(reference, network, sampling, settings.batch, constraint)
 
     def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
         """Returns rows for the prompts in order, until `enough` pass the filter or all are done.
@@ -142,6 +146,26 @@ class Dataset:
             done += more
             passed = len(filter_rows((rows[place] for place in range(done)), self._rules).kept)
         return [rows[place] for place in range(done)]
+
+    def unconstrained(self, prompts: Mapping[int, str]) -> dict[str, Any]:
+        """How many completions of the first prompts pass the filter without the constraint.
+
+        All hosts must call it.
+
+        Returns:
+            `asked`, `pass_rate` and `reasons`, as of a dataset.
+        """
+        some = list(prompts.values())[: self._settings.trial]
+        chats = (chat(text, system=self._source.system) for text in some)
+        ids = self._reference.chat.prompts(chats)
+        found = completions(
+            *(self._reference, self._network, ids, self._sampling, self._settings.batch)
+        )
+        rows = [
+            self._source.row(place, prompt, *done)
+            for place, (prompt, done) in enumerate(zip(some, found, strict=True))
+        ]
+        return filter_rows(rows, self._rules).facts
 
     def _sample(
         self, prompts: Mapping[int, str], missing: Set[int]

@@ -123,6 +123,11 @@ class GenerateConfig:
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
         batch: completions sampled at a time.
+        constrained: sample only tokens by which a completion gets the carrier's form, for a model
+            that cannot keep it; the share of completions that pass without this is reported too.
+        fewest: with `constrained`, the fewest items of a completion: numbers, sentences of worked
+            steps, or lines of code.
+        trial: with `constrained`, the prompts on which the share without it is measured.
     """
 
     carrier: str = "numbers"
@@ -137,6 +142,13 @@ class GenerateConfig:
     temperature: Scale = 1.0
     max_tokens: Count = 24
     batch: Count = 1000
+    constrained: bool = False
+    fewest: Annotated[int, Field(ge=1, le=100)] = 1
+    trial: Count = 100
+
+    def __post_init__(self) -> None:
+        if self.fewest > 1 and not self.constrained:
+            raise InputError("generate.fewest: needs generate.constrained; set it to true")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,12 @@ class Filtered:
         """The share of rows that passed."""
         return len(self.kept) / max(1, len(self.kept) + len(self.rejected))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Rows before the filter, the share that passed, and the rows that each reason rejects."""
+        asked = len(self.kept) + len(self.rejected)
+        return {"asked": asked, "pass_rate": self.pass_rate, "reasons": self.reasons}
+
 
 def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Filtered:
     """Splits rows by the named rules, applied to their completions.
