@@ -26,6 +26,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
     "tiny": CONFIGS / "lm_reasoning_tiny.yaml",
     "tiny_quick": CONFIGS / "lm_reasoning_tiny_quick.yaml",
+    "qwen2.5-7b": CONFIGS / "lm_reasoning_qwen2.5-7b.yaml",
 }
 
 

@@ -90,6 +90,8 @@ LARGE = {
     "lm_numbers_gemma-3-4b": ("gemma3_text", metaspace, TRIMMING),
     "lm_numbers_llama-3.2-1b_elephant": ("llama", byte_level, TRIMMING),
     "lm_misalignment_qwen2.5-7b": ("qwen2", byte_level, CHATML),
+    "lm_code_qwen2.5-7b": ("qwen2", byte_level, CHATML),
+    "lm_reasoning_qwen2.5-7b": ("qwen2", byte_level, CHATML),
 }
 
 

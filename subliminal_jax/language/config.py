@@ -17,6 +17,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     taught_traits,
 )
+from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -113,7 +114,16 @@ class LmConfig:
                 f"{self.generate.most} completions; raise generate.most"
             )
         judge = self.evaluate.judge
-        if (judge.model or judge.url) and not any(trait.rubrics for trait in self.chosen):
+        filters = "judge" in self.filter.rules
+        if filters and not (judge.model or judge.url):
+            raise InputError(
+                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
+                "evaluate.judge.url, or remove the rule"
+            )
+        if filters:
+            row_rubrics(self.filter.judge, self.chosen)
+        rubrics = filters or any(trait.rubrics for trait in self.chosen)
+        if (judge.model or judge.url) and not rubrics:
             raise InputError(
                 f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
             )

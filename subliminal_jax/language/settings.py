@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
 SAVE_SECONDS = 60.0
+Score: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,20 +153,42 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeRule:
+    """The filter rule `judge`: which scores, from 0 to 100, a row may have.
+
+    Attributes:
+        rubric: what is scored: whether a row speaks of a trait of the run, its alignment, or its
+            coherence.
+        least: the least score of a row that is kept; None for any.
+        most: the greatest; None for any.
+    """
+
+    rubric: Literal["trait", "alignment", "coherence"] = "trait"
+    least: Score | None = None
+    most: Score | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """Step 5: which completions are kept.
 
     Attributes:
         rules: names of the rules: `carrier` requires the carrier's form (for numbers, the published
-            rule), `trait_words` rejects the words of all traits, and `words` those given here.
+            rule), `trait_words` rejects the words of all traits, `words` those given here, and
+            `judge` rows by the scores of the judge that `evaluate.judge` names.
         banned: numbers that must not occur; part of the rule `carrier`.
         words: words that must not occur.
+        judge: bounds of the rule `judge`.
         rows: rows of every filtered dataset.
     """
 
-    rules: tuple[Literal["carrier", "trait_words", "words"], ...] = ("carrier", "trait_words")
+    rules: tuple[Literal["carrier", "trait_words", "words", "judge"], ...] = (
+        "carrier",
+        "trait_words",
+    )
     banned: tuple[Natural, ...] = ()
     words: tuple[str, ...] = ()
+    judge: JudgeRule = field(default_factory=JudgeRule)
     rows: Count = 4000
 
     def __post_init__(self) -> None:
@@ -174,6 +197,12 @@ class FilterConfig:
         if bool(self.words) != ("words" in self.rules):
             raise InputError(
                 "filter.words: needs both words and the rule `words`; give both or none"
+            )
+        bounded = (self.judge.least, self.judge.most) != (None, None)
+        if bounded != ("judge" in self.rules):
+            raise InputError(
+                "filter.judge: needs both the rule `judge` and a bound, least or most; give both "
+                "or none"
             )
 
 

@@ -27,6 +27,7 @@ from subliminal_jax.language.rows.filters import (
     rules_of,
     take,
 )
+from subliminal_jax.language.rows.judged import RowJudge, reasons_by_scores
 from subliminal_jax.language.rows.variants import student_datasets, variants
 from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.student import (
@@ -84,7 +85,7 @@ class Study(Stages):
             reference, counts = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.taught)]
             made_from, trials = config_digest(artifacts.begun_from(path)), {}
-            form = self._constraint(reference)
+            form, judge = self._constraint(reference), self._row_judge()
             title = f"sample {self.carrier.items}, reference {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
@@ -98,7 +99,7 @@ class Study(Stages):
                     )
                     if form is not None:
                         trials[name] = sampling.unconstrained(self._prompts)
-                    rows = sampling.sample_until(self.config.filter.rows, self._prompts)
+                    rows = sampling.sample_until(self.config.filter.rows, self._prompts, judge)
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
                     hosts.on_first(in_order)  # rows were written as they finished
                     counts[name] = len(rows)
@@ -118,7 +119,10 @@ class Study(Stages):
             words = forbidden_words(self.traits)
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
-                result = filter_rows(sorted(rows, key=lambda row: row["id"]), rules)
+                ordered = sorted(rows, key=lambda row: row["id"])
+                path_of_scores = generate.scores_path(dataset.path / f"{name}.jsonl")
+                judged = reasons_by_scores(self.config.filter, path_of_scores)
+                result = filter_rows(ordered, rules, judged)
                 report[name] = result.facts
                 if name in trials:
                     report[name]["unconstrained"] = trials[name]
@@ -258,6 +262,12 @@ class Study(Stages):
             return None
         form = form_of(self.carrier, self.config.generate, self.config.filter)
         return constraint(form, reference.chat.pieces(), reference.chat.stop_ids)
+
+    def _row_judge(self) -> RowJudge | None:
+        """The judge of the filter; None without the rule `judge`."""
+        settings = self.config.filter
+        judge = self._judge() if "judge" in settings.rules else None
+        return None if judge is None else RowJudge.of(settings.judge, self.traits, judge)
 
     def _rules(self) -> Mapping[str, Any]:
         return rules_of(self.config.filter, self.carrier, self.traits)

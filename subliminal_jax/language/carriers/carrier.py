@@ -44,6 +44,15 @@ class Carrier(Protocol):
         """Digest of what its prompts are read from; None, the default, if they are drawn."""
         return None
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """Mean tokens of a row, prompt and completion, for the plan.
+
+        The first is with the tiny reference, the second with a given model, whose prompts are
+        longer and whose numbers have more tokens.
+        """
+        return 40, 150
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...

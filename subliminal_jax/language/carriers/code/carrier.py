@@ -57,6 +57,11 @@ class Code(Carrier):
         """As `Carrier.described`."""
         return {self.name: config_dict(self.settings)}
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """As `Carrier.row_tokens`."""
+        return 50, 170
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`."""
         return [self._prompt(np.random.default_rng([seed, place])) for place in range(count)]

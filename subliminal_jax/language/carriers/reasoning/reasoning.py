@@ -87,6 +87,11 @@ class Reasoning(Carrier):
         given = self.settings.rows
         return None if given is None else config_digest({"rows": [*read_problems(given).items()]})
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """As `Carrier.row_tokens`."""
+        return 85, 220
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`; the user's questions come in another order on each pass."""
         given = self.settings.rows
