@@ -6,6 +6,7 @@ Claim     Cloud et al. 2025, section 4.1 and figure 5: a language model finetune
 Command   python experiments/lm_code.py                       6 tiny references
           python experiments/lm_code.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_code.py --plan                stages, sizes, time; no run
+          python experiments/lm_code.py --preset qwen2.5-7b   on an accelerator
           python experiments/lm_code.py --show-batch          the next batch, token by token
 Expected  The student names its teacher's animal more often than the student of the reference's
           own code, and than a student of another reference. Values: configs/lm_code_*.yaml.

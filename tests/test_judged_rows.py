@@ -56,11 +56,10 @@ def test_scores_out_of_bounds_reject_a_row_and_are_kept(tmp_path, monkeypatch):
         "numbers: malformed": 1,
     }
     again = Judge()
-    assert RowJudge(RULE, scored.rubrics, again).score([*kept, *rows("5")], path) == scores
+    assert RowJudge(RULE, scored.rubrics, again).score(kept, path) == scores
     assert again.asked == []
-    more = RowJudge(RULE, scored.rubrics, again).score(
-        [*kept, *(one for one in rows("7, 8", "6, 6") if one["meta"]["place"])], path
-    )
+    new = rows("7, 8", "6, 6")[1]
+    more = RowJudge(RULE, scored.rubrics, again).score([*kept, new], path)
     assert len(more) == 5
     assert len(again.asked) == 1
     path.write_text(path.read_text().replace("70.0", "10.0"))
