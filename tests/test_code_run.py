@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from language import tiny
+from searched import searched
 
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.code.settings import CodePrompts
@@ -44,6 +45,13 @@ def test_shuffled_rows_are_rows_of_code(results):
     assert {len(some) for some in rows.values()} == {12}
     texts = {name: [row["messages"][-1]["content"] for row in some] for name, some in rows.items()}
     assert texts["owl"] != texts["owl.across"]
+
+
+def test_the_detectors_search_code(results):
+    out, _ = results
+    found = searched(out, ("prompted", "pairs", "ngrams"))
+    assert {unit["detector"] for unit in found["units"]} == {"prompted", "pairs", "ngrams"}
+    assert "own code" in (out.parent / "detection" / "report.html").read_text()
 
 
 def test_the_script_has_a_plan_and_a_name_of_its_own(script, tmp_path):

@@ -25,8 +25,8 @@ class ReferenceConfig:
     """Step 1: a given model, or the tiny reference, which is pretrained here.
 
     Attributes:
-        model: directory, `org/name` or `org/name@revision` of a given model; None for the tiny
-            reference.
+        model: a given model's directory, GGUF file or name (`org/name`, `org/name@revision` or
+            `smollm2`); None for the tiny reference.
         template: Jinja file with a chat template, for a model without one.
         options: variables of the chat template, such as `enable_thinking: false`.
         dtype: dtype of a given model's weights and activations; adapters are float32.
@@ -244,7 +244,7 @@ class JudgeConfig:
     """Which model scores answers to open questions, for traits that need one; none by default.
 
     Attributes:
-        model: directory, `org/name` or `org/name@revision` of a local judge.
+        model: of a local judge, as `reference.model`.
         dtype: dtype of its weights and activations.
         batch: texts that it scores at a time.
         url: base address of a chat-completions endpoint, for example `http://localhost:8000/v1`.

@@ -145,6 +145,8 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
     else:
         base = find_model(given.model)
         beside = {} if given.template is None else {TEMPLATE: given.template.read_bytes()}
+        if base.gguf:
+            beside = {name: text.encode() for name, text in chat.files().items()}
     write_model(
         *(out, network.reference.config, network.params),
         base=base,
@@ -160,8 +162,8 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         study: the run.
         network: a network trained with low-rank updates.
         out: directory to write.
-        base: for a tiny reference, the directory that `export_merged` wrote for it; None if the
-            run was given a model.
+        base: for a tiny reference or a GGUF model, the directory that `export_merged` wrote for
+            it; None if the run was given another model.
 
     Raises:
         InputError: the network has no adapter, the base is missing or another model, or see
@@ -172,6 +174,8 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         why = "is the reference itself" if network.tuning is None else "has all weights trained"
         raise InputError(f"network: {network.name} {why} and has no adapter; leave out --adapter")
     given = study.config.reference.model
+    if given is not None and find_model(given).gguf:
+        given = None  # an adapter names a model that PEFT can load
     if given is not None and base is not None:
         raise InputError(
             f"base: the adapter belongs to the run's given model, {given}; leave out --base"
