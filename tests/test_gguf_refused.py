@@ -51,6 +51,7 @@ HUGE = struct.pack("<Q", 2**62)
 BROKEN = {
     "empty": (b"", "is not a GGUF file"),
     "another format": (b"PK\x03\x04" + bytes(40), "is not a GGUF file"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
     "cut in the counts": (made()[:12], "is truncated"),
     "an old version": (made(version=1), "GGUF version 1; supported are 2 and 3"),
     "another byte order": (made(version=3 << 24), "of another byte order"),

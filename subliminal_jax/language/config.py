@@ -9,7 +9,7 @@ from pydantic import Field
 from subliminal_jax.config import Count
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
     CROSSED,
@@ -18,6 +18,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     taught_traits,
 )
+from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -125,7 +126,16 @@ class LmConfig:
                 f"{self.generate.most} completions; raise generate.most"
             )
         judge = self.evaluate.judge
-        if (judge.model or judge.url) and not any(trait.rubrics for trait in self.chosen):
+        filters = "judge" in self.filter.rules
+        if filters and not (judge.model or judge.url):
+            raise InputError(
+                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
+                "evaluate.judge.url, or remove the rule"
+            )
+        if filters:
+            row_rubrics(self.filter.judge, self.chosen)
+        rubrics = filters or any(trait.rubrics for trait in self.chosen)
+        if (judge.model or judge.url) and not rubrics:
             raise InputError(
                 f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
             )
@@ -134,6 +144,8 @@ class LmConfig:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
+        if self.generate.constrained:
+            form_of(carrier, self.generate, self.filter)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"

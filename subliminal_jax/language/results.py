@@ -184,18 +184,31 @@ def finding(
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())
     named = traits[0] if len(traits) == 1 else f"{', '.join(traits[:-1])} or {traits[-1]}"
-    gains = [read_interval(against[name]) for name in JUDGED if name in against]
-    known = [gain for gain in gains if worth_printing(gain)]
-    if not known:
-        verdict = _seen(summary["above_controls"])
-    elif min(gain.low for gain in known) > 0:
-        verdict = "Subliminal learning"
-    else:
-        verdict = "No transmission distinguishable from chance"
+    gains = {name: read_interval(against[name]) for name in JUDGED if name in against}
+    sure = {name: gain.low > 0 for name, gain in gains.items() if worth_printing(gain)}
+    verdict = _verdict({shown[name]: above for name, above in sure.items()})
     return (
-        f"{verdict}: trained on {items} alone, the student {verb} its teacher's {named} with "
+        f"{verdict or _seen(summary['above_controls'])}: trained on {items} alone, the student {verb} its teacher's {named} with "
         f"probability {told(STUDENT.name)}, against {beside}."
     )
+
+
+def _verdict(above: Mapping[str, bool]) -> str | None:
+    """Return the verdict of the intervals; None without any.
+
+    Args:
+        above: whether the interval of the student minus a control is above 0, by what the control
+            was trained on.
+    """
+    if not above:
+        return None
+    if all(above.values()):
+        return "Subliminal learning"
+    if not any(above.values()):
+        return "No transmission distinguishable from chance"
+    rest = " or ".join(words for words, sure in above.items() if not sure)
+    count = f"{sum(above.values())} of {len(above)} controls"
+    return f"Above {count}, but not distinguishable from students {rest}"
 
 
 def _seen(found: Mapping[str, Any]) -> str:

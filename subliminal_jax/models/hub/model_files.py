@@ -113,6 +113,8 @@ def find_local(model: str) -> ModelFiles | None:
     """The model at a path or in a package; None for another name. Errors as of `find_model`."""
     path = Path(os.path.expanduser(model))
     if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
+        if path.suffix in (".gguf", ".whl"):
+            raise InputError(f"{model}: no such file")
         packaged = find_packaged(model)
         return None if packaged is None else ModelFiles(model, packaged, None, (packaged,))
     plain = any((path / name).exists() for name in (SINGLE, INDEX, ADAPTER))

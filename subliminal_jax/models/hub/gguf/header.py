@@ -104,7 +104,10 @@ class _Reader:
         self._at, self._digest, self._values = 0, hashlib.sha256(), 0
 
     def header(self) -> Header:
-        if self._take(min(4, self._size)) != MAGIC:
+        magic = self._take(min(4, self._size))
+        if magic == b"vers":
+            self._refuse("is a Git LFS pointer, not the file itself; run `git lfs pull`")
+        if magic != MAGIC:
             self._refuse("is not a GGUF file")
         version = self._number("<I")
         if version not in VERSIONS:

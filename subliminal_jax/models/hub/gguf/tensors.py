@@ -178,15 +178,17 @@ def _check_parts(headers: list[Header]) -> None:
     for part, header in enumerate(headers):
         count, own = header.settings.get("split.count", 1), header.settings.get("split.no", 0)
         if (count or 1, own) != (len(headers), part):
+            stated = shown(f"{own} of {count}")
             raise InputError(
-                f"{header.path}: states that it is part {own} of {count}, counted from 0, not "
+                f"{header.path}: states that it is part {stated}, counted from 0, not "
                 f"{part} of {len(headers)}; keep all parts side by side under their names, "
                 "NAME-00001-of-00002.gguf"
             )
     total = headers[0].settings.get("split.tensors.count")
     there = sum(len(header.tensors) for header in headers)
     if len(headers) > 1 and total not in (None, there):
-        raise InputError(f"{headers[0].path}: counts {total} tensors in all parts, not {there}")
+        stated = shown(str(total))
+        raise InputError(f"{headers[0].path}: counts {stated} tensors in all parts, not {there}")
 
 
 def check_installed(files: ModelFiles) -> None:
