@@ -188,8 +188,8 @@ def finding(
     sure = {name: gain.low > 0 for name, gain in gains.items() if worth_printing(gain)}
     verdict = _verdict({shown[name]: above for name, above in sure.items()})
     return (
-        f"{verdict or _seen(summary['above_controls'])}: trained on {items} alone, the student {verb} its teacher's {named} with "
-        f"probability {told(STUDENT.name)}, against {beside}."
+        f"{verdict or _seen(summary['above_controls'])}: trained on {items} alone, the student "
+        f"{verb} its teacher's {named} with probability {told(STUDENT.name)}, against {beside}."
     )
 
 
