@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from language import tiny
+from students import make_reference
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import dataset as generate
@@ -94,7 +95,10 @@ def test_generation_goes_on_until_enough_rows_are_kept_by_the_judge(tmp_path, mo
     rules = rules_of(WITH, carrier_of(config.generate), ())
     path = tmp_path / "owl.jsonl"
     source = generate.Source("owl", "of a test")
-    dataset = generate.Dataset(config.generate, rules, None, (None, None), source, path, seed=0)
+    reference = make_reference(tmp_path / "model")
+    dataset = generate.Dataset(
+        config.generate, rules, reference, (None, None), source, path, seed=0
+    )
 
     def sample(prompts, missing):
         asked.append(len(missing))
