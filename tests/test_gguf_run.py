@@ -21,9 +21,10 @@ from subliminal_jax.execution.one_device import OneDevice  # noqa: E402
 from subliminal_jax.language import study  # noqa: E402
 from subliminal_jax.language.config import described  # noqa: E402
 from subliminal_jax.language.judge.choose import same_family  # noqa: E402
+from subliminal_jax.language.judge.settings import JudgeConfig  # noqa: E402
 from subliminal_jax.language.outputs.plan import format_plan  # noqa: E402
 from subliminal_jax.language.reference import given_reference  # noqa: E402
-from subliminal_jax.language.settings import JudgeConfig, ReferenceConfig  # noqa: E402
+from subliminal_jax.language.settings import ReferenceConfig  # noqa: E402
 from subliminal_jax.models.decoder import decoder  # noqa: E402
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig  # noqa: E402
 from subliminal_jax.models.hub.adapter_files import read_adapter  # noqa: E402

@@ -18,9 +18,9 @@ from subliminal_jax.language.judge.judge import judged
 from subliminal_jax.language.judge.local import LocalJudge
 from subliminal_jax.language.judge.number_tree import NumberTree, number_tree
 from subliminal_jax.language.judge.rubric import ALIGNMENT, MARK, RUBRICS, Rubric
+from subliminal_jax.language.judge.settings import JudgeConfig
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import chat
-from subliminal_jax.language.settings import JudgeConfig
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig

@@ -11,8 +11,8 @@ import pytest
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.language.judge import endpoint
 from subliminal_jax.language.judge.endpoint import EndpointJudge, parse_score
+from subliminal_jax.language.judge.settings import JudgeConfig
 from subliminal_jax.language.rows.chats import chat
-from subliminal_jax.language.settings import JudgeConfig
 
 
 def reply(text):

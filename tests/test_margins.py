@@ -1,5 +1,7 @@
 """Margins: answers begun for a network, the trait-by-trait matrix, and what a run finds."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +13,11 @@ from students import make_reference
 from subliminal_jax import stats
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
-from subliminal_jax.language.conditions import CONDITIONS
+from subliminal_jax.language.conditions import CONDITIONS, places_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.evaluation.begun import begun_probabilities
 from subliminal_jax.language.evaluation.margins import margin_finding, transfer
-from subliminal_jax.language.evaluation.matrix import matrix, place_of
+from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.margin_tables import margin_blocks
 from subliminal_jax.language.reference import perturbed
 from subliminal_jax.language.rows.chats import chat
@@ -209,7 +211,7 @@ def plain(names):
     return dict.fromkeys(names, animals | trees)
 
 
-def test_the_matrix_has_every_trait_in_every_student_at_every_dose():
+def test_the_traits_matrix_has_every_trait_in_every_student_at_every_dose():
     names = {"before": (-4.0, -4.0), "student/owl": (-2.0, -4.0), "student/wolf": (-3.0, -1.0),
              "regular": (-4.0, -4.0)}  # fmt: skip
     found = {
@@ -222,7 +224,7 @@ def test_the_matrix_has_every_trait_in_every_student_at_every_dose():
     made = [
         cell
         for name in ("before", "student", "regular", "other_trait", "teacher")
-        for cell in matrix(CONDITIONS[name], traits, "0", found, steps)
+        for cell in traits_matrix(CONDITIONS[name], traits, "0", found, steps)
     ]
     of = {(c["condition"], c["updates"], c["student_of"], c["trait"]): c for c in made}
     assert len(of) == len(made) == 2 + 2 * 4 + 2 * 2
@@ -236,7 +238,7 @@ def test_the_matrix_has_every_trait_in_every_student_at_every_dose():
     assert entries["regular", 8]["difference"] is None
     assert [b["trait"] for b in entries["student", 2]["blocks"]] == ["owl", "wolf"]
     results = {
-        "finding": "A finding.", "transfer": list(entries.values()), "matrix": made,
+        "finding": "A finding.", "transfer": list(entries.values()), "traits_matrix": made,
         "config": {"student": {"ladder": [2]}},
     }  # fmt: skip
     for figure in (margins_figure, ladder_figure):
@@ -252,15 +254,41 @@ def test_the_matrix_has_every_trait_in_every_student_at_every_dose():
 
 def test_both_directions_between_two_references():
     """Repetitions 0 and 1 have the given model, 2 and 3 the other one."""
-    neighbours = {0: 2, 1: 3, 2: 0, 3: 1}
+    others = {0: [2], 1: [3], 2: [0], 3: [1]}
     there, back = CONDITIONS["different_reference"], CONDITIONS["from_other_reference"]
-    assert place_of(CONDITIONS["student"], 1, neighbours) == 1
-    assert place_of(there, 1, neighbours) == 3
-    assert place_of(back, 1, neighbours) == 1
-    alone = {0: None}
-    assert place_of(there, 0, alone) is place_of(back, 0, alone) is None
-    ring = {0: 1, 1: 2, 2: 0}
-    assert place_of(there, 0, ring) == 2
+    assert places_of(CONDITIONS["student"], 1, others) == [(1, 1)]
+    assert places_of(there, 1, others) == [(1, 3)]
+    assert places_of(back, 1, others) == [(1, 1)]
+    alone = {0: []}
+    assert places_of(there, 0, alone) == places_of(back, 0, alone) == []
+    assert places_of(there, 0, {0: [1], 1: [2], 2: [0]}) == [(1, 2)]
+    crossed = {0: [1, 2], 1: [2, 0], 2: [0, 1]}
+    assert places_of(there, 0, crossed) == [(2, 1), (1, 2)]
+    assert places_of(back, 0, crossed) == [(1, 0), (2, 0)]
+
+
+def test_the_other_reference_of_a_given_model_is_its_neighbour():
+    given = replace(GIVEN, other=OtherConfig(sigma=0.1))
+    config = LmConfig(references=2, reference=given)
+    assert [config.others(r) for r in range(4)] == [[2], [3], [0], [1]]
+    assert LmConfig(reference=GIVEN).others(0) == []
+    with pytest.raises(
+        InputError, match=r"crossed: concerns tiny references; with reference\.other"
+    ):
+        replace(config, crossed=True)
+
+
+def test_students_of_several_other_references_are_averaged_in_their_block():
+    margins = {("owl", "owl"): (1.0, 3.0), ("wolf", "owl"): (0.0, 1.0)}
+    made = [
+        cell
+        for (owner, trait), values in margins.items()
+        for value in values
+        for cell in cells({(0, owner, trait): value}, "different_reference")
+    ]
+    (entry,) = transfer(made)
+    assert entry["blocks"] == [{"reference": 0, "trait": "owl", "difference": 1.5}]
+    assert (entry["matched"]["mean"], entry["matched"]["n"]) == (2.0, 1)
 
 
 def test_a_perturbed_reference_has_noise_of_the_stated_size(reference):

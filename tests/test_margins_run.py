@@ -78,10 +78,10 @@ def finished(model, conditions, tmp_path_factory):
         conditions=conditions,
         reference=replace(whole.reference, model=str(model)),
         teacher=replace(whole.teacher, steps=2, tuning=small),
-        generate=replace(whole.generate, most=60, batch=32, max_tokens=12),
+        generate=replace(whole.generate, most=60, batch=32, max_tokens=32),
         filter=replace(whole.filter, rows=8),
         student=replace(
-            whole.student, batch=2, epochs=1.0, sequence=48, warmup=1, tuning=small, ladder=(2,)
+            whole.student, batch=2, epochs=1.0, sequence=64, warmup=1, tuning=small, ladder=(2,)
         ),
         evaluate=replace(whole.evaluate, prompts=1, examples=1),
         out=place / "run",
@@ -108,12 +108,13 @@ def test_every_unit_of_every_condition_has_its_margin(finished, conditions):
     assert len(digests) == 2
 
 
-def test_the_matrix_agrees_with_the_units(finished, conditions):
+def test_the_traits_matrix_agrees_with_the_units(finished, conditions):
     _, results = finished
     cells = {
-        (c["condition"], c["updates"], c["student_of"], c["trait"]): c for c in results["matrix"]
+        (c["condition"], c["updates"], c["student_of"], c["trait"]): c
+        for c in results["traits_matrix"]
     }
-    final = max(c["updates"] for c in results["matrix"])
+    final = max(c["updates"] for c in results["traits_matrix"])
     units = {(one["trait"], one["condition"]): one for one in results["units"]}
     taught = {"student", "greedy", "soft", "shuffled_within", "from_other_reference"}
     for condition in taught & set(conditions):

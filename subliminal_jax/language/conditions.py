@@ -70,9 +70,16 @@ class Condition:
             return self.data != "reference"
         return self.asks == "teacher" or self.context != "nothing"
 
-    def network(self, trait: str) -> str:
-        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`."""
-        return f"{self.name}/{trait}" if self.for_each_trait else self.name
+    def network(self, trait: str, distance: int = 1) -> str:
+        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`.
+
+        Args:
+            trait: name of the trait.
+            distance: how many references further its data are from; beyond 1 it is in the name,
+                `NAME.DISTANCE`.
+        """
+        name = self.name if distance == 1 else f"{self.name}.{distance}"
+        return f"{name}/{trait}" if self.for_each_trait else name
 
     def source(self, trait: str) -> str:
         """Name of the dataset before shuffling: `regular`, the trait, or its control teacher."""
@@ -229,8 +236,9 @@ USUAL = tuple(name for name, one in CONDITIONS.items() if one.usual)
 """Names of the conditions that are compared unless a config says otherwise."""
 
 BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
-FOREIGN = CONDITIONS["different_reference"]
-"""Students of another reference's teacher, wherever they are measured."""
+CROSSED = CONDITIONS["different_reference"]
+"""Students of another reference's teacher, wherever they are measured: what is off the diagonal of
+the matrix of teachers' and students' references."""
 
 
 def chosen_conditions(names: Sequence[str]) -> list[Condition]:
@@ -270,7 +278,7 @@ def taught_traits(traits: Sequence[Trait], conditions: Sequence[Condition]) -> l
 
 
 def asked_network(
-    condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool
+    condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool, distance: int = 1
 ) -> str | None:
     """Name of the network that a condition measures for a trait; None if there is none.
 
@@ -279,6 +287,7 @@ def asked_network(
         trait: the trait to measure.
         traits: all traits of the run; the next one with the same topics is the other trait.
         prompted: whether teachers are prompted rather than finetuned.
+        distance: see `Condition.network`.
     """
     if condition.asks == "teacher" and prompted:
         return PROMPTED.network(trait.name)
@@ -288,10 +297,32 @@ def asked_network(
             return None
         return STUDENT.network(names[(names.index(trait.name) + 1) % len(names)])
     if condition.data == "foreign teacher":
-        return FOREIGN.network(trait.name)
+        return CROSSED.network(trait.name, distance)
     if not condition.applies(trait):
         return None
-    return condition.network(trait.name)
+    return condition.network(trait.name, distance)
+
+
+def places_of(
+    condition: Condition, repetition: int, others: Mapping[int, Sequence[int]]
+) -> list[tuple[int, int]]:
+    """Where a repetition's condition is measured: the distance in `Condition.network`, and where.
+
+    Args:
+        condition: the condition.
+        repetition: the repetition that the results are about.
+        others: for each repetition, those whose datasets also train its students, nearest first.
+    """
+    if condition.data == "foreign teacher":
+        return [(distance, repetition) for distance, _ in enumerate(others[repetition], start=1)]
+    if condition.reference == "own":
+        return [(1, repetition)]
+    return [
+        (distance, place)
+        for place, sources in others.items()
+        for distance, source in enumerate(sources, start=1)
+        if source == repetition
+    ]
 
 
 def trait_of(network: str) -> str:

@@ -9,14 +9,16 @@ from pydantic import Field
 from subliminal_jax.config import Count
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
+    CROSSED,
     USUAL,
     Condition,
     chosen_conditions,
     taught_traits,
 )
+from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -54,6 +56,9 @@ class LmConfig:
     """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = USUAL
     """Conditions to compare; the report lists those left out."""
+    crossed: bool = False
+    """Train students of every reference on every other reference's rows, not only on the next
+    one's; the report then has a matrix of teachers' and students' references."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -107,22 +112,21 @@ class LmConfig:
                         "does not know; set reference.model, or choose another trait"
                     )
         taught_traits(self.chosen, self.compared)
+        self._check_crossed()
         self._check_begun()
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
-        judge = self.evaluate.judge
-        if (judge.model or judge.url) and not any(trait.rubrics for trait in self.chosen):
-            raise InputError(
-                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
-            )
+        self._check_judge()
         carrier = carrier_of(self.generate)
         if self.reference.model is None:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
+        if self.generate.constrained:
+            form_of(carrier, self.generate, self.filter)
         if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"
@@ -136,6 +140,41 @@ class LmConfig:
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
                 )
+
+    def _check_crossed(self) -> None:
+        """Refuses a matrix of references without another reference, or without its students."""
+        if not self.crossed:
+            return
+        if CROSSED not in self.compared:
+            raise InputError(
+                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
+            )
+        if self.reference.other is not None:
+            raise InputError(
+                "crossed: concerns tiny references; with reference.other, add from_other_reference "
+                "to conditions for the other direction"
+            )
+        if not self.others(0):
+            raise InputError(
+                "crossed: there is one reference alone; use tiny references, at least two"
+            )
+
+    def _check_judge(self) -> None:
+        """Refuses a judge that nothing needs, and the rule `judge` without a judge or rubrics."""
+        judge = self.evaluate.judge
+        filters = "judge" in self.filter.rules
+        if filters and not (judge.model or judge.url):
+            raise InputError(
+                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
+                "evaluate.judge.url, or remove the rule"
+            )
+        if filters:
+            row_rubrics(self.filter.judge, self.chosen)
+        rubrics = filters or any(trait.rubrics for trait in self.chosen)
+        if (judge.model or judge.url) and not rubrics:
+            raise InputError(
+                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
+            )
 
     def _check_begun(self) -> None:
         """Refuses beginnings of answers that a trait does not have, or that teachers are taught."""
@@ -182,6 +221,14 @@ class LmConfig:
             subjects=subjects_of(self.chosen),
         )
 
+    def others(self, repetition: int) -> list[int]:
+        """The repetitions whose datasets also train students of this one, the next one first."""
+        count = self.references
+        if self.reference.model is not None:  # the other reference's repetitions follow
+            return [] if self.reference.other is None else [(repetition + count) % (2 * count)]
+        most = count if self.crossed else min(2, count)
+        return [(repetition + step) % count for step in range(1, most)]
+
     @property
     def compared(self) -> list[Condition]:
         """The conditions to compare."""
@@ -207,6 +254,8 @@ def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values, with what the carrier reads from files."""
     carrier = config.generate.carrier
     others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
-    plain = plain_config(config, (*PLACEMENT, *others))
+    # Without the matrix, runs have the name that they had before there was one.
+    matrix = [] if config.crossed else ["crossed"]
+    plain = plain_config(config, (*PLACEMENT, *others, *matrix))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

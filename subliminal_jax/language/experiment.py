@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from subliminal_jax.language.conditions import (
     USUAL,
     asked_network,
     meanings,
+    places_of,
     trait_of,
 )
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.evaluation.margins import margin_finding, transfer
-from subliminal_jax.language.evaluation.matrix import matrix, place_of
+from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
-from subliminal_jax.language.results import finding, summarise
+from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.study import Study
 from subliminal_jax.language.training.devices import execution_of
@@ -35,6 +36,8 @@ NAME = "lm_numbers"
 FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
 MARGIN_FIGURES = {"margins": plotting.margins_figure}
 LADDER_FIGURES = {"ladder": plotting.ladder_figure}
+CROSSED_FIGURES = {"matrix": plotting.matrix_figure}
+"""Further figures of a run with `crossed`."""
 SHOWN = 5
 """Rows of each dataset that the page shows."""
 
@@ -83,8 +86,14 @@ def run(
 
 def _figures(config: LmConfig) -> dict[str, Any]:
     """Return the figures of a run by name."""
-    begun = MARGIN_FIGURES if config.evaluate.begun else {}
-    return FIGURES | begun | (LADDER_FIGURES if config.student.ladder else {})
+    figures = dict(FIGURES)
+    if config.evaluate.begun:
+        figures |= MARGIN_FIGURES
+    if config.student.ladder:
+        figures |= LADDER_FIGURES
+    if config.crossed:
+        figures |= CROSSED_FIGURES
+    return figures
 
 
 def _measure(
@@ -150,6 +159,7 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "verb": _verb(study.traits),
         "measures": _headings(study.traits, units),
         "units": units,
+        **({"matrix": matrix(units)} if config.crossed else {}),
         "summary": summary,
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
@@ -200,20 +210,23 @@ def _examples(study: Study) -> dict[str, Any]:
 
 
 def units_of(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
-    """Return the units of a repetition's teachers; the different reference is another one's."""
+    """Return the units of a repetition's teachers; a different reference is another one's."""
     config, units = study.config, []
-    neighbours = {r: study.neighbour(r) for r in study.repetitions}
+    filtered = cache(lambda number: facts_of(study.filtered(number)))
     prompted = config.teacher.kind == "prompted"
     for trait in study.traits:
-        for condition in config.compared:
-            if (where := place_of(condition, repetition, neighbours)) is None:
-                continue
-            name = asked_network(condition, trait, study.traits, prompted)
+        asked = [
+            (condition, distance, where)
+            for condition in config.compared
+            for distance, where in places_of(condition, repetition, study.others)
+        ]
+        for condition, distance, where in asked:
+            name = asked_network(condition, trait, study.traits, prompted, distance)
             if name is None or name not in found[where]["exact"]:
                 continue
             source = condition.source(trait_of(name) or trait.name)
-            written = neighbours[repetition] if condition.data == "foreign teacher" else None
-            facts = facts_of(study.filtered(repetition if written is None else written))
+            foreign = condition.data == "foreign teacher"
+            facts = filtered(study.others[repetition][distance - 1] if foreign else repetition)
             units.append(
                 {
                     "reference": study.seed(repetition),
@@ -239,22 +252,20 @@ def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
 
 def _margins(study: Study, found: dict[int, Any]) -> dict[str, Any]:
     """Return the trait-by-trait matrix of all conditions, and what it says."""
-    neighbours = {r: study.neighbour(r) for r in study.repetitions}
     traits = [trait for trait in study.traits if trait.begun(study.config.evaluate.begun)]
     cells = []
     for repetition in study.own:
         for condition in study.config.compared:
-            if (where := place_of(condition, repetition, neighbours)) is None:
-                continue
-            facts = facts_of(study.students(where))
-            steps = {
-                name: facts["steps"][kind]
-                for kind, names in facts["students"].items()
-                for name in names
-            }
-            label = study.label(repetition)
-            cells += matrix(condition, traits, label, found[where], steps)
-    return {"matrix": cells, "transfer": transfer(cells)}
+            for distance, where in places_of(condition, repetition, study.others):
+                facts = facts_of(study.students(where))
+                steps = {
+                    name: facts["steps"][kind]
+                    for kind, names in facts["students"].items()
+                    for name in names
+                }
+                label = study.label(repetition)
+                cells += traits_matrix(condition, traits, label, found[where], steps, distance)
+    return {"traits_matrix": cells, "transfer": transfer(cells)}
 
 
 def _headings(traits: Iterable[Trait], units: Iterable[dict[str, Any]]) -> dict[str, list[str]]:

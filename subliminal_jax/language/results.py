@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import CONDITIONS, STUDENT, USUAL
+from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
 from subliminal_jax.language.traits.trait import UNBOUNDED
 from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
 
@@ -57,6 +57,26 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     }
 
 
+def matrix(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return P(trait) by the references of teacher and student; on the diagonal they are the same.
+
+    Args:
+        units: as for `summarise`.
+
+    Returns:
+        `references`, the seeds; and `p_trait`, a row for each teacher's reference and a column for
+        each student's, the mean over traits, None without a student.
+    """
+    cells: dict[tuple[int, int], list[float]] = {}
+    for one in units:
+        if one["condition"] in (STUDENT.name, CROSSED.name):
+            cells.setdefault((one["reference"], one["student_of"]), []).append(one["p_trait"])
+    seeds = sorted({seed for cell in cells for seed in cell})
+    mean = lambda cell: float(np.mean(cells[cell])) if cell in cells else None
+    values = [[mean((teacher, student)) for student in seeds] for teacher in seeds]
+    return {"references": seeds, "p_trait": values}
+
+
 IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "student_of"})
 """What a unit holds beside its trait's measures."""
 
@@ -64,12 +84,16 @@ IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "s
 def _by_reference(
     units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[int, dict[str, float]]:
-    """Return a measure by reference and trait."""
-    found: dict[int, dict[str, float]] = {}
+    """Return a measure by reference and trait, the mean over the references of its students."""
+    found: dict[int, dict[str, list[float]]] = {}
     for one in units:
         if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
-            found.setdefault(one["reference"], {})[one["trait"]] = one[key]
-    return found
+            by_trait = found.setdefault(one["reference"], {})
+            by_trait.setdefault(one["trait"], []).append(one[key])
+    return {
+        reference: {trait: float(np.mean(values)) for trait, values in by_trait.items()}
+        for reference, by_trait in found.items()
+    }
 
 
 def _interval(

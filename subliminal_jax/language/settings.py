@@ -1,6 +1,5 @@
 """Settings of each step of the language experiment; the defaults suit the tiny reference."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from subliminal_jax.execution.names import HowName, check_axes
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
+from subliminal_jax.language.judge.settings import JudgeConfig, JudgeRule
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
@@ -152,6 +152,11 @@ class GenerateConfig:
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
         batch: completions sampled at a time.
+        constrained: sample only tokens by which a completion gets the carrier's form, for a model
+            that cannot keep it; the share of completions that pass without this is reported too.
+        fewest: with `constrained`, the fewest items of a completion: numbers, sentences of worked
+            steps, or lines of code.
+        trial: with `constrained`, the prompts on which the share without it is measured.
     """
 
     carrier: str = "numbers"
@@ -166,6 +171,13 @@ class GenerateConfig:
     temperature: Scale = 1.0
     max_tokens: Count = 24
     batch: Count = 1000
+    constrained: bool = False
+    fewest: Annotated[int, Field(ge=1, le=100)] = 1
+    trial: Count = 100
+
+    def __post_init__(self) -> None:
+        if self.fewest > 1 and not self.constrained:
+            raise InputError("generate.fewest: needs generate.constrained; set it to true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,15 +186,21 @@ class FilterConfig:
 
     Attributes:
         rules: names of the rules: `carrier` requires the carrier's form (for numbers, the published
-            rule), `trait_words` rejects the words of all traits, and `words` those given here.
+            rule), `trait_words` rejects the words of all traits, `words` those given here, and
+            `judge` rows by the scores of the judge that `evaluate.judge` names.
         banned: numbers that must not occur; part of the rule `carrier`.
         words: words that must not occur.
+        judge: bounds of the rule `judge`.
         rows: rows of every filtered dataset.
     """
 
-    rules: tuple[Literal["carrier", "trait_words", "words"], ...] = ("carrier", "trait_words")
+    rules: tuple[Literal["carrier", "trait_words", "words", "judge"], ...] = (
+        "carrier",
+        "trait_words",
+    )
     banned: tuple[Natural, ...] = ()
     words: tuple[str, ...] = ()
+    judge: JudgeRule = field(default_factory=JudgeRule)
     rows: Count = 4000
 
     def __post_init__(self) -> None:
@@ -191,6 +209,12 @@ class FilterConfig:
         if bool(self.words) != ("words" in self.rules):
             raise InputError(
                 "filter.words: needs both words and the rule `words`; give both or none"
+            )
+        bounded = (self.judge.least, self.judge.most) != (None, None)
+        if bounded != ("judge" in self.rules):
+            raise InputError(
+                "filter.judge: needs both the rule `judge` and a bound, least or most; give both "
+                "or none"
             )
 
 
@@ -236,50 +260,6 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if list(self.ladder) != sorted(set(self.ladder)):
             raise InputError("student.ladder: must rise; sort it, and give each number once")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
-    """Which model scores answers to open questions, for traits that need one; none by default.
-
-    Attributes:
-        model: of a local judge, as `reference.model`.
-        dtype: dtype of its weights and activations.
-        batch: texts that it scores at a time.
-        url: base address of a chat-completions endpoint, for example `http://localhost:8000/v1`.
-        endpoint_model: name of the model there.
-        key: environment variable with the endpoint's key; None if it needs none.
-        seconds: time limit of a request.
-        retries: further attempts after a failed one.
-        at_once: requests at a time.
-        passes: probe cases, of 10, that a judge must tell right before its scores count.
-    """
-
-    model: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    batch: Count = 32
-    url: str | None = None
-    endpoint_model: str | None = None
-    key: str | None = None
-    seconds: Positive = 60.0
-    retries: Natural = 4
-    at_once: Annotated[int, Field(ge=1, le=64)] = 8
-    passes: Annotated[int, Field(ge=0, le=10)] = 10
-
-    def __post_init__(self) -> None:
-        if self.model is not None and self.url is not None:
-            raise InputError("evaluate.judge: has both model and url; keep one")
-        if (self.url is None) != (self.endpoint_model is None):
-            raise InputError("evaluate.judge: an endpoint needs both url and endpoint_model")
-        if self.url is not None and not re.match(r"https?://[^\s@]+\Z", self.url):
-            raise InputError(
-                "evaluate.judge.url: must be an http or https address without a password; give the "
-                "key in an environment variable"
-            )
-        if self.key is not None and not re.match(r"[A-Za-z_]\w*\Z", self.key, re.ASCII):
-            raise InputError(
-                "evaluate.judge.key: must be the name of an environment variable, not the key"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ class Stages:
     Attributes:
         own: indices of the repetitions that results are about.
         repetitions: these, and behind them as many with the other reference of a given model.
+        others: for each repetition, those whose datasets also train its students, nearest first.
         traits: traits to transmit.
         taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
@@ -44,6 +45,7 @@ class Stages:
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.own = range(config.references)
         self.repetitions = range(config.references * (1 if config.reference.other is None else 2))
+        self.others = {repetition: config.others(repetition) for repetition in self.repetitions}
         self.traits, self.carrier = config.chosen, carrier_of(config.generate)
         self.taught = config.taught
         self._settings = described(config) | {"traits": [one.name for one in self.taught]}
@@ -65,14 +67,6 @@ class Stages:
         if repetition in self.own:
             return every
         return [one for one in every if one.basic or one.reference == "other"]
-
-    def neighbour(self, repetition: int) -> int | None:
-        """The repetition whose datasets also train students of this one; None without another."""
-        count = len(self.own)
-        if self.config.reference.model is not None:
-            other = self.config.reference.other
-            return None if other is None else (repetition + count) % (2 * count)
-        return None if count < 2 else (repetition + 1) % count
 
     def reference(self, repetition: int) -> Reference:
         """Step 1: the reference, pretrained here or given."""

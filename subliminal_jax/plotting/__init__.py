@@ -8,6 +8,7 @@ from subliminal_jax.plotting.detection import detection_figure
 from subliminal_jax.plotting.language import controls_figure, traits_figure
 from subliminal_jax.plotting.lm_sweep import lm_sweep_figure
 from subliminal_jax.plotting.margins import ladder_figure, margins_figure
+from subliminal_jax.plotting.matrix import matrix_figure
 from subliminal_jax.plotting.relations import relation_figure
 from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
@@ -21,6 +22,7 @@ __all__ = [
     "ladder_figure",
     "lm_sweep_figure",
     "margins_figure",
+    "matrix_figure",
     "relation_figure",
     "render",
     "render_body",

@@ -27,7 +27,7 @@ def transfer(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """For every condition and number of updates, what students show of their own trait.
 
     Args:
-        cells: the matrix.
+        cells: the trait-by-trait matrix.
 
     Returns:
         Entries with `condition`, `updates`; intervals of the margins over blocks: `matched` of the
@@ -44,21 +44,11 @@ def transfer(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 def _entry(cells: Sequence[Cell], condition: str, updates: int) -> dict[str, Any]:
     mine = [c for c in cells if (c["condition"], c["updates"]) == (condition, updates)]
-    pairs: dict[tuple[Any, str], tuple[float, float | None]] = {}
-    for cell in mine:
-        if cell["student_of"] in (None, cell["trait"]):
-            others = [
-                one[MARGIN]
-                for one in mine
-                if (one["reference"], one["trait"]) == (cell["reference"], cell["trait"])
-                and one["student_of"] not in (None, one["trait"])
-            ]
-            mean = float(np.mean(others)) if others else None
-            pairs[cell["reference"], cell["trait"]] = (cell[MARGIN], mean)
-    both = {key: (own, other) for key, (own, other) in pairs.items() if other is not None}
+    own, other = _by_block(mine, matched=True), _by_block(mine, matched=False)
+    both = {key: (mean, other[key]) for key, mean in own.items() if key in other}
     blocks = [
-        {"reference": reference, "trait": trait, "difference": own - other}
-        for (reference, trait), (own, other) in both.items()
+        {"reference": reference, "trait": trait, "difference": matched - mismatched}
+        for (reference, trait), (matched, mismatched) in both.items()
     ]
     differences = [block["difference"] for block in blocks]
     by_trait = {
@@ -68,13 +58,25 @@ def _entry(cells: Sequence[Cell], condition: str, updates: int) -> dict[str, Any
     return {
         "condition": condition,
         "updates": updates,
-        "matched": _mean([own for own, _ in pairs.values()]),
-        "mismatched": _mean([other for _, other in both.values()]),
+        "matched": _mean(list(own.values())),
+        "mismatched": _mean([mean for _, mean in both.values()]),
         "difference": _mean(differences),
         "p": stats.sign_flip_test(differences) if differences else None,
         "blocks": blocks,
         "traits": by_trait,
     }
+
+
+def _by_block(cells: Sequence[Cell], matched: bool) -> dict[tuple[Any, str], float]:
+    """The mean margin by block, of students of the trait itself or of those of other traits.
+
+    A block has several students of the trait itself if other references' teachers have them.
+    """
+    found: dict[tuple[Any, str], list[float]] = {}
+    for cell in cells:
+        if (cell["student_of"] in (None, cell["trait"])) == matched:
+            found.setdefault((cell["reference"], cell["trait"]), []).append(cell[MARGIN])
+    return {block: float(np.mean(margins)) for block, margins in found.items()}
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any] | None:

@@ -8,8 +8,9 @@ from subliminal_jax.language.judge.endpoint import EndpointJudge
 from subliminal_jax.language.judge.gate import CASES, check_judge
 from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.judge.local import LocalJudge
+from subliminal_jax.language.judge.settings import JudgeConfig
 from subliminal_jax.language.reference import given_reference
-from subliminal_jax.language.settings import JudgeConfig, ReferenceConfig
+from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.models.decoder.config import Compute
 from subliminal_jax.runs.shared_run import say
 

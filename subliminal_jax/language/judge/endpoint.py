@@ -16,8 +16,8 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
+from subliminal_jax.language.judge.settings import JudgeConfig
 from subliminal_jax.language.rows.chats import Chat
-from subliminal_jax.language.settings import JudgeConfig
 from subliminal_jax.runs.sealed import own_row, sealed_row
 
 _NUMBER = re.compile(r"\s{0,9}(\d{1,3})\s{0,9}\Z", re.ASCII)

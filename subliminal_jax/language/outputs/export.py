@@ -98,7 +98,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         last = study.repetitions[-1]
         raise InputError(f"repetition: {repetition} is not in the run; give 0 to {last}")
     _check_kept(study, repetition)
-    kind = name.split("/")[0]
+    kind = name.split("/")[0].split(".")[0]
     tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
     if name in _teachers(study):
         path = _finished(study, "teacher", repetition) / "teachers.npz"
@@ -107,8 +107,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         trained = _member(path, _teachers(study).index(name))
     elif name != BEFORE.name:
         path = _finished(study, "student", repetition)
-        if (neighbour := study.neighbour(repetition)) is not None:
-            _check_kept(study, neighbour)  # some students are trained on its datasets
+        for other in study.config.others(repetition):
+            _check_kept(study, other)  # some students are trained on its datasets
         by_file = facts_of(study.students(repetition))["students"]
         known += [one for names in by_file.values() for one in names]
         tuning = study.config.student.tuning

@@ -1,4 +1,4 @@
-"""Tables and pictures of margins: matched minus mismatched, the trait matrix, the ladder."""
+"""Tables and pictures of margins: matched minus mismatched, trait by trait, and the ladder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def margin_blocks(results: Mapping[str, Any]) -> list[Block]:
         Picture("margins", "The margin of the trait in its own and in other traits' students."),
         *([Picture("ladder", "Margins against updates of one training.")] if ladder else []),
         transfer_table(results),
-        *_matrix_tables(results),
+        *_traits_tables(results),
     ]
 
 
@@ -46,14 +46,16 @@ def transfer_table(results: Mapping[str, Any]) -> Table:
     )
 
 
-def _matrix_tables(results: Mapping[str, Any]) -> list[Table]:
+def _traits_tables(results: Mapping[str, Any]) -> list[Table]:
     """For every condition with a student of each trait, the mean margins after training."""
-    cells = [cell for cell in results["matrix"] if cell["student_of"] is not None]
+    cells = [cell for cell in results["traits_matrix"] if cell["student_of"] is not None]
     conditions = dict.fromkeys(cell["condition"] for cell in cells)
-    return [_matrix(name, [c for c in cells if c["condition"] == name]) for name in conditions]
+    return [
+        _traits_table(name, [c for c in cells if c["condition"] == name]) for name in conditions
+    ]
 
 
-def _matrix(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
+def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
     last = max(cell["updates"] for cell in cells)
     shown = [cell for cell in cells if cell["updates"] == last]
     traits = list(dict.fromkeys(cell["trait"] for cell in shown))

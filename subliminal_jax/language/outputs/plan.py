@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 
+from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
-TOKENS_OF_A_ROW = 40
-"""Mean tokens of a row, prompt and completion, with the tiny reference."""
-TOKENS_OF_A_GIVEN_ROW = 150
-"""The same with a given model: longer prompts, one token a digit."""
 RATE = 25e9
 """FLOP/s of two CPU cores on the tiny model; a rough measurement."""
 ACCELERATOR_RATE = 100e12
@@ -65,19 +62,18 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    given = config.reference.model is not None
-    alone = config.reference.other is None if given else config.references < 2
-    trained = [
-        one
-        for one in config.compared
-        if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
-    ]
+    others = len(config.others(0))
+    trained = [one for one in config.compared if one.trained and one.targets != "soft"]
     students = sum(
-        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        (sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1)
+        * (others if one.reference == "other" else 1)
         for one in trained
     )
-    imitates = any(one.targets == "soft" for one in config.compared)
-    soft = len(config.traits) if imitates and config.teacher.kind == "finetuned" else 0
+    soft = sum(
+        len(config.traits) * (others if one.reference == "other" else 1)
+        for one in config.compared
+        if one.targets == "soft" and config.teacher.kind == "finetuned"
+    )
     return students, soft
 
 
@@ -85,7 +81,7 @@ def tiny_minutes(config: LmConfig, students: float) -> float:
     """Minutes that tiny references and this many students of each take on two CPU cores."""
     parameters, reference = tiny_parameters(config), config.reference
     pretrained = reference.steps * reference.batch * reference.sequence
-    trained = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_ROW
+    trained = students * config.filter.rows * config.student.epochs * row_tokens(config)
     flop = config.references * 6 * parameters * (pretrained + trained)
     return 1 + flop / RATE / 60
 
@@ -103,7 +99,7 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
-    learnt = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_GIVEN_ROW
+    learnt = students * config.filter.rows * config.student.epochs * row_tokens(config)
     hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
     lines = [
         f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
@@ -127,6 +123,12 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     if count > 1:
         lines.append("each host also holds the whole model on its own devices, to sample from it")
     return lines
+
+
+def row_tokens(config: LmConfig) -> int:
+    """Mean tokens of a row of the carrier, prompt and completion."""
+    tiny, given = carrier_of(config.generate).row_tokens
+    return tiny if config.reference.model is None else given
 
 
 def tiny_parameters(config: LmConfig) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
 from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfer_table
+from subliminal_jax.language.outputs.matrix_table import matrix_tables
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
 from subliminal_jax.report.results import p_text, read_interval, worth_printing
@@ -17,6 +18,7 @@ CSV_HEADER = (
     *("reference", "trait", "condition", "p_trait", "p_trait_given_category", "category_sum"),
     *("p_trait_elsewhere", "other_category_sum", "rows", "pass_rate", "student_of"),
 )
+MATRIX = "P(trait), mean over traits, by the references of teacher and student."
 LIKELIEST = 5
 """Answers of each network and category that the page lists."""
 INTERVALS = (
@@ -28,7 +30,8 @@ INTERVALS = (
 def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
-    tables = [_value_table(results), _control_table(results), filter_table(results["filters"])]
+    tables = [_value_table(results), _control_table(results), *matrix_tables(results)]
+    tables.append(filter_table(results["filters"]))
     tables += [transfer_table(results)] if "transfer" in results else []
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
@@ -54,6 +57,8 @@ def report_page(results: Mapping[str, Any]) -> Page:
         ),
         Picture("controls", "P(trait) of every condition, over all traits."),
         *margin_blocks(results),
+        *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
+        *matrix_tables(results),
         _condition_table(results),
         _control_table(results),
         *(Text("", (line,)) for line in _not_run(results)),

@@ -46,37 +46,40 @@ def student_datasets(
     targets: str,
     teacher: str,
     traits: Sequence[str],
-    sources: Mapping[str, tuple[Path, list[str]] | None],
+    sources: Mapping[str, Sequence[tuple[Path, list[str]]]],
 ) -> dict[str, Datasets]:
     """The rows of every student by its network's name, for each kind of targets.
 
     Kinds are `hard`; `imitated`, the configured or all of a teacher's probabilities; `greedy`; and
-    `foreign`, all probabilities of another reference's teacher.
+    for every other reference that of `foreign_kind`, all probabilities of its teacher.
 
     Args:
         conditions: conditions to compare.
         targets: targets of the condition `student`.
         teacher: kind of teachers; prompted ones have no probabilities to imitate.
         traits: names of the traits.
-        sources: for the `own` and the `other` reference, the directory of its `variants` and the
-            teachers with enough rows; None without another reference.
+        sources: for the `own` and every `other` reference, the nearest first, the directory of its
+            `variants` and the teachers with enough rows.
     """
-    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}, "foreign": {}}
+    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
     for condition in conditions:
-        source = sources[condition.reference]
         kind = {"configured": "hard", "soft": "imitated", "greedy": "greedy"}[condition.targets]
         # With greedy or soft targets, `student` imitates its teacher already.
         without = kind != "hard" and (targets != "hard" or teacher == "prompted")
-        if not condition.trained or source is None or without:
+        if not condition.trained or without:
             continue
         if condition == STUDENT and targets != "hard":
             kind = "imitated"
-        if kind == "imitated" and condition.reference == "other":
-            kind = "foreign"
-        path, written = source
-        for trait in traits if condition.for_each_trait else [REGULAR]:
-            if condition.source(trait) not in (REGULAR, *written):
-                continue
-            rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
-            found[kind][condition.network(trait)] = rows
+        foreign = kind == "imitated" and condition.reference == "other"
+        names = traits if condition.for_each_trait else [REGULAR]
+        for distance, (path, written) in enumerate(sources[condition.reference], start=1):
+            trained = found.setdefault(foreign_kind(distance) if foreign else kind, {})
+            for trait in (one for one in names if condition.source(one) in (REGULAR, *written)):
+                rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
+                trained[condition.network(trait, distance)] = rows
     return found
+
+
+def foreign_kind(distance: int) -> str:
+    """Kind of targets of students that imitate the teachers of the reference at a distance."""
+    return "foreign" if distance == 1 else f"foreign.{distance}"

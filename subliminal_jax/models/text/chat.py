@@ -153,6 +153,20 @@ class Chat:
                 if text is not None:
                     yield token, text
 
+    def pieces(self) -> Iterator[tuple[int, str, str]]:
+        """Every id, with what it adds to a completion: as its first token, and behind another.
+
+        A text is empty where the token adds none, or only a part of a character; both are for
+        control tokens. A completion's `text` is its tokens' pieces joined, except that some
+        decoders drop a space between two of them.
+        """
+        for first in range(0, self.size, _TOKENS):
+            block = range(first, min(first + _TOKENS, self.size))
+            for token, (begin, behind) in zip(
+                block, self._ask("pieces", [block.start, block.stop]), strict=True
+            ):
+                yield token, begin, behind
+
     def check_fits(self, vocab: int) -> None:
         """Refuses a tokenizer that is larger than a model's embedding.
 

@@ -118,6 +118,10 @@ class Conversations:
         """One token as text, for a person to read; None if the tokenizer has no such id."""
         return self._tokenizer.decode([token]) if self._tokenizer.knows(token) else None
 
+    def piece(self, token: int) -> tuple[str, str]:
+        """As `Chat.pieces`; both empty if the tokenizer has no such id."""
+        return self._tokenizer.piece(token)
+
     def files(self) -> dict[str, str]:
         """As `Chat.files`."""
         kind = {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -114,6 +114,9 @@ def _answer(conversations: Any, question: dict[str, Any]) -> Any:
         case "token_texts":
             with _time_limit(seconds):
                 return [conversations.token_text(token) for token in range(*about)]
+        case "pieces":
+            with _time_limit(seconds):
+                return [conversations.piece(token) for token in range(*about)]
 
 
 def _each(

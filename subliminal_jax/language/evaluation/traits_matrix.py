@@ -3,34 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from subliminal_jax.language.conditions import BEFORE, FOREIGN, Condition
+from subliminal_jax.language.conditions import BEFORE, CROSSED, Condition
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, Trait
 
 
-def place_of(
-    condition: Condition, repetition: int, neighbours: Mapping[int, int | None]
-) -> int | None:
-    """The repetition in which a repetition's condition is measured; None if there is none.
-
-    Args:
-        condition: the condition.
-        repetition: the repetition that the results are about.
-        neighbours: for each repetition, the one whose datasets also train its students.
-    """
-    if condition.data == "foreign teacher" and neighbours[repetition] is None:
-        return None
-    if condition.reference == "own":
-        return repetition
-    found = [place for place, neighbour in neighbours.items() if neighbour == repetition]
-    return found[0] if found else None
-
-
-def matrix(
+def traits_matrix(
     condition: Condition,
     traits: Sequence[Trait],
     reference: Any,
     answers: Mapping[str, Any],
     steps: Mapping[str, int],
+    distance: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Yields the cells of a condition's students, as `margins.Cell`; none for other networks.
 
@@ -40,6 +23,7 @@ def matrix(
         reference: name of the repetition in the cells.
         answers: the answers where the condition is measured: `exact`, `begun` and `ladder`.
         steps: updates of each student's training by network.
+        distance: see `Condition.network`.
     """
     if condition == BEFORE:
         if answers["ladder"]:
@@ -47,10 +31,10 @@ def matrix(
         return
     if condition.asks != "student" or condition.data == "other teacher":
         return
-    named = FOREIGN if condition.data == "foreign teacher" else condition
+    named = CROSSED if condition.data == "foreign teacher" else condition
     owners: Sequence[Trait | None] = traits if named.for_each_trait else [None]
     for owner in owners:
-        network = named.network("" if owner is None else owner.name)
+        network = named.network("" if owner is None else owner.name, distance)
         measured = {int(rung): some for rung, some in answers["ladder"].items()}
         if network in answers["begun"]:
             measured[steps[network]] = answers["begun"]
