@@ -20,9 +20,10 @@ from subliminal_jax.language.conditions import (
 )
 from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.results import finding, summarise
-from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row
+from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.shuffles import shuffled as shuffle
+from subliminal_jax.language.rows.variants import student_datasets
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Poll
 
@@ -151,6 +152,40 @@ def exact(owl):
     }
     trees = {f"tree/{name}": 0.05 for name, t in TRAITS.items() if t.topics == ("tree",)}
     return found | trees | {"tree/owl": 0.01}
+
+
+def test_students_of_every_other_reference_imitate_its_own_teachers(tmp_path):
+    sources = []
+    for place in range(3):
+        rows = [row(f"r{place}", "p", f"{place}, 1")]
+        for name in ("owl", "regular"):
+            (tmp_path / str(place)).mkdir(exist_ok=True)
+            write_rows(tmp_path / str(place) / f"{name}.jsonl", rows)
+        sources.append((tmp_path / str(place), ["owl"]))
+    names = ("student", "soft", "greedy", "different_reference", "different_reference_soft")
+    conditions = [CONDITIONS[name] for name in (*names, "different_reference_regular")]
+    given = {"own": sources[:1], "other": sources[1:]}
+    found = student_datasets(conditions, "hard", "finetuned", ["owl"], given)
+    first = {
+        kind: {name: completion_of(rows[0])[0] for name, rows in some.items()}
+        for kind, some in found.items()
+    }
+    assert first == {
+        "hard": {
+            "student/owl": "0",
+            "different_reference/owl": "1",
+            "different_reference.2/owl": "2",
+            "different_reference_regular": "1",
+            "different_reference_regular.2": "2",
+        },
+        "imitated": {"soft/owl": "0"},
+        "greedy": {"greedy/owl": "0"},
+        "foreign": {"different_reference_soft/owl": "1"},
+        "foreign.2": {"different_reference_soft.2/owl": "2"},
+    }
+    back = CONDITIONS["from_other_reference"]
+    asked = [asked_network(back, TRAITS["owl"], CHOSEN, False, distance) for distance in (1, 2)]
+    assert asked == ["different_reference/owl", "different_reference.2/owl"]
 
 
 def test_measures_match_values_computed_by_hand():
