@@ -112,33 +112,13 @@ class LmConfig:
                         "does not know; set reference.model, or choose another trait"
                     )
         taught_traits(self.chosen, self.compared)
-        if self.crossed and CROSSED not in self.compared:
-            raise InputError(
-                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
-            )
-        if self.crossed and not self.others(0):
-            raise InputError(
-                "crossed: there is one reference alone; use tiny references, at least two"
-            )
+        self._check_crossed()
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
-        judge = self.evaluate.judge
-        filters = "judge" in self.filter.rules
-        if filters and not (judge.model or judge.url):
-            raise InputError(
-                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
-                "evaluate.judge.url, or remove the rule"
-            )
-        if filters:
-            row_rubrics(self.filter.judge, self.chosen)
-        rubrics = filters or any(trait.rubrics for trait in self.chosen)
-        if (judge.model or judge.url) and not rubrics:
-            raise InputError(
-                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
-            )
+        self._check_judge()
         carrier = carrier_of(self.generate)
         if self.reference.model is None:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
@@ -159,6 +139,32 @@ class LmConfig:
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
                 )
+
+    def _check_crossed(self) -> None:
+        if self.crossed and CROSSED not in self.compared:
+            raise InputError(
+                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
+            )
+        if self.crossed and not self.others(0):
+            raise InputError(
+                "crossed: there is one reference alone; use tiny references, at least two"
+            )
+
+    def _check_judge(self) -> None:
+        judge = self.evaluate.judge
+        filters = "judge" in self.filter.rules
+        if filters and not (judge.model or judge.url):
+            raise InputError(
+                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
+                "evaluate.judge.url, or remove the rule"
+            )
+        if filters:
+            row_rubrics(self.filter.judge, self.chosen)
+        rubrics = filters or any(trait.rubrics for trait in self.chosen)
+        if (judge.model or judge.url) and not rubrics:
+            raise InputError(
+                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
+            )
 
     @property
     def chosen(self) -> list[Trait]:
