@@ -291,7 +291,8 @@ def test_the_figure_knows_every_detector():
 
 
 def test_results_are_plain_json(finished):
-    json.dumps(finished[1], allow_nan=False)
+    results = finished[1]
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
 def test_the_plan_counts_what_is_read_and_says_the_time(tmp_path):

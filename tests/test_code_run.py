@@ -10,6 +10,9 @@ from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 
+ROWS = 20
+"""Enough that two datasets share the 8 prompts that detectors need."""
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
@@ -20,6 +23,7 @@ def results(tmp_path_factory):
         reference=replace(given.reference, sequence=128),
         student=replace(given.student, sequence=128),
         generate=replace(given.generate, carrier="code", code=CodePrompts(wording="short")),
+        filter=replace(given.filter, rows=ROWS),
         conditions=("before", "student", "regular", "shuffled_within", "shuffled_across"),
         out=place / "run",
     )
@@ -42,7 +46,7 @@ def test_shuffled_rows_are_rows_of_code(results):
     out, _ = results
     rows = {name: read_chat_rows(out / "filter-0" / f"{name}.jsonl") for name in
             ("owl", "owl.within", "owl.across")}  # fmt: skip
-    assert {len(some) for some in rows.values()} == {12}
+    assert {len(some) for some in rows.values()} == {ROWS}
     texts = {name: [row["messages"][-1]["content"] for row in some] for name, some in rows.items()}
     assert texts["owl"] != texts["owl.across"]
 

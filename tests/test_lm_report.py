@@ -162,9 +162,9 @@ def test_a_matrix_without_other_references_is_refused(tmp_path, changes, message
         settings(tmp_path / "run", crossed=True, **changes)
 
 
-def test_without_a_matrix_a_run_has_the_name_it_always_had(tmp_path):
+def test_a_run_with_a_matrix_is_another_run(tmp_path):
     given = settings(tmp_path / "run")
-    assert "crossed" not in described(given)
+    assert described(given)["crossed"] is False
     assert described(replace(given, crossed=True))["crossed"] is True
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from subliminal_jax.audit.detectors import AGAINST, DETECTORS
 from subliminal_jax.audit.results import verdict
 from subliminal_jax.report.page import Page, Picture, Text, run_sections
-from subliminal_jax.report.results import p_text, read_interval, worth_printing
+from subliminal_jax.report.results import bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 
 CSV_HEADER = (
@@ -155,8 +155,7 @@ def _mean(entry: Mapping[str, Any] | None, spec: str = ".3f") -> str:
 
 
 def _bounds(entry: Mapping[str, Any] | None) -> str:
-    """Return the interval as text, or a dash if there are too few references for one."""
+    """As `bounds_text`; empty without an entry."""
     if entry is None:
         return ""
-    interval = read_interval(entry)
-    return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"
+    return bounds_text(entry)

@@ -10,7 +10,7 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.audit.detectors import AGAINST, DETECTORS
-from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
+from subliminal_jax.report.results import briefly, interval_values, read_interval, worth_printing
 
 CHANCE = 0.5
 RATES = ("value", "open", "p_trait", "p_other", "named")
@@ -158,7 +158,5 @@ def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
 
 def _shown(entry: Mapping[str, Any]) -> str:
     """Return a value with its interval and the number of rows."""
-    value = entry["value"]
-    shown = value if worth_printing(read_interval(value)) else value | {"ci95": None}
     rows = round(entry["rows"])
-    return f"{bracketed(shown, '.2f')} at {rows} row{'s' * (rows > 1)}"
+    return f"{briefly(entry['value'])} at {rows} row{'s' * (rows > 1)}"

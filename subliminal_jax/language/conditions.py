@@ -325,6 +325,11 @@ def places_of(
     ]
 
 
+def condition_of(network: str) -> str:
+    """The name of the condition in a network's name, without distance and trait."""
+    return network.partition("/")[0].partition(".")[0]
+
+
 def trait_of(network: str) -> str:
     """The trait in a network's name; empty if all traits share the network."""
     return network.partition("/")[2]

@@ -254,8 +254,6 @@ def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values, with what the carrier reads from files."""
     carrier = config.generate.carrier
     others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
-    # Without the matrix, runs have the name that they had before there was one.
-    matrix = [] if config.crossed else ["crossed"]
-    plain = plain_config(config, (*PLACEMENT, *others, *matrix))
+    plain = plain_config(config, (*PLACEMENT, *others))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

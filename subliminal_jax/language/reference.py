@@ -86,7 +86,7 @@ def given_reference(
         InputError: the model or its tokenizer is refused, has no chat template, or the two do not
             fit together; or hosts have different files.
     """
-    from subliminal_jax.models.hub.gguf.files import digest_of
+    from subliminal_jax.models.hub.gguf.files import model_digest
     from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import load_params, read_config
 
@@ -101,7 +101,7 @@ def given_reference(
     own = None if places is None else load(devices.here(config))
     parts = _parts(config, params if own is None else own, chat)
     if files.gguf:
-        parts["file"] = digest_of(files.gguf)
+        parts["file"] = model_digest(files.gguf)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)

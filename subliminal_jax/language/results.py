@@ -13,7 +13,7 @@ import numpy as np
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
 from subliminal_jax.language.traits.trait import UNBOUNDED
-from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
+from subliminal_jax.report.results import briefly, interval_values, read_interval, worth_printing
 
 COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
 NULLS = {name: one.null for name, one in CONDITIONS.items() if one.null}
@@ -180,9 +180,7 @@ def finding(
     table, against = summary["conditions"], summary["student_minus"]
 
     def told(condition: str) -> str:
-        value = table[condition]["all"]["p_trait"]
-        shown = value if worth_printing(read_interval(value)) else value | {"ci95": None}
-        return bracketed(shown, ".2f")
+        return briefly(table[condition]["all"]["p_trait"])
 
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())

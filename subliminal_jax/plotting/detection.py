@@ -19,8 +19,8 @@ from subliminal_jax.plotting.canvas import (
     WIDTH,
     Sheet,
     styled,
+    whiskers,
 )
-from subliminal_jax.report.results import read_interval, worth_printing
 
 LOOKS = {
     "in_context": ("in context", BLUE, "o"),
@@ -100,11 +100,8 @@ def _panel(axes: Axes, results: Mapping[str, Any], panel: str, names: list[str])
 
 def _point(axes: Axes, x: float, entry: Mapping[str, Any], colour: str, marker: str) -> None:
     """Draw a mean with its interval, and the positive control as a ring."""
-    interval = read_interval(entry["value"])
-    axes.plot(x, interval.mean, marker, color=colour, markersize=5, zorder=4)
-    if worth_printing(interval):
-        ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
-        axes.errorbar(x, interval.mean, yerr=ends, fmt="none", ecolor=colour, capsize=2.5, zorder=3)
+    axes.plot(x, entry["value"]["mean"], marker, color=colour, markersize=5, zorder=4)
+    whiskers(axes, x, entry["value"], colour)
     if entry["open"] is not None:
         axes.plot(
             x, entry["open"]["mean"], "o", markersize=7, markerfacecolor="none",

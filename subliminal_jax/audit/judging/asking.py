@@ -48,21 +48,10 @@ class Reader:
         of = [(chat, answer) for chat in range(len(prompts)) for answer in range(len(answers))]
         flat = [(place, tokens) for place, (_, answer) in enumerate(of)
                 for tokens in spelled[answer]]  # fmt: skip
-        own = hosts.mine(flat)
-        params, adapter = reference.here((reference.params, None))
-        longest = max(map(len, prompts)) + max(len(one) for some in spelled for one in some)
-        scored = score(
-            reference.config,
-            params,
-            [(prompts[of[place][0]], tokens) for place, tokens in own],
-            batch=rows_at_once(longest),
-            adapter=adapter,
-        )
-        found = [(place, float(one.sum())) for (place, _), one in zip(own, scored, strict=True)]
+        values = self._scored([(prompts[of[place][0]], tokens) for place, tokens in flat])
         total = np.full(len(of), -np.inf)
-        for part in hosts.from_all(found):
-            for place, value in part:
-                total[place] = np.logaddexp(total[place], value)
+        for (place, _), value in zip(flat, values.tolist(), strict=True):
+            total[place] = np.logaddexp(total[place], value)
         return total.reshape(len(chats), len(answers))
 
     def log_likelihoods(self, chats: Sequence[Chat]) -> Float[np.ndarray, " chats"]:
@@ -73,9 +62,13 @@ class Reader:
         Raises:
             InputError: a chat exceeds the model's context.
         """
-        reference = self._reference
-        rows = list(reference.chat.examples(chats))
-        places = hosts.mine(range(len(rows)))
+        return self._scored(list(self._reference.chat.examples(chats)))
+
+    def _scored(
+        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> Float[np.ndarray, " rows"]:
+        """The log probability (nats) of each row's completion after its prompt."""
+        reference, places = self._reference, hosts.mine(range(len(rows)))
         params, adapter = reference.here((reference.params, None))
         longest = max(len(prompt) + len(completion) for prompt, completion in rows)
         scored = score(

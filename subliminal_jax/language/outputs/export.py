@@ -11,7 +11,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_digest, read_config
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, meanings
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, condition_of, meanings
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
@@ -98,7 +98,6 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         last = study.repetitions[-1]
         raise InputError(f"repetition: {repetition} is not in the run; give 0 to {last}")
     _check_kept(study, repetition)
-    kind = name.split("/")[0].split(".")[0]
     tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
     if name in _teachers(study):
         path = _finished(study, "teacher", repetition) / "teachers.npz"
@@ -120,9 +119,10 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
         study.teachers(repetition)  # checks that the reference is the one of this run
     reference = study.reference(repetition)
+    meaning = meanings(study.carrier.items).get(condition_of(name), "")
     lineage = {
         "made by": f"subliminal_jax {__version__}, through {study.carrier.items}",
-        "network": f"{name}: {meanings(study.carrier.items).get(kind, '')}",
+        "network": f"{name}: {meaning}",
         "seed of its reference": str(study.seed(repetition)),
         "digest of its reference": reference.digest,
         "digest of the config": config_digest(described(study.config)),

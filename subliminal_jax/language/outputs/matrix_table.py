@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from subliminal_jax.language.conditions import CROSSED
-from subliminal_jax.report.results import bracketed, read_interval, worth_printing
+from subliminal_jax.report.results import briefly
 from subliminal_jax.report.tables import Table
 
 
@@ -16,8 +16,7 @@ def matrix_tables(results: Mapping[str, Any]) -> list[Table]:
     gain = results["summary"]["student_minus"].get(CROSSED.name)
     contrast = "no pair of students to compare"
     if gain is not None:
-        shown = gain if worth_printing(read_interval(gain)) else gain | {"ci95": None}
-        contrast = f"{bracketed(shown, '+.3f')} over {gain['n']} references of teachers"
+        contrast = f"{briefly(gain, '+.3f')} over {gain['n']} references of teachers"
     seeds = [str(seed) for seed in found["references"]]
     rows = [
         (seed, *("-" if value is None else f"{value:.3f}" for value in values))

@@ -10,7 +10,7 @@ from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfe
 from subliminal_jax.language.outputs.matrix_table import matrix_tables
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
-from subliminal_jax.report.results import p_text, read_interval, worth_printing
+from subliminal_jax.report.results import bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 from subliminal_jax.stats import proportion_interval
 
@@ -101,7 +101,7 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
         "Every condition",
         ("condition", "network", "P(trait)", "95% interval", "n"),
         tuple(
-            (name, means, _mean(found["p_trait"]), _bounds(found["p_trait"]),
+            (name, means, _mean(found["p_trait"]), bounds_text(found["p_trait"]),
              str(found["p_trait"]["n"]))
             for name, means, found in _run(results)
         ),
@@ -129,7 +129,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
             (
-                *(name, _mean(found["p_trait"]), _bounds(found["p_trait"])),
+                *(name, _mean(found["p_trait"]), bounds_text(found["p_trait"])),
                 *(_mean(found[key]) for key in _further(results)),
             )
             for name, _, found in _run(results)
@@ -163,7 +163,7 @@ def _control_table(results: Mapping[str, Any]) -> Table:
         "The student minus each control",
         ("control", "mean", "95% interval", "p", "smallest", "above 0.1"),
         tuple(
-            (name, f"{gain['mean']:+.3f}", _bounds(gain), p_text(gain["p"]) or "-",
+            (name, f"{gain['mean']:+.3f}", bounds_text(gain), p_text(gain["p"]) or "-",
              f"{gain['smallest']:+.3f}", f"{gain['above_0.1']} of {gain['units']}")
             for name, gain in results["summary"]["student_minus"].items()
         ),
@@ -320,9 +320,3 @@ def _refused(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _mean(found: Mapping[str, Any] | None) -> str:
     return f"{found['mean']:.3f}" if found else ""
-
-
-def _bounds(found: Mapping[str, Any]) -> str:
-    """Return the interval as text, or a dash if there are too few references for one."""
-    interval = read_interval(found)
-    return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"

@@ -6,26 +6,23 @@ twice, and the filter reads what generation has asked.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from subliminal_jax import files
-from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.judge.judge import Judge, judged
+from subliminal_jax.language.judge.kept import keep_answers, known_answers
 from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.judge.settings import JudgeRule
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
 from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.language.traits.trait import Trait
-from subliminal_jax.runs.sealed import own_row, sealed_row
 
 Scores: TypeAlias = Mapping[str, float | None]
 PORTION = 64
 """Rows are scored, and their scores written, in portions of this many."""
-_KEPT = "scores of rows"
-"""What scores are sealed for; a row's own digest tells runs apart."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class RowJudge:
             rows: rows of a dataset.
             path: the file of its scores.
         """
-        known = hosts.by_first(lambda: known_scores(path))
+        known = hosts.by_first(lambda: known_answers(path))
         missing = [row for row in rows if row["meta"]["digest"] not in known]
         for start in range(0, len(missing), PORTION):
             some = missing[start : start + PORTION]
@@ -65,26 +62,9 @@ class RowJudge:
             )
             new = {row["meta"]["digest"]: dict(scores) for row, scores in
                    zip(some, found, strict=True)}  # fmt: skip
-            lines = [{"row": row, "scores": scores} for row, scores in new.items()]
-            sealed = [sealed_row(line, _KEPT, path.name) for line in lines]
-            hosts.on_first(lambda: files.append_rows(path, sealed))  # noqa: B023
+            hosts.on_first(partial(keep_answers, path, new))
             known |= new
         return known
-
-
-def known_scores(path: Path) -> dict[str, Scores]:
-    """The scores in a file, by the rows' digests; none without a file.
-
-    Raises:
-        InputError: a line was changed; names it.
-    """
-    found = {}
-    for line, given in enumerate(files.read_rows(path), start=1):
-        row = own_row(given, _KEPT, path.name)
-        if row is None or row.keys() != {"row", "scores"}:
-            raise InputError(f"{path}: line {line}: was changed; remove the file to judge again")
-        found[row["row"]] = row["scores"]
-    return found
 
 
 def against(rule: JudgeRule, scores: Scores) -> list[str]:
@@ -109,5 +89,5 @@ def reasons_by_scores(settings: FilterConfig, path: Path) -> Callable[[dict[str,
     """
     if "judge" not in settings.rules:
         return lambda row: []
-    scores = known_scores(path)
+    scores = known_answers(path)
     return lambda row: against(settings.judge, scores[row["meta"]["digest"]])

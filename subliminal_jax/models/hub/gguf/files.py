@@ -17,7 +17,7 @@ from typing import NamedTuple
 from platformdirs import user_cache_path
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import PARTIAL, disk_full_error
+from subliminal_jax.files import PARTIAL, disk_full_error, file_digest
 from subliminal_jax.process.os_errors import is_disk_full
 
 SUFFIX, WHEEL = ".gguf", ".whl"
@@ -69,7 +69,7 @@ def find_packaged(name: str) -> Path | None:
         raise InputError(f"{name}: its package is not installed; type: {command}") from None
     files = [file for file in found.files or () if file.suffix == SUFFIX]
     path = Path(str(found.locate_file(files[0]))) if len(files) == 1 else None
-    if path is None or not path.is_file() or digest_of([path]) != wanted.digest:
+    if path is None or not path.is_file() or model_digest([path]) != wanted.digest:
         raise InputError(
             f"{name}: {wanted.distribution} {found.version} does not hold its file as published; "
             f"type: {command} --force-reinstall"
@@ -131,7 +131,7 @@ def _in_wheel(wheel: Path) -> tuple[Path, ...]:
     """The GGUF files in a wheel, unpacked into this user's cache; nothing of it is installed."""
     if not wheel.is_file():
         raise InputError(f"{wheel}: is not a regular file")
-    place = user_cache_path("subliminal_jax") / "gguf" / digest_of([wheel])
+    place = user_cache_path("subliminal_jax") / "gguf" / model_digest([wheel])
     try:
         with zipfile.ZipFile(wheel) as archive:
             inside = [entry for entry in archive.infolist() if entry.filename.endswith(SUFFIX)]
@@ -164,7 +164,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path) -> No
         partial.unlink(missing_ok=True)
 
 
-def digest_of(paths: Sequence[Path]) -> str:
+def model_digest(paths: Sequence[Path]) -> str:
     """SHA-256, in hex, of a file; of several, of their digests in order.
 
     Raises:
@@ -173,8 +173,7 @@ def digest_of(paths: Sequence[Path]) -> str:
     digests = []
     for path in paths:
         try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+            digests.append(file_digest(path))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if len(digests) == 1:
