@@ -229,10 +229,13 @@ def test_progress_tells_the_pace(params, capsys):
     assert line.endswith("tokens/s")
 
 
-def test_an_adapter_is_sampled_from(params):
+@pytest.mark.parametrize("form", [lambda params: params, for_decoding])
+def test_an_adapter_is_sampled_from(params, form, monkeypatch):
+    monkeypatch.setattr(sampler_module, "_as_decoded", form)
     a = jax.random.normal(jax.random.key(1), (2, 16, 2))
     b = jax.random.normal(jax.random.key(2), (2, 2, 16))
-    adapter = {"layers": {"attention": {"output": {"a": a[:, :12], "b": b}}}}
+    values = {"a": a, "b": b[..., :12]}
+    adapter = {"layers": {"attention": {"output": {"a": a[:, :12], "b": b}, "value": values}}}
     requests = ragged(16)
     prompts = [request.prompt for request in requests]
     done = sampler(params, GREEDY, adapter=adapter).sample(requests)

@@ -96,6 +96,7 @@ def given_reference(
     parts = _parts(config, params if own is None else own, chat)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
+    params = devices.as_trained(execution, params)
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
 
 

@@ -20,6 +20,7 @@ from subliminal_jax.language.study import Study
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.training.trainable import lora_settings, merged
 from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.models.decoder.decoder import stacked
 from subliminal_jax.models.hub.adapter_files import digest, write_adapter
 from subliminal_jax.models.hub.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
@@ -61,7 +62,7 @@ class TrainedNetwork:
     def params(self) -> Params:
         """Its parameters, with any adapter merged."""
         if self.tuning is None:
-            return self.reference.params
+            return stacked(self.reference.params)
         return merged(self.tuning, self.reference.config, self.reference.params, self.trained)
 
 
@@ -177,7 +178,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
             f"base: the adapter belongs to the run's given model, {given}; leave out --base"
         )
     if given is not None:
-        model = LanguageModel(reference.config, reference.params, find_model(given))
+        model = LanguageModel(reference.config, stacked(reference.params), find_model(given))
     elif base is None:
         raise InputError(
             "base: an adapter needs its model as a directory; write the reference with --network "
@@ -185,7 +186,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         )
     else:
         model = load(base)
-        if digest(model.params) != digest(reference.params):
+        if digest(model.params) != digest(stacked(reference.params)):
             raise InputError(
                 f"base: {base} is not the reference of {network.name}; give its exported directory"
             )

@@ -62,6 +62,15 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
     return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
 
 
+def as_trained(execution: Execution, params: Any) -> Any:
+    """Return a given model's parameters in the form that trainings read fastest.
+
+    On one GPU these are the layers apart, see `decoder.layers_apart`; elsewhere the stack.
+    """
+    apart = jax.default_backend() == "gpu" and execution.devices == 1
+    return decoder.layers_apart(params) if apart else params
+
+
 def gigabytes_of_each(
     mesh: MeshConfig, dtype: str, student: StudentConfig, model: DecoderConfig, students: int
 ) -> dict[str, float]:
