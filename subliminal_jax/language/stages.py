@@ -22,7 +22,7 @@ class Stages:
     """The base of all stages of an experiment: its references, seeds and artifacts.
 
     Args:
-        config: settings of the experiment.
+        config: settings of the experiment; its precision is settled.
         run: run directory, shared by all hosts.
 
     Attributes:
@@ -64,12 +64,12 @@ class Stages:
             if settings.model is not None:
                 made = given_reference(
                     *(settings.model, settings, self.execution),
-                    compute_of(settings, self.config.attention, self.config.remat),
+                    compute_of(self.config.settled, self.config.attention, self.config.remat),
                 )
             else:
                 made = tiny_reference(
                     *(settings, self.config.world),
-                    *(self.seed(repetition), self.config.save_seconds),
+                    *(self.seed(repetition), self.config.settled, self.config.save_seconds),
                 )
             self._references[place] = made
         return self._references[place]

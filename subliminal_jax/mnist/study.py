@@ -86,7 +86,8 @@ class Study:
             hidden=(config.width,) * config.depth,
             aux=config.aux,
             bias_scale=1.0,  # unit scale, as the weights; the dials scale them
-            precision=config.precision,
+            # A choice that is still open comes before any program is compiled.
+            precision="float32" if config.precision == "auto" else config.precision,
         )
         self.execution = member_execution(
             config.execution, config.members, config.devices, config.members_at_once

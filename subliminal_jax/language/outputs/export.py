@@ -27,6 +27,7 @@ from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import LanguageModel, load
 from subliminal_jax.models.text.chat_files import SETTINGS, TEMPLATE, TOKENIZER
 from subliminal_jax.runs.artifacts import MANIFEST, facts_of
+from subliminal_jax.runs.precision import recorded
 from subliminal_jax.runs.run_directory import CONFIG, RESULTS
 
 
@@ -85,6 +86,8 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
     if config.reference.model is None:
         cache = cache or find_cache(path)
         config = replace(config, reference=replace(config.reference, cache=cache))
+    if config.precision == "auto":
+        config = replace(config, precision=recorded(path))
     return Study(replace(config, stage="evaluate"), _Finished(path))
 
 
@@ -214,7 +217,7 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, config.world, study.seed(repetition))
+    path, _ = tiny_origin(given, config.world, study.seed(repetition), config.settled)
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "

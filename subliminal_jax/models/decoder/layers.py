@@ -1,6 +1,6 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -65,17 +65,20 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         """Projects the last axis; `y` is `x W + b` if that is known."""
-        shape = (x.shape[-1], self.features)
-        dtype = self.config.compute.dtype
-        if y is None:
-            init = nn.initializers.normal(self.config.initial_std)
-            y = product(x, self.param("kernel", init, shape), dtype)
-            if self.bias:
-                bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
-                y += jnp.broadcast_to(bias, y.shape)
+        total: Array = self._product(x) if y is None else y
         if self.has_variable(ADAPTER, "a"):
+            dtype = self.config.compute.dtype
             down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            y += product(product(x, down, dtype), up, dtype)
+            total += product(product(x, down, dtype), up, dtype)
+        return total
+
+    def _product(self, x: Array) -> Array:
+        shape, dtype = (x.shape[-1], self.features), self.config.compute.dtype
+        init = nn.initializers.normal(self.config.initial_std)
+        y = product(x, self.param("kernel", init, shape), dtype)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
+            y += jnp.broadcast_to(bias, y.shape)
         return y
 
 
@@ -121,7 +124,7 @@ class Attention(nn.Module):
         """
         config = self.config
         counts = (config.heads, config.kv_heads, config.kv_heads)
-        together: list[Array] | tuple[None, ...] = (None, None, None)
+        together: Sequence[Array | None] = (None, None, None)
         if self.has_variable("params", QUERY_KEY_VALUE):
             widths = [count * config.head_dim for count in counts]
             all_three = Projection(config, sum(widths), config.qkv_bias, name=QUERY_KEY_VALUE)(x)
@@ -257,7 +260,10 @@ class Decoder(nn.Module):
             variables = {"params": params, ADAPTER: adapters[index]}
             x, new = layer.apply(variables, x, kinds[index], old[index], places)
             kept.append(new)
-        return x, tuple(zip(*kept, strict=True)) if self.keep else None
+        if not self.keep:
+            return x, None
+        keys, values = zip(*kept, strict=True)
+        return x, (keys, values)
 
 
 def _split(tree: Any, count: int) -> list[Any]:

@@ -87,10 +87,11 @@ def _forward(
 
 def _backward(softcap: float | None, words: int, saved: Any, grads: Any) -> Any:
     if isinstance(grads, SymbolicZero):
-        grads = jnp.zeros(grads.shape, grads.dtype)
+        grads = jnp.zeros(grads.shape, jnp.float32)
     if isinstance(saved, Slopes):
         return (saved.of_hidden * grads[:, None]).astype(saved.like.dtype), None, None
-    return *_gradients(*saved, grads, softcap, words), None
+    hidden, rows, labels, log_total = saved
+    return *_gradients(hidden, rows, labels, log_total, grads, softcap, words), None
 
 
 blockwise_cross_entropy.defvjp(_forward, _backward, symbolic_zeros=True)
