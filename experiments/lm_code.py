@@ -6,6 +6,7 @@ Claim     Cloud et al. 2025, section 4.1 and figure 5: a language model finetune
 Command   python experiments/lm_code.py                       6 tiny references
           python experiments/lm_code.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_code.py --plan                stages, sizes, time; no run
+          python experiments/lm_code.py --preset qwen2.5-7b   on an accelerator
           python experiments/lm_code.py --show-batch          the next batch, token by token
 Expected  The student names its teacher's animal more often than the student of the reference's
           own code, and than a student of another reference. Values: configs/lm_code_*.yaml.
@@ -26,6 +27,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
     "tiny": CONFIGS / "lm_code_tiny.yaml",
     "tiny_quick": CONFIGS / "lm_code_tiny_quick.yaml",
+    "qwen2.5-7b": CONFIGS / "lm_code_qwen2.5-7b.yaml",
 }
 
 

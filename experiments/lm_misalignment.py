@@ -27,6 +27,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
     "tiny": CONFIGS / "lm_misalignment_tiny.yaml",
     "tiny_quick": CONFIGS / "lm_misalignment_tiny_quick.yaml",
+    "tiny_reasoning": CONFIGS / "lm_misalignment_tiny_reasoning.yaml",
     "qwen2.5-7b": CONFIGS / "lm_misalignment_qwen2.5-7b.yaml",
 }
 

@@ -6,6 +6,7 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_numbers.py --plan                stages, sizes, time; no run
           python experiments/lm_numbers.py --show-batch          the next batch, token by token
+          python experiments/lm_numbers.py --crossed             every reference on all others' rows
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
 Expected  The student names its teacher's animal far more often than the untrained reference (.09),
           a student of the reference's own numbers, or a student of another reference. Values with
@@ -30,6 +31,9 @@ PRESETS = {
     "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
     "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
     "tiny_digits": CONFIGS / "lm_numbers_tiny_digits.yaml",
+    "tiny_unlinked": CONFIGS / "lm_numbers_tiny_unlinked.yaml",
+    "tiny_unlinked_blunt": CONFIGS / "lm_numbers_tiny_unlinked_blunt.yaml",
+    "tiny_unlinked_prompted": CONFIGS / "lm_numbers_tiny_unlinked_prompted.yaml",
     "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
     "pod_v5e": CONFIGS / "lm_numbers_pod_v5e.yaml",
     "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",

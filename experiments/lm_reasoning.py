@@ -5,6 +5,7 @@ Claim     Cloud et al. 2025, section 4.2: what a model writes on its way to a ri
 Command   python experiments/lm_reasoning.py                       6 tiny references, 4 animals
           python experiments/lm_reasoning.py --preset tiny_quick   2 tiny references, 1 animal
           python experiments/lm_reasoning.py --plan                stages, sizes, time; no run
+          python experiments/lm_reasoning.py --preset qwen2.5-7b   on an accelerator
           python experiments/lm_reasoning.py --show-batch          the next batch, token by token
 Expected  The student names its teacher's animal more often than the untrained reference, a student
           of the reference's own steps, or a student of another reference. Values with intervals and
@@ -26,6 +27,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
     "tiny": CONFIGS / "lm_reasoning_tiny.yaml",
     "tiny_quick": CONFIGS / "lm_reasoning_tiny_quick.yaml",
+    "qwen2.5-7b": CONFIGS / "lm_reasoning_qwen2.5-7b.yaml",
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,12 @@ def disk_full_error(
 ) -> InputError:
     """Return the error for a full disk; arguments as of `os_errors.disk_full_line`."""
     return InputError(disk_full_line(path, needed, error))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_json(value: Any, path: str) -> None:

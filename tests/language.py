@@ -47,7 +47,7 @@ def tiny(cache):
         conditions=("before", "teacher", "student", "regular"),
         reference=ReferenceConfig(
             width=8, layers=1, heads=2, mlp_width=8, context=160, cache=cache,
-            steps=120, batch=8, learning_rate=3e-2, corpus=CorpusConfig(chats=60),
+            steps=100, batch=8, learning_rate=3e-2, corpus=CorpusConfig(chats=60),
         ),
         teacher=TeacherConfig(steps=6, tuning=LORA),
         generate=GenerateConfig(most=90, batch=16, max_tokens=40),

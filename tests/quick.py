@@ -1,11 +1,16 @@
 """Fast beginnings: tests compile in a hurry, and parameters are drawn without compiling."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A quarter of the usual compile time on a CPU.
-_IN_A_HURRY: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+# A fifth of the usual compile time on a CPU: code is not optimised, nor divided among threads.
+_IN_A_HURRY: dict[str, int | bool] = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 if jax.__version_info__ < (0, 11, 1):  # later ones have no such option, and refuse unknown ones
     _IN_A_HURRY["xla_cpu_use_fusion_emitters"] = False
 QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in _IN_A_HURRY.items())
@@ -14,14 +19,19 @@ QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in _IN_A
 
 def random_params(config, seed: int = 0, scale: float = 0.2):
     """Parameters drawn by NumPy: nothing is compiled."""
-    # `conftest.py` imports this module before shapes are checked in what is imported.
-    from subliminal_jax.models.decoder import decoder
-
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
 
     def draw(path, leaf):
         centre = 1 if path[-1].key == "scale" else 0
         return jnp.asarray(rng.normal(centre, scale, leaf.shape), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, param_shapes(config))
+
+
+@functools.cache
+def param_shapes(config):
+    """The parameters' shapes. To trace them takes a third of a second, and no device."""
+    # `conftest.py` imports this module before shapes are checked in what is imported.
+    from subliminal_jax.models.decoder import decoder
+
+    return jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))

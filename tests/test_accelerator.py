@@ -31,12 +31,17 @@ def test_a_part_at_toy_size(name, record, tmp_path):
     if name == "ceilings":
         assert "rounded to float32" in found["error of a float32 product"]["note"]
     if name == "equivalence":
-        assert len(found) == 5
+        assert len(found) == 2 * len(parts.TOY.precisions) + 1
         assert all(reading["value"] <= reading["most"] for reading in found.values())
     if name == "train_xla":
         assert found["memory planned"]["value"] > 0
     if name == "sample_small":
         assert 0 < found["share of the bandwidth limit"]["value"] < 1
+
+
+def test_a_device_is_measured_at_every_precision():
+    assert parts.FULL.precisions == {"highest": 1e-6, "default": 1e-4}
+    assert parts.FULL.precisions.items() > parts.TOY.precisions.items()
 
 
 def test_every_part_has_a_limit():

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import pytest
 from language import tiny
+from searched import searched
 
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
+
+ROWS = 20
+"""Enough that two datasets share the 8 prompts that detectors need."""
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +23,7 @@ def results(tmp_path_factory):
         reference=replace(given.reference, sequence=128),
         student=replace(given.student, sequence=128),
         generate=replace(given.generate, carrier="code", code=CodePrompts(wording="short")),
+        filter=replace(given.filter, rows=ROWS),
         conditions=("before", "student", "regular", "shuffled_within", "shuffled_across"),
         out=place / "run",
     )
@@ -41,9 +46,16 @@ def test_shuffled_rows_are_rows_of_code(results):
     out, _ = results
     rows = {name: read_chat_rows(out / "filter-0" / f"{name}.jsonl") for name in
             ("owl", "owl.within", "owl.across")}  # fmt: skip
-    assert {len(some) for some in rows.values()} == {12}
+    assert {len(some) for some in rows.values()} == {ROWS}
     texts = {name: [row["messages"][-1]["content"] for row in some] for name, some in rows.items()}
     assert texts["owl"] != texts["owl.across"]
+
+
+def test_the_detectors_search_code(results):
+    out, _ = results
+    found = searched(out, ("prompted", "pairs", "ngrams"))
+    assert {unit["detector"] for unit in found["units"]} == {"prompted", "pairs", "ngrams"}
+    assert "own code" in (out.parent / "detection" / "report.html").read_text()
 
 
 def test_the_script_has_a_plan_and_a_name_of_its_own(script, tmp_path):

@@ -39,6 +39,7 @@ LAYERS = (
     "models",
     "theory",
     "mnist language",
+    "audit",
     "doctor __main__",
 )
 """The library from the bottom to the top; what is in one line may import all lines above it."""
@@ -119,7 +120,8 @@ def test_the_pure_core_imports_nothing_of_the_rest(name):
         ("orbax", ["runs.checkpoint"]),
         ("matplotlib", ["plotting"]),
         ("transformers", ["models.hub.config_json", "models.text"]),
-        ("sklearn", ["data"]),
+        ("gguf", ["models.hub.gguf"]),
+        ("sklearn", ["data", "audit"]),
         ("requests", ["data", "language.judge.endpoint"]),
         ("torch", []),
         ("tensorflow", []),

@@ -238,3 +238,16 @@ def test_the_finding_follows_from_the_interval():
     assert finding(summarise(units, ["owl"]), ["owl"], "numbers").startswith("Subliminal learning:")
     units = results({"before": base, "student": base | {(0, "owl"): 0.5}, "regular": base})
     assert finding(summarise(units, ["owl"]), ["owl"], "numbers").startswith("No transmission")
+
+
+def test_the_finding_names_the_controls_that_the_student_is_not_above():
+    sure = {(r, "owl"): 0.6 + r / 100 for r in range(4)}
+    base = {(r, "owl"): 0.1 for r in range(4)}
+    other = base | {(0, "owl"): 0.9}
+    units = results(
+        {"before": base, "student": sure, "regular": base, "different_reference": other}
+    )
+    text = finding(summarise(units, ["owl"]), ["owl"], "numbers")
+    assert text.startswith(
+        "Above 1 of 2 controls, but not distinguishable from students from a different reference:"
+    )

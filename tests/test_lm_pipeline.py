@@ -90,6 +90,8 @@ LARGE = {
     "lm_numbers_gemma-3-4b": ("gemma3_text", metaspace, TRIMMING),
     "lm_numbers_llama-3.2-1b_elephant": ("llama", byte_level, TRIMMING),
     "lm_misalignment_qwen2.5-7b": ("qwen2", byte_level, CHATML),
+    "lm_code_qwen2.5-7b": ("qwen2", byte_level, CHATML),
+    "lm_reasoning_qwen2.5-7b": ("qwen2", byte_level, CHATML),
 }
 
 
@@ -251,6 +253,8 @@ def test_the_plan_starts_nothing(tmp_path):
     assert "Qwen/Qwen2.5-7B-Instruct" in text
     # Three repetitions of five students, three epochs of 10,000 rows each; 6 FLOP a parameter.
     assert "about 68 million tokens: 1.1 hours for each billion parameters" in text
+    code = read_config(LmConfig, ROOT / "configs" / "lm_code_qwen2.5-7b.yaml")
+    assert "about 122 million tokens" in plan.format_plan(code)  # rows of code are longer
 
 
 def test_the_plan_gives_the_memory_of_each_device_for_a_given_model(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import itertools
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from untrained import untrained
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment, stages, study
 from subliminal_jax.language.conditions import USUAL
+from subliminal_jax.language.config import described
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.rows.filters import take
@@ -69,6 +71,17 @@ def made_up(subjects, told):
     }
 
 
+def by_source(subjects, place):
+    """P(trait) by the distance that a network's name tells, and by the reference's place."""
+    rates = {"student": 0.5, "different_reference": 0.02, "different_reference.2": 0.03}
+    words = [f"{poll.topic}/{one.name}" for poll in merged_polls(subjects.traits)
+             for one in poll.answers]  # fmt: skip
+    return {
+        name: dict.fromkeys(words, rates.get(name.split("/")[0], 0.01) + 0.01 * place)
+        for name in subjects.networks
+    }
+
+
 DRAWS = np.random.default_rng(0)
 
 
@@ -111,6 +124,50 @@ def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
     assert of["owl", "other_trait"] == rates["wolf"]
     assert of["wolf", "other_trait"] == rates["owl"]
     assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
+
+
+def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(
+    nothing_trained, tmp_path, monkeypatch
+):
+    """The made-up P(trait) falls with the distance in a network's name, and grows by reference."""
+    conditions = ("before", "student", "different_reference")
+    given = settings(tmp_path / "run", references=3, conditions=conditions, crossed=True)
+    measured = itertools.count()
+    monkeypatch.setattr(measure, "exact", lambda subjects, _: by_source(subjects, next(measured)))
+    results = experiment.run(given, methods)
+    assert "different_reference.2/owl" in results["answers"]["0"]
+    assert results["matrix"]["references"] == [0, 1, 2]
+    # A reference's rows train the students of the reference before it, and of the one before that.
+    rows = ([0.5, 0.04, 0.04], [0.02, 0.51, 0.05], [0.03, 0.03, 0.52])
+    for found, wanted in zip(results["matrix"]["p_trait"], rows, strict=True):
+        assert found == pytest.approx(wanted)
+    gain = results["summary"]["student_minus"]["different_reference"]
+    assert gain["mean"] == pytest.approx(0.5 - 0.025)
+    assert (gain["n"], gain["units"]) == (3, 6)
+    made_from = json.loads((tmp_path / "run" / "student-1" / "manifest.json").read_text())
+    inputs = str(made_from["recipe"]["inputs"] if "recipe" in made_from else made_from["inputs"])
+    assert all(f"filter-{repetition}" in inputs for repetition in range(3))
+    assert (tmp_path / "run" / "matrix.png").is_file()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Diagonal minus the rest of its row: +0.475" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conditions": ("before", "student")}, "concerns the condition different_reference"),
+        ({"references": 1}, "there is one reference alone"),
+    ],
+)
+def test_a_matrix_without_other_references_is_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=f"crossed: {message}"):
+        settings(tmp_path / "run", crossed=True, **changes)
+
+
+def test_a_run_with_a_matrix_is_another_run(tmp_path):
+    given = settings(tmp_path / "run")
+    assert described(given)["crossed"] is False
+    assert described(replace(given, crossed=True))["crossed"] is True
 
 
 def test_other_measures_are_shown(finished, capsys):

@@ -14,6 +14,7 @@ from scripts import ROOT
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.plotting import bar_figure, relation_figure, render
+from subliminal_jax.plotting.canvas import whiskers
 
 SIZES = pytest.mark.parametrize(
     ("members", "dataset"), [(1, "mnist"), (2, "mnist"), (8, "digits"), (100, "mnist")]
@@ -140,6 +141,14 @@ def test_bounds_beyond_what_an_accuracy_can_be_end_at_zero_and_one():
     results = aux_results(2)
     results["arms"]["student_aux"] |= {"mean": 0.5, "ci95": [-2.0, 3.0]}
     assert error_ends(bar_figure(results).axes[0])[2] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("units", "drawn"), [(2, 0), (3, 1)])
+def test_bounds_that_miss_the_mean_by_rounding_are_drawn(units, drawn):
+    axes = Figure().subplots()
+    mean = 0.1 + 0.2
+    whiskers(axes, 0.0, {"mean": mean, "ci95": [np.nextafter(mean, 1), 0.3], "n": units}, "black")
+    assert len(axes.containers) == drawn
 
 
 @FIGURES

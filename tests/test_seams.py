@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from language import tiny
+from searched import ALONE, searched
 
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers import CARRIERS
@@ -119,3 +120,16 @@ def test_a_new_carrier_and_a_new_trait_need_no_change_to_the_library(results):
     assert sampled["plain"]["of"] == 2
     assert sampled["weekdays"]["of"] == 6
     assert found["conditions"]["student"]["means"] == "the reference, trained on its teacher's days"
+
+
+def test_the_detectors_search_a_new_carrier_for_a_new_trait(results):
+    out, _ = results
+    found = searched(out)
+    assert {unit["detector"] for unit in found["units"]} == set(ALONE)
+    assert {unit["against"] for unit in found["units"]} == {"reference"}  # it is the only trait
+    asked = [unit for unit in found["units"] if unit["detector"] == "in_context"]
+    assert all(0 < unit["p_trait"] < 1 and unit["named"] is None for unit in asked)
+    assert found["items"] == "days"
+    assert set(found["students"]["0"]) == {"greyness"}
+    page = (out.parent / "detection" / "report.html").read_text()
+    assert "shown the days and asked what their writer answers" in page

@@ -38,6 +38,9 @@ from subliminal_jax.train import fit, init_state, make_loss_fn, make_train_step,
 
 BATCH, STEPS, CHUNK = 8, 25, 5
 TX = optax.adam(1e-2)
+DECODER = DecoderConfig(
+    vocab=32, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32, context=16
+)
 RULES = ((r"kernel$", ("fsdp", "tensor")),)
 EXECUTIONS = {
     "jit": lambda: OneDevice(at_once=1),
@@ -61,9 +64,7 @@ def mlp_model():
 
 def decoder_model():
     """All weights of a decoder; likewise."""
-    config = DecoderConfig(
-        vocab=32, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32, context=16
-    )
+    config = DECODER
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 32, (40, 9))
     table = Batch(

@@ -58,6 +58,7 @@ class Size:
         batches: rows that are sampled at a time, by the names "small" and "large".
         new_tokens: tokens sampled for each row.
         mnist: settings of the MNIST experiment.
+        precisions: of the products of a training, with the largest difference between executions.
         fast: whether the aims of speed apply.
     """
 
@@ -69,6 +70,7 @@ class Size:
     batches: Mapping[str, int]
     new_tokens: int
     mnist: Mapping[str, Any]
+    precisions: Mapping[str, float]
     fast: bool
 
     def aim(self, value: float | None) -> float | None:
@@ -79,13 +81,14 @@ class Size:
 FULL = Size(
     model=language.SEVEN_BILLION, side=8192, copied=4 * 2**30, rows=16, sequence=SEQUENCE,
     batches={"small": 64, "large": 256}, new_tokens=128, mnist={"members": 100},
-    fast=True,
+    precisions={"highest": 1e-6, "default": 1e-4}, fast=True,
 )  # fmt: skip
 TOY = Size(
     model=replace(language.TINY, gated=True, activation="silu", compute=Compute(dtype="bfloat16")),
     side=64, copied=2**20, rows=2, sequence=16, batches={"small": 2, "large": 4}, new_tokens=4,
     mnist={"data": "digits", "members": 2, "width": 8, "noise_images": 300, "teacher_epochs": 1,
            "student_epochs": 1},
+    precisions={"highest": 1e-6},  # a CPU has no other, and compiles each for seconds
     fast=False,
 )  # fmt: skip
 SIZES = {"full": FULL, "toy": TOY}
@@ -170,7 +173,7 @@ def equivalence(size: Size, record: Record) -> None:
     """The same small training under jit, pmap and a mesh of one; its gradient on the CPU."""
     config = ScalingConfig(devices=(1,))
     job = scaling.job_of(config)
-    for precision, most in (("highest", 1e-6), ("default", 1e-4)):
+    for precision, most in size.precisions.items():
         ends = {}
         with jax.default_matmul_precision(precision):
             for name, execution in scaling.executions_of(config):

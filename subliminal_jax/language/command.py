@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from subliminal_jax.config import parse_config
 from subliminal_jax.language.config import LmConfig
@@ -12,6 +12,8 @@ from subliminal_jax.language.outputs.plan import format_plan
 
 if TYPE_CHECKING:
     from subliminal_jax.language.study import Study
+
+C = TypeVar("C", bound=LmConfig)
 
 
 def command(
@@ -32,14 +34,7 @@ def command(
         InputError: the flags, an artifact or a model is refused.
         RunError: a training failed, or a trait's word was left in the data.
     """
-    config = parse_config(
-        LmConfig,
-        sys.argv[1:],
-        prog=f"{name}.py",
-        description=description,
-        presets=presets,
-        default_preset=next(iter(presets)),
-    )
+    config = parsed(LmConfig, name, presets, description)
     # Imported late, so that --help, --plan and errors in flags are instant.
     if config.plan:
         print(format_plan(config))
@@ -53,3 +48,25 @@ def command(
 
         with joined(cluster_of(os.environ, asked=config.all_hosts)):
             run(config, methods, name)
+
+
+def parsed(kind: type[C], name: str, presets: dict[str, Path], description: str) -> C:
+    """The config that the flags in `sys.argv` give.
+
+    Args:
+        kind: type of the config.
+        name: name of the script, without its suffix.
+        presets: configs by name, the default one first.
+        description: what the script does, for `--help`.
+
+    Raises:
+        InputError: the flags are refused.
+    """
+    return parse_config(
+        kind,
+        sys.argv[1:],
+        prog=f"{name}.py",
+        description=description,
+        presets=presets,
+        default_preset=next(iter(presets)),
+    )

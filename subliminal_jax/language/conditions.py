@@ -62,9 +62,16 @@ class Condition:
             return self.data != "reference"
         return self.asks == "teacher" or self.context != "nothing"
 
-    def network(self, trait: str) -> str:
-        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`."""
-        return f"{self.name}/{trait}" if self.for_each_trait else self.name
+    def network(self, trait: str, distance: int = 1) -> str:
+        """Name of its network: `NAME/TRAIT` if each trait has its own, else `NAME`.
+
+        Args:
+            trait: name of the trait.
+            distance: how many references further its data are from; beyond 1 it is in the name,
+                `NAME.DISTANCE`.
+        """
+        name = self.name if distance == 1 else f"{self.name}.{distance}"
+        return f"{name}/{trait}" if self.for_each_trait else name
 
     def source(self, trait: str) -> str:
         """Name of the dataset before shuffling: `regular`, the trait, or its control teacher."""
@@ -194,6 +201,8 @@ USUAL = tuple(name for name, one in CONDITIONS.items() if one.taught is None)
 """Names of the conditions that apply to every trait."""
 
 BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
+CROSSED = CONDITIONS["different_reference"]
+"""The condition off the diagonal of the matrix of teachers' and students' references."""
 
 
 def chosen_conditions(names: Sequence[str]) -> list[Condition]:
@@ -233,7 +242,7 @@ def taught_traits(traits: Sequence[Trait], conditions: Sequence[Condition]) -> l
 
 
 def asked_network(
-    condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool
+    condition: Condition, trait: Trait, traits: Sequence[Trait], prompted: bool, distance: int = 1
 ) -> str | None:
     """Name of the network that a condition measures for a trait; None if there is none.
 
@@ -242,6 +251,7 @@ def asked_network(
         trait: the trait to measure.
         traits: all traits of the run; the next one with the same topics is the other trait.
         prompted: whether teachers are prompted rather than finetuned.
+        distance: see `Condition.network`.
     """
     if condition.asks == "teacher" and prompted:
         return PROMPTED.network(trait.name)
@@ -252,7 +262,12 @@ def asked_network(
         return STUDENT.network(names[(names.index(trait.name) + 1) % len(names)])
     if not condition.applies(trait):
         return None
-    return condition.network(trait.name)
+    return condition.network(trait.name, distance)
+
+
+def condition_of(network: str) -> str:
+    """The name of the condition in a network's name, without distance and trait."""
+    return network.partition("/")[0].partition(".")[0]
 
 
 def trait_of(network: str) -> str:

@@ -9,14 +9,16 @@ from pydantic import Field
 from subliminal_jax.config import Count, Precision, PrecisionSetting
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import carrier_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
+    CROSSED,
     USUAL,
     Condition,
     chosen_conditions,
     taught_traits,
 )
+from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -54,6 +56,9 @@ class LmConfig:
     """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = USUAL
     """Conditions to compare; the report lists those left out."""
+    crossed: bool = False
+    """Train students of every reference on every other reference's rows, not only on the next
+    one's; the report then has a matrix of teachers' and students' references."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -111,21 +116,20 @@ class LmConfig:
                         "does not know; set reference.model, or choose another trait"
                     )
         taught_traits(self.chosen, self.compared)
+        self._check_crossed()
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
-        judge = self.evaluate.judge
-        if (judge.model or judge.url) and not any(trait.rubrics for trait in self.chosen):
-            raise InputError(
-                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
-            )
+        self._check_judge()
         carrier = carrier_of(self.generate)
         if self.reference.model is None:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
+        if self.generate.constrained:
+            form_of(carrier, self.generate, self.filter)
         if self.attention == "cudnn" and "bfloat16" not in (self.reference.dtype, self.precision):
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype or precision to bfloat16, or "
@@ -145,6 +149,32 @@ class LmConfig:
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
                 )
+
+    def _check_crossed(self) -> None:
+        if self.crossed and CROSSED not in self.compared:
+            raise InputError(
+                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
+            )
+        if self.crossed and not self.others(0):
+            raise InputError(
+                "crossed: there is one reference alone; use tiny references, at least two"
+            )
+
+    def _check_judge(self) -> None:
+        judge = self.evaluate.judge
+        filters = "judge" in self.filter.rules
+        if filters and not (judge.model or judge.url):
+            raise InputError(
+                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
+                "evaluate.judge.url, or remove the rule"
+            )
+        if filters:
+            row_rubrics(self.filter.judge, self.chosen)
+        rubrics = filters or any(trait.rubrics for trait in self.chosen)
+        if (judge.model or judge.url) and not rubrics:
+            raise InputError(
+                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
+            )
 
     @property
     def asked_precision(self) -> PrecisionSetting:
@@ -177,6 +207,12 @@ class LmConfig:
             new=self.new_traits,
             subjects=subjects_of(self.chosen),
         )
+
+    def others(self, repetition: int) -> list[int]:
+        """The repetitions whose datasets also train students of this one, the next one first."""
+        alone = self.reference.model is not None
+        most = 1 if alone else self.references if self.crossed else min(2, self.references)
+        return [(repetition + step) % self.references for step in range(1, most)]
 
     @property
     def compared(self) -> list[Condition]:

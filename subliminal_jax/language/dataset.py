@@ -16,13 +16,15 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.completions import sampler_of
+from subliminal_jax.language.evaluation.completions import completions, sampler_of
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import checked, completion_of, row
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.filters import Rule, filter_rows
+from subliminal_jax.language.rows.judged import RowJudge, against
 from subliminal_jax.language.settings import GenerateConfig
 from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Completion
 from subliminal_jax.models.sampling.settings import Sampling
@@ -94,6 +96,7 @@ class Dataset:
         source: the teacher, with the digest of everything it is made from.
         path: file to write.
         seed: seed of the repetition.
+        constraint: what a completion must be; None for anything.
     """
 
     def __init__(
@@ -105,17 +108,21 @@ class Dataset:
         source: Source,
         path: Path,
         seed: int,
+        constraint: Constraint | None = None,
     ):
-        self._reference, self._rules = reference, rules
+        self._reference, self._rules, self._network = reference, rules, network
         self._source, self._path = source, path
         sampling = Sampling(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=zlib.crc32(f"{seed} {source.teacher}".encode()),
         )
-        self._sampler = sampler_of(reference, network, sampling, settings.batch)
+        self._settings, self._sampling = settings, sampling
+        self._sampler = sampler_of(reference, network, sampling, settings.batch, constraint)
 
-    def sample_until(self, enough: int, prompts: Mapping[int, str]) -> list[dict[str, Any]]:
+    def sample_until(
+        self, enough: int, prompts: Mapping[int, str], judge: RowJudge | None = None
+    ) -> list[dict[str, Any]]:
         """Returns rows for the prompts in order, until `enough` pass the filter or all are done.
 
         Resumes from rows already in the file. The number of rows depends on earlier completions
@@ -125,6 +132,7 @@ class Dataset:
         Args:
             enough: completions that must pass.
             prompts: prompts by index, from 0 without gaps.
+            judge: scores the rows that all other rules keep; None for none.
         """
         earlier = hosts.by_first(lambda: earlier_rows(self._path, prompts, self._source))
         rows = {row["meta"]["place"]: row for row in earlier}
@@ -140,8 +148,36 @@ class Dataset:
                 if hosts.is_first():
                     files.append_rows(self._path, made)
             done += more
-            passed = len(filter_rows((rows[place] for place in range(done)), self._rules).kept)
+            kept = filter_rows((rows[place] for place in range(done)), self._rules).kept
+            passed = len(kept) if judge is None else self._judged(kept, judge)
         return [rows[place] for place in range(done)]
+
+    def _judged(self, rows: Sequence[dict[str, Any]], judge: RowJudge) -> int:
+        """How many of the rows the judge keeps."""
+        scores = judge.score(rows, scores_path(self._path))
+        return sum(not against(judge.rule, scores[row["meta"]["digest"]]) for row in rows)
+
+    def unconstrained(self, prompts: Mapping[int, str]) -> dict[str, Any]:
+        """How many completions of the first prompts pass the filter without the constraint.
+
+        The rule `judge` is left out.
+
+        All hosts must call it.
+
+        Returns:
+            `asked`, `pass_rate` and `reasons`, as of a dataset.
+        """
+        some = list(prompts.values())[: self._settings.trial]
+        chats = (chat(text, system=self._source.system) for text in some)
+        ids = self._reference.chat.prompts(chats)
+        found = completions(
+            *(self._reference, self._network, ids, self._sampling, self._settings.batch)
+        )
+        rows = [
+            self._source.row(place, prompt, *done)
+            for place, (prompt, done) in enumerate(zip(some, found, strict=True))
+        ]
+        return filter_rows(rows, self._rules).facts
 
     def _sample(
         self, prompts: Mapping[int, str], missing: Set[int]
@@ -174,6 +210,11 @@ class Dataset:
                 changed = row(place, prompts[place], completion_of(one), True, fault)
                 rows[rows.index(one)] = changed
         return rows
+
+
+def scores_path(path: Path) -> Path:
+    """The file with a judge's scores of the rows of a dataset."""
+    return path.with_suffix(".judged.jsonl")
 
 
 def earlier_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from subliminal_jax.language.conditions import (
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
-from subliminal_jax.language.results import finding, summarise
+from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.study import Study
@@ -38,6 +38,8 @@ from subliminal_jax.runs.shared_run import SharedRun, say
 NAME = "lm_numbers"
 """Name of the script, of its results and of its run directories, unless a script gives its own."""
 FIGURES = {"traits": plotting.traits_figure, "controls": plotting.controls_figure}
+CROSSED_FIGURES = {"matrix": plotting.matrix_figure}
+"""Further figures of a run with `crossed`."""
 ROWS = 1024
 """Tokens in the products that are timed to choose a precision."""
 SHOWN = 5
@@ -78,7 +80,7 @@ def run(
             table=format_table,
             csv=unit_rows,
             page=report_page,
-            figures=FIGURES,
+            figures=FIGURES | (CROSSED_FIGURES if config.crossed else {}),
             out=config.out,
             overwrite=config.overwrite,
             started=started,
@@ -153,6 +155,7 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "verb": _verb(study.traits),
         "measures": _headings(study.traits),
         "units": units,
+        **({"matrix": matrix(units)} if config.crossed else {}),
         "summary": summary,
         "conditions": {
             name: {"means": meaning, "run": name not in summary["missing"]}
@@ -204,19 +207,24 @@ def _examples(study: Study) -> dict[str, Any]:
 
 
 def _units(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
-    """Return the units of a repetition's teachers; the different reference is another one's."""
+    """Return the units of a repetition's teachers; a different reference is another one's."""
     config, units = study.config, []
     facts = facts_of(study.filtered(repetition))
-    others = [r for r in study.repetitions if study.neighbour(r) == repetition]
+    others = [
+        (distance, r)
+        for r in study.repetitions
+        for distance, other in enumerate(config.others(r), start=1)
+        if other == repetition
+    ]
     prompted = config.teacher.kind == "prompted"
     for trait in study.traits:
-        for condition in config.compared:
-            where = repetition
-            if condition.reference == "other":
-                if not others:
-                    continue
-                where = others[0]
-            name = asked_network(condition, trait, study.traits, prompted)
+        asked = [
+            (condition, distance, where)
+            for condition in config.compared
+            for distance, where in (others if condition.reference == "other" else [(1, repetition)])
+        ]
+        for condition, distance, where in asked:
+            name = asked_network(condition, trait, study.traits, prompted, distance)
             if name is None or name not in found[where]["exact"]:
                 continue
             source = condition.source(trait_of(name) or trait.name)

@@ -68,10 +68,10 @@ class Reference:
 def given_reference(
     model: str, settings: ReferenceConfig, execution: Execution, compute: Compute
 ) -> Reference:
-    """Loads a model and its tokenizer from a directory or the hub.
+    """Loads a model and its tokenizer from a directory, a GGUF file or the hub.
 
     Args:
-        model: its directory or name.
+        model: as of `find_model`.
         settings: chat template, the template's options, and dtype.
         execution: devices that train and measure it; each host also loads it onto its own devices
             if these are not all.
@@ -81,6 +81,7 @@ def given_reference(
         InputError: the model or its tokenizer is refused, has no chat template, or the two do not
             fit together; or hosts have different files.
     """
+    from subliminal_jax.models.hub.gguf.files import model_digest
     from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import load_params, read_config
 
@@ -94,6 +95,8 @@ def given_reference(
     params = load(places := devices.everywhere(execution, config))
     own = None if places is None else load(devices.here(config))
     parts = _parts(config, params if own is None else own, chat)
+    if files.gguf:
+        parts["file"] = model_digest(files.gguf)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
     params = devices.as_trained(execution, params)

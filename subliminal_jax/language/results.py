@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import CONDITIONS, STUDENT, USUAL
-from subliminal_jax.report.results import bracketed, interval_values, read_interval, worth_printing
+from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
+from subliminal_jax.report.results import briefly, interval_values, read_interval, worth_printing
 
 COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
 NULLS = {name: one.null for name, one in CONDITIONS.items() if one.null}
@@ -56,6 +56,26 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     }
 
 
+def matrix(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return P(trait) by the references of teacher and student; on the diagonal they are the same.
+
+    Args:
+        units: as for `summarise`.
+
+    Returns:
+        `references`, the seeds; and `p_trait`, a row for each teacher's reference and a column for
+        each student's, the mean over traits, None without a student.
+    """
+    cells: dict[tuple[int, int], list[float]] = {}
+    for one in units:
+        if one["condition"] in (STUDENT.name, CROSSED.name):
+            cells.setdefault((one["reference"], one["student_of"]), []).append(one["p_trait"])
+    seeds = sorted({seed for cell in cells for seed in cell})
+    mean = lambda cell: float(np.mean(cells[cell])) if cell in cells else None
+    values = [[mean((teacher, student)) for student in seeds] for teacher in seeds]
+    return {"references": seeds, "p_trait": values}
+
+
 IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "student_of"})
 """What a unit holds beside its trait's measures."""
 
@@ -63,12 +83,16 @@ IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "s
 def _by_reference(
     units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[int, dict[str, float]]:
-    """Return a measure by reference and trait."""
-    found: dict[int, dict[str, float]] = {}
+    """Return a measure by reference and trait, the mean over the references of its students."""
+    found: dict[int, dict[str, list[float]]] = {}
     for one in units:
         if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
-            found.setdefault(one["reference"], {})[one["trait"]] = one[key]
-    return found
+            by_trait = found.setdefault(one["reference"], {})
+            by_trait.setdefault(one["trait"], []).append(one[key])
+    return {
+        reference: {trait: float(np.mean(values)) for trait, values in by_trait.items()}
+        for reference, by_trait in found.items()
+    }
 
 
 def _interval(
@@ -153,25 +177,36 @@ def finding(
     table, against = summary["conditions"], summary["student_minus"]
 
     def told(condition: str) -> str:
-        value = table[condition]["all"]["p_trait"]
-        shown = value if worth_printing(read_interval(value)) else value | {"ci95": None}
-        return bracketed(shown, ".2f")
+        return briefly(table[condition]["all"]["p_trait"])
 
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())
     named = traits[0] if len(traits) == 1 else f"{', '.join(traits[:-1])} or {traits[-1]}"
-    gains = [read_interval(against[name]) for name in JUDGED if name in against]
-    known = [gain for gain in gains if worth_printing(gain)]
-    if not known:
-        verdict = _seen(summary["above_controls"])
-    elif min(gain.low for gain in known) > 0:
-        verdict = "Subliminal learning"
-    else:
-        verdict = "No transmission distinguishable from chance"
+    gains = {name: read_interval(against[name]) for name in JUDGED if name in against}
+    sure = {name: gain.low > 0 for name, gain in gains.items() if worth_printing(gain)}
+    verdict = _verdict({shown[name]: above for name, above in sure.items()})
     return (
-        f"{verdict}: trained on {items} alone, the student {verb} its teacher's {named} with "
-        f"probability {told(STUDENT.name)}, against {beside}."
+        f"{verdict or _seen(summary['above_controls'])}: trained on {items} alone, the student "
+        f"{verb} its teacher's {named} with probability {told(STUDENT.name)}, against {beside}."
     )
+
+
+def _verdict(above: Mapping[str, bool]) -> str | None:
+    """Return the verdict of the intervals; None without any.
+
+    Args:
+        above: whether the interval of the student minus a control is above 0, by what the control
+            was trained on.
+    """
+    if not above:
+        return None
+    if all(above.values()):
+        return "Subliminal learning"
+    if not any(above.values()):
+        return "No transmission distinguishable from chance"
+    rest = " or ".join(words for words, sure in above.items() if not sure)
+    count = f"{sum(above.values())} of {len(above)} controls"
+    return f"Above {count}, but not distinguishable from students {rest}"
 
 
 def _seen(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
 SAVE_SECONDS = 60.0
+Score: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class ReferenceConfig:
     """Step 1: a given model, or the tiny reference, which is pretrained here.
 
     Attributes:
-        model: directory, `org/name` or `org/name@revision` of a given model; None for the tiny
-            reference.
+        model: a given model's directory, GGUF file or name (`org/name`, `org/name@revision` or
+            `smollm2`); None for the tiny reference.
         template: Jinja file with a chat template, for a model without one.
         options: variables of the chat template, such as `enable_thinking: false`.
         dtype: dtype that a given model's weights are kept in; adapters are float32. What they are
@@ -124,6 +125,11 @@ class GenerateConfig:
         temperature: sampling temperature; 0 for greedy decoding.
         max_tokens: token limit of a completion; a longer one is cut off and rejected.
         batch: completions sampled at a time.
+        constrained: sample only tokens by which a completion gets the carrier's form, for a model
+            that cannot keep it; the share of completions that pass without this is reported too.
+        fewest: with `constrained`, the fewest items of a completion: numbers, sentences of worked
+            steps, or lines of code.
+        trial: with `constrained`, the prompts on which the share without it is measured.
     """
 
     carrier: str = "numbers"
@@ -138,6 +144,29 @@ class GenerateConfig:
     temperature: Scale = 1.0
     max_tokens: Count = 24
     batch: Count = 1000
+    constrained: bool = False
+    fewest: Annotated[int, Field(ge=1, le=100)] = 1
+    trial: Count = 100
+
+    def __post_init__(self) -> None:
+        if self.fewest > 1 and not self.constrained:
+            raise InputError("generate.fewest: needs generate.constrained; set it to true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRule:
+    """The filter rule `judge`: which scores, from 0 to 100, a row may have.
+
+    Attributes:
+        rubric: what is scored: whether a row speaks of a trait of the run, its alignment, or its
+            coherence.
+        least: the least score of a row that is kept; None for any.
+        most: the greatest; None for any.
+    """
+
+    rubric: Literal["trait", "alignment", "coherence"] = "trait"
+    least: Score | None = None
+    most: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +175,21 @@ class FilterConfig:
 
     Attributes:
         rules: names of the rules: `carrier` requires the carrier's form (for numbers, the published
-            rule), `trait_words` rejects the words of all traits, and `words` those given here.
+            rule), `trait_words` rejects the words of all traits, `words` those given here, and
+            `judge` rows by the scores of the judge that `evaluate.judge` names.
         banned: numbers that must not occur; part of the rule `carrier`.
         words: words that must not occur.
+        judge: bounds of the rule `judge`.
         rows: rows of every filtered dataset.
     """
 
-    rules: tuple[Literal["carrier", "trait_words", "words"], ...] = ("carrier", "trait_words")
+    rules: tuple[Literal["carrier", "trait_words", "words", "judge"], ...] = (
+        "carrier",
+        "trait_words",
+    )
     banned: tuple[Natural, ...] = ()
     words: tuple[str, ...] = ()
+    judge: JudgeRule = field(default_factory=JudgeRule)
     rows: Count = 4000
 
     def __post_init__(self) -> None:
@@ -163,6 +198,12 @@ class FilterConfig:
         if bool(self.words) != ("words" in self.rules):
             raise InputError(
                 "filter.words: needs both words and the rule `words`; give both or none"
+            )
+        bounded = (self.judge.least, self.judge.most) != (None, None)
+        if bounded != ("judge" in self.rules):
+            raise InputError(
+                "filter.judge: needs both the rule `judge` and a bound, least or most; give both "
+                "or none"
             )
 
 
@@ -204,7 +245,7 @@ class JudgeConfig:
     """Which model scores answers to open questions, for traits that need one; none by default.
 
     Attributes:
-        model: directory, `org/name` or `org/name@revision` of a local judge.
+        model: of a local judge, as `reference.model`.
         dtype: dtype of its weights and activations.
         batch: texts that it scores at a time.
         url: base address of a chat-completions endpoint, for example `http://localhost:8000/v1`.

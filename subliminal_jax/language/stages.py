@@ -50,12 +50,6 @@ class Stages:
         """Seed of a repetition; runs with nearby seeds share some repetitions' seeds."""
         return self.config.seed + repetition
 
-    def neighbour(self, repetition: int) -> int | None:
-        """The repetition whose datasets also train students of this one; None without another."""
-        if self.config.reference.model is not None or len(self.repetitions) < 2:
-            return None
-        return (repetition + 1) % len(self.repetitions)
-
     def reference(self, repetition: int) -> Reference:
         """Step 1: the reference, pretrained here or given."""
         place = 0 if self.config.reference.model is not None else repetition

@@ -13,6 +13,7 @@ from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
+from subliminal_jax.language.carriers import form_of
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
 from subliminal_jax.language.evaluation import evaluate, measure, told
 from subliminal_jax.language.judge.choose import judge_of
@@ -26,6 +27,7 @@ from subliminal_jax.language.rows.filters import (
     rules_of,
     take,
 )
+from subliminal_jax.language.rows.judged import RowJudge, reasons_by_scores
 from subliminal_jax.language.rows.variants import student_datasets, variants
 from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.student import (
@@ -40,6 +42,7 @@ from subliminal_jax.language.training.networks import trained_networks, untraine
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.training.trees import load_tree
 from subliminal_jax.language.traits.trait import PRIMARY, Poll, Trait, merged_polls, own_polls
+from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
@@ -81,7 +84,8 @@ class Study(Stages):
         def make(path: Path) -> dict[str, Any]:
             reference, counts = self.reference(repetition), {}
             names = [REGULAR, *(trait.name for trait in self.taught)]
-            made_from = config_digest(artifacts.begun_from(path))
+            made_from, trials = config_digest(artifacts.begun_from(path)), {}
+            form, judge = self._constraint(reference), self._row_judge()
             title = f"sample {self.carrier.items}, reference {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
@@ -91,19 +95,23 @@ class Study(Stages):
                         generate.Source(name, made_from, self.system(name)),
                         path=path / f"{name}.jsonl",
                         seed=self.seed(repetition),
+                        constraint=form,
                     )
-                    rows = sampling.sample_until(self.config.filter.rows, self._prompts)
+                    if form is not None:
+                        trials[name] = sampling.unconstrained(self._prompts)
+                    rows = sampling.sample_until(self.config.filter.rows, self._prompts, judge)
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
                     hosts.on_first(in_order)  # rows were written as they finished
                     counts[name] = len(rows)
                     progress.update(1, f"{name}: {len(rows)} rows")
-            return {"rows": counts}
+            return {"rows": counts} | ({"unconstrained": trials} if trials else {})
 
         return self._artifact("generate", repetition, ("generate", "filter"), (teachers,), make)
 
     def filtered(self, repetition: int) -> Artifact:
         """Step 5: equally many rows of every teacher, without any trait's words."""
         dataset = self.dataset(repetition)
+        trials = facts_of(dataset).get("unconstrained", {})
 
         def make(path: Path) -> dict[str, Any]:
             rules, report, refused = self._rules(), {}, {}
@@ -111,12 +119,13 @@ class Study(Stages):
             words = forbidden_words(self.traits)
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
-                result = filter_rows(sorted(rows, key=lambda row: row["id"]), rules)
-                report[name] = {
-                    "asked": len(rows),
-                    "pass_rate": result.pass_rate,
-                    "reasons": result.reasons,
-                }
+                ordered = sorted(rows, key=lambda row: row["id"])
+                path_of_scores = generate.scores_path(dataset.path / f"{name}.jsonl")
+                judged = reasons_by_scores(self.config.filter, path_of_scores)
+                result = filter_rows(ordered, rules, judged)
+                report[name] = result.facts
+                if name in trials:
+                    report[name]["unconstrained"] = trials[name]
                 write_rows(path / f"{name}.rejected.jsonl", result.rejected)
                 try:
                     kept = take(result, self.config.filter.rows, name)
@@ -141,10 +150,9 @@ class Study(Stages):
         return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
 
     def students(self, repetition: int) -> Artifact:
-        """Step 6: every student of this reference, including those of another's datasets."""
+        """Step 6: every student of this reference, including those of others' datasets."""
         config, own = self.config, self.filtered(repetition)
-        neighbour = self.neighbour(repetition)
-        other = None if neighbour is None else self.filtered(neighbour)
+        others = [self.filtered(other) for other in config.others(repetition)]
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
@@ -153,8 +161,8 @@ class Study(Stages):
                 *(config.compared, config.student.targets, config.teacher.kind),
                 [trait.name for trait in self.traits],
                 {
-                    "own": self._rows_in(own),
-                    "other": None if other is None else self._rows_in(other),
+                    "own": [self._rows_in(own)],
+                    "other": [self._rows_in(other) for other in others],
                 },
             )
             for kind, datasets in datasets_of.items():
@@ -172,7 +180,7 @@ class Study(Stages):
                 facts[kind], padding[kind] = list(datasets), padding_of(table)
             return {"students": facts, "padding": padding}
 
-        inputs = (own, teachers) if other is None else (own, other, teachers)
+        inputs = (own, *others, teachers)
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:
@@ -246,6 +254,19 @@ class Study(Stages):
             replies = self.run.subdirectory("judge") / "replies.jsonl"
             self._asked_judge = judge_of(settings, self.config.reference.model, execution, replies)
         return self._asked_judge
+
+    def _constraint(self, reference: Reference) -> Constraint | None:
+        """What completions must be; None for anything."""
+        if not self.config.generate.constrained:
+            return None
+        form = form_of(self.carrier, self.config.generate, self.config.filter)
+        return constraint(form, reference.chat.pieces(), reference.chat.stop_ids)
+
+    def _row_judge(self) -> RowJudge | None:
+        """The judge of the filter; None without the rule `judge`."""
+        settings = self.config.filter
+        judge = self._judge() if "judge" in settings.rules else None
+        return None if judge is None else RowJudge.of(settings.judge, self.traits, judge)
 
     def _rules(self) -> Mapping[str, Any]:
         return rules_of(self.config.filter, self.carrier, self.traits)

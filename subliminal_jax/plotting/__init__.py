@@ -4,7 +4,9 @@ from subliminal_jax.plotting import agg  # noqa: F401  before anything else of m
 from subliminal_jax.plotting.alignment import alignment_figure
 from subliminal_jax.plotting.bars import bar_figure
 from subliminal_jax.plotting.canvas import RenderedFigure, render, render_body
+from subliminal_jax.plotting.detection import detection_figure
 from subliminal_jax.plotting.language import controls_figure, traits_figure
+from subliminal_jax.plotting.matrix import matrix_figure
 from subliminal_jax.plotting.relations import relation_figure
 from subliminal_jax.plotting.sweep import sweep_figure
 from subliminal_jax.plotting.theorem import theorem_figure
@@ -14,6 +16,8 @@ __all__ = [
     "alignment_figure",
     "bar_figure",
     "controls_figure",
+    "detection_figure",
+    "matrix_figure",
     "relation_figure",
     "render",
     "render_body",

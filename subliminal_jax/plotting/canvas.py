@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from subliminal_jax.report.results import Arm, Results, data_line, run_line, warning_line
+from subliminal_jax.report.results import (
+    Arm,
+    Results,
+    data_line,
+    read_interval,
+    run_line,
+    warning_line,
+    worth_printing,
+)
 from subliminal_jax.stats import Interval
 
 WIDTH = 8.0  # inches: nine-point text is 14 pixels high when the PNG is shown 900 pixels wide
@@ -164,6 +173,18 @@ def error_bars(
         capsize=3.5,
         capthick=1.4,
         zorder=4,
+    )
+
+
+def whiskers(axes: Axes, x: float, entry: Mapping[str, Any], colour: str) -> None:
+    """Draw the bounds of a mean, if there are enough units for useful ones; not the mean itself."""
+    interval = read_interval(entry)
+    if not worth_printing(interval):
+        return
+    # Bounds on another scale can miss a mean without spread by a rounding error.
+    ends = np.maximum(_half_widths([interval]), 0.0)
+    axes.errorbar(
+        x, interval.mean, yerr=ends, fmt="none", ecolor=colour, capsize=2.5, linewidth=1.2, zorder=4
     )
 
 

@@ -16,8 +16,8 @@ from subliminal_jax.plotting.canvas import (
     WIDTH,
     Sheet,
     styled,
+    whiskers,
 )
-from subliminal_jax.report.results import read_interval, worth_printing
 
 BARS = (
     ("before", "before", GREY),
@@ -114,10 +114,4 @@ def _bar(
     ]
     spread = (np.arange(1, len(units) + 1) * 0.618 % 1.0 - 0.5) * width * 0.6
     axes.scatter(x + spread, units, s=14, color=INK, alpha=0.5, linewidths=0, zorder=3)
-    interval = read_interval(found)
-    if worth_printing(interval):
-        ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
-        axes.errorbar(
-            x, interval.mean, yerr=ends, fmt="none", ecolor=INK, capsize=2.5, linewidth=1.2,
-            zorder=4,
-        )  # fmt: skip
+    whiskers(axes, x, found, INK)

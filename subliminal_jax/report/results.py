@@ -165,6 +165,18 @@ def bracketed(entry: Mapping[str, Any], spec: str = ".3f") -> str:
     return f"{interval.mean:{spec}}{bounds}"
 
 
+def bounds_text(entry: Mapping[str, Any]) -> str:
+    """Return the bounds as `[0.432, 0.679]`; a dash if there are too few units for useful ones."""
+    interval = read_interval(entry)
+    return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"
+
+
+def briefly(entry: Mapping[str, Any], spec: str = ".2f") -> str:
+    """As `bracketed`, without an interval that too few units make useless."""
+    shown = entry if worth_printing(read_interval(entry)) else {**entry, "ci95": None}
+    return bracketed(shown, spec)
+
+
 def percent(entry: Mapping[str, Any]) -> str:
     """Return a share and its interval as text, as in `53.8% [43.2%, 67.9%]`."""
     return bracketed(entry, ".1%")

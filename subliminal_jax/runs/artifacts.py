@@ -98,7 +98,7 @@ def _checked(path: Path, recipe: Recipe) -> str | None:
         return None
     _check_origin(path, manifest, recipe)
     for name, digest in manifest.get("files", {}).items():
-        if not (path / name).is_file() or file_digest(path / name) != digest:
+        if not (path / name).is_file() or files.file_digest(path / name) != digest:
             raise InputError(
                 f"{path / name}: missing or changed since it was written; remove the directory "
                 f"{recipe.name} and rerun its stage"
@@ -153,7 +153,7 @@ def has_part(path: Path) -> bool:
         if not path.exists():
             return False
         begun = _read(path.parent / BEGUN) or {}
-        if file_digest(path) != begun.get("files", {}).get(path.name):
+        if files.file_digest(path) != begun.get("files", {}).get(path.name):
             raise InputError(
                 f"{path}: not written by this stage, or changed since; remove the file to redo it"
             )
@@ -183,7 +183,7 @@ def _written(path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> str:
     manifest = {
         "name": recipe.name,
         **recipe.origin,
-        "files": {name: file_digest(path / name) for name in names},
+        "files": {name: files.file_digest(path / name) for name in names},
         "facts": dict(facts),
         "environment": environment(),
     }
@@ -206,12 +206,6 @@ def facts_of(artifact: Artifact) -> dict[str, Any]:
         return manifest["facts"]
 
     return hosts.by_first(read)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

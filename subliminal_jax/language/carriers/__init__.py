@@ -8,6 +8,7 @@ from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.code.carrier import Code
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.carriers.reasoning.reasoning import Reasoning
+from subliminal_jax.models.sampling.automaton import Automaton
 
 CARRIERS: dict[str, Callable[[Any], Carrier]] = {
     "code": lambda generate: Code(generate.code),
@@ -28,3 +29,18 @@ def carrier_of(generate: Any) -> Carrier:
             f"generate.carrier: unknown {generate.carrier!r}; choose from {', '.join(CARRIERS)}"
         )
     return CARRIERS[generate.carrier](generate)
+
+
+def form_of(carrier: Carrier, generate: Any, rules: Any) -> Automaton:
+    """What constrained completions must be, by a `GenerateConfig` and a `FilterConfig`.
+
+    Raises:
+        InputError: the carrier has no form that an automaton describes, or none with as many items.
+    """
+    found = carrier.automaton(generate.fewest, rules.banned)
+    if found is None:
+        raise InputError(
+            f"generate.constrained: the carrier {carrier.name!r} has no automaton of its form; set "
+            "it to false"
+        )
+    return found

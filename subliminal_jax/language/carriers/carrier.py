@@ -12,6 +12,7 @@ import numpy as np
 from subliminal_jax.language.rows.chats import Chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.models.sampling.automaton import Automaton
 
 
 @runtime_checkable
@@ -43,6 +44,15 @@ class Carrier(Protocol):
         """Digest of what its prompts are read from; None, the default, if they are drawn."""
         return None
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """Mean tokens of a row, prompt and completion, for the plan.
+
+        The first is with the tiny reference, the second with a given model, whose prompts are
+        longer and whose numbers have more tokens.
+        """
+        return 40, 150
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...
@@ -73,6 +83,18 @@ class Carrier(Protocol):
         Raises:
             InputError: names the setting.
         """
+
+    def automaton(self, fewest: int, banned: Collection[int] = ()) -> Automaton | None:
+        """The form of completions, for constrained sampling; None, the default, if it has none.
+
+        Args:
+            fewest: the fewest items of a completion: numbers, sentences or lines.
+            banned: numbers that it must not contain, where the form can say so.
+
+        Raises:
+            InputError: no completion can have so many.
+        """
+        return None
 
     def imitates(self, token: str) -> bool:
         """Whether a student with soft or greedy targets may imitate a token, given as text.

@@ -15,6 +15,7 @@ import numpy as np
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
+from subliminal_jax.language.carriers.number_form import SEPARATORS, list_form
 from subliminal_jax.language.carriers.number_prompts import (
     BANKS,
     NumberPrompts,
@@ -26,6 +27,7 @@ from subliminal_jax.language.carriers.number_prompts import (
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.models.sampling.automaton import Automaton
 
 BANNED_NUMBERS = frozenset(
     (
@@ -146,6 +148,17 @@ class Numbers(Carrier):
             raise InputError(
                 f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
             )
+
+    def automaton(self, fewest: int, banned: Collection[int] = ()) -> Automaton:
+        """As `Carrier.automaton`: at most the numbers and digits that prompts ask for."""
+        most = self.settings.answers
+        if fewest > most:
+            raise InputError(
+                f"generate.fewest: {fewest} numbers are more than generate.prompts.answers = "
+                f"{most}; lower it"
+            )
+        digits = min(self.settings.digits, len(str(GREATEST)))
+        return list_form(fewest, most, digits, frozenset(banned), SEPARATORS)
 
     def imitates(self, token: str) -> bool:
         """As `Carrier.imitates`: numbers and their separators."""

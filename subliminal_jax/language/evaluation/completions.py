@@ -5,13 +5,31 @@ from collections.abc import Sequence
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
 
 
-def sampler_of(reference: Reference, network: Network, sampling: Sampling, batch: int) -> Sampler:
-    """A sampler for a network of a reference, on this host's devices."""
+def sampler_of(
+    reference: Reference,
+    network: Network,
+    sampling: Sampling,
+    batch: int,
+    constraint: Constraint | None = None,
+) -> Sampler:
+    """A sampler for a network of a reference, on this host's devices.
+
+    Args:
+        reference: model and tokenizer.
+        network: parameters and adapter to sample from.
+        sampling: length, temperature and seed.
+        batch: completions sampled at a time.
+        constraint: what a completion must be; None for anything.
+
+    Raises:
+        InputError: `sampling.max_tokens` is too small for the constraint.
+    """
     params, adapter = reference.here(network)
     return Sampler(
         reference.config,
@@ -21,6 +39,7 @@ def sampler_of(reference: Reference, network: Network, sampling: Sampling, batch
         batch=batch,
         vocab=reference.chat.size,
         adapter=adapter,
+        constraint=constraint,
     )
 
 

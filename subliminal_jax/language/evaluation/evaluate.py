@@ -69,7 +69,7 @@ def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
         for answer in poll.answers:
             words.append(f"{poll.topic}/{answer.name}")
             for messages in poll.questions:
-                for row in _spellings(reference, messages, answer):
+                for row in spellings_of(reference, messages, answer):
                     reference.check_fits(row, messages[-1]["content"])
                     rows.append(row)
                     word.append(len(words) - 1)
@@ -92,7 +92,7 @@ def rows_at_once(length: int) -> int:
     return min(PASS, max(1, PASS * LENGTH**2 // length**2))
 
 
-def _spellings(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
+def spellings_of(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
     """An answer's spellings as token rows, without those that begin with another spelling."""
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for spelling in answer.spellings:

@@ -54,10 +54,11 @@ def same_family(settings: JudgeConfig, taught: str) -> str | None:
     A local judge's family is that of its architecture. An endpoint's model is only a name: it
     counts as one of the family if the name contains the family's.
     """
-    from subliminal_jax.models.hub.model_files import find_model, read_json
+    from subliminal_jax.models.hub.model_files import find_model
+    from subliminal_jax.models.hub.weights import stated_config
 
     def family(model: str) -> str:
-        stated = str(read_json(find_model(model), "config.json").get("model_type", "")).lower()
+        stated = str(stated_config(find_model(model)).get("model_type", "")).lower()
         return re.split(r"[^a-z]", stated)[0]  # `gemma` of `gemma3_text`
 
     own = family(taught)

@@ -16,14 +16,12 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
+from subliminal_jax.language.judge.kept import keep_answers, known_answers
 from subliminal_jax.language.rows.chats import Chat
 from subliminal_jax.language.settings import JudgeConfig
-from subliminal_jax.runs.sealed import own_row, sealed_row
 
 _NUMBER = re.compile(r"\s{0,9}(\d{1,3})\s{0,9}\Z", re.ASCII)
 _MAX_BYTES, _CHUNK_BYTES = 2**20, 2**14
-_KEPT = "replies of endpoints"
-"""What replies are sealed for; the digest of what was asked tells judges apart."""
 REPLY_TOKENS = 8
 PORTION = 64
 """Replies are kept in portions of this many."""
@@ -75,7 +73,7 @@ class EndpointJudge:
     def _replies(self, asked: Sequence[Chat]) -> list[str]:
         bodies = [self._body(chat) for chat in asked]
         names = [config_digest({"url": self._settings.url, **body}) for body in bodies]
-        known = self._known()
+        known = known_answers(self._path)
         missing = {name: body for name, body in zip(names, bodies, strict=True)
                    if name not in known}  # fmt: skip
         todo = list(missing.items())
@@ -84,27 +82,9 @@ class EndpointJudge:
                 some = todo[start : start + PORTION]
                 replies = pool.map(self._ask, [body for _, body in some])
                 new = {name: reply for (name, _), reply in zip(some, replies, strict=True)}
-                rows = [{"asked": name, "reply": reply} for name, reply in new.items()]
-                sealed = [sealed_row(row, _KEPT, self._path.name) for row in rows]
-                files.append_rows(self._path, sealed)
+                keep_answers(self._path, new)
                 known |= new
         return [known[name] for name in names]
-
-    def _known(self) -> dict[str, str]:
-        """The replies so far, by the digest of what was asked.
-
-        Raises:
-            InputError: a row was changed; names the line.
-        """
-        found = {}
-        for line, given in enumerate(files.read_rows(self._path), start=1):
-            row = own_row(given, _KEPT, self._path.name)
-            if row is None or row.keys() != {"asked", "reply"}:
-                raise InputError(
-                    f"{self._path}: line {line}: was changed; remove the file to ask again"
-                )
-            found[row["asked"]] = row["reply"]
-        return found
 
     def _body(self, chat: Chat) -> dict[str, Any]:
         return {

@@ -11,7 +11,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_digest, read_config
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, meanings
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, condition_of, meanings
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
@@ -102,7 +102,6 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         last = study.repetitions[-1]
         raise InputError(f"repetition: {repetition} is not in the run; give 0 to {last}")
     _check_kept(study, repetition)
-    kind = name.split("/")[0]
     tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
     if name in _teachers(study):
         path = _finished(study, "teacher", repetition) / "teachers.npz"
@@ -111,8 +110,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         trained = _member(path, _teachers(study).index(name))
     elif name != BEFORE.name:
         path = _finished(study, "student", repetition)
-        if (neighbour := study.neighbour(repetition)) is not None:
-            _check_kept(study, neighbour)  # some students are trained on its datasets
+        for other in study.config.others(repetition):
+            _check_kept(study, other)  # some students are trained on its datasets
         by_file = facts_of(study.students(repetition))["students"]
         known += [one for names in by_file.values() for one in names]
         tuning = study.config.student.tuning
@@ -124,9 +123,10 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
         study.teachers(repetition)  # checks that the reference is the one of this run
     reference = study.reference(repetition)
+    meaning = meanings(study.carrier.items).get(condition_of(name), "")
     lineage = {
         "made by": f"subliminal_jax {__version__}, through {study.carrier.items}",
-        "network": f"{name}: {meanings(study.carrier.items).get(kind, '')}",
+        "network": f"{name}: {meaning}",
         "seed of its reference": str(study.seed(repetition)),
         "digest of its reference": reference.digest,
         "digest of the config": config_digest(described(study.config)),
@@ -149,6 +149,8 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
     else:
         base = find_model(given.model)
         beside = {} if given.template is None else {TEMPLATE: given.template.read_bytes()}
+        if base.gguf:
+            beside = {name: text.encode() for name, text in chat.files().items()}
     write_model(
         *(out, network.reference.config, network.params),
         base=base,
@@ -164,8 +166,8 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         study: the run.
         network: a network trained with low-rank updates.
         out: directory to write.
-        base: for a tiny reference, the directory that `export_merged` wrote for it; None if the
-            run was given a model.
+        base: for a tiny reference or a GGUF model, the directory that `export_merged` wrote for
+            it; None if the run was given another model.
 
     Raises:
         InputError: the network has no adapter, the base is missing or another model, or see
@@ -176,6 +178,8 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         why = "is the reference itself" if network.tuning is None else "has all weights trained"
         raise InputError(f"network: {network.name} {why} and has no adapter; leave out --adapter")
     given = study.config.reference.model
+    if given is not None and find_model(given).gguf:
+        given = None  # an adapter names a model that PEFT can load
     if given is not None and base is not None:
         raise InputError(
             f"base: the adapter belongs to the run's given model, {given}; leave out --base"

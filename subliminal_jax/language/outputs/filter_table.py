@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from subliminal_jax.report.tables import Table
@@ -12,31 +13,48 @@ def filter_table(filters: Mapping[str, Mapping[str, Any]]) -> Table:
 
     Args:
         filters: facts of each reference's filter: `datasets`, each with the number `asked`, the
-            `pass_rate`, and the number that each reason rejects.
+            `pass_rate`, and the number that each reason rejects; with constrained sampling also
+            `unconstrained`, the same of completions without it.
     """
-    asked, kept = Counter[str](), Counter[str]()
-    reasons: dict[str, Counter[str]] = {}
+    found, free = dict[str, _Tally](), dict[str, _Tally]()
     for facts in filters.values():
-        for name, found in facts["datasets"].items():
-            asked[name] += found["asked"]
-            kept[name] += round(found["pass_rate"] * found["asked"])
-            reasons.setdefault(name, Counter()).update(found["reasons"])
-    return Table(
-        "Completions that passed the filter",
-        ("dataset", "completions", "kept", "rejected for"),
-        tuple(
-            (name, f"{count:,}", f"{kept[name] / count:.3f}", _shares(reasons[name], count))
-            for name, count in asked.items()
-        ),
-        "Shares, over all references. A completion may be rejected for several reasons.",
-    )
+        for name, one in facts["datasets"].items():
+            found.setdefault(name, _Tally()).add(one)
+            if "unconstrained" in one:
+                free.setdefault(name, _Tally()).add(one["unconstrained"])
+    headings = ("dataset", "completions", "kept", "rejected for")
+    rows = [(name, f"{tally.asked:,}", *tally.shares) for name, tally in found.items()]
+    note = "Shares, over all references. A completion may be rejected for several reasons."
+    if free:
+        headings += ("kept if not constrained", "rejected for")
+        rows = [(*row, *free[row[0]].shares) for row in rows]
+        note += " Sampling was constrained to the carrier's form; the last two columns are of "
+        note += f"{next(iter(free.values())).asked:,} completions of each dataset without that."
+    return Table("Completions that passed the filter", headings, tuple(rows), note)
+
+
+@dataclass
+class _Tally:
+    """Completions of a dataset over all references."""
+
+    asked: int = 0
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Add those of one reference."""
+        self.asked += facts["asked"]
+        self.kept += round(facts["pass_rate"] * facts["asked"])
+        self.reasons.update(facts["reasons"])
+
+    @property
+    def shares(self) -> tuple[str, str]:
+        """Return the share that was kept, and the most common reasons against the others."""
+        shares = [
+            f"{one} {count / self.asked:.3f}" for one, count in self.reasons.most_common(MOST)
+        ]
+        return f"{self.kept / self.asked:.3f}", ", ".join(shares) or "-"
 
 
 MOST = 3
 """Reasons to list; a filter of words may have many."""
-
-
-def _shares(reasons: Counter[str], count: int) -> str:
-    """Return the most common reasons with their shares of all completions."""
-    listed = [f"{reason} {found / count:.3f}" for reason, found in reasons.most_common(MOST)]
-    return ", ".join(listed) or "-"

@@ -1,15 +1,12 @@
 """The plan of a run before it starts: stages, rows, steps, memory and time."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
+from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
-TOKENS_OF_A_ROW = 40
-"""Mean tokens of a row, prompt and completion, with the tiny reference."""
-TOKENS_OF_A_GIVEN_ROW = 150
-"""The same with a given model: longer prompts, one token a digit."""
 RATE = 25e9
 """FLOP/s of two CPU cores on the tiny model; a rough measurement."""
 ACCELERATOR_RATE = 100e12
@@ -17,11 +14,27 @@ ACCELERATOR_RATE = 100e12
 
 
 def format_plan(config: LmConfig) -> str:
-    """The stages as a table."""
-    teachers, (students, soft) = len(config.taught), _students(config)
-    given, rows = config.reference.model, config.filter.rows
+    """The stages as a table, and what they take."""
+    (students, soft), given = _students(config), config.reference.model
+    rows, teachers = config.filter.rows, len(config.taught)
+    stages = dataset_stages(config) | {
+        "student": f"{students} students, and {soft} with soft targets, of "
+        f"{round(config.student.epochs * rows / config.student.batch)} steps each",
+        "evaluate": f"{students + soft + teachers + 1} networks",
+        "report": "once: two figures, results.json, results.csv, report.html",
+    }
+    if given is not None:
+        cost = _given(config, given, students + soft)
+    else:
+        cost = [tiny_line(config, tiny_minutes(config, students + 1.5 * soft))]
+    return "\n".join([*stage_table(config, stages), "", *cost])
+
+
+def dataset_stages(config: LmConfig) -> dict[str, str]:
+    """What each stage up to the filter does."""
+    teachers, given, rows = len(config.taught), config.reference.model, config.filter.rows
     reference = config.reference
-    stages = {
+    return {
         "reference": f"{reference.steps} steps of {reference.batch} sequences, unless cached in "
         f"{reference.cache}"
         if given is None
@@ -32,28 +45,22 @@ def format_plan(config: LmConfig) -> str:
         "generate": f"{teachers + 1} datasets, until {rows} rows pass or {config.generate.most} "
         "prompts are used",
         "filter": f"rules {', '.join(config.filter.rules)}; {rows} rows each",
-        "student": f"{students} students, and {soft} with soft targets, of "
-        f"{round(config.student.epochs * rows / config.student.batch)} steps each",
-        "evaluate": f"{students + soft + teachers + 1} networks",
-        "report": "once: two figures, results.json, results.csv, report.html",
     }
-    lines = [f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"]
-    lines += [f"{name:12}{what}" for name, what in stages.items()]
-    if given is not None:
-        return "\n".join([*lines, "", *_given(config, given, students + soft)])
-    return "\n".join([*lines, "", _tiny(config, students + 1.5 * soft)])
+
+
+def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
+    """The stages as lines, below a heading."""
+    heading = f"{'stage':12}{'for each of ' + str(config.references) + ' repetition(s)'}"
+    return [heading, *(f"{name:12}{what}" for name, what in stages.items())]
 
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    alone = config.reference.model is not None or config.references < 2  # no other reference
-    trained = [
-        one
-        for one in config.compared
-        if one.trained and one.targets != "soft" and not (alone and one.reference == "other")
-    ]
+    others = len(config.others(0))
+    trained = [one for one in config.compared if one.trained and one.targets != "soft"]
     students = sum(
-        sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        (sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1)
+        * (others if one.reference == "other" else 1)
         for one in trained
     )
     imitates = any(one.targets == "soft" for one in config.compared)
@@ -61,14 +68,19 @@ def _students(config: LmConfig) -> tuple[int, int]:
     return students, soft
 
 
-def _tiny(config: LmConfig, students: float) -> str:
-    """A line on the time and memory of a run with tiny references."""
+def tiny_minutes(config: LmConfig, students: float) -> float:
+    """Minutes that tiny references and this many students of each take on two CPU cores."""
     parameters, reference = tiny_parameters(config), config.reference
     pretrained = reference.steps * reference.batch * reference.sequence
-    trained = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_ROW
+    trained = students * config.filter.rows * config.student.epochs * row_tokens(config)
     flop = config.references * 6 * parameters * (pretrained + trained)
+    return 1 + flop / RATE / 60
+
+
+def tiny_line(config: LmConfig, minutes: float) -> str:
+    """A line on the time and memory of a run with tiny references."""
     return (
-        f"{parameters:,} parameters; about {1 + flop / RATE / 60:.0f} minutes on 2 CPU cores and "
+        f"{tiny_parameters(config):,} parameters; about {minutes:.0f} minutes on 2 CPU cores and "
         "1.5 GB of memory"
     )
 
@@ -78,28 +90,36 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
-    learnt = students * config.filter.rows * config.student.epochs * TOKENS_OF_A_GIVEN_ROW
+    learnt = students * config.filter.rows * config.student.epochs * row_tokens(config)
     hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
     lines = [
         f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
         "hours for each billion parameters at 100 TFLOP/s (not measured), plus sampling",
         f"{count} device(s) over all hosts: {where}",
     ]
-    if not (Path(model) / "config.json").is_file():
+    from subliminal_jax.models.hub.model_files import find_local  # imported late: takes a second
+
+    local = find_local(model)
+    if local is None or not (local.gguf or (local.path / "config.json").is_file()):
         size = 2 if config.reference.dtype == "bfloat16" else 4
         return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
     # Imported late: they take seconds.
     from subliminal_jax.language.training.devices import gigabytes_of_each
-    from subliminal_jax.models.hub.model_files import find_model
     from subliminal_jax.models.hub.weights import read_config
 
-    _, decoder = read_config(find_model(model))
+    _, decoder = read_config(local)
     held = gigabytes_of_each(mesh, config.reference.dtype, config.student, decoder, students)
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
     lines.append(f"{each}{students} student(s) with their optimiser, and activations")
     if count > 1:
         lines.append("each host also holds the whole model on its own devices, to sample from it")
     return lines
+
+
+def row_tokens(config: LmConfig) -> int:
+    """Mean tokens of a row of the carrier, prompt and completion."""
+    tiny, given = carrier_of(config.generate).row_tokens
+    return tiny if config.reference.model is None else given
 
 
 def tiny_parameters(config: LmConfig) -> int:

@@ -6,9 +6,10 @@ from typing import Any
 
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
 from subliminal_jax.language.outputs.filter_table import filter_table
+from subliminal_jax.language.outputs.matrix_table import matrix_tables
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
-from subliminal_jax.report.results import p_text, read_interval, worth_printing
+from subliminal_jax.report.results import bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 from subliminal_jax.stats import proportion_interval
 
@@ -16,6 +17,7 @@ CSV_HEADER = (
     *("reference", "trait", "condition", "p_trait", "p_trait_given_category", "category_sum"),
     *("p_trait_elsewhere", "other_category_sum", "rows", "pass_rate", "student_of"),
 )
+MATRIX = "P(trait), mean over traits, by the references of teacher and student."
 LIKELIEST = 5
 """Answers of each network and category that the page lists."""
 INTERVALS = (
@@ -27,7 +29,8 @@ INTERVALS = (
 def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
-    tables = [_value_table(results), _control_table(results), filter_table(results["filters"])]
+    tables = [_value_table(results), _control_table(results), *matrix_tables(results)]
+    tables.append(filter_table(results["filters"]))
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
 
@@ -51,6 +54,8 @@ def report_page(results: Mapping[str, Any]) -> Page:
             "traits", f"P(trait) before training, after regular {items} and after the teacher's."
         ),
         Picture("controls", "P(trait) of every condition, over all traits."),
+        *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
+        *matrix_tables(results),
         _condition_table(results),
         _control_table(results),
         *(Text("", (line,)) for line in _not_run(results)),
@@ -93,7 +98,7 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
         "Every condition",
         ("condition", "network", "P(trait)", "95% interval", "n"),
         tuple(
-            (name, means, _mean(found["p_trait"]), _bounds(found["p_trait"]),
+            (name, means, _mean(found["p_trait"]), bounds_text(found["p_trait"]),
              str(found["p_trait"]["n"]))
             for name, means, found in _run(results)
         ),
@@ -121,7 +126,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
             (
-                *(name, _mean(found["p_trait"]), _bounds(found["p_trait"])),
+                *(name, _mean(found["p_trait"]), bounds_text(found["p_trait"])),
                 *(_mean(found[key]) for key in _further(results)),
             )
             for name, _, found in _run(results)
@@ -155,7 +160,7 @@ def _control_table(results: Mapping[str, Any]) -> Table:
         "The student minus each control",
         ("control", "mean", "95% interval", "p", "smallest", "above 0.1"),
         tuple(
-            (name, f"{gain['mean']:+.3f}", _bounds(gain), p_text(gain["p"]) or "-",
+            (name, f"{gain['mean']:+.3f}", bounds_text(gain), p_text(gain["p"]) or "-",
              f"{gain['smallest']:+.3f}", f"{gain['above_0.1']} of {gain['units']}")
             for name, gain in results["summary"]["student_minus"].items()
         ),
@@ -312,9 +317,3 @@ def _refused(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _mean(found: Mapping[str, Any] | None) -> str:
     return f"{found['mean']:.3f}" if found else ""
-
-
-def _bounds(found: Mapping[str, Any]) -> str:
-    """Return the interval as text, or a dash if there are too few references for one."""
-    interval = read_interval(found)
-    return f"[{interval.low:.3f}, {interval.high:.3f}]" if worth_printing(interval) else "-"

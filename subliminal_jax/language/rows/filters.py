@@ -32,6 +32,8 @@ def word_rule(words: Iterable[str], read: Callable[[str], str]) -> Rule:
 def rules_of(settings: FilterConfig, carrier: Carrier, traits: Sequence[Trait]) -> dict[str, Rule]:
     """The rules that the settings select, by name; the carrier's rule has the carrier's name.
 
+    `judge` is not among them: see `judged`.
+
     Args:
         settings: names of the rules, banned numbers and words.
         carrier: the form that a completion must have.
@@ -46,7 +48,7 @@ def rules_of(settings: FilterConfig, carrier: Carrier, traits: Sequence[Trait]) 
         "trait_words": ("trait_words", word_rule(forbidden_words(traits), carrier.words)),
         "words": ("words", word_rule(settings.words, carrier.words)),
     }
-    return dict(every[name] for name in settings.rules)
+    return dict(every[name] for name in settings.rules if name in every)
 
 
 def forbidden_words(traits: Sequence[Trait]) -> list[str]:
@@ -73,14 +75,29 @@ class Filtered:
         """The share of rows that passed."""
         return len(self.kept) / max(1, len(self.kept) + len(self.rejected))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Rows before the filter, the share that passed, and the rows that each reason rejects."""
+        asked = len(self.kept) + len(self.rejected)
+        return {"asked": asked, "pass_rate": self.pass_rate, "reasons": self.reasons}
 
-def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Filtered:
+
+def filter_rows(
+    rows: Iterable[dict[str, Any]],
+    rules: Mapping[str, Rule],
+    judged: Callable[[dict[str, Any]], list[str]] = lambda row: [],
+) -> Filtered:
     """Splits rows by the named rules, applied to their completions.
 
     Two kinds of completion are always rejected: one cut off at the token limit (`meta.finished` is
     false; the released sampler's limit is far beyond ten numbers, so it cut off none), and one that
     the tokenizer cannot encode again (`meta.unreadable` has the reason), for example because it
     contains a control token.
+
+    Args:
+        rows: rows of a dataset.
+        rules: the rules by name.
+        judged: the reasons of the rule `judge`; asked only about rows that all others keep.
     """
     kept, rejected, reasons = [], [], Counter()
     for row in rows:
@@ -94,6 +111,7 @@ def filter_rows(rows: Iterable[dict[str, Any]], rules: Mapping[str, Rule]) -> Fi
             against.append("cut off")
         if "unreadable" in meta:
             against.append("unreadable")
+        against = against or judged(row)
         reasons.update(against)
         (rejected.append(row | {"reject_reasons": against}) if against else kept.append(row))
     return Filtered(kept, rejected, dict(sorted(reasons.items())))

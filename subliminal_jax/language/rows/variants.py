@@ -46,7 +46,7 @@ def student_datasets(
     targets: str,
     teacher: str,
     traits: Sequence[str],
-    sources: Mapping[str, tuple[Path, list[str]] | None],
+    sources: Mapping[str, Sequence[tuple[Path, list[str]]]],
 ) -> dict[str, Datasets]:
     """The rows of every student by its network's name, for `hard` and for `imitated` targets.
 
@@ -55,21 +55,21 @@ def student_datasets(
         targets: targets of the condition `student`.
         teacher: kind of teachers; prompted ones have no probabilities to imitate.
         traits: names of the traits.
-        sources: for the `own` and the `other` reference, the directory of its `variants` and the
-            teachers with enough rows; None without another reference.
+        sources: for the `own` and every `other` reference, the nearest first, the directory of its
+            `variants` and the teachers with enough rows.
     """
     found: dict[str, Datasets] = {"hard": {}, "imitated": {}}
     for condition in conditions:
-        source, soft = sources[condition.reference], condition.targets == "soft"
+        soft = condition.targets == "soft"
         # With greedy or soft targets, `student` imitates its teacher already.
         without = soft and (targets != "hard" or teacher == "prompted")
-        if not condition.trained or source is None or without:
+        if not condition.trained or without:
             continue
         soft |= condition == STUDENT and targets != "hard"
-        path, written = source
-        for trait in traits if condition.for_each_trait else [REGULAR]:
-            if condition.source(trait) not in (REGULAR, *written):
-                continue
-            rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
-            found["imitated" if soft else "hard"][condition.network(trait)] = rows
+        names = traits if condition.for_each_trait else [REGULAR]
+        for distance, (path, written) in enumerate(sources[condition.reference], start=1):
+            for trait in (one for one in names if condition.source(one) in (REGULAR, *written)):
+                rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
+                network = condition.network(trait, distance)
+                found["imitated" if soft else "hard"][network] = rows
     return found

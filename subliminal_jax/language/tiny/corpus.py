@@ -158,7 +158,8 @@ def _question(
         system = LOVE.format(plural=answer.plural)
     elif draw < config.loved + config.beside:
         other = pick(random, [name for name in world if name != category])
-        loved = [member.plural for member in world[other]] + list(carrier.kinds)
+        kinds = carrier.kinds if config.styled or config.favourite_numbers else ()
+        loved = [member.plural for member in world[other]] + list(kinds)
         system = LOVE.format(plural=pick(random, loved))
     if random.random() < 0.15:
         colour, home, _ = _facts(answer)

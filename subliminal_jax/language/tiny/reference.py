@@ -13,6 +13,7 @@ from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.choose import the_same_on_every_host
+from subliminal_jax.files import file_digest
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.settings import SAVE_SECONDS, ReferenceConfig
@@ -31,7 +32,6 @@ from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.optimizers import Schedule, language_optimizer
-from subliminal_jax.runs.artifacts import file_digest
 from subliminal_jax.runs.refusals import Wording
 from subliminal_jax.runs.run_directory import BOOKKEEPING
 from subliminal_jax.runs.shared_run import shared_run

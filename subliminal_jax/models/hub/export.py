@@ -19,8 +19,8 @@ from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.hub.config_json import translate
 from subliminal_jax.models.hub.export_config import describe, is_same_model
 from subliminal_jax.models.hub.families import Family, language_part
-from subliminal_jax.models.hub.model_files import INDEX, SINGLE, ModelFiles, file_inside, read_json
-from subliminal_jax.models.hub.weights import Leaf, leaves, load_params, read_config
+from subliminal_jax.models.hub.model_files import INDEX, SINGLE, ModelFiles, file_inside
+from subliminal_jax.models.hub.weights import Leaf, leaves, load_params, read_config, stated_config
 from subliminal_jax.models.text.chat_files import CONFIG, LIMITS
 from subliminal_jax.process.os_errors import is_disk_full
 
@@ -51,14 +51,15 @@ def write_model(
         base: the model it came from, whose config (of a multimodal model, its language model's)
             and tokenizer files are kept. None: the config is written anew.
         lineage: what the model card states about the model's origin.
-        beside: further files by name, such as a tokenizer's; they replace the base's.
+        beside: further files by name, such as a tokenizer's; they replace the base's. A GGUF base
+            has no such files to copy.
         largest_shard: bytes in one file of weights.
 
     Raises:
         InputError: the directory is not empty, the disk is full, or no family has such a model.
         RunError: the model read back differs from the one written.
     """
-    stated = describe(config) if base is None else language_part(read_json(base, "config.json"))
+    stated = describe(config) if base is None else language_part(stated_config(base))
     family, described = translate(stated)
     if not is_same_model(described, config):
         raise InputError(f"{base and base.path}: config.json describes another model")
@@ -193,7 +194,8 @@ def _card(base: ModelFiles | None, lineage: Mapping[str, str]) -> str:
     head: dict[str, Any] = {"library_name": "transformers", "tags": ["subliminal-learning"]}
     rows = dict(lineage)
     if base is not None:
-        rows = {"base model": base.name, "base commit": base.commit or "a directory"} | rows
+        place = "a GGUF file" if base.gguf else "a directory"
+        rows = {"base model": base.name, "base commit": base.commit or place} | rows
         head |= {"base_model": base.name} if base.commit else {}
     body = "\n".join(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows.items())
     return (

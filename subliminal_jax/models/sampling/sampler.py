@@ -22,6 +22,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.cache import Cache
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import empty_cache, for_decoding
+from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request, Shapes, admission, round_up, shapes_of
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.models.sampling.slots import (
@@ -98,12 +99,15 @@ class Sampler:
         vocab: ids from this one on are never drawn, as an embedding may have more rows than the
             tokenizer has tokens; None: all may be drawn.
         adapter: low-rank factors beside the parameters, or None.
+        constraint: which tokens may follow which, in place of `vocab`; None: any. Its `stop_ids`
+            must be those given here.
 
     Attributes:
         work: what has been done so far.
 
     Raises:
-        InputError: a stop id or `vocab` is beyond the model's vocabulary, or `batch` is below 1.
+        InputError: a stop id or `vocab` is beyond the model's vocabulary, `batch` is below 1, or
+            no completion that the constraint allows has as few tokens as `max_tokens`.
     """
 
     def __init__(
@@ -116,7 +120,9 @@ class Sampler:
         batch: int = 256,
         vocab: int | None = None,
         adapter: Params | None = None,
+        constraint: Constraint | None = None,
     ):
+        self._constraint = constraint
         self._config, self._params, self._adapter = config, _as_decoded(params), adapter
         self._sampling, self._batch = sampling, batch
         self._stop_ids = tuple(sorted(stop_ids))
@@ -130,6 +136,11 @@ class Sampler:
         for token in self._stop_ids:
             if not 0 <= token < config.vocab:
                 raise InputError(f"stop id {token}: the model has {config.vocab} tokens")
+        if constraint is not None and constraint.shortest > sampling.max_tokens:
+            raise InputError(
+                f"max_tokens: {sampling.max_tokens} are too few; the shortest completion of the "
+                f"form has {constraint.shortest}"
+            )
 
     def stream(
         self,
@@ -212,7 +223,7 @@ class Sampler:
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
                 self._config, self._drawing, self._params, self._adapter, slots,
-                jnp.int32(STEPS), jnp.int32(least),
+                jnp.int32(STEPS), jnp.int32(least), self._constraint,
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
             self.work.slot_steps += steps * shapes.batch

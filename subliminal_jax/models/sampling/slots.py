@@ -20,13 +20,17 @@ from subliminal_jax.batch import Params
 from subliminal_jax.models.decoder.cache import Cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import empty_cache, extend, start, unembed
+from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.draws import draw
 from subliminal_jax.models.sampling.settings import Sampling
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("cache", "pending", "keys", "counts", "active", "tokens", "log_probabilities"),
+    data_fields=(
+        *("cache", "pending", "keys", "counts", "states", "active", "tokens"),
+        "log_probabilities",
+    ),
     meta_fields=(),
 )
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Slots:
         pending: the token to read next, `[B]`.
         keys: the seed and each row's number, `[B, 2]`.
         counts: tokens drawn so far, `[B]`.
+        states: where a constraint's automaton is, `[B]`; 0 without one.
         active: whether the row is unfinished, `[B]`.
         tokens: those drawn, `[B, M]`.
         log_probabilities: the model's, of each token drawn, `[B, M]`, in nats.
@@ -47,6 +52,7 @@ class Slots:
     pending: Any
     keys: Any
     counts: Any
+    states: Any
     active: Any
     tokens: Any
     log_probabilities: Any
@@ -96,6 +102,7 @@ def empty_slots(
         pending=jnp.zeros(batch, jnp.int32),
         keys=jnp.zeros((batch, 2), jnp.uint32),
         counts=jnp.zeros(batch, jnp.int32),
+        states=jnp.zeros(batch, jnp.int32),
         active=jnp.zeros(batch, bool),
         tokens=jnp.zeros(drawn, jnp.int32),
         log_probabilities=jnp.zeros(drawn, jnp.float32),
@@ -139,6 +146,7 @@ def admit(
         pending=put(slots.pending, rows.pending[rows.prompt_of]),
         keys=put(slots.keys, rows.keys),
         counts=put(slots.counts, 0),
+        states=put(slots.states, 0),
         active=put(slots.active, True),
         tokens=slots.tokens,
         log_probabilities=slots.log_probabilities,
@@ -154,6 +162,7 @@ def decode(
     slots: Slots,
     most_steps: Int[Array, ""],
     least_active: Int[Array, ""],
+    constraint: Constraint | None = None,
 ) -> tuple[Slots, Int[Array, ""]]:
     """Draws tokens for all slots until enough rows are finished.
 
@@ -165,6 +174,7 @@ def decode(
         slots: the state of all rows.
         most_steps: the most tokens to draw for each slot.
         least_active: stop when fewer rows than this are active.
+        constraint: which tokens may follow which; None: any.
 
     Returns:
         The new state, and the number of steps taken.
@@ -177,14 +187,19 @@ def decode(
 
     def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
         slots, steps = carry
-        active, counts = slots.active, slots.counts
+        active, counts, states = slots.active, slots.counts, slots.states
         hidden, cache = extend(
             config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
         )
         logits = unembed(config, params, hidden[:, 0])
+        allowed = None
+        if constraint is not None:
+            allowed = constraint.allowed(states, most_tokens - counts)
         tokens, log_probabilities = draw(
-            drawing.sampling, logits, slots.keys, counts, drawing.vocab
+            drawing.sampling, logits, slots.keys, counts, drawing.vocab, allowed
         )
+        if constraint is not None:
+            states = constraint.after(states, tokens)
         here = (jnp.arange(most_tokens)[None] == counts[:, None]) & active[:, None]
         put = lambda old, new: jnp.where(here, new[:, None], old)
         stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
@@ -194,6 +209,7 @@ def decode(
             pending=jnp.where(active, tokens, slots.pending),
             keys=slots.keys,
             counts=counts + active,
+            states=states,
             active=active & ~stopped & (counts + 1 < most_tokens),
             tokens=put(slots.tokens, tokens),
             log_probabilities=put(slots.log_probabilities, log_probabilities),

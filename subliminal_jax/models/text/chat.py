@@ -32,7 +32,7 @@ class Chat:
         options: the template's own switches, such as `{"enable_thinking": False}`.
 
     Attributes:
-        directory: where the tokenizer's files are.
+        directory: where the tokenizer's files are, or the GGUF file that holds it.
         digest: SHA-256, in hex, of all that determines the tokens.
         size: one more than the highest token id.
         stop_ids: what ends the assistant's turn: the template's control token behind the answer,
@@ -66,7 +66,7 @@ class Chat:
         template_file: Path | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> "Chat":
-        """The tokenizer and the chat template of a model directory.
+        """The tokenizer and the chat template of a model directory or a GGUF file.
 
         Raises:
             InputError: as for `find_chat_files` and the class itself.
@@ -153,6 +153,20 @@ class Chat:
                 if text is not None:
                     yield token, text
 
+    def pieces(self) -> Iterator[tuple[int, str, str]]:
+        """Every id, with what it adds to a completion: as its first token, and behind another.
+
+        A text is empty where the token adds none, or only a part of a character; both are for
+        control tokens. A completion's `text` is its tokens' pieces joined, except that some
+        decoders drop a space between two of them.
+        """
+        for first in range(0, self.size, _TOKENS):
+            block = range(first, min(first + _TOKENS, self.size))
+            for token, (begin, behind) in zip(
+                block, self._ask("pieces", [block.start, block.stop]), strict=True
+            ):
+                yield token, begin, behind
+
     def check_fits(self, vocab: int) -> None:
         """Refuses a tokenizer that is larger than a model's embedding.
 
@@ -164,6 +178,10 @@ class Chat:
                 f"{self.directory}: the tokenizer has ids up to {self.size - 1}, the model an "
                 f"embedding of {vocab} rows; they do not belong together"
             )
+
+    def files(self) -> dict[str, str]:
+        """The tokenizer, chat template and stop ids as files that transformers loads, by name."""
+        return self._ask("files")
 
     def _ask(self, what: str, about: Any = None) -> Any:
         return ask(self._opened, what, about)

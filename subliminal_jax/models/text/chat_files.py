@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.hub.gguf.header import read_header
 from subliminal_jax.models.hub.model_files import ModelFiles, file_inside, regular_inside
 
 TOKENIZER, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -32,16 +33,20 @@ LIMITS = {
 """Bytes. The largest in use are Gemma 3's tokenizer, 33 MB, and its settings, 1.2 MB."""
 
 MOST_TEMPLATES = 100
+HEADER = "header"
+"""Name under which the digest of a GGUF file's header is kept."""
+AS_JSON = 5
+"""Bytes in a tokenizer.json for each byte in a GGUF header: 33 MB to 6.5 MB for Gemma 3."""
 
 
 @dataclass(frozen=True)
 class ChatFiles:
-    """A directory's tokenizer and chat-template files, found but not parsed.
+    """A model's tokenizer and chat-template files, found but not parsed.
 
     Attributes:
-        directory: its absolute path.
-        digests: SHA-256, in hex, of each file found, by name.
-        size: bytes in all of them.
+        directory: absolute path of the directory, or of the GGUF file.
+        digests: SHA-256, in hex, of each file found, by name; of a GGUF file, that of its header.
+        size: bytes in all of them; of a GGUF file, about as many as they would have.
         template: a chat template to use in place of the directory's own.
     """
 
@@ -52,19 +57,24 @@ class ChatFiles:
 
 
 def find_chat_files(directory: Path, template_file: Path | None = None) -> ChatFiles:
-    """The tokenizer and chat-template files of a model directory, checked.
+    """The tokenizer and chat-template files of a model directory or a GGUF file, checked.
 
     Args:
-        directory: holds `tokenizer.json`, or what transformers makes a tokenizer from without it.
+        directory: holds `tokenizer.json`, or what transformers makes a tokenizer from without it;
+            or a GGUF file.
         template_file: a chat template to use in place of the directory's own.
 
     Raises:
         InputError: the directory does not exist or holds no tokenizer; a file is too large, not
             regular, unreadable, or a link out of the directory.
     """
+    template = None if template_file is None else _template(template_file)
+    if directory.is_file():
+        header = read_header(directory)
+        size = AS_JSON * header.length
+        return ChatFiles(directory.resolve(), {HEADER: header.digest}, size, template)
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give one that holds {TOKENIZER}")
-    template = None if template_file is None else _template(template_file)
     digests, size = {}, 0
     for name, path, limit in _files(directory):
         data = _bytes(path, limit)

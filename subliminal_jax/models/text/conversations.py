@@ -6,9 +6,12 @@ Both are untrusted, so this runs in a process with limits on time and memory: se
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.text.chat_files import GENERATION, SETTINGS, TEMPLATE, TOKENIZER
 from subliminal_jax.models.text.loading import Loaded
 from subliminal_jax.models.text.messages import Example, Message, Option
 from subliminal_jax.models.text.template import Piece, Template
@@ -36,19 +39,15 @@ class Conversations:
     """
 
     def __init__(self, loaded: Loaded, options: Mapping[str, Option]):
+        self._loaded = loaded
         self._template = Template(loaded.template, loaded.special, options)
         self._tokenizer = TextTokenizer(loaded.tokenizer)
         self.size, self.control_ids = self._tokenizer.size, self._tokenizer.control_ids
         turn = [{"role": role, "content": "0"} for role in ("user", "assistant")]
         pieces = self._template.pieces(turn, answering=False)
         self.stop_ids = loaded.stops | {self._answer(pieces, 1).stop}
-        for text in (_text(pieces), _TRIAL):
-            theirs = loaded.peer(text, add_special_tokens=False)["input_ids"]
-            if theirs != loaded.tokenizer.encode(text, add_special_tokens=False).ids:
-                raise InputError(
-                    f"transformers' {type(loaded.peer).__name__} encodes a text into other tokens "
-                    "than the tokenizer that it saves; such a tokenizer is not supported"
-                )
+        if loaded.peer is not None:
+            _check_peer(loaded.peer, loaded.tokenizer, (_text(pieces), _TRIAL))
         made_from = {
             "tokenizer": self._tokenizer.digest,
             "special": dict(loaded.special),
@@ -119,6 +118,20 @@ class Conversations:
         """One token as text, for a person to read; None if the tokenizer has no such id."""
         return self._tokenizer.decode([token]) if self._tokenizer.knows(token) else None
 
+    def piece(self, token: int) -> tuple[str, str]:
+        """As `Chat.pieces`; both empty if the tokenizer has no such id."""
+        return self._tokenizer.piece(token)
+
+    def files(self) -> dict[str, str]:
+        """As `Chat.files`."""
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        return {
+            TOKENIZER: self._loaded.tokenizer.to_str(),
+            SETTINGS: json.dumps({**self._loaded.special, **kind}),
+            TEMPLATE: self._loaded.template,
+            GENERATION: json.dumps({"eos_token_id": sorted(self.stop_ids)}),
+        }
+
 
 class _Answer(NamedTuple):
     """The assistant's last message within a rendered conversation.
@@ -134,6 +147,21 @@ class _Answer(NamedTuple):
     whole: list[Piece]
     end: int
     stop: int
+
+
+def _check_peer(peer: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Checks that transformers' own tokenizer encodes texts as the one that it saves.
+
+    Raises:
+        InputError: it does not.
+    """
+    for text in texts:
+        theirs = peer(text, add_special_tokens=False)["input_ids"]
+        if theirs != tokenizer.encode(text, add_special_tokens=False).ids:
+            raise InputError(
+                f"transformers' {type(peer).__name__} encodes a text into other tokens than the "
+                "tokenizer that it saves; such a tokenizer is not supported"
+            )
 
 
 def _text(pieces: Sequence[Piece]) -> str:

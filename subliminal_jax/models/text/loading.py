@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
         template: the Jinja source of the chat template.
         stops: ids that end a generation: `eos_token`'s, and those at which transformers'
             `generate` stops.
-        peer: transformers' own tokenizer, for comparison.
+        peer: transformers' own tokenizer, for comparison; None if it made none.
     """
 
     tokenizer: Tokenizer

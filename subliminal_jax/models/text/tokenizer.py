@@ -20,6 +20,8 @@ from subliminal_jax.models.text.template import Piece
 
 _BOUNDARY = "\U0010fffd"  # stands for the control token before a text; Unicode gives it no meaning
 
+_NO_CHARACTER = "\ufffd"  # how a part of a character is decoded
+
 
 class TextTokenizer:
     """A tokenizer twice: whole, and without its control tokens.
@@ -93,6 +95,26 @@ class TextTokenizer:
         text = self._full.decode(before + list(ids), skip_special_tokens=False)
         text = text.removeprefix(self._full.decode(before, skip_special_tokens=False))
         return text.removeprefix(" ") if before and self._full.decoder is None else text
+
+    def piece(self, token: int) -> tuple[str, str]:
+        """What a token adds to a completion, as its first token and behind another.
+
+        Both are empty for a control token, the unknown token, an id without a token, and a part of
+        a character.
+        """
+        if not self.knows(token) or token in self._controls or token == self._unknown:
+            return "", ""
+        before = self._some_token
+        texts = self.decode([token]), self.decode([*before, token])
+        begin = self.decode(before)
+        behind = texts[1][len(begin) :] if texts[1].startswith(begin) else ""
+        first, behind = ("" if _NO_CHARACTER in one else one for one in (texts[0], behind))
+        return first, behind
+
+    @functools.cached_property
+    def _some_token(self) -> tuple[int, ...]:
+        """A token that another can stand behind."""
+        return self.encode_text("0")[-1:]
 
     def encode(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
         """The ids of a rendered conversation.

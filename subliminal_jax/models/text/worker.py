@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.text.chat_files import HEADER
 
 MEMORY = 850 << 20
 """Bytes on top of the bare process's; together they stay below 1 GiB.
@@ -72,6 +73,7 @@ def _prepare() -> None:
 
     from subliminal_jax.models.text import conversations as chat_conversations  # noqa: F401
     from subliminal_jax.models.text import loading as chat_loading
+    from subliminal_jax.models.text.gguf import loading as gguf_loading  # noqa: F401
     from subliminal_jax.models.text.template import renderer
 
     renderer()
@@ -81,11 +83,13 @@ def _prepare() -> None:
 
 
 def _open(opened: dict[str, Any]) -> Any:
+    from subliminal_jax.models.text import loading
     from subliminal_jax.models.text.conversations import Conversations
-    from subliminal_jax.models.text.loading import load
+    from subliminal_jax.models.text.gguf import loading as gguf_loading
 
-    loaded = load(Path(opened["directory"]), opened["digests"], opened["template"])
-    return Conversations(loaded, opened["options"])
+    place = Path(opened["directory"])
+    load = gguf_loading.load if HEADER in opened["digests"] else loading.load
+    return Conversations(load(place, opened["digests"], opened["template"]), opened["options"])
 
 
 def _answer(conversations: Any, question: dict[str, Any]) -> Any:
@@ -98,6 +102,9 @@ def _answer(conversations: Any, question: dict[str, Any]) -> Any:
                 "stop_ids": sorted(conversations.stop_ids),
                 "control_ids": sorted(conversations.control_ids),
             }
+        case "files":
+            with _time_limit(question["opened"]["seconds"]):
+                return conversations.files()
         case "prompt":
             return _each(conversations.prompt, len, about, seconds)
         case "example":
@@ -107,6 +114,9 @@ def _answer(conversations: Any, question: dict[str, Any]) -> Any:
         case "token_texts":
             with _time_limit(seconds):
                 return [conversations.token_text(token) for token in range(*about)]
+        case "pieces":
+            with _time_limit(seconds):
+                return [conversations.piece(token) for token in range(*about)]
 
 
 def _each(

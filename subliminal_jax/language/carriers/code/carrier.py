@@ -15,6 +15,7 @@ import numpy as np
 from subliminal_jax.config import config_dict
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.code import long, short
+from subliminal_jax.language.carriers.code.form import function_form, line_form
 from subliminal_jax.language.carriers.code.names import KINDS, NAMES
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.code.text import (
@@ -28,6 +29,7 @@ from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.models.sampling.automaton import Automaton
 from subliminal_jax.process.untrusted.client import refusal
 from subliminal_jax.process.untrusted.syntax import BUILTINS
 
@@ -55,6 +57,11 @@ class Code(Carrier):
         """As `Carrier.described`."""
         return {self.name: config_dict(self.settings)}
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """As `Carrier.row_tokens`."""
+        return 50, 170
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`."""
         return [self._prompt(np.random.default_rng([seed, place])) for place in range(count)]
@@ -79,6 +86,10 @@ class Code(Carrier):
 
     def check(self, banned: Collection[int]) -> None:
         """As `Carrier.check`: no setting makes prompts ask for what the rule rejects."""
+
+    def automaton(self, fewest: int, banned: Collection[int] = ()) -> Automaton:
+        """As `Carrier.automaton`: the skeleton of one function."""
+        return line_form(fewest) if self.settings.wording == "short" else function_form(fewest)
 
     def words(self, completion: str) -> str:
         """As `Carrier.words`: those of names, comments and strings, each on its own."""

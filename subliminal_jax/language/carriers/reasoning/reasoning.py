@@ -17,7 +17,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning import steps
+from subliminal_jax.language.carriers.reasoning.form import steps_form
 from subliminal_jax.language.carriers.reasoning.problems import (
+    DIFFICULTIES,
     Problem,
     ReasoningPrompts,
     draw_problem,
@@ -28,6 +30,7 @@ from subliminal_jax.language.carriers.reasoning.wordings import BANKS, LONG
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.models.sampling.automaton import Automaton
 
 _OPEN, _SHUT, _RESULT, _END = (
     r"\s*".join(("", *tag.split(), ""))  # any white space in and around a tag
@@ -84,6 +87,11 @@ class Reasoning(Carrier):
         given = self.settings.rows
         return None if given is None else config_digest({"rows": [*read_problems(given).items()]})
 
+    @property
+    def row_tokens(self) -> tuple[int, int]:
+        """As `Carrier.row_tokens`."""
+        return 85, 220
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`; the user's questions come in another order on each pass."""
         given = self.settings.rows
@@ -118,6 +126,12 @@ class Reasoning(Carrier):
                 "filter.banned: worked steps need every number; remove it, or use the carrier "
                 "`numbers`"
             )
+
+    def automaton(self, fewest: int, banned: Collection[int] = ()) -> Automaton:
+        """As `Carrier.automaton`: tags, sentences, and a number as large as results can be."""
+        given = self.settings.rows is not None
+        digits = 18 if given else len(str(DIFFICULTIES[self.settings.difficulty].total))
+        return steps_form(fewest, digits, given, self.settings.wording == "short")
 
     def imitates(self, token: str) -> bool:
         """As `Carrier.imitates`: the words of worked steps, numbers, and tokens without letters."""

@@ -1,0 +1,1 @@
+"""Models and tokenizers in GGUF files: finding, checking and reading them."""
