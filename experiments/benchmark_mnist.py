@@ -61,8 +61,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
 
     from subliminal_jax.data.images import load_images
     from subliminal_jax.mnist.arms import PAPER_ARMS
-    from subliminal_jax.mnist.precision import settled
-    from subliminal_jax.mnist.study import Study
+    from subliminal_jax.mnist.study import Study, settled
     from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)

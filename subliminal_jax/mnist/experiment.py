@@ -12,10 +12,9 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
 from subliminal_jax.mnist.masks import mask_digests
 from subliminal_jax.mnist.phases import Pair
-from subliminal_jax.mnist.precision import settled
 from subliminal_jax.mnist.report import arm_rows, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
-from subliminal_jax.mnist.study import Outcome, Study
+from subliminal_jax.mnist.study import Outcome, Study, settled
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE
 from subliminal_jax.runs import runner

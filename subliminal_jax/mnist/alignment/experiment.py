@@ -23,9 +23,8 @@ from subliminal_jax.mnist.alignment.students import SteeredStudents, Track
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
 from subliminal_jax.mnist.phases import Images, Pair
-from subliminal_jax.mnist.precision import settled
 from subliminal_jax.mnist.relations import Different, Same
-from subliminal_jax.mnist.study import TEST_BATCH, Students, Study
+from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, settled
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner

@@ -8,7 +8,7 @@ from subliminal_jax import plotting
 from subliminal_jax.config import Precision, described
 from subliminal_jax.data.images import ImageData, load_images
 from subliminal_jax.mnist.config import resolve
-from subliminal_jax.mnist.precision import settled
+from subliminal_jax.mnist.study import settled
 from subliminal_jax.mnist.sweeps import cells as sweep
 from subliminal_jax.mnist.sweeps import results as sweep_results
 from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
