@@ -61,10 +61,11 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
 
     from subliminal_jax.data.images import load_images
     from subliminal_jax.mnist.arms import PAPER_ARMS
-    from subliminal_jax.mnist.study import Study
+    from subliminal_jax.mnist.study import Study, settled
     from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)
+    config, decision = settled(config, data, None)
     study = Study(config, data, PAPER_ARMS)
     products = speed.paper_products(study.network, study.schedule.batch)
     rate = speed.MatrixRate(study.execution, products)
@@ -90,6 +91,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     memory, whose = peak_memory(study.execution.devices)
     return {
         "config": config_dict(resolve(config, data.name)),
+        **decision.facts,
         "data": {"name": data.name, "reason": data.reason},
         "backend": jax.default_backend(),
         "devices": study.execution.devices,

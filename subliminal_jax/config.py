@@ -43,6 +43,8 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Dtype of the operands of matrix products; sums are float32."""
+PrecisionSetting: TypeAlias = Literal["float32", "bfloat16", "auto"]
+"""A precision, or the one in which the machine multiplies faster; see `runs.precision`."""
 
 C = TypeVar("C")
 

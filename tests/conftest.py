@@ -39,6 +39,10 @@ from scripts import ROOT, Ended, Scripts
 from subliminal_jax.data import mnist
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What one worker compiles, the others read.
+jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/workers")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # A shell's background job ignores interrupts, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure

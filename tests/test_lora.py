@@ -1,5 +1,6 @@
 """Adapters: no effect at first, exact merging, trained alone, vmapped over students."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,7 +16,7 @@ from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.ensemble import stack
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder import decoder, lora
-from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.lora import LoraConfig
 from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.train import init_state, make_train_step, total_gradient
@@ -158,3 +159,34 @@ def test_a_projection_that_the_model_lacks():
     )  # fmt: skip
     with pytest.raises(InputError, match="this model has no projection 'gate'"):
         lora.init(ungated, LoraConfig(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("remat", [False, True])
+def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
+    """As one GPU has them: another program with the same values, to a rounding."""
+    config, settings = replace(SMALL, compute=Compute(dtype=dtype, remat=remat)), LoraConfig(rank=2)
+    params, adapter = random_params(SMALL), trained(settings)
+
+    def loss(adapter, params):
+        total, weight = token_loss(config, params, BATCH, lora.scaled(config, settings, adapter))
+        return total / weight
+
+    wanted, slopes = jax.jit(jax.value_and_grad(loss))(adapter, params)
+    found, others = jax.jit(jax.value_and_grad(loss))(adapter, decoder.layers_apart(params))
+    most = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
+    assert_allclose(found, wanted, rtol=most)
+    for one, two in zip(jax.tree.leaves(others), jax.tree.leaves(slopes), strict=True):
+        assert_allclose(one, two, atol=most * np.abs(two).max())
+
+
+def test_layers_come_back_into_their_stack():
+    params = random_params(SMALL)
+    apart = decoder.layers_apart(params)
+    assert len(apart["layers"]) == 3
+    assert jax.tree.all(jax.tree.map(np.array_equal, decoder.stacked(apart), params))
+    for same in decoder.layers_apart(apart), apart:
+        assert jax.tree.structure(same) == jax.tree.structure(apart)
+    settings = LoraConfig(rank=2)
+    merged = [lora.merge(SMALL, settings, form, trained(settings)) for form in (params, apart)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *merged))

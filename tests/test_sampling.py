@@ -12,7 +12,7 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import Compute
-from subliminal_jax.models.decoder.decoder import layers_apart
+from subliminal_jax.models.decoder.decoder import for_decoding
 from subliminal_jax.models.sampling import sampler as sampler_module
 from subliminal_jax.models.sampling import slots as slots_module
 from subliminal_jax.models.sampling.prefill import Request, Shapes, shapes_of
@@ -120,12 +120,12 @@ def test_a_row_depends_on_its_number_and_the_seed(params):
     assert drawn == tokens(sampler(params, RANDOM).sample(requests))
 
 
-def test_layers_apart_draw_the_same(params, monkeypatch):
+def test_the_form_for_decoding_draws_the_same(params, monkeypatch):
     """As a GPU has them; their programs differ."""
     requests = ragged(20)
     whole = tokens(sampler(params, RANDOM).sample(requests))
     forms = []
-    monkeypatch.setattr(sampler_module, "_as_decoded", layers_apart)
+    monkeypatch.setattr(sampler_module, "_as_decoded", for_decoding)
     decode = sampler_module.decode
     spied = lambda *words: forms.append(type(words[2]["layers"])) or decode(*words)
     monkeypatch.setattr(sampler_module, "decode", spied)
@@ -229,10 +229,13 @@ def test_progress_tells_the_pace(params, capsys):
     assert line.endswith("tokens/s")
 
 
-def test_an_adapter_is_sampled_from(params):
+@pytest.mark.parametrize("form", [lambda params: params, for_decoding])
+def test_an_adapter_is_sampled_from(params, form, monkeypatch):
+    monkeypatch.setattr(sampler_module, "_as_decoded", form)
     a = jax.random.normal(jax.random.key(1), (2, 16, 2))
     b = jax.random.normal(jax.random.key(2), (2, 2, 16))
-    adapter = {"layers": {"attention": {"output": {"a": a[:, :12], "b": b}}}}
+    values = {"a": a, "b": b[..., :12]}
+    adapter = {"layers": {"attention": {"output": {"a": a[:, :12], "b": b}, "value": values}}}
     requests = ragged(16)
     prompts = [request.prompt for request in requests]
     done = sampler(params, GREEDY, adapter=adapter).sample(requests)
@@ -243,7 +246,8 @@ def test_an_adapter_is_sampled_from(params):
 
 def test_half_precision_keeps_a_half_precision_cache(params):
     config = replace(tiny.CONFIG, compute=Compute(dtype="bfloat16"))
-    assert slots_module.empty_slots(config, RANDOM, 2, 8).cache.keys.dtype == jnp.bfloat16
+    slots = slots_module.empty_slots(config, params, RANDOM, 2, 8)
+    assert slots.cache.keys.dtype == jnp.bfloat16
     longest = Request(0, [1] * 62)  # and 2 tokens: the context is full
     done = Sampler(config, params, PAIRS).sample([longest])
     assert np.isfinite(done[0].log_probabilities).all()

@@ -234,7 +234,7 @@ def training(size: Size, record: Record, attention: AttentionName) -> None:
         print("cuDNN needs an NVIDIA GPU")
         return
     model = replace(size.model, compute=replace(size.model.compute, attention=attention))
-    job = scaling.Job(config=model, rank=RANK, sequence=size.sequence)
+    job = scaling.Job(config=model, rank=RANK, sequence=size.sequence, apart=True)
     found = scaling.measure(job, OneDevice(), size.rows, steps=2, repetitions=3)
     tokens = size.rows * size.sequence
     what = f"{size.rows} x {size.sequence} tokens, LoRA rank {RANK}, {attention} attention"

@@ -55,11 +55,13 @@ class Job:
         config: the decoder.
         rank: rank of low-rank weights on a frozen decoder; 0 to train all weights.
         sequence: tokens in a sequence.
+        apart: whether the frozen decoder's layers are, as on one GPU.
     """
 
     config: DecoderConfig
     rank: int
     sequence: int
+    apart: bool = False
 
     @property
     def lora(self) -> lora.LoraConfig:
@@ -78,6 +80,7 @@ class Job:
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
         if not self.rank:
             return {"trained": init_state(base, self.tx)}
+        base = decoder.layers_apart(base) if self.apart else base
         adapter = lora.init(self.config, self.lora, root_key(1))
         return {"base": base, "trained": init_state(adapter, self.tx)}
 

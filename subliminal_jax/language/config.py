@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import Count
+from subliminal_jax.config import Count, Precision, PrecisionSetting
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import carrier_of, form_of
@@ -66,6 +66,10 @@ class LmConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
+    precision: PrecisionSetting | None = None
+    """Activations and operands of matrix products; sums, norms, softmaxes, losses and trained
+    weights are float32 in both. `auto` measures at the run's start which is faster, and records it
+    (default: as the reference's weights are kept)."""
     at_once: Count | None = None
     """Networks trained or measured together on a device; affects speed only."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -127,9 +131,15 @@ class LmConfig:
             carrier.check(self.filter.banned)
         if self.generate.constrained:
             form_of(carrier, self.generate, self.filter)
-        if self.attention == "cudnn" and self.reference.dtype != "bfloat16":
+        if self.attention == "cudnn" and "bfloat16" not in (self.reference.dtype, self.precision):
             raise InputError(
-                "attention: cudnn needs bfloat16; set reference.dtype to bfloat16, or use xla"
+                "attention: cudnn needs bfloat16; set reference.dtype or precision to bfloat16, or "
+                "use xla"
+            )
+        if self.reference.dtype == "bfloat16" and self.precision not in (None, "bfloat16"):
+            raise InputError(
+                f"precision: {self.precision} is for weights in float32, but reference.dtype is "
+                "bfloat16; drop one of them"
             )
         trained = {"student": self.student.tuning}
         if self.teacher.kind == "finetuned":
@@ -201,6 +211,19 @@ class LmConfig:
                 f"student.ladder: {rungs[-1]} is not below the {updates:.0f} updates of the "
                 "training; remove it, or raise student.epochs"
             )
+
+    @property
+    def asked_precision(self) -> PrecisionSetting:
+        """The precision that was asked for, or that of the reference's weights."""
+        return self.reference.dtype if self.precision is None else self.precision
+
+    @property
+    def settled(self) -> Precision:
+        """The precision of a config that does not leave it open."""
+        asked = self.asked_precision
+        if asked == "auto":
+            raise ValueError("the precision is not settled; see runs.precision")
+        return asked
 
     @property
     def chosen(self) -> list[Trait]:

@@ -28,7 +28,7 @@ from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Completion
 from subliminal_jax.models.sampling.settings import Sampling
-from subliminal_jax.runs.differences import differences
+from subliminal_jax.runs.refusals import differences
 from subliminal_jax.runs.sealed import digest_of
 
 T = TypeVar("T")

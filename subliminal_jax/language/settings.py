@@ -50,7 +50,8 @@ class ReferenceConfig:
             `smollm2`); None for the tiny reference.
         template: Jinja file with a chat template, for a model without one.
         options: variables of the chat template, such as `enable_thinking: false`.
-        dtype: dtype of a given model's weights and activations; adapters are float32.
+        dtype: dtype that a given model's weights are kept in; adapters are float32. What they are
+            multiplied in is the experiment's `precision`.
         other: another reference beside a given model; each trains students on the other's data.
         width, layers, heads, mlp_width, context: sizes of the tiny reference, a Llama with tied
             embeddings.

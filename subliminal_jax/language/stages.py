@@ -23,7 +23,7 @@ class Stages:
     """The base of all stages of an experiment: its references, seeds and artifacts.
 
     Args:
-        config: settings of the experiment.
+        config: settings of the experiment; its precision is settled.
         run: run directory, shared by all hosts.
 
     Attributes:
@@ -78,12 +78,12 @@ class Stages:
                 make = given_reference if repetition in self.own else other_reference
                 made = make(
                     *(settings.model, settings, self.execution),
-                    compute_of(settings, self.config.attention, self.config.remat),
+                    compute_of(self.config.settled, self.config.attention, self.config.remat),
                 )
             else:
                 made = tiny_reference(
                     *(settings, self.config.world),
-                    *(self.seed(repetition), self.config.save_seconds),
+                    *(self.seed(repetition), self.config.settled, self.config.save_seconds),
                 )
             self._references[place] = made
         return self._references[place]

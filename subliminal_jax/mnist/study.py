@@ -1,9 +1,10 @@
 """Runs the phases of an MNIST experiment, each compiled once, block by block of members."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from subliminal_jax.mnist.memory import check_memory
 from subliminal_jax.mnist.pairing import blocks
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
+from subliminal_jax.models.product_rate import product_rates
+from subliminal_jax.runs.precision import Decision, choose, decided
+from subliminal_jax.runs.shared_run import SharedRun
 from subliminal_jax.train import TrainState
 
 TEST_BATCH = 1000
@@ -30,6 +34,30 @@ PHASES = (
     *("label", "begin_students", "distill", "evaluate"),
 )
 NO_LABEL = -1  # label of the images that pad the last test batch; no network predicts it
+TIMED = 4
+"""Members whose products are timed together to choose a precision, at most."""
+
+C = TypeVar("C", bound=MnistConfig)
+
+
+def settled(config: C, data: ImageData, directory: SharedRun | None) -> tuple[C, Decision]:
+    """Return the config with its precision, and the decision, whose facts belong to the results.
+
+    Args:
+        config: the experiment's.
+        data: the images.
+        directory: the run's, which keeps the choice; None for a benchmark without one.
+
+    Raises:
+        InputError: the recorded choice is damaged.
+    """
+    rows, pixels = schedule(config, data.name).batch, data.train_images.shape[1]
+    measure = partial(product_rates, rows, pixels, config.width, min(config.members, TIMED))
+    if directory is not None:
+        decision = decided(directory, config.precision, measure)
+    else:
+        decision = choose(config.precision, measure)
+    return replace(config, precision=decision.precision), decision
 
 
 class Students(NamedTuple):
@@ -86,7 +114,8 @@ class Study:
             hidden=(config.width,) * config.depth,
             aux=config.aux,
             bias_scale=1.0,  # unit scale, as the weights; the dials scale them
-            precision=config.precision,
+            # A choice that is still open comes before any program is compiled.
+            precision="float32" if config.precision == "auto" else config.precision,
         )
         self.execution = member_execution(
             config.execution, config.members, config.devices, config.members_at_once

@@ -19,8 +19,8 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.runs.differences import differences
 from subliminal_jax.runs.environment import environment
+from subliminal_jax.runs.refusals import differences
 from subliminal_jax.runs.sealed import sealed, unsealed
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"

@@ -21,8 +21,8 @@ from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.files import parse_json, strict_json
 from subliminal_jax.process import os_errors
-from subliminal_jax.runs.differences import differences
 from subliminal_jax.runs.digest import describe, digests
+from subliminal_jax.runs.refusals import differences
 
 LAYOUT = 1
 """Version of the manifest; a reader refuses any other."""

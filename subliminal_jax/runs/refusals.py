@@ -1,10 +1,12 @@
-"""Refusals of a directory of results: what is wrong, where, and what to do."""
+"""Refusals of a directory of results: what is wrong, where, what to do, and what differs."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
@@ -54,3 +56,23 @@ class Wording:
 
 OUT = Wording()
 """The words for a run directory."""
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flat(child, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return each differing field as `name old -> new`; a nested field has a dotted name."""
+
+    def show(values: dict[str, Any], name: str) -> str:
+        return json.dumps(values[name]) if name in values else "(absent)"
+
+    flat_old, flat_new = _flat(old), _flat(new)
+    pairs = [(name, show(flat_old, name), show(flat_new, name)) for name in flat_old | flat_new]
+    return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]

@@ -17,9 +17,8 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.runs import locks
-from subliminal_jax.runs.differences import differences
 from subliminal_jax.runs.environment import compiler_flags, environment
-from subliminal_jax.runs.refusals import OUT, Wording
+from subliminal_jax.runs.refusals import OUT, Wording, differences
 from subliminal_jax.runs.sealed import own_row, sealed, sealed_row, unsealed
 
 CONFIG, RESULTS, ENVIRONMENT = "config.json", "results.json", "environment.json"

@@ -20,12 +20,14 @@ from subliminal_jax.language.study import Study
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.training.trainable import lora_settings, merged
 from subliminal_jax.language.training.trees import load_tree
+from subliminal_jax.models.decoder.decoder import stacked
 from subliminal_jax.models.hub.adapter_files import digest, write_adapter
 from subliminal_jax.models.hub.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import LanguageModel, load
 from subliminal_jax.models.text.chat_files import SETTINGS, TEMPLATE, TOKENIZER
 from subliminal_jax.runs.artifacts import MANIFEST, facts_of
+from subliminal_jax.runs.precision import recorded
 from subliminal_jax.runs.run_directory import CONFIG, RESULTS
 
 
@@ -61,7 +63,7 @@ class TrainedNetwork:
     def params(self) -> Params:
         """Its parameters, with any adapter merged."""
         if self.tuning is None:
-            return self.reference.params
+            return stacked(self.reference.params)
         return merged(self.tuning, self.reference.config, self.reference.params, self.trained)
 
 
@@ -84,6 +86,8 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
     if config.reference.model is None:
         cache = cache or find_cache(path)
         config = replace(config, reference=replace(config.reference, cache=cache))
+    if config.precision == "auto":
+        config = replace(config, precision=recorded(path))
     return Study(replace(config, stage="evaluate"), _Finished(path))
 
 
@@ -181,7 +185,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
             f"base: the adapter belongs to the run's given model, {given}; leave out --base"
         )
     if given is not None:
-        model = LanguageModel(reference.config, reference.params, find_model(given))
+        model = LanguageModel(reference.config, stacked(reference.params), find_model(given))
     elif base is None:
         raise InputError(
             "base: an adapter needs its model as a directory; write the reference with --network "
@@ -189,7 +193,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
         )
     else:
         model = load(base)
-        if digest(model.params) != digest(reference.params):
+        if digest(model.params) != digest(stacked(reference.params)):
             raise InputError(
                 f"base: {base} is not the reference of {network.name}; give its exported directory"
             )
@@ -217,7 +221,7 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, config.world, study.seed(repetition))
+    path, _ = tiny_origin(given, config.world, study.seed(repetition), config.settled)
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "

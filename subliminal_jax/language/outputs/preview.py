@@ -60,7 +60,10 @@ def next_batch(config: LmConfig, name: str = NAME) -> str:
 
 
 def _kept(config: LmConfig) -> Path:
-    return tiny_origin(config.reference, config.world, config.seed)[0]
+    kept, asked = config.reference, config.asked_precision
+    # Of both precisions the tokenizer is the same.
+    precision = "float32" if asked == "auto" else asked
+    return tiny_origin(kept, config.world, config.seed, precision)[0]
 
 
 def _is_done(run: Path, stage: str) -> bool:

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch
-from subliminal_jax.config import config_dict, config_digest
+from subliminal_jax.config import Precision, config_dict, config_digest
 from subliminal_jax.data.tokens import pack_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
@@ -29,7 +29,7 @@ from subliminal_jax.language.training.answers import (
 from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
 from subliminal_jax.models.decoder import decoder
-from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.refusals import Wording
@@ -45,7 +45,9 @@ PLACES = ("model", "template", "options", "dtype", "cache")
 """Settings that do not affect a tiny reference."""
 
 
-def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
+def tiny_config(
+    reference: ReferenceConfig, vocabulary: int, precision: Precision = "float32"
+) -> DecoderConfig:
     """Architecture of the tiny model: a Llama with tied embeddings."""
     return DecoderConfig(
         vocab=vocabulary,
@@ -58,6 +60,7 @@ def tiny_config(reference: ReferenceConfig, vocabulary: int) -> DecoderConfig:
         context=reference.context,
         tied=True,
         initial_std=reference.width**-0.5,
+        compute=Compute(dtype=precision),
     )
 
 
@@ -65,10 +68,14 @@ CACHE = Wording("--reference.cache", "remove that directory to pretrain it again
 """Wording of errors about a tiny reference's directory."""
 
 
-def tiny_origin(reference: ReferenceConfig, world: World, seed: int) -> tuple[Path, dict[str, Any]]:
+def tiny_origin(
+    reference: ReferenceConfig, world: World, seed: int, precision: Precision = "float32"
+) -> tuple[Path, dict[str, Any]]:
     """Cache directory of a seed's tiny reference, and everything that it is made from."""
     kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
     made_from = {"reference": kept, "seed": seed, **world.described}
+    if precision != "float32":  # what is said of float32 stays as it was
+        made_from["precision"] = precision
     return reference.cache / config_digest(made_from)[:16], made_from
 
 
@@ -76,6 +83,7 @@ def tiny_reference(
     reference: ReferenceConfig,
     world: World,
     seed: int,
+    precision: Precision = "float32",
     save_seconds: float = SAVE_SECONDS,
 ) -> Reference:
     """The tiny reference of a seed, from the cache or pretrained and cached now.
@@ -87,17 +95,18 @@ def tiny_reference(
         reference: settings of the model, corpus and training.
         world: what the corpus is about.
         seed: seed of initialisation, corpus and order.
+        precision: of activations and products, in pretraining too.
         save_seconds: seconds between two checkpoints.
 
     Raises:
         InputError: a cached file was changed since, or the cache cannot be used.
         RunError: the loss is not finite.
     """
-    path, made_from = tiny_origin(reference, world, seed)
+    path, made_from = tiny_origin(reference, world, seed, precision)
     makes = f"the reference of seed {seed}"
     with shared_run(path, made_from, wording=CACHE, makes=makes) as directory:
         tokenizer = build_tokenizer(texts(world), reference.numbers)
-        config = tiny_config(reference, tokenizer.get_vocab_size())
+        config = tiny_config(reference, tokenizer.get_vocab_size(), precision)
         results = directory.results()
         written = tokenizer_files(tokenizer, reference.context)
         if results is not None:

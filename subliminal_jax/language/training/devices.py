@@ -5,12 +5,13 @@ from typing import Any
 import jax
 
 from subliminal_jax import ensemble
+from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.choose import batch_execution, on_this_host
 from subliminal_jax.execution.mesh import bytes_of_each
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
-from subliminal_jax.language.settings import MeshConfig, ReferenceConfig, StudentConfig
+from subliminal_jax.language.settings import MeshConfig, StudentConfig
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import AttentionName, Compute, DecoderConfig
@@ -39,11 +40,11 @@ def execution_of(mesh: MeshConfig, at_once: int | None, accumulate: int) -> Exec
     )
 
 
-def compute_of(settings: ReferenceConfig, attention: AttentionName, remat: bool) -> Compute:
+def compute_of(precision: Precision, attention: AttentionName, remat: bool) -> Compute:
     """Return how a given model is computed.
 
     Args:
-        settings: settings of the model, with its dtype.
+        precision: of activations and products.
         attention: the kernel.
         remat: whether the backward pass recomputes the layers.
 
@@ -52,7 +53,7 @@ def compute_of(settings: ReferenceConfig, attention: AttentionName, remat: bool)
     """
     if attention == "cudnn" and (found := jax.default_backend()) != "gpu":
         raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; set xla")
-    return Compute(dtype=settings.dtype, remat=remat, attention=attention)
+    return Compute(dtype=precision, remat=remat, attention=attention)
 
 
 def everywhere(execution: Execution, model: DecoderConfig) -> Any:
@@ -60,6 +61,15 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
     if execution.devices == 1:
         return None
     return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
+
+
+def as_trained(execution: Execution, params: Any) -> Any:
+    """Return a given model's parameters in the form that trainings read fastest.
+
+    On one GPU these are the layers apart, see `decoder.layers_apart`; elsewhere the stack.
+    """
+    apart = jax.default_backend() == "gpu" and execution.devices == 1
+    return decoder.layers_apart(params) if apart else params
 
 
 def gigabytes_of_each(

@@ -24,7 +24,7 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
 from subliminal_jax.mnist.phases import Images, Pair
 from subliminal_jax.mnist.relations import Different, Same
-from subliminal_jax.mnist.study import TEST_BATCH, Students, Study
+from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, settled
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
@@ -160,17 +160,19 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
     """
     started = time.perf_counter()
     data = load_images(config.data, config.data_dir)
-    settled = resolve(config, data.name)
-    settings = described(settled)
+    resolved = resolve(config, data.name)
+    settings = described(resolved)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        rows, timing = _measure(settled, data, directory)
+        chosen, decision = settled(resolved, data, directory)
+        rows, timing = _measure(chosen, data, directory)
         found = results_of.summarise(rows)
         return {
             "experiment": "mnist_alignment",
             "dataset": data.name,
             "data": data.facts(),
             "config": settings,
+            **decision.facts,
             **found,
             "finding": results_of.finding(found),
             "timing": timing,

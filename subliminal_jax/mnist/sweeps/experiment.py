@@ -1,12 +1,14 @@
 """Runs a sweep; saves a row for every cell and member as it is measured."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from subliminal_jax import plotting
-from subliminal_jax.config import described
-from subliminal_jax.data.images import load_images
+from subliminal_jax.config import Precision, described
+from subliminal_jax.data.images import ImageData, load_images
 from subliminal_jax.mnist.config import resolve
+from subliminal_jax.mnist.study import settled
 from subliminal_jax.mnist.sweeps import cells as sweep
 from subliminal_jax.mnist.sweeps import results as sweep_results
 from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
@@ -32,19 +34,23 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
     """
     started = time.perf_counter()
     data = load_images(config.data, config.data_dir)
-    settled = resolve(config, data.name)
+    resolved = resolve(config, data.name)
     works = sweep.plan(config, cells, data)
-    settings = described(settled)
+    settings = described(resolved)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        speed = Speed(works, data)
+        _, decision = settled(resolved, data, directory)
+        open_ = config.precision == "auto"
+        planned = _planned(config, cells, decision.precision, data) if open_ else works
+        speed = Speed(planned, data)
         rows = _measure(config, cells, speed, directory)
-        found = sweep_results.summarise(settled, cells, list(rows.values()), data)
+        found = sweep_results.summarise(resolved, cells, list(rows.values()), data)
         return {
             "experiment": "mnist_sweep",
             "dataset": data.name,
             "data": data.facts(),
             "config": settings,
+            **decision.facts,
             **found,
             "finding": sweep_results.finding(found),
             "timing": _timing(speed),
@@ -66,6 +72,15 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
             started=started,
         )
     )
+
+
+def _planned(
+    config: SweepConfig, cells: list[Cell], precision: Precision, data: ImageData
+) -> list[sweep.Work]:
+    """The plan, with the precision chosen for cells that leave it open."""
+    closed = lambda one: replace(one, precision=precision) if one.precision == "auto" else one
+    closed_cells = [replace(cell, config=closed(cell.config)) for cell in cells]
+    return sweep.plan(closed(config), closed_cells, data)
 
 
 def _measure(

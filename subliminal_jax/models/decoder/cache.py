@@ -4,6 +4,7 @@ A row's tokens take its first slots without gaps, however they were padded: the 
 position, and `lengths` alone determines which slots are valid.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +26,8 @@ class Cache:
     """Keys and values of the tokens that each row has read.
 
     Attributes:
-        keys, values: `[layers, B, kv_heads, slots, head_dim]`; keys are rotated already.
+        keys, values: `[layers, B, kv_heads, slots, head_dim]`, or a tuple of the layers' arrays if
+            the model's layers are apart; keys are rotated already.
         lengths: tokens that each row has read, `[B]`; 0 empties a row.
     """
 
@@ -36,11 +38,16 @@ class Cache:
     @property
     def slots(self) -> int:
         """Tokens that a row has room for."""
-        return self.keys.shape[3]
+        return jax.tree.leaves(self.keys)[0].shape[-2]
 
 
 def init_cache(
-    config: DecoderConfig, batch: int, length: int, dtype: jax.typing.DTypeLike | None = None
+    config: DecoderConfig,
+    batch: int,
+    length: int,
+    dtype: jax.typing.DTypeLike | None = None,
+    *,
+    apart: bool = False,
 ) -> Cache:
     """An empty cache of `batch` rows with room for `length` tokens each.
 
@@ -49,14 +56,14 @@ def init_cache(
         batch: rows.
         length: slots in a row.
         dtype: of keys and values; None for `config.compute.dtype`.
+        apart: whether the model's layers are.
     """
-    shape = (config.layers, batch, config.kv_heads, length, config.head_dim)
+    shape = (batch, config.kv_heads, length, config.head_dim)
     dtype = config.compute.dtype if dtype is None else dtype
-    return Cache(
-        keys=jnp.zeros(shape, dtype),
-        values=jnp.zeros(shape, dtype),
-        lengths=jnp.zeros(batch, jnp.int32),
-    )
+    stacked = lambda: jnp.zeros((config.layers, *shape), dtype)
+    tuples = lambda: tuple(jnp.zeros(shape, dtype) for _ in range(config.layers))
+    empty = tuples if apart else stacked
+    return Cache(keys=empty(), values=empty(), lengths=jnp.zeros(batch, jnp.int32))
 
 
 def take_rows(cache: Cache, rows: Int[Array, " r"]) -> Cache:
@@ -64,9 +71,8 @@ def take_rows(cache: Cache, rows: Int[Array, " r"]) -> Cache:
 
     With a prompt read once, `take_rows(cache, jnp.zeros(n, int))` starts n samples of it.
     """
-    return Cache(
-        keys=cache.keys[:, rows], values=cache.values[:, rows], lengths=cache.lengths[rows]
-    )
+    take = lambda leaf: leaf[..., rows, :, :, :]
+    return _replaced(cache, cache.lengths[rows], take)
 
 
 def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
@@ -74,29 +80,33 @@ def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
 
     Prefilled prompts replace finished rows this way. Row numbers outside the cache are ignored.
     """
-    slots = new.keys.shape[3]
-    return Cache(
-        keys=cache.keys.at[:, rows, :, :slots].set(new.keys, mode="drop"),
-        values=cache.values.at[:, rows, :, :slots].set(new.values, mode="drop"),
-        lengths=cache.lengths.at[rows].set(new.lengths, mode="drop"),
-    )
+    put = lambda old, new: old.at[..., rows, :, : new.shape[-2], :].set(new, mode="drop")
+    lengths = cache.lengths.at[rows].set(new.lengths, mode="drop")
+    return _replaced(cache, lengths, put, (new.keys, new.values))
 
 
 def append(
     cache: Cache,
-    keys: Float[Array, "layers b k t d"],
-    values: Float[Array, "layers b k t d"],
+    keys: Float[Array, "layers b k t d"] | tuple[Float[Array, "b k t d"], ...],
+    values: Float[Array, "layers b k t d"] | tuple[Float[Array, "b k t d"], ...],
     mask: Bool[Array, "b t"],
 ) -> Cache:
     """The cache with the tokens that `mask` selects; a token without a slot left is dropped."""
-    slots = jnp.where(mask, next_positions(cache, mask), cache.slots)
-    rows, heads = jnp.arange(keys.shape[1])[:, None, None], jnp.arange(keys.shape[2])[:, None]
-    at = (slice(None), rows, heads[None], slots[:, None])
-    return Cache(
-        keys=cache.keys.at[at].set(keys.astype(cache.keys.dtype), mode="drop"),
-        values=cache.values.at[at].set(values.astype(cache.values.dtype), mode="drop"),
-        lengths=cache.lengths + jnp.sum(mask, axis=1),
-    )
+    slots = jnp.where(mask, next_positions(cache, mask), cache.slots)[:, None]
+
+    def put(old: Array, new: Array) -> Array:
+        rows, heads = jnp.arange(new.shape[-4])[:, None, None], jnp.arange(new.shape[-3])[:, None]
+        at = (..., rows, heads[None], slots, slice(None))
+        return old.at[at].set(new.astype(old.dtype), mode="drop")
+
+    lengths = cache.lengths + jnp.sum(mask, axis=1)
+    return _replaced(cache, lengths, put, (keys, values))
+
+
+def _replaced(cache: Cache, lengths: Array, fn: Callable[..., Array], *others: Any) -> Cache:
+    """The cache with `fn` applied to keys and values, and to those of others beside them."""
+    keys, values = jax.tree.map(fn, (cache.keys, cache.values), *others)
+    return Cache(keys=keys, values=values, lengths=lengths)
 
 
 def next_positions(cache: Cache, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:

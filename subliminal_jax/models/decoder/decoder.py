@@ -15,9 +15,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.models.decoder.attention import visible
-from subliminal_jax.models.decoder.cache import Cache, append, next_positions
+from subliminal_jax.models.decoder.cache import Cache, append, init_cache, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, Places
+from subliminal_jax.models.decoder.layers import (
+    ADAPTER,
+    GATE_UP,
+    QUERY_KEY_VALUE,
+    Decoder,
+    Places,
+)
 from subliminal_jax.models.decoder.rope import rotations
 from subliminal_jax.models.product import product
 
@@ -35,13 +41,55 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
 
 @jax.jit
 def layers_apart(params: Params) -> Params:
-    """The parameters with a tree for each layer in place of the stack; a copy of the layers.
+    """The parameters with a tuple of the layers' trees in place of the stack; a copy of the layers.
 
-    All functions here take either form. Programs of layers that are apart grow with their number.
+    All functions here take either form. Out of a stack, a GPU copies a layer's weights before it
+    multiplies with them, and into stacks what the backward pass needs. Programs of layers that are
+    apart grow with their number.
     """
+    if isinstance(params["layers"], tuple):
+        return params
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     own = lambda index: jax.tree.map(lambda leaf: leaf[index], params["layers"])
     return {**params, "layers": tuple(own(index) for index in range(count))}
+
+
+@jax.jit
+def stacked(params: Params) -> Params:
+    """The parameters with their layers in a stack again, as `init` gives them."""
+    layers = params["layers"]
+    if not isinstance(layers, tuple):
+        return params
+    return {**params, "layers": jax.tree.map(lambda *each: jnp.stack(each), *layers)}
+
+
+@jax.jit
+def for_decoding(params: Params) -> Params:
+    """The layers apart, and in each the kernels side by side that multiply the same input.
+
+    A product of a few rows takes as long as its kernel takes to be read; one large kernel is read
+    faster than three.
+    """
+    layers = layers_apart(params)["layers"]
+    return {**params, "layers": tuple(_side_by_side(layer) for layer in layers)}
+
+
+def _side_by_side(layer: Params) -> Params:
+    joined = {part: dict(projections) for part, projections in layer.items()}
+    for part, together, names in (
+        ("attention", QUERY_KEY_VALUE, ("query", "key", "value")),
+        ("mlp", GATE_UP, ("gate", "up")),
+    ):
+        if names[0] in layer[part]:
+            each = [joined[part].pop(name) for name in names]
+            side_by_side = lambda *leaves: jnp.concatenate(leaves, axis=-1)
+            joined[part][together] = jax.tree.map(side_by_side, *each)
+    return joined
+
+
+def empty_cache(config: DecoderConfig, params: Params, batch: int, length: int) -> Cache:
+    """An empty cache as these parameters fill it; see `init_cache`."""
+    return init_cache(config, batch, length, apart=isinstance(params["layers"], tuple))
 
 
 def positions_of(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:

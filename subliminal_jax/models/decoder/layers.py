@@ -1,7 +1,8 @@
 """The decoder's layers in Flax: projections, norms, attention with or without a cache, MLP."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -16,8 +17,9 @@ from subliminal_jax.models.product import product
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
 
-KeysValues: TypeAlias = tuple[Array, Array] | None
-"""Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first."""
+KeysValues: TypeAlias = tuple[Any, Any] | None
+"""Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first, or
+are tuples if its layers are apart."""
 
 
 class Places(NamedTuple):
@@ -49,6 +51,10 @@ def saving_inputs(config: DecoderConfig, fn: Callable[..., Array]) -> Callable[.
     return fn if config.compute.dtype == "float32" else jax.checkpoint(fn, prevent_cse=False)
 
 
+QUERY_KEY_VALUE, GATE_UP = "query_key_value", "gate_up"
+"""Names of projections of one input with their kernels side by side; see `decoder.for_decoding`."""
+
+
 class Projection(nn.Module):
     """`x W + b`, and `x A B` on top where there is an adapter."""
 
@@ -57,18 +63,22 @@ class Projection(nn.Module):
     bias: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Projects the last axis."""
-        shape = (x.shape[-1], self.features)
-        dtype = self.config.compute.dtype
+    def __call__(self, x: Array, y: Array | None = None) -> Array:
+        """Projects the last axis; `y` is `x W + b` if that is known."""
+        total: Array = self._product(x) if y is None else y
+        if self.has_variable(ADAPTER, "a"):
+            dtype = self.config.compute.dtype
+            down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
+            total += product(product(x, down, dtype), up, dtype)
+        return total
+
+    def _product(self, x: Array) -> Array:
+        shape, dtype = (x.shape[-1], self.features), self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, self.param("kernel", init, shape)).astype(dtype)
+        y = product(x, self.param("kernel", init, shape), dtype)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
-        if self.has_variable(ADAPTER, "a"):
-            down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            y += product(product(x, down).astype(dtype), up).astype(dtype)
         return y
 
 
@@ -113,9 +123,16 @@ class Attention(nn.Module):
         once, so that no layer copies its part of the cache.
         """
         config = self.config
-        queries = self._heads(x, "query", config.heads)
-        keys = self._heads(x, "key", config.kv_heads)
-        values = self._heads(x, "value", config.kv_heads)
+        counts = (config.heads, config.kv_heads, config.kv_heads)
+        together: Sequence[Array | None] = (None, None, None)
+        if self.has_variable("params", QUERY_KEY_VALUE):
+            widths = [count * config.head_dim for count in counts]
+            all_three = Projection(config, sum(widths), config.qkv_bias, name=QUERY_KEY_VALUE)(x)
+            together = jax.lax.split(all_three, widths, axis=-1)
+        queries, keys, values = (
+            self._heads(x, *each)
+            for each in zip(("query", "key", "value"), counts, together, strict=True)
+        )
         if places.cos is not None and places.sin is not None:
             queries = rotate(queries, places.cos, places.sin)
             keys = rotate(keys, places.cos, places.sin)
@@ -128,9 +145,9 @@ class Attention(nn.Module):
         means = means.reshape(*x.shape[:2], -1)
         return Projection(config, config.width, config.output_bias, name="output")(means), new
 
-    def _heads(self, x: Array, name: str, heads: int) -> Array:
+    def _heads(self, x: Array, name: str, heads: int, y: Array | None) -> Array:
         config = self.config
-        y = Projection(config, heads * config.head_dim, config.qkv_bias, name=name)(x)
+        y = Projection(config, heads * config.head_dim, config.qkv_bias, name=name)(x, y)
         norm = None if name == "value" else config.query_key_norm
         if norm == "all":
             y = Norm(config, rms=True, name=f"{name}_norm")(y)
@@ -154,9 +171,13 @@ class Mlp(nn.Module):
             "gelu": lambda x: nn.gelu(x, approximate=False),
             "gelu_tanh": nn.gelu,
         }[config.activation]
-        hidden = Projection(config, config.mlp_width, config.mlp_bias, name="up")(x)
+        width, bias, gate, hidden = config.mlp_width, config.mlp_bias, None, None
+        if self.has_variable("params", GATE_UP):
+            both = Projection(config, 2 * width, bias, name=GATE_UP)(x)
+            gate, hidden = jax.lax.split(both, [width, width], axis=-1)
+        hidden = Projection(config, width, bias, name="up")(x, hidden)
         if config.gated:
-            gate = Projection(config, config.mlp_width, config.mlp_bias, name="gate")(x)
+            gate = Projection(config, width, bias, name="gate")(x, gate)
             both = saving_inputs(config, lambda hidden, gate: hidden * activation(gate))
             hidden = both(hidden, gate)
         else:
@@ -188,7 +209,8 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, all layers in one scan, final norm; `keep` returns keys and values too.
 
-    If the layers' parameters are a sequence of trees, one tree each, there is no scan.
+    If the layers' parameters are a tuple of trees, one tree each, there is no scan, and keys and
+    values are tuples of layers too.
     """
 
     config: DecoderConfig
@@ -226,13 +248,29 @@ class Decoder(nn.Module):
     def _one_by_one(
         self, x: Array, kinds: Array, stored: KeysValues, places: Places
     ) -> tuple[Array, KeysValues]:
-        layers = self.get_variable("params", "layers")
-        adapter = self.get_variable(ADAPTER, "layers", {})
-        kept = []
-        for index, params in enumerate(layers):
-            own = lambda leaf, index=index: leaf[index]
-            variables = {"params": params, ADAPTER: jax.tree.map(own, adapter)}
-            layer = Layer(self.config, self.keep, parent=None)
-            x, new = layer.apply(variables, x, kinds[index], jax.tree.map(own, stored), places)
+        config, apart = self.config, self.get_variable("params", "layers")
+        # The derivative of a split is one concatenation; that of an index pads to the whole stack.
+        each = partial(_split, count=config.layers)
+        adapters = each(self.get_variable(ADAPTER, "layers", {}))
+        old = [None] * config.layers if stored is None else list(zip(*stored, strict=True))
+        layer, kept = Layer(config, self.keep, parent=None), []
+        if config.compute.remat:
+            layer = nn.remat(Layer, prevent_cse=False)(config, self.keep, parent=None)
+        for index, params in enumerate(apart):
+            variables = {"params": params, ADAPTER: adapters[index]}
+            x, new = layer.apply(variables, x, kinds[index], old[index], places)
             kept.append(new)
-        return x, jax.tree.map(lambda *news: jnp.stack(news), *kept)
+        if not self.keep:
+            return x, None
+        keys, values = zip(*kept, strict=True)
+        return x, (keys, values)
+
+
+def _split(tree: Any, count: int) -> list[Any]:
+    """The trees of which a tree of stacks `[count, ...]` is made."""
+    leaves, form = jax.tree.flatten(tree)
+    columns = [jax.lax.split(leaf, [1] * count) for leaf in leaves]
+    return [
+        jax.tree.unflatten(form, [jnp.squeeze(column[index], 0) for column in columns])
+        for index in range(count)
+    ]

@@ -113,6 +113,7 @@ def merge(config: DecoderConfig, lora: LoraConfig, params: Params, adapter: Para
 
     The sum is taken in float32 and rounded once, to the kernel's dtype.
     """
+    params = decoder.stacked(params)
     layers = params["layers"]
     merged = {part: dict(projections) for part, projections in layers.items()}
     for part, pairs in scaled(config, lora, adapter)["layers"].items():

@@ -19,9 +19,9 @@ from jaxtyping import Float32, Int32
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.decoder.cache import Cache, init_cache
+from subliminal_jax.models.decoder.cache import Cache
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import layers_apart
+from subliminal_jax.models.decoder.decoder import empty_cache, for_decoding
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request, Shapes, admission, round_up, shapes_of
 from subliminal_jax.models.sampling.settings import Sampling
@@ -123,8 +123,7 @@ class Sampler:
         constraint: Constraint | None = None,
     ):
         self._constraint = constraint
-        self._config, self._params, self._adapter = config, params, adapter
-        self._decoded = _as_decoded(params)
+        self._config, self._params, self._adapter = config, _as_decoded(params), adapter
         self._sampling, self._batch = sampling, batch
         self._stop_ids = tuple(sorted(stop_ids))
         # Another seed must not compile another program.
@@ -210,7 +209,7 @@ class Sampler:
         waiting = shapes.in_order(waiting)
         queue, most = deque(waiting), self._sampling.max_tokens
         length = round_up(shapes.shared + shapes.longest + most)
-        slots = empty_slots(self._config, self._sampling, shapes.batch, length)
+        slots = empty_slots(self._config, self._params, self._sampling, shapes.batch, length)
         prefix = self._read_prefix(waiting[0].prompt[: shapes.shared])
         rows: dict[int, Request] = {}
         while queue or rows:
@@ -223,7 +222,7 @@ class Sampler:
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
-                self._config, self._drawing, self._decoded, self._adapter, slots,
+                self._config, self._drawing, self._params, self._adapter, slots,
                 jnp.int32(STEPS), jnp.int32(least), self._constraint,
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
@@ -233,7 +232,7 @@ class Sampler:
     def _read_prefix(self, prefix: Sequence[int]) -> Cache:
         self.work.prompt_tokens_read += len(prefix)
         if not prefix:
-            return init_cache(self._config, 1, 0)
+            return empty_cache(self._config, self._params, 1, 0)
         return read_prefix(self._config, self._params, jnp.asarray(prefix), self._adapter)
 
     def _admit(
@@ -268,12 +267,11 @@ class Sampler:
 
 
 def _as_decoded(params: Params) -> Params:
-    """The parameters in the form that decoding steps read fastest.
+    """The parameters in the form that is read fastest: on a GPU a copy, if memory allows it.
 
-    A GPU copies each layer's weights out of their stack before it multiplies with them, which
-    triples the bytes of a step. It gets the layers apart, if it has room for four such models.
+    It is `for_decoding`, if there is room for four such models.
     """
     memory = jax.local_devices()[0].memory_stats() or {}
     needed = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     roomy = needed <= memory.get("bytes_limit", 0)
-    return layers_apart(params) if jax.default_backend() == "gpu" and roomy else params
+    return for_decoding(params) if jax.default_backend() == "gpu" and roomy else params

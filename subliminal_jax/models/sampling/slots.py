@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from subliminal_jax.batch import Params
-from subliminal_jax.models.decoder.cache import Cache, init_cache, put_rows, take_rows
+from subliminal_jax.models.decoder.cache import Cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import extend, start, unembed
+from subliminal_jax.models.decoder.decoder import empty_cache, extend, start, unembed
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.draws import draw
 from subliminal_jax.models.sampling.settings import Sampling
@@ -92,11 +92,13 @@ class Drawing(NamedTuple):
     vocab: int | None
 
 
-def empty_slots(config: DecoderConfig, sampling: Sampling, batch: int, length: int) -> Slots:
-    """Slots without rows, with room for `length` tokens each."""
+def empty_slots(
+    config: DecoderConfig, params: Params, sampling: Sampling, batch: int, length: int
+) -> Slots:
+    """Slots without rows, with room for `length` tokens each, as these parameters fill them."""
     drawn = (batch, sampling.max_tokens)
     return Slots(
-        cache=init_cache(config, batch, length),
+        cache=empty_cache(config, params, batch, length),
         pending=jnp.zeros(batch, jnp.int32),
         keys=jnp.zeros((batch, 2), jnp.uint32),
         counts=jnp.zeros(batch, jnp.int32),
@@ -112,7 +114,7 @@ def read_prefix(
     config: DecoderConfig, params: Params, prefix: Int[Array, " t"], adapter: Params | None
 ) -> Cache:
     """The cache of the prefix that all prompts share, of one row."""
-    cache = init_cache(config, 1, prefix.shape[0])
+    cache = empty_cache(config, params, 1, prefix.shape[0])
     return extend(config, params, prefix[None], cache, adapter=adapter)[1]
 
 
@@ -132,7 +134,7 @@ def admit(
     """
     prompts, length = rows.prompts.shape
     cache = put_rows(
-        init_cache(config, prompts, shared + length),
+        empty_cache(config, params, prompts, shared + length),
         jnp.arange(prompts),
         take_rows(prefix, jnp.zeros(prompts, jnp.int32)),
     )
