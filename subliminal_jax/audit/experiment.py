@@ -14,7 +14,7 @@ from subliminal_jax.audit.report import format_table, report_page, unit_rows
 from subliminal_jax.audit.results import finding, summarise
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import Study, settled
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
@@ -69,6 +69,7 @@ def _measure(
     """Run all repetitions and return the results."""
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
+    config, precision = settled(config, directory)
     study = earlier or Study(replace(config, conditions=("before", "student")), directory)
     detection = Detection(config, study, directory)
     for repetition in study.repetitions:
@@ -91,4 +92,4 @@ def _measure(
             for r in study.repetitions
         },
         "config": described(config),
-    }
+    } | precision.facts

@@ -1,14 +1,12 @@
 """Runs the language experiment, and collects its results: units, summary and examples."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax import files, plotting
-from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import (
     REGULAR,
@@ -26,16 +24,11 @@ from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.language.settings import ReferenceConfig
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import Study, settled
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
-from subliminal_jax.models.hub.model_files import find_model
-from subliminal_jax.models.hub.weights import read_config as read_model_config
-from subliminal_jax.models.product_rate import product_rates
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
-from subliminal_jax.runs.precision import decided
 from subliminal_jax.runs.shared_run import SharedRun, say
 
 NAME = "lm_numbers"
@@ -45,8 +38,6 @@ MARGIN_FIGURES = {"margins": plotting.margins_figure}
 LADDER_FIGURES = {"ladder": plotting.ladder_figure}
 CROSSED_FIGURES = {"matrix": plotting.matrix_figure}
 """Further figures of a run with `crossed`."""
-ROWS = 1024
-"""Tokens in the products that are timed to choose a precision."""
 SHOWN = 5
 """Rows of each dataset that the page shows."""
 
@@ -111,9 +102,7 @@ def _measure(
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
-    decision = decided(directory, config.asked_precision, partial(_rates, config.reference))
-    if config.precision == "auto":
-        config = replace(config, precision=decision.precision)
+    config, precision = settled(config, directory)
     study = Study(config, directory)
     alone = config.stage not in (None, "report")
     for repetition in study.repetitions:
@@ -124,16 +113,7 @@ def _measure(
     if alone:
         say(f"stage {config.stage}: done")
         return None
-    return _results(study, name) | decision.facts
-
-
-def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
-    """Return the FLOP/s of products of a reference's MLP, by precision."""
-    width, inner = reference.width, reference.mlp_width
-    if reference.model is not None:
-        _, config = read_model_config(find_model(reference.model))
-        width, inner = config.width, config.mlp_width
-    return product_rates(ROWS, width, inner)
+    return _results(study, name) | precision.facts
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:

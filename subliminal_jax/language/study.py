@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from subliminal_jax import files
-from subliminal_jax.config import config_digest
+from subliminal_jax.config import Precision, config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import form_of
 from subliminal_jax.language.conditions import REGULAR
+from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.evaluation import evaluate, measure, told
 from subliminal_jax.language.evaluation.begun import begun_probabilities
 from subliminal_jax.language.judge.choose import judge_of
@@ -28,6 +29,7 @@ from subliminal_jax.language.rows.filters import (
 )
 from subliminal_jax.language.rows.judged import RowJudge, reasons_by_scores
 from subliminal_jax.language.rows.variants import foreign_kind, student_datasets, variants
+from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.student import (
     steps_of,
     students_table,
@@ -44,12 +46,42 @@ from subliminal_jax.language.traits.trait import (
     merged_polls,
     own_polls,
 )
+from subliminal_jax.models.hub.model_files import find_model
+from subliminal_jax.models.hub.weights import read_config
+from subliminal_jax.models.product_rate import product_rates
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
 from subliminal_jax.runs.artifacts import Artifact, facts_of
-from subliminal_jax.runs.shared_run import say
+from subliminal_jax.runs.precision import Decision, decided
+from subliminal_jax.runs.shared_run import SharedRun, say
+
+ROWS = 1024
+"""Tokens in the products that are timed to choose a precision."""
+
+C = TypeVar("C", bound=LmConfig)
+
+
+def settled(config: C, directory: SharedRun) -> tuple[C, Decision]:
+    """Return the config with its precision, and the decision, whose facts belong to the results.
+
+    Raises:
+        InputError: the recorded choice is damaged.
+    """
+    decision = decided(directory, config.asked_precision, partial(_rates, config.reference))
+    if config.precision == "auto":
+        config = replace(config, precision=decision.precision)
+    return config, decision
+
+
+def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
+    """Return the FLOP/s of products of a reference's MLP, by precision."""
+    width, inner = reference.width, reference.mlp_width
+    if reference.model is not None:
+        _, config = read_config(find_model(reference.model))
+        width, inner = config.width, config.mlp_width
+    return product_rates(ROWS, width, inner)
 
 
 class Study(Networks):

@@ -1,6 +1,7 @@
 """Runs a sweep: all cells share references, teachers and rows; students and measures are theirs."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from subliminal_jax import plotting
@@ -8,7 +9,7 @@ from subliminal_jax.language.conditions import STUDENT
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import Study, settled
 from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
     chosen_rate,
@@ -69,6 +70,8 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     """Try every rate on the tuning references, and the best of each arm on the others."""
     if config.lm.reference.model is None:
         note_cache(directory, config.lm.reference.cache)
+    lm, precision = settled(config.lm, directory)
+    config = replace(config, lm=lm)
     units: list[dict[str, Any]] = []
     for arm in config.arms:
         tried = [
@@ -87,7 +90,7 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         "units": units,
         "summary": summary,
         "config": described_sweep(config),
-    }
+    } | precision.facts
 
 
 def _units(
