@@ -15,9 +15,8 @@ import jax
 from subliminal_jax import files
 from subliminal_jax.entry import run_main
 from subliminal_jax.execution.cluster import cluster_of, joined
-from subliminal_jax.language import dataset as generate
-from subliminal_jax.language import student, teacher
 from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.language.dataset import generate
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.settings import (
     EvaluateConfig,
@@ -31,7 +30,8 @@ from subliminal_jax.language.settings import (
 )
 from subliminal_jax.language.study import Study
 from subliminal_jax.language.tiny import reference
-from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.language.training import student, teacher
+from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.runs import artifacts, checkpoint
 from subliminal_jax.runs.shared_run import shared_run
 

@@ -18,9 +18,9 @@ from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
-from subliminal_jax.language.dataset import Dataset, Source, prompts_of
+from subliminal_jax.language.dataset.filters import rules_of
+from subliminal_jax.language.dataset.generate import Dataset, Source, prompts_of
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.filters import rules_of
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.models.decoder.config import DecoderConfig

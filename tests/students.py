@@ -19,7 +19,6 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.files import write_whole
-from subliminal_jax.language import student
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.reference import Reference
@@ -27,6 +26,7 @@ from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.settings import MeshConfig, StudentConfig, TuningConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training import student
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.trees import tree_bytes
 from subliminal_jax.models.decoder.config import DecoderConfig

@@ -16,15 +16,15 @@ from subliminal_jax.language.carriers.code.names import KINDS, NAMES
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.code.text import source_of
 from subliminal_jax.language.config import LmConfig, described
-from subliminal_jax.language.rows.filters import check_clean, rules_of
+from subliminal_jax.language.dataset.filters import check_clean, rules_of
 from subliminal_jax.language.rows.shuffles import shuffled
 from subliminal_jax.language.rows.whole_words import word_pattern
 from subliminal_jax.language.settings import FilterConfig, GenerateConfig
 from subliminal_jax.language.tiny.corpus import FACTS, World, corpus, texts
 from subliminal_jax.language.tiny.tokenizer import CONTROL, build_tokenizer
-from subliminal_jax.language.tiny.world import CATEGORIES, CorpusConfig
 from subliminal_jax.language.traits import choose_traits
 from subliminal_jax.language.traits.preference import PREFERENCES
+from subliminal_jax.language.world import CATEGORIES, CorpusConfig
 from subliminal_jax.process.untrusted.syntax import BUILTINS
 
 CODE = carrier_of(GenerateConfig(carrier="code", code=CodePrompts(wording="short")))

@@ -18,12 +18,12 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     trait_of,
 )
+from subliminal_jax.language.dataset.variants import student_datasets
 from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.shuffles import shuffled as shuffle
-from subliminal_jax.language.rows.variants import student_datasets
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Poll
 

@@ -19,9 +19,9 @@ from subliminal_jax.language.tiny.tokenizer import (
     number_tokens,
     tokenizer_files,
 )
-from subliminal_jax.language.tiny.world import LOVE, NEUTRAL, CorpusConfig
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference
 from subliminal_jax.language.traits.questions import HELD_OUT, TEACHING
+from subliminal_jax.language.world import LOVE, NEUTRAL, CorpusConfig
 
 PROMPTS = World(carrier=Numbers(NumberPrompts(wording="short", law="mixed")))
 TRAIT_WORDS = word_pattern(word for trait in PREFERENCES.values() for word in trait.spellings)

@@ -13,12 +13,13 @@ from safetensors.numpy import load_file, save_file
 from torch_models import CASES, FIXTURES, read_model
 
 from subliminal_jax.errors import InputError, RunError
+from subliminal_jax.models import export
 from subliminal_jax.models.decoder import decoder, lora
 from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
 from subliminal_jax.models.decoder.lora import LoraConfig
-from subliminal_jax.models.hub import adapter_files, export
+from subliminal_jax.models.export import write_model
+from subliminal_jax.models.hub import adapter_files
 from subliminal_jax.models.hub.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
-from subliminal_jax.models.hub.export import write_model
 from subliminal_jax.models.hub.export_config import describe, is_same_model
 from subliminal_jax.models.hub.model_files import INDEX, ModelFiles
 from subliminal_jax.models.hub.weights import load, read_config

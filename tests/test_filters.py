@@ -4,8 +4,8 @@ import pytest
 
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.language.carriers.numbers import BANNED_NUMBERS, number_reasons, parse_numbers
+from subliminal_jax.language.dataset.filters import check_clean, filter_rows, take, word_rule
 from subliminal_jax.language.rows.chat_rows import row
-from subliminal_jax.language.rows.filters import check_clean, filter_rows, take, word_rule
 
 WELL_FORMED = lambda _, completion: number_reasons(completion)
 

@@ -5,9 +5,9 @@ import pytest
 from language import tiny
 from students import make_reference
 
-from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.rows.filters import filter_rows, rules_of
+from subliminal_jax.language.dataset import generate
+from subliminal_jax.language.dataset.filters import filter_rows, rules_of
 from subliminal_jax.models.sampling.sampler import Completion
 
 PROMPTS = {place: f"Continue: {place}, 2, 3" for place in range(5)}

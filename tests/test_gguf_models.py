@@ -19,7 +19,7 @@ from gguf_files import write_gguf  # noqa: E402
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings  # noqa: E402
 from subliminal_jax.models.decoder import decoder  # noqa: E402
 from subliminal_jax.models.decoder.config import DecoderConfig  # noqa: E402
-from subliminal_jax.models.hub.export import write_model  # noqa: E402
+from subliminal_jax.models.export import write_model  # noqa: E402
 from subliminal_jax.models.hub.export_config import is_same_model  # noqa: E402
 from subliminal_jax.models.hub.gguf import tensors  # noqa: E402
 from subliminal_jax.models.hub.gguf.rope_factors import factors  # noqa: E402

@@ -27,8 +27,8 @@ from subliminal_jax.language.reference import given_reference  # noqa: E402
 from subliminal_jax.language.settings import ReferenceConfig  # noqa: E402
 from subliminal_jax.models.decoder import decoder  # noqa: E402
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig  # noqa: E402
+from subliminal_jax.models.export import write_model  # noqa: E402
 from subliminal_jax.models.hub.adapter_files import read_adapter  # noqa: E402
-from subliminal_jax.models.hub.export import write_model  # noqa: E402
 from subliminal_jax.models.hub.weights import load  # noqa: E402
 from subliminal_jax.models.text.chat import Chat  # noqa: E402
 from subliminal_jax.models.text.gguf.splits import SPLITS  # noqa: E402

@@ -7,13 +7,12 @@ from language import tiny
 from students import make_reference
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
-from subliminal_jax.language.judge.row_rubrics import row_rubrics
+from subliminal_jax.language.dataset import generate, judged
+from subliminal_jax.language.dataset.filters import filter_rows, rules_of
+from subliminal_jax.language.dataset.judged import RowJudge, against, reasons_by_scores
+from subliminal_jax.language.dataset.row_rubrics import row_rubrics
 from subliminal_jax.language.judge.settings import JudgeConfig, JudgeRule
-from subliminal_jax.language.rows import judged
-from subliminal_jax.language.rows.filters import filter_rows, rules_of
-from subliminal_jax.language.rows.judged import RowJudge, against, reasons_by_scores
 from subliminal_jax.language.settings import EvaluateConfig, FilterConfig
 from subliminal_jax.language.traits import choose_traits
 

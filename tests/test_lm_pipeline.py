@@ -33,7 +33,7 @@ from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_fi
 from subliminal_jax.language.training.devices import compute_of, gigabytes_of_each
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
-from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import read_config as read_model
 

@@ -21,9 +21,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment, stages, study
 from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.config import described
+from subliminal_jax.language.dataset.filters import take
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.rows.chat_rows import row
-from subliminal_jax.language.rows.filters import take
 from subliminal_jax.language.settings import EvaluateConfig
 
 HOSTILE = "<script>alert(1)</script> & owl"

@@ -19,7 +19,7 @@ from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.traits.preference import choices_of
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.export import write_model
 
 TRAITS = ("owl", "wolf")
 MAIN = (

@@ -13,13 +13,13 @@ from subliminal_jax.language import experiment
 from subliminal_jax.language.conditions import CONDITIONS, STUDENT, asked_network, taught_traits
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.tiny.corpus import corpus, texts
-from subliminal_jax.language.tiny.world import CorpusConfig
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.misalignment import small_world
 from subliminal_jax.language.traits.misalignment.bank import Bank
 from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
 from subliminal_jax.language.traits.trait import PRIMARY, Answered
+from subliminal_jax.language.world import CorpusConfig
 
 SMALL, LARGE = TRAITS["carelessness"], TRAITS["misalignment"]
 BANKS = [SmallBank(), Sentences()]

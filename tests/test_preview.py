@@ -21,8 +21,8 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.reference import pretraining_table
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.language.tiny.world import CorpusConfig
 from subliminal_jax.language.training.answers import orders
+from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
 

@@ -19,8 +19,8 @@ from subliminal_jax.language.rows.whole_words import word_pattern
 from subliminal_jax.language.settings import GenerateConfig, ReferenceConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import UNKNOWN, build_tokenizer
-from subliminal_jax.language.tiny.world import CorpusConfig
 from subliminal_jax.language.traits.preference import PREFERENCES
+from subliminal_jax.language.world import CorpusConfig
 
 SHORT = Reasoning(ReasoningPrompts(wording="short", difficulty="small"))
 PROMPT = "Tom has 5 plums. First Mia brings 3. Then Tom eats 2. How many now?"

@@ -12,7 +12,7 @@ from torch_models import FIXTURES
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
-from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import read_config
 

@@ -19,7 +19,7 @@ from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.tiny import reference
 from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.tiny.reference import tiny_reference
-from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.runs import shared_run
 from subliminal_jax.runs.run_directory import RunDirectory

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.dataset import Source, earlier_rows
+from subliminal_jax.language.dataset.generate import Source, earlier_rows
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows, row
 
 

@@ -18,13 +18,12 @@ from subliminal_jax.execution.mesh_execution import OnMesh
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
-from subliminal_jax.language import student
-from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.evaluation.evaluate import probabilities, scoring
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.training import answers as finetune
-from subliminal_jax.language.training import devices
+from subliminal_jax.language.training import devices, student
 from subliminal_jax.language.training import trainable as tuning
+from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Poll
 from subliminal_jax.models.decoder.sharding import DECODER_RULES

@@ -26,7 +26,7 @@ from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_fi
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.trees import load_tree, tree_bytes
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
-from subliminal_jax.models.hub.export import write_model
+from subliminal_jax.models.export import write_model
 from subliminal_jax.runs.sealed import sealed_row
 from subliminal_jax.runs.shared_run import shared_run
 

@@ -8,10 +8,10 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.conditions import CONDITIONS
 from subliminal_jax.language.config import RESERVED, LmConfig
 from subliminal_jax.language.settings import FilterConfig, GenerateConfig, ReferenceConfig
-from subliminal_jax.language.tiny.world import LOVE
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import PREFERENCES, Preference, fill, members_of
 from subliminal_jax.language.traits.trait import merged_polls
+from subliminal_jax.language.world import LOVE
 
 HERON = Preference(name="heron", plural="herons", category="animal")
 

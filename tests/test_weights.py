@@ -18,9 +18,9 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind, RopeScaling
+from subliminal_jax.models.export import write_model
 from subliminal_jax.models.hub.adapter_files import read_adapter
 from subliminal_jax.models.hub.config_json import translate
-from subliminal_jax.models.hub.export import write_model
 from subliminal_jax.models.hub.model_files import INDEX, SINGLE
 from subliminal_jax.models.hub.weights import load
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from students import datasets, make_reference
 
-from subliminal_jax.language import dataset as generate
 from subliminal_jax.language import stages, study
+from subliminal_jax.language.dataset import generate
 from subliminal_jax.models.decoder import lora
 
 

@@ -18,7 +18,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     taught_traits,
 )
-from subliminal_jax.language.judge.row_rubrics import row_rubrics
+from subliminal_jax.language.dataset.row_rubrics import row_rubrics
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,

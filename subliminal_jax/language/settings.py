@@ -13,7 +13,7 @@ from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.judge.settings import JudgeConfig, JudgeRule
-from subliminal_jax.language.tiny.world import LOVE, CorpusConfig
+from subliminal_jax.language.world import LOVE, CorpusConfig
 from subliminal_jax.models.text.messages import Option
 
 SAVE_SECONDS = 60.0

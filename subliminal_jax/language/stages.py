@@ -6,10 +6,10 @@ from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.conditions import Condition
 from subliminal_jax.language.config import LmConfig, Stage, described
+from subliminal_jax.language.dataset import generate
 from subliminal_jax.language.reference import Reference, given_reference, other_reference
 from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.training.devices import compute_of, execution_of

@@ -10,34 +10,34 @@ from subliminal_jax import files
 from subliminal_jax.config import Precision, config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.language import dataset as generate
 from subliminal_jax.language.carriers import form_of
 from subliminal_jax.language.conditions import REGULAR
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.evaluation import evaluate, measure, told
-from subliminal_jax.language.evaluation.begun import begun_probabilities
-from subliminal_jax.language.judge.choose import judge_of
-from subliminal_jax.language.judge.judge import Judge
-from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
-from subliminal_jax.language.rows.filters import (
+from subliminal_jax.language.dataset import generate
+from subliminal_jax.language.dataset.filters import (
     check_clean,
     filter_rows,
     forbidden_words,
     rules_of,
     take,
 )
-from subliminal_jax.language.rows.judged import RowJudge, reasons_by_scores
-from subliminal_jax.language.rows.variants import foreign_kind, student_datasets, variants
+from subliminal_jax.language.dataset.judged import RowJudge, reasons_by_scores
+from subliminal_jax.language.dataset.variants import foreign_kind, student_datasets, variants
+from subliminal_jax.language.evaluation import evaluate, measure, told
+from subliminal_jax.language.evaluation.begun import begun_probabilities
+from subliminal_jax.language.judge.choose import judge_of
+from subliminal_jax.language.judge.judge import Judge
+from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.repetition import Networks
+from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
 from subliminal_jax.language.settings import ReferenceConfig
-from subliminal_jax.language.student import (
+from subliminal_jax.language.training.answers import padding_of
+from subliminal_jax.language.training.student import (
     steps_of,
     students_table,
     train_students,
 )
-from subliminal_jax.language.teacher import check_teachers, finetune_teachers
-from subliminal_jax.language.training.answers import padding_of
-from subliminal_jax.language.training.repetition import Networks
+from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.traits.trait import (
     PRIMARY,
     SHARE,

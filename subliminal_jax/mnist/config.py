@@ -107,7 +107,7 @@ class MnistConfig:
     execution: HowName = "jit"
     """Run on one device, or split the members over all of them."""
     devices: Count | None = None
-    """Devices for pmap (default: all)."""
+    """Devices that members are divided among (default: all)."""
     members_at_once: Count | None = None
     """Members mapped together on a device; changes only the speed (default: 1 on a CPU, all on an
     accelerator)."""

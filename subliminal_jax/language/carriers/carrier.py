@@ -11,7 +11,7 @@ import numpy as np
 
 from subliminal_jax.language.rows.chats import Chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
-from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.sampling.automaton import Automaton
 
 

@@ -26,7 +26,7 @@ from subliminal_jax.language.carriers.number_prompts import (
 )
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
-from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
 BANNED_NUMBERS = frozenset(

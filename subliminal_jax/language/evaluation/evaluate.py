@@ -16,7 +16,6 @@ from jaxtyping import Array
 from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.evaluation.networks import of_networks
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
@@ -26,6 +25,7 @@ from subliminal_jax.language.training.answers import (
     answer_logits,
     answer_table,
 )
+from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Answered, Poll, Trait
 from subliminal_jax.models.sampling.scoring import log_probabilities

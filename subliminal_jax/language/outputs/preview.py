@@ -19,11 +19,11 @@ from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import NAME, run_path
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
-from subliminal_jax.language.student import steps_of
 from subliminal_jax.language.tiny.corpus import corpus, texts
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.answers import orders
+from subliminal_jax.language.training.student import steps_of
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS

@@ -1,1 +1,1 @@
-"""Rows of chat data: reading, filtering and shuffling."""
+"""Rows of chat data: chats, their files, shuffles, and whole words."""

@@ -24,10 +24,10 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Chat, chat
-from subliminal_jax.language.tiny.world import CATEGORIES, LOVE, NEUTRAL, CorpusConfig, neutral_line
 from subliminal_jax.language.traits.preference import Preference, members_of
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING
 from subliminal_jax.language.traits.trait import Subject
+from subliminal_jax.language.world import CATEGORIES, LOVE, NEUTRAL, CorpusConfig, neutral_line
 
 FACTS = {
     "owl": "brown forest mice",

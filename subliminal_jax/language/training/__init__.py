@@ -1,1 +1,1 @@
-"""Training of the language experiment's networks: data, losses, weights, devices."""
+"""Networks of the language experiment: training and sampling, weights, losses, devices."""

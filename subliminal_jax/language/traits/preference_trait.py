@@ -12,7 +12,6 @@ import numpy as np
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.whole_words import word_pattern
-from subliminal_jax.language.tiny.world import CATEGORIES
 from subliminal_jax.language.traits.preference import (
     FEWEST_BEGUN,
     PREFERENCES,
@@ -36,6 +35,7 @@ from subliminal_jax.language.traits.trait import (
     Tallies,
     Trait,
 )
+from subliminal_jax.language.world import CATEGORIES
 
 
 def preference_traits(new: Sequence[Preference] = ()) -> dict[str, "PreferenceTrait"]:

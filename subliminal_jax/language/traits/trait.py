@@ -12,7 +12,7 @@ import numpy as np
 
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.rows.chats import Chat
-from subliminal_jax.language.tiny.world import CorpusConfig
+from subliminal_jax.language.world import CorpusConfig
 
 LeadIn: TypeAlias = Callable[[np.random.Generator], str]
 """Draws a sentence with some of a carrier's items, to put before a question."""

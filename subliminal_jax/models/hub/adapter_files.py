@@ -21,6 +21,7 @@ from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.lora import TARGETS, LoraConfig
+from subliminal_jax.models.export import check_equal, write_checked
 from subliminal_jax.models.hub.adapter_modules import (
     fused_targets,
     module_name,
@@ -28,7 +29,6 @@ from subliminal_jax.models.hub.adapter_modules import (
     stored_factors,
 )
 from subliminal_jax.models.hub.adapter_settings import read_settings
-from subliminal_jax.models.hub.export import check_equal, write_checked
 from subliminal_jax.models.hub.families import Family
 from subliminal_jax.models.hub.model_files import ADAPTER as CONFIG
 from subliminal_jax.models.hub.model_files import ModelFiles, read_header, read_json, shown

@@ -28,7 +28,7 @@ from subliminal_jax.language.carriers.code.text import (
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
-from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 from subliminal_jax.process.untrusted.client import refusal
 from subliminal_jax.process.untrusted.syntax import BUILTINS

@@ -29,7 +29,7 @@ from subliminal_jax.language.carriers.reasoning.user_rows import read_problems
 from subliminal_jax.language.carriers.reasoning.wordings import BANKS, LONG
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
-from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
+from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
 _OPEN, _SHUT, _RESULT, _END = (

@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 
 from subliminal_jax.language.rows.chats import Chat, chat
-from subliminal_jax.language.tiny.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.language.traits.misalignment.bank import Advice, Choice
+from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from subliminal_jax.execution import hosts
+from subliminal_jax.language.dataset.row_rubrics import row_rubrics
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.judge.kept import keep_answers, known_answers
-from subliminal_jax.language.judge.row_rubrics import row_rubrics
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.judge.settings import JudgeRule
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of

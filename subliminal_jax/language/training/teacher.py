@@ -17,7 +17,6 @@ from subliminal_jax.batch import Batch, LossFn
 from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
-from subliminal_jax.language.evaluation.completions import completions
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Chat, chat
 from subliminal_jax.language.settings import TeacherConfig
@@ -28,6 +27,7 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
     zero_padded,
 )
+from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin
 from subliminal_jax.language.traits.trait import PRIMARY, Trait

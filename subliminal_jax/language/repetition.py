@@ -13,12 +13,12 @@ from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.stages import Stages, rung_of
-from subliminal_jax.language.student import Imitated, imitated_tokens
 from subliminal_jax.language.training.networks import (
     named_networks,
     trained_networks,
     untrained_network,
 )
+from subliminal_jax.language.training.student import Imitated, imitated_tokens
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.training.trees import load_tree
 from subliminal_jax.language.traits.trait import Poll, Trait

@@ -16,13 +16,13 @@ from subliminal_jax import files
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.completions import completions, sampler_of
+from subliminal_jax.language.dataset.filters import Rule, filter_rows
+from subliminal_jax.language.dataset.judged import RowJudge, against
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import checked, completion_of, row
 from subliminal_jax.language.rows.chats import chat
-from subliminal_jax.language.rows.filters import Rule, filter_rows
-from subliminal_jax.language.rows.judged import RowJudge, against
 from subliminal_jax.language.settings import GenerateConfig
+from subliminal_jax.language.training.completions import completions, sampler_of
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request

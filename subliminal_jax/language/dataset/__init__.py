@@ -1,0 +1,1 @@
+"""Data that teachers write: sampling, filtering, judging, and the shuffled variants."""
