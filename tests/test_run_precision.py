@@ -7,10 +7,10 @@ import pytest
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import experiment as language_experiment
+from subliminal_jax.language import study as language_study
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import ReferenceConfig
-from subliminal_jax.mnist import experiment, precision
+from subliminal_jax.mnist import experiment, study
 from subliminal_jax.mnist.arms import PAPER_ARMS
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
 from subliminal_jax.models.product_rate import product_rates
@@ -74,7 +74,7 @@ def test_an_mnist_run_records_its_choice_and_computes_with_it(tmp_path, monkeypa
     what = experiment.Experiment(
         name="toy", arms=PAPER_ARMS, methods=methods, finding=lambda _: "", figure=figure
     )
-    monkeypatch.setattr(precision, "product_rates", lambda *_: FAST)
+    monkeypatch.setattr(study, "product_rates", lambda *_: FAST)
     found = {}
     for name, setting in (("auto", "auto"), ("given", "bfloat16"), ("fine", "float32")):
         one = replace(config, precision=setting, out=tmp_path / name)
@@ -118,7 +118,7 @@ def test_how_a_references_dtype_and_the_precision_relate(tmp_path):
 def test_products_of_a_tiny_reference_are_timed_at_its_shape(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        language_experiment, "product_rates", lambda *shape: asked.append(shape) or FAST
+        language_study, "product_rates", lambda *shape: asked.append(shape) or FAST
     )
-    language_experiment._rates(ReferenceConfig(width=8, mlp_width=20))
+    language_study._rates(ReferenceConfig(width=8, mlp_width=20))
     assert asked == [(1024, 8, 20)]

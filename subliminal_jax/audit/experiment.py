@@ -69,9 +69,9 @@ def _measure(
     """Run all repetitions and return the results."""
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
-    config, precision = settled(config, directory)
-    study = earlier or Study(replace(config, conditions=("before", "student")), directory)
-    detection = Detection(config, study, directory)
+    fixed, precision = settled(config, directory)
+    study = earlier or Study(replace(fixed, conditions=("before", "student")), directory)
+    detection = Detection(fixed, study, directory)
     for repetition in study.repetitions:
         methods(detection, repetition)
     units, seeds = detection.units, {r: str(study.seed(r)) for r in study.repetitions}

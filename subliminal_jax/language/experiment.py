@@ -102,8 +102,8 @@ def _measure(
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
-    config, precision = settled(config, directory)
-    study = Study(config, directory)
+    fixed, precision = settled(config, directory)
+    study = Study(fixed, directory)
     alone = config.stage not in (None, "report")
     for repetition in study.repetitions:
         if config.stage is None or not alone:
@@ -113,7 +113,7 @@ def _measure(
     if alone:
         say(f"stage {config.stage}: done")
         return None
-    return _results(study, name) | precision.facts
+    return _results(study, name) | {"config": described(config)} | precision.facts
 
 
 def _stage(study: Study, stage: Stage, repetition: int) -> None:
@@ -179,7 +179,6 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "filters": {study.label(r): facts_of(study.filtered(r)) for r in study.repetitions},
         "examples": _examples(study),
         **margins,
-        "config": described(config),
     }
 
 

@@ -71,16 +71,16 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     if config.lm.reference.model is None:
         note_cache(directory, config.lm.reference.cache)
     lm, precision = settled(config.lm, directory)
-    config = replace(config, lm=lm)
+    fixed = replace(config, lm=lm)
     units: list[dict[str, Any]] = []
-    for arm in config.arms:
+    for arm in fixed.arms:
         tried = [
             unit
-            for rate, cell in cells(config, arm)
+            for rate, cell in cells(fixed, arm)
             for unit in _units(directory, arm, rate, cell, config.tuned_on, "tuning")
         ]
         best = chosen_rate(tried, STUDENT.name)
-        cell = dict(cells(config, arm))[best]
+        cell = dict(cells(fixed, arm))[best]
         say(f"{arm.name}: learning rate {best:g} on the tuning references")
         units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
     summary = sweep_summary(units)
