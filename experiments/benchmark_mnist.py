@@ -7,6 +7,7 @@ Command   python experiments/benchmark_mnist.py --members 25
           python experiments/benchmark_mnist.py --torch released   needs pip install -e '.[torch]'
           XLA_FLAGS=--xla_force_host_platform_device_count=2 NPROC=32 \
               python experiments/benchmark_mnist.py --execution pmap --devices 2
+          python experiments/benchmark_mnist.py --precision bfloat16 --torch autocast
 Expected  Seconds, FLOP/s and factors of this machine; no accuracy.
 """
 
@@ -35,9 +36,9 @@ PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # PyTorch has
 class BenchmarkConfig(MnistConfig):
     """The MNIST experiment, to be timed."""
 
-    torch: Literal["released", "lean"] | None = None
-    """Time the same steps in PyTorch too, between our epochs: in the released script's form, or
-    lean, without the work that our program saves."""
+    torch: Literal["released", "lean", "autocast"] | None = None
+    """Time the same steps in PyTorch too, between our epochs: in the released script's form; lean,
+    without the work that our program saves; or lean under autocast, with bfloat16 products."""
     torch_steps: Count = 10
     """PyTorch steps to time in each phase of each block."""
     out: Path | None = None
@@ -74,10 +75,12 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     if config.torch:
         if jax.default_backend() != "cpu":
             raise InputError("torch: PyTorch is timed on a CPU only; set JAX_PLATFORMS=cpu")
-        from baselines.torch_mnist import TorchBaseline
+        from baselines.torch_mnist import AutocastBaseline, TorchBaseline
         from baselines.torch_released import ReleasedBaseline
 
-        form = {"released": ReleasedBaseline, "lean": TorchBaseline}[config.torch]
+        form = {
+            "released": ReleasedBaseline, "lean": TorchBaseline, "autocast": AutocastBaseline,
+        }[config.torch]  # fmt: skip
         chosen = [arm.logits for arm in PAPER_ARMS.values()]
         baseline = form(config, study.network, data, chosen)
 

@@ -143,7 +143,7 @@ def test_script(run_script, tmp_path, flags, variables):
     assert "exists; add --overwrite" in again.err
 
 
-@pytest.mark.parametrize("form", ["released", "lean"])
+@pytest.mark.parametrize("form", ["released", "lean", "autocast"])
 def test_script_with_torch(run_script, form):
     pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
     done = run_script(*TINY, "--torch", form)
@@ -222,3 +222,23 @@ def test_torch_steps_are_ours(monkeypatch, key, optimizer, chosen, form):
         assert_allclose(bias.detach()[:, 0], expected[name]["bias"], atol=1e-4)
         moved = np.abs(kernel.detach().numpy() - params[name]["kernel"]).max()
         assert moved > 1e-3
+
+
+def test_autocast_rounds_products_alone(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch, an extra, is not installed")
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    from baselines import torch_mnist
+
+    random = np.random.default_rng(0)
+    draw = lambda *shape: random.normal(0, 0.2, shape).astype(np.float32)
+    config = MnistConfig(depth=1)
+    widths = zip(config.layers, (64, 8), (8, 5), strict=True)
+    params = {name: {"kernel": draw(2, i, o), "bias": draw(2, o)} for name, i, o in widths}
+    images = torch.tensor(draw(2, 3, 64))
+    plain = torch_mnist.Networks(params, config)
+    rounded = torch_mnist.AutocastNetworks(params, config)
+    exact, found = plain.logits(images), rounded.logits(images)
+    assert found.dtype == torch.float32
+    assert 1e-5 < float((found - exact).detach().abs().max()) < 1e-2
+    rounded.train_step(lambda logits: logits.square().mean(), images)
+    assert all(leaf.dtype == torch.float32 for layer in rounded.layers for leaf in layer)

@@ -117,8 +117,6 @@ def test_how_a_references_dtype_and_the_precision_relate(tmp_path):
 
 def test_products_of_a_tiny_reference_are_timed_at_its_shape(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        language_study, "product_rates", lambda *shape: asked.append(shape) or FAST
-    )
+    monkeypatch.setattr(language_study, "product_rates", lambda *shape: asked.append(shape) or FAST)
     language_study._rates(ReferenceConfig(width=8, mlp_width=20))
     assert asked == [(1024, 8, 20)]

@@ -3,7 +3,7 @@
 The released script's form: the weights of all members are stacked, [M, inputs, outputs], and a
 layer is one batched product. With what our own program saves: a step's noise is fetched once and
 shared by a member's students, noise is kept as bytes, the teachers' logits are computed once, and
-Adam is fused. `torch_released` is without.
+Adam is fused. `torch_released` is without. Under autocast, products have bfloat16 operands.
 """
 
 import os
@@ -50,6 +50,15 @@ class Networks:
         self.optimizer.zero_grad()
         loss(self.logits(images)).backward()
         self.optimizer.step()
+
+
+class AutocastNetworks(Networks):
+    """One network of each member, whose products round their operands to bfloat16."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """All logits, `[M, B, D]` to `[M, B, K]`, in float32."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().logits(images).float()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -200,3 +209,10 @@ class TorchBaseline:
     def _levels(self, noise: Tensor) -> Tensor:
         low, high = self.config.pixel_range
         return noise.float().add_(0.5).mul_((high - low) / 256).add_(low)
+
+
+class AutocastBaseline(TorchBaseline):
+    """Steps of every phase in the lean form under autocast, timed."""
+
+    form = "autocast"
+    networks = AutocastNetworks
