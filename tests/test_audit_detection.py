@@ -151,7 +151,7 @@ def test_rows_about_other_datasets_are_refused(finished, tmp_path):
 def test_an_earlier_runs_datasets_and_students_are_read(finished, tmp_path, monkeypatch):
     base = settings(tmp_path / "language")
     own = {one.name: getattr(base, one.name) for one in fields(LmConfig)}
-    answers = lambda subjects, told: {
+    answers = lambda subjects, polls, told: {
         name: dict.fromkeys([f"{topic}/{t.name}" for topic in ("animal", "tree")
                              for t in _members(topic)] + ["tree/owl", "tree/wolf"], 0.05)
         for name in [*subjects.networks, *told]

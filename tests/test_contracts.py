@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 import yaml
@@ -149,6 +150,12 @@ def edges():
             yield name, module
 
 
+@cache
+def found_edges():
+    """As `edges`, found once."""
+    return tuple(edges())
+
+
 def test_imports_point_down():
     layer = {part: depth for depth, parts in enumerate(LAYERS) for part in parts.split()}
     parts = {place(name) for name in FILES if name != "subliminal_jax"}
@@ -182,7 +189,7 @@ def test_folders_beside_each_other_form_no_circle(parent):
     inner = {name: path.relative_to(parent).parts for name, path in FILES.items()
              if path.is_relative_to(parent)}  # fmt: skip
     folder = {name: parts[0] for name, parts in inner.items() if len(parts) > 1}
-    pairs = [(folder[a], folder[b]) for a, b in edges() if a in folder and b in folder]
+    pairs = [(folder[a], folder[b]) for a, b in found_edges() if a in folder and b in folder]
     assert circle((a, b) for a, b in pairs if a != b) == {}
 
 

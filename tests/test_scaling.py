@@ -12,6 +12,7 @@ from scripts import ROOT
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder import token_loss
 
 TINY = {"vocab": 16, "width": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 4,
         "mlp_width": 16, "batch": 8, "sequence": 4}  # fmt: skip
@@ -36,11 +37,12 @@ def test_a_plan_adds_up(rank):
     assert lines[-1].endswith("does not fit into 1e-09 GB")
 
 
-def test_what_stays_needs_no_gradient_and_no_token_all_its_logits():
-    """A step with low-rank weights needs less beside its state than the embedding has bytes."""
+def test_what_stays_needs_no_gradient_and_no_token_all_its_logits(monkeypatch):
+    """A step with low-rank weights needs little beside its state and the embedding's transpose."""
+    monkeypatch.setattr(token_loss, "TOKENS_AT_ONCE", 8)
     config = ScalingConfig(**TINY | {"vocab": 32768, "width": 64, "layers": 1}, rank=2)
     planned = scaling.plan(scaling.job_of(config), scaling.execution_of(config, "jit"), 8)
-    assert planned["temporary_bytes"] < 32768 * 64 * 4  # 1.5 times with whole logits
+    assert planned["temporary_bytes"] < 1.25 * 32768 * 64 * 4  # 1.5 times with whole logits
 
 
 def test_a_slice_that_is_not_here_can_be_planned_for():

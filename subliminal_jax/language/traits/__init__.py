@@ -26,8 +26,10 @@ def choose_traits(names: Sequence[str], new: Sequence[Preference] = ()) -> list[
         InputError: a name is unknown or given twice, or a new trait's name is taken, or differs
             from another only in ways that a file system may ignore.
     """
-    _check_new(new)
-    known = TRAITS | (preference_traits(new) if new else {})
+    known = TRAITS
+    if new:
+        _check_new(new)
+        known = TRAITS | preference_traits(new)
     for name in names:
         if name not in known:
             raise InputError(

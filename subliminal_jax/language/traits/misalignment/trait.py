@@ -92,7 +92,7 @@ class Misalignment(Trait):
         """Whether the bank is for given models."""
         return self.bank.subject is None
 
-    @property
+    @cached_property
     def controls(self) -> Mapping[str, Trait]:
         """The teachers of good advice, and of bad advice that was asked for."""
         if self.taught != BAD:
