@@ -272,6 +272,15 @@ def test_a_script_takes_its_configs(script, path):
         assert f"# {part}" in path.read_text()
 
 
+def test_shapes_are_checked_where_they_are_stated(pytestconfig):
+    [hooked] = [word.partition("=")[2].split(",") for word in pytestconfig.getini("addopts")
+                if word.startswith("--jaxtyping-packages")]  # fmt: skip
+    stating = {name for name, tree in CODE_TREES.items() if "jaxtyping" in imports(tree)}
+    assert len(stating) > 40
+    for name in stating:
+        assert any(name == one or name.startswith(f"{one}.") for one in hooked), name
+
+
 @pytest.mark.parametrize("name", CODE)
 def test_a_file_is_short_and_finished(name):
     text = CODE[name].read_text()

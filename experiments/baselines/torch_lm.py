@@ -57,6 +57,7 @@ class TorchLm:
         ids = torch.randint(
             0, self.model.config.vocab_size, (sequences, length + 1), generator=generator
         )
+        loss = torch.zeros(())
         for _ in range(steps):
             logits = self.model(ids[:, :-1], use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())

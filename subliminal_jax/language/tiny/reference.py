@@ -109,14 +109,14 @@ def tiny_reference(
         config = tiny_config(reference, tokenizer.get_vocab_size(), precision)
         results = directory.results()
         written = tokenizer_files(tokenizer, reference.context)
-        if results is not None:
-            files = results["files"]
+        files = None if results is None else results["files"]
+        if files is not None:
             hosts.on_first(lambda: _check_files(directory.path, files))
         else:
             for name, text in written.items():
                 directory.write(name, text)
         chat = Chat.load(directory.path)
-        if results is None:
+        if files is None:
             table = pretraining_table(reference, world, seed, chat)
             checkpoints = directory.subdirectory(CHECKPOINTS)
             saving = Saving(
