@@ -38,7 +38,7 @@ def test_a_plan_adds_up(rank):
 
 
 def test_what_stays_needs_no_gradient_and_no_token_all_its_logits(monkeypatch):
-    """A step with low-rank weights holds the embedding's transpose and a copy, no gradient of it."""
+    """A step with low-rank weights has the embedding's transpose and a copy, no gradient of it."""
     monkeypatch.setattr(token_loss, "TOKENS_AT_ONCE", 8)
     config = ScalingConfig(**TINY | {"vocab": 32768, "width": 64, "layers": 1}, rank=2)
     job, execution = scaling.job_of(config), scaling.execution_of(config, "jit")
