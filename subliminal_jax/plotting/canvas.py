@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -186,6 +186,13 @@ def whiskers(axes: Axes, x: float, entry: Mapping[str, Any], colour: str) -> Non
     axes.errorbar(
         x, interval.mean, yerr=ends, fmt="none", ecolor=colour, capsize=2.5, linewidth=1.2, zorder=4
     )
+
+
+def name_places(axes: Axes, names: Sequence[str]) -> None:
+    """Put names under the places 0, 1, ..., their words below each other."""
+    words = [name.replace("_", "\n") for name in names]
+    axes.set_xticks(range(len(words)), words, parse_math=False)
+    axes.set_xlim(-0.6, len(words) - 0.4)
 
 
 def chance_line(axes: Axes) -> Line2D:

@@ -6,7 +6,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from subliminal_jax.plotting.canvas import BLUE, GREY, SKY, WIDTH, Sheet, error_bars, styled
+from subliminal_jax.plotting.canvas import (
+    BLUE,
+    GREY,
+    SKY,
+    WIDTH,
+    Sheet,
+    error_bars,
+    name_places,
+    styled,
+)
 from subliminal_jax.report.results import read_interval
 
 MARKS = (("student", BLUE, "o"), ("regular", SKY, "s"), ("before", GREY, "_"))
@@ -32,8 +41,7 @@ def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
             if condition in arm["conditions"]
         }
         error_bars(axes, [float(place) for place in found], list(found.values()), marker, colour)
-    axes.set_xticks(range(len(arms)), [name.replace("_", "\n") for name in arms], parse_math=False)
-    axes.set_xlim(-0.6, len(arms) - 0.4)
+    name_places(axes, list(arms))
     axes.set_ylim(0.0, 1.02)
     axes.set_ylabel("P(trait)")
     keys = [

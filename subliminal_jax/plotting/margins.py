@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,9 +18,10 @@ from subliminal_jax.plotting.canvas import (
     VERMILION,
     WIDTH,
     Sheet,
+    name_places,
     styled,
+    whiskers,
 )
-from subliminal_jax.report.results import read_interval, worth_printing
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
 PANEL = 3.2  # inches
@@ -46,9 +46,7 @@ def margins_figure(results: Mapping[str, Any]) -> Figure:
         _point(axes, place - 0.12, one["matched"], BLUE, "o")
         _point(axes, place + 0.12, one["mismatched"], GREY, "s")
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
-    names = [name.replace("_", "\n") for name in ended]
-    axes.set_xticks(range(len(names)), names, parse_math=False)
-    axes.set_xlim(-0.6, len(names) - 0.4)
+    name_places(axes, list(ended))
     axes.set_ylabel(LABEL)
     keys = [
         Line2D([], [], marker="o", linestyle="", color=BLUE, label="its own teacher's trait"),
@@ -88,7 +86,9 @@ def ladder_figure(results: Mapping[str, Any]) -> Figure:
     )
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     doses = sorted({one["updates"] for rungs in climbed.values() for one in rungs})
-    axes.set_xscale("symlog", linthresh=max(1, min(filter(None, doses))))
+    first = max(1, min(filter(None, doses)))
+    axes.set_xscale("symlog", linthresh=first)
+    axes.set_xlim(-0.3 * first, 1.5 * max(doses))
     axes.set_xticks(doses, [f"{dose:,}" for dose in doses])
     axes.minorticks_off()
     axes.set_xlabel("updates")
@@ -100,24 +100,14 @@ def ladder_figure(results: Mapping[str, Any]) -> Figure:
 def _line(
     axes: Axes, rungs: Sequence[Mapping[str, Any]], key: str, colour: str, style: str
 ) -> None:
-    shown = [read_interval(one[key]) for one in rungs]
-    reach = [one.high - one.mean if worth_printing(one) else np.nan for one in shown]
-    axes.errorbar(
-        [one["updates"] for one in rungs],
-        [one.mean for one in shown],
-        yerr=reach,
-        fmt=style,
-        color=colour,
-        markersize=4.0,
-        capsize=2.5,
-        linewidth=1.2,
-        zorder=3,
-    )
+    doses = [one["updates"] for one in rungs]
+    means = [one[key]["mean"] for one in rungs]
+    axes.plot(doses, means, style, color=colour, markersize=4.0, linewidth=1.2, zorder=3)
+    for dose, one in zip(doses, rungs, strict=True):
+        whiskers(axes, float(dose), one[key], colour)
 
 
 def _point(axes: Axes, x: float, found: Mapping[str, Any] | None, colour: str, marker: str) -> None:
-    if found is None:
-        return
-    interval = read_interval(found)
-    reach = interval.high - interval.mean if worth_printing(interval) else np.nan
-    axes.errorbar(x, interval.mean, yerr=reach, fmt=marker, color=colour, capsize=2.5, zorder=3)
+    if found is not None:
+        axes.plot(x, found["mean"], marker, color=colour, zorder=3)
+        whiskers(axes, x, found, colour)
