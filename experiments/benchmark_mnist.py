@@ -66,7 +66,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)
-    config, decision = settled(config, data, None)
+    config, decision = settled(config, data, len(PAPER_ARMS), None)
     study = Study(config, data, PAPER_ARMS)
     products = speed.paper_products(study.network, study.schedule.batch)
     rate = speed.MatrixRate(study.execution, products)

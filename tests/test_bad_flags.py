@@ -55,6 +55,14 @@ FLAGS = {
     "a directory for a file": ("--config .", ".: is not a file; give the path of a YAML file"),
     "digits from a directory": ("--data-dir .", "the digits are not read from a directory"),
     "width beyond memory": ("--width 10000000", "reduce --block, --width, --batch or --noise"),
+    "width beyond memory, untimed": (
+        "--width 10000000 --precision auto",
+        "reduce --block, --width, --batch or --noise",
+    ),
+    "too many devices, untimed": (
+        "--devices 9 --execution pmap --precision auto",
+        "devices=9: this process has 8 cpu",
+    ),
     "width beyond arithmetic": (f"--width {10**30}", "--width: should be less than 2147483648"),
     "noise beyond memory": (f"--noise-images {2**31 - 1}", "reduce --block, --width, --batch"),
 }

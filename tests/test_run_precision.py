@@ -14,7 +14,7 @@ from subliminal_jax.mnist import experiment, study
 from subliminal_jax.mnist.arms import PAPER_ARMS
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
 from subliminal_jax.models.product_rate import product_rates
-from subliminal_jax.runs.precision import FILE, choose, decided, recorded
+from subliminal_jax.runs.precision import FILE, decided, recorded
 from subliminal_jax.runs.shared_run import shared_run
 
 FAST, SLOW = {"float32": 1e9, "bfloat16": 4e9}, {"float32": 1e9, "bfloat16": 1.1e9}
@@ -26,13 +26,13 @@ def not_measured():
 
 @pytest.mark.parametrize("given", ["float32", "bfloat16"])
 def test_a_given_precision_is_not_measured(given):
-    found = choose(given, not_measured)
+    found = decided(None, given, not_measured)
     assert (found.precision, found.facts) == (given, {})
 
 
 @pytest.mark.parametrize(("rates", "chosen"), [(FAST, "bfloat16"), (SLOW, "float32")])
 def test_auto_takes_the_faster_one_and_says_so(rates, chosen, capsys):
-    found = choose("auto", lambda: rates)
+    found = decided(None, "auto", lambda: rates)
     assert found.facts == {"precision": {"chosen": chosen, "flop_per_s": rates}}
     assert f"precision: {chosen}, chosen now; GFLOP/s of a product: 1.0" in capsys.readouterr().err
 
@@ -102,10 +102,10 @@ def figure(results):
 
 def test_how_a_references_dtype_and_the_precision_relate(tmp_path):
     given = ReferenceConfig(model="a", dtype="bfloat16")
-    assert LmConfig().settled == "float32"
-    assert LmConfig(reference=given).settled == "bfloat16"
-    assert LmConfig(reference=given, precision="bfloat16").settled == "bfloat16"
-    assert LmConfig(precision="bfloat16", attention="cudnn").settled == "bfloat16"
+    assert LmConfig().fixed_precision == "float32"
+    assert LmConfig(reference=given).fixed_precision == "bfloat16"
+    assert LmConfig(reference=given, precision="bfloat16").fixed_precision == "bfloat16"
+    assert LmConfig(precision="bfloat16", attention="cudnn").fixed_precision == "bfloat16"
     assert LmConfig(precision="auto").asked_precision == "auto"
     path = tmp_path / "config.yaml"
     for setting in ("float32", "auto"):

@@ -218,7 +218,7 @@ class LmConfig:
         return self.reference.dtype if self.precision is None else self.precision
 
     @property
-    def settled(self) -> Precision:
+    def fixed_precision(self) -> Precision:
         """The precision of a config that does not leave it open."""
         asked = self.asked_precision
         if asked == "auto":

@@ -78,12 +78,14 @@ class Stages:
                 make = given_reference if repetition in self.own else other_reference
                 made = make(
                     *(settings.model, settings, self.execution),
-                    compute_of(self.config.settled, self.config.attention, self.config.remat),
+                    compute_of(
+                        self.config.fixed_precision, self.config.attention, self.config.remat
+                    ),
                 )
             else:
                 made = tiny_reference(
                     *(settings, self.config.world),
-                    *(self.seed(repetition), self.config.settled, self.config.save_seconds),
+                    *(self.seed(repetition), self.config.fixed_precision, self.config.save_seconds),
                 )
             self._references[place] = made
         return self._references[place]

@@ -241,10 +241,8 @@ class Study(Networks):
                 traits=self.traits,
                 execution=self.execution,
             )
-            judge, polls = (
-                self._judge(),
-                merged_polls(self.traits, own=not config.evaluate.elsewhere),
-            )
+            polls = merged_polls(self.traits, own=not config.evaluate.elsewhere)
+            judge = self._judge()
             samples = measure.Samples(
                 carrier=self.carrier,
                 prompts=list(self._prompts.values())[-config.evaluate.prompts :],

@@ -62,7 +62,7 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
         settings["masks"] = mask_digests(experiment.masks)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        chosen, decision = settled(config, data, directory)
+        chosen, decision = settled(config, data, len(experiment.arms), directory)
         rows, timing = _measure(experiment, chosen, data, directory)
         results = summarise(experiment.name, config, settings, data, experiment.arms, rows)
         return results | decision.facts | {"timing": timing, "finding": experiment.finding(results)}

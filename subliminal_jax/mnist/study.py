@@ -15,6 +15,7 @@ from subliminal_jax.data.images import ImageData
 from subliminal_jax.errors import RunError
 from subliminal_jax.execution.choose import member_execution
 from subliminal_jax.execution.program import Program
+from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
@@ -24,7 +25,7 @@ from subliminal_jax.mnist.pairing import blocks
 from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.models.product_rate import product_rates
-from subliminal_jax.runs.precision import Decision, choose, decided
+from subliminal_jax.runs.precision import Decision, decided
 from subliminal_jax.runs.shared_run import SharedRun
 from subliminal_jax.train import TrainState
 
@@ -40,24 +41,53 @@ TIMED = 4
 C = TypeVar("C", bound=MnistConfig)
 
 
-def settled(config: C, data: ImageData, directory: SharedRun | None) -> tuple[C, Decision]:
+def settled(
+    config: C, data: ImageData, arms: int, directory: SharedRun | None
+) -> tuple[C, Decision]:
     """Return the config with its precision, and the decision, whose facts belong to the results.
 
     Args:
         config: the experiment's.
         data: the images.
+        arms: students per member.
         directory: the run's, which keeps the choice; None for a benchmark without one.
 
     Raises:
-        InputError: the recorded choice is damaged.
+        InputError: the recorded choice is damaged, or there are too few devices or too little
+            memory, before anything is timed.
     """
+    placed(config, data, arms)
     rows, pixels = schedule(config, data.name).batch, data.train_images.shape[1]
     measure = partial(product_rates, rows, pixels, config.width, min(config.members, TIMED))
-    if directory is not None:
-        decision = decided(directory, config.precision, measure)
-    else:
-        decision = choose(config.precision, measure)
+    decision = decided(directory, config.precision, measure)
     return replace(config, precision=decision.precision), decision
+
+
+def placed(config: MnistConfig, data: ImageData, arms: int) -> tuple[mlp.MlpConfig, Execution]:
+    """Return the network and the execution of an experiment that fits into memory.
+
+    Args:
+        config: the experiment's; float32 stands for a precision that is still open.
+        data: the images.
+        arms: students per member.
+
+    Raises:
+        InputError: there are too few devices or too little memory.
+    """
+    network = mlp.MlpConfig(
+        inputs=data.train_images.shape[1],
+        hidden=(config.width,) * config.depth,
+        aux=config.aux,
+        bias_scale=1.0,  # unit scale, as the weights; the dials scale them
+        precision="float32" if config.precision == "auto" else config.precision,
+    )
+    execution = member_execution(
+        config.execution, config.members, config.devices, config.members_at_once
+    )
+    largest = blocks(config.members, config.block, execution.devices)[0]
+    settings = schedule(config, data.name)
+    check_memory(network, settings, execution.devices, arms=arms, members=len(largest))
+    return network, execution
 
 
 class Students(NamedTuple):
@@ -109,21 +139,7 @@ class Study:
         self.config, self.arms = config, arms
         self.schedule = schedule(config, data.name)
         self.on_epochs: Callable[[int, str], None] = lambda epochs, what: None
-        self.network = mlp.MlpConfig(
-            inputs=data.train_images.shape[1],
-            hidden=(config.width,) * config.depth,
-            aux=config.aux,
-            bias_scale=1.0,  # unit scale, as the weights; the dials scale them
-            # A choice that is still open comes before any program is compiled.
-            precision="float32" if config.precision == "auto" else config.precision,
-        )
-        self.execution = member_execution(
-            config.execution, config.members, config.devices, config.members_at_once
-        )
-        largest = len(self.blocks()[0].member)
-        check_memory(
-            *(self.network, self.schedule, self.execution.devices), arms=len(arms), members=largest
-        )
+        self.network, self.execution = placed(config, data, len(arms))
         like = jax.eval_shape(partial(mlp.init, self.network), root_key(0))
         loaded = {str(path): read_mask(path, like) for path in masks}
         phases = Phases(config, self.schedule, self.network, data.white, arms, loaded)

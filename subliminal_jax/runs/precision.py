@@ -37,12 +37,14 @@ class Decision:
 
 
 def decided(
-    directory: SharedRun, asked: PrecisionSetting, measure: Callable[[], Mapping[Precision, float]]
+    directory: SharedRun | None,
+    asked: PrecisionSetting,
+    measure: Callable[[], Mapping[Precision, float]],
 ) -> Decision:
     """The precision that was asked for; for `auto` the one chosen when the run was started.
 
     Args:
-        directory: the run's; it keeps the choice, which a resumed run reads.
+        directory: the run's; it keeps the choice, which a resumed run reads. None for a benchmark.
         asked: the setting.
         measure: returns this machine's FLOP/s by precision, for products as in the run.
 
@@ -51,11 +53,13 @@ def decided(
     """
     if asked != "auto":
         return Decision(asked, {})
-    if recorded := directory.read_rows(FILE):
+    if directory is not None and (recorded := directory.read_rows(FILE)):
         return _told(_read(directory, recorded), "chosen when the run was started")
-    decision = choose(asked, measure)
-    directory.append_row(FILE, {"chosen": decision.precision, "flop_per_s": dict(decision.rates)})
-    return decision
+    rates = hosts.from_first({str(name): rate for name, rate in measure().items()})
+    chosen: Precision = "bfloat16" if rates["bfloat16"] >= GAIN * rates["float32"] else "float32"
+    if directory is not None:
+        directory.append_row(FILE, {"chosen": chosen, "flop_per_s": rates})
+    return _told(Decision(chosen, rates), "chosen now")
 
 
 def recorded(run: Path) -> Precision:
@@ -68,15 +72,6 @@ def recorded(run: Path) -> Precision:
     if not rows or rows[0].get("chosen") not in get_args(Precision):
         raise InputError(f"{run / FILE}: has no choice of a precision; restore the file")
     return rows[0]["chosen"]
-
-
-def choose(asked: PrecisionSetting, measure: Callable[[], Mapping[Precision, float]]) -> Decision:
-    """As `decided`, for work without a run directory."""
-    if asked != "auto":
-        return Decision(asked, {})
-    rates = hosts.from_first({str(name): rate for name, rate in measure().items()})
-    faster = rates["bfloat16"] >= GAIN * rates["float32"]
-    return _told(Decision("bfloat16" if faster else "float32", rates), "chosen now")
 
 
 def _told(decision: Decision, when: str) -> Decision:

@@ -221,7 +221,7 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, config.world, study.seed(repetition), config.settled)
+    path, _ = tiny_origin(given, config.world, study.seed(repetition), config.fixed_precision)
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "

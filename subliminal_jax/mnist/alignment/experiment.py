@@ -164,7 +164,7 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
     settings = described(resolved)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        chosen, decision = settled(resolved, data, directory)
+        chosen, decision = settled(resolved, data, len(COURSES), directory)
         rows, timing = _measure(chosen, data, directory)
         found = results_of.summarise(rows)
         return {

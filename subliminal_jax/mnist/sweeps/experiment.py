@@ -39,7 +39,8 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
     settings = described(resolved)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        _, decision = settled(resolved, data, directory)
+        first = resolve(cells[0].config, data.name)
+        _, decision = settled(first, data, 0, directory)  # `works` fit already, with their arms
         open_ = config.precision == "auto"
         planned = _planned(config, cells, decision.precision, data) if open_ else works
         speed = Speed(planned, data)
