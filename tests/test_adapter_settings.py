@@ -88,7 +88,7 @@ def test_ways_to_say_the_same(stated):
 @pytest.mark.filterwarnings("ignore")  # PEFT's own: of what it ignores, and of deprecations
 def test_peft_says_the_same_of_them(model, plain, tmp_path):
     pytest.importorskip("torch", reason="PEFT reads adapters through torch")
-    peft = pytest.importorskip("peft", reason="its answers are compared")
+    peft = pytest.importorskip("peft", reason="PEFT is an extra; its answers are compared")
     import torch
 
     settings, adapter = read_adapter(plain, model)
@@ -108,7 +108,7 @@ def test_peft_says_the_same_of_them(model, plain, tmp_path):
 
 
 def test_what_is_listed_is_all_that_peft_has():
-    peft = pytest.importorskip("peft", reason="its settings are compared")
+    peft = pytest.importorskip("peft", reason="PEFT is an extra; its settings are compared")
     for name, value in peft.LoraConfig().to_dict().items():
         assert name in (*_READ, *HARMLESS) or not value, name
 

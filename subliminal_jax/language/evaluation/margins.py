@@ -13,7 +13,7 @@ import numpy as np
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import BEFORE, CONDITIONS, STUDENT
 from subliminal_jax.language.traits.trait import MARGIN
-from subliminal_jax.report.results import interval_values, p_text, read_interval, worth_printing
+from subliminal_jax.report.results import briefly, interval_values, p_text
 
 Cell: TypeAlias = Mapping[str, Any]
 """A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
@@ -118,7 +118,7 @@ def margin_finding(
         return _alone(taught, words, items, summary)
     blocks = len(ended[STUDENT.name]["blocks"])
     told = ", ".join(
-        f"{_signed(one['difference'])} {words[name]}{_p(one['p'], blocks)}"
+        f"{briefly(one['difference'], '+.2f')} {words[name]}{_p(one['p'], blocks)}"
         for name, one in taught.items()
     )
     above = [name for name, one in taught.items() if _transmitted(one)]
@@ -141,10 +141,12 @@ def _alone(
     taught: Mapping[str, Any], words: Mapping[str, str], items: str, summary: Mapping[str, Any]
 ) -> str:
     """The finding with one trait: margins beside those of the controls, without a verdict."""
-    told = ", ".join(f"{_signed(one['matched'])} {words[name]}" for name, one in taught.items())
+    told = ", ".join(
+        f"{briefly(one['matched'], '+.2f')} {words[name]}" for name, one in taught.items()
+    )
     nulls = {"regular": f"on regular {items}", BEFORE.name: "before"}
     beside = ", ".join(
-        f"{_signed(summary[name]['all'][MARGIN])} {words}"
+        f"{briefly(summary[name]['all'][MARGIN], '+.2f')} {words}"
         for name, words in nulls.items()
         if name in summary
     )
@@ -163,10 +165,3 @@ def _p(p: float | None, blocks: int) -> str:
     if p is None or blocks < FEWEST_BLOCKS:
         return ""
     return f" (p {'' if p < 0.001 else '= '}{p_text(p)})"
-
-
-def _signed(entry: Mapping[str, Any]) -> str:
-    """A mean difference with its sign, and its interval if there are enough units."""
-    interval = read_interval(entry)
-    bounds = f" [{interval.low:+.2f}, {interval.high:+.2f}]" if worth_printing(interval) else ""
-    return f"{interval.mean:+.2f}{bounds}"

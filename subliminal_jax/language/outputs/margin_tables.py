@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.report.page import Block, Picture
-from subliminal_jax.report.results import bracketed, p_text
+from subliminal_jax.report.results import briefly, p_text
 from subliminal_jax.report.tables import Table
 
 BLOCKS = (
@@ -74,4 +74,4 @@ def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _told(found: Mapping[str, Any] | None) -> str:
-    return bracketed(found, "+.2f") if found else "-"
+    return briefly(found, "+.2f") if found else "-"

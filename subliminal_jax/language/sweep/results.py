@@ -9,7 +9,7 @@ from subliminal_jax import stats
 from subliminal_jax.language.conditions import BEFORE, STUDENT
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Page, Picture, run_sections
-from subliminal_jax.report.results import bracketed, interval_values, p_text
+from subliminal_jax.report.results import briefly, interval_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
 REGULAR = "regular"
@@ -67,15 +67,15 @@ def _by_reference(units: Units, condition: str) -> dict[int, float]:
 
 
 def sweep_finding(summary: Mapping[str, Any]) -> str:
-    """One sentence: what students of each arm gain over those of regular rows."""
+    """One sentence: P(trait) of each arm's students minus that of students of regular rows."""
     told = ", ".join(
-        f"{bracketed(found['student_minus_regular'], '+.2f')} {name}"
+        f"{briefly(found['student_minus_regular'], '+.2f')} {name} (p {p_text(found['p']) or '-'})"
         for name, found in summary.items()
     )
     count = max(found["student_minus_regular"]["n"] for found in summary.values())
     return (
-        "At equal rows and updates, each at its own learning rate, students name their teacher's "
-        f"trait more often than students of regular rows by {told}; {count} references."
+        "At equal rows and updates, each at its own learning rate, P(trait) of students minus that "
+        f"of students of regular rows is {told}; {count} references."
     )
 
 
@@ -93,7 +93,7 @@ def _table(results: Mapping[str, Any]) -> Table:
                 *(name, f"{found['rate']:g}"),
                 *(_mean(found["conditions"].get(one)) for one in (BEFORE.name, REGULAR)),
                 *(_mean(found["conditions"].get(STUDENT.name)),),
-                *(bracketed(found["student_minus_regular"]), p_text(found["p"]) or "-"),
+                *(briefly(found["student_minus_regular"], "+.3f"), p_text(found["p"]) or "-"),
             )
             for name, found in results["summary"].items()
         ),
