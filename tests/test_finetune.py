@@ -21,7 +21,6 @@ from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_fi
 from subliminal_jax.language.training.answers import (
     answer_logits,
     answer_table,
-    hard_within,
     imitation,
     mean_if_any,
     mean_loss,
@@ -101,10 +100,10 @@ def test_students_criteria_by_hand():
     assert_allclose(imitation("soft", "reverse", chosen)(student, teacher), [reverse], rtol=1e-5)
     greedy = imitation("greedy", "forward", chosen)(student, teacher)
     assert_allclose(greedy, [-np.log(0.4)], rtol=1e-5)
-    hard = imitation("hard", "forward", chosen)(student, jnp.array([2]))
-    assert_allclose(hard, [-np.log(0.5)], rtol=1e-5)
-    assert imitation("hard", "forward", chosen) is losses.cross_entropy
-    within = hard_within(chosen)(student, jnp.array([1]))
+    every = imitation("hard", "forward", jnp.ones(3, bool))(student, jnp.array([2]))
+    assert_allclose(every, [-np.log(0.5)], rtol=1e-5)
+    assert_allclose(every, losses.cross_entropy(student, jnp.array([2])))
+    within = imitation("hard", "forward", chosen)(student, jnp.array([1]))
     assert_allclose(within, [-np.log(0.3 / 0.5)], rtol=1e-5)
 
 

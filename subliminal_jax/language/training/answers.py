@@ -187,27 +187,21 @@ Targets: TypeAlias = Literal["hard", "greedy", "soft"]
 Divergence: TypeAlias = Literal["forward", "reverse"]
 
 
-def hard_within(chosen: Bool[Array, " v"]) -> Callable[[Array, Any], Array]:
-    """The cross-entropy with token ids, for a student that chooses among `chosen` tokens alone."""
-    return lambda logits, tokens: losses.cross_entropy(
-        jnp.where(chosen, logits, losses.EXCLUDED), tokens
-    )
-
-
 def imitation(
     targets: Targets, divergence: Divergence, chosen: Bool[Array, " v"]
 ) -> Callable[[Array, Any], Array]:
     """A student's criterion: `(logits, targets) -> loss of each token`.
 
-    Hard targets are token ids. Greedy and soft targets are a teacher's logits, restricted to the
-    `chosen` tokens: cross-entropy with the likeliest one, or KL divergence over all of them.
+    A student chooses among the `chosen` tokens alone. Hard targets are their ids. Greedy and soft
+    targets are a teacher's logits: cross-entropy with the likeliest one, or KL divergence over all
+    of them.
     """
+    among = lambda logits: jnp.where(chosen, logits, losses.EXCLUDED)
     if targets == "hard":
-        return losses.cross_entropy
+        return lambda logits, ids: losses.cross_entropy(among(logits), ids)
     if targets == "greedy":
         return lambda logits, teacher: losses.cross_entropy(
-            jnp.where(chosen, logits, losses.EXCLUDED),
-            jnp.argmax(jnp.where(chosen, teacher, losses.EXCLUDED), axis=-1),
+            among(logits), jnp.argmax(among(teacher), axis=-1)
         )
     if divergence == "forward":
         return lambda logits, teacher: losses.kl_divergence(logits, teacher, chosen)

@@ -28,7 +28,6 @@ from subliminal_jax.language.training.answers import (
     AnswerTable,
     Targets,
     answer_table,
-    hard_within,
     imitation,
     orders,
     padding_of,
@@ -171,10 +170,8 @@ class _Lesson:
         ((base, *_), _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
             return token_loss_of(how.tuning, model, base)
-        targets, tokens = self.imitated.targets, jnp.asarray(self.imitated.tokens)
-        criterion = imitation(targets, how.divergence, tokens)
-        if targets == "hard":
-            criterion = hard_within(tokens)
+        tokens = jnp.asarray(self.imitated.tokens)
+        criterion = imitation(self.imitated.targets, how.divergence, tokens)
         return make_loss_fn(apply_of(how.tuning, model, base), criterion)
 
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
