@@ -119,7 +119,7 @@ def test_several_models_in_a_directory(whole, tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    check_refused(tmp_path / "missing.gguf", "missing.gguf: no such file")
+    check_refused(tmp_path / "missing.gguf", "missing.gguf: no such file; give the path of one")
     (tmp_path / "text.txt").write_text("")
     check_refused(tmp_path / "text.txt", "is a file")
 

@@ -114,7 +114,7 @@ def find_local(model: str) -> ModelFiles | None:
     path = Path(os.path.expanduser(model))
     if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         if path.suffix in (".gguf", ".whl"):
-            raise InputError(f"{model}: no such file")
+            raise InputError(f"{model}: no such file; give the path of one that exists")
         packaged = find_packaged(model)
         return None if packaged is None else ModelFiles(model, packaged, None, (packaged,))
     plain = any((path / name).exists() for name in (SINGLE, INDEX, ADAPTER))
