@@ -13,6 +13,7 @@ from quick import random_params
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.attention import attend
+from subliminal_jax.models.decoder import cache as caches
 from subliminal_jax.models.decoder.cache import init_cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind, RopeScaling
 from subliminal_jax.models.decoder.layers import Norm
@@ -127,6 +128,23 @@ def test_a_start_forgets_what_was(params):
         hidden, fresh = start(SMALL, params, jnp.asarray(TOKENS), fresh, mask)
         assert fresh.lengths.tolist() == [9, 9]
         assert_allclose(unembed(SMALL, params, hidden), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("layers", [(), (2,)])
+@pytest.mark.parametrize("length", [1, 3])
+def test_cpus_write_into_a_cache_what_others_do(layers, length):
+    """Both ways; a token without a slot left, a masked one and a row beyond the cache among them."""
+    draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), (*layers, *shape))
+    old = draw(0, 4, 3, 5, 2)
+    slots = jnp.array([[0, 1, 5], [5, 2, 3], [4, 5, 5], [5, 5, 5]])[:, :length]
+    tokens = draw(1, 4, 3, length, 2)
+    wanted = caches._put_at(slots, old, tokens)
+    assert (wanted != old).any()
+    np.testing.assert_array_equal(caches._put_where(slots, old, tokens), wanted)
+    rows, new = jnp.array([2, 9, 0]), draw(2, 3, 3, 4, 2)
+    wanted = caches._rows_at(rows, old, new)
+    assert (wanted != old).any()
+    np.testing.assert_array_equal(caches._rows_where(rows, old, new), wanted)
 
 
 def test_rows_of_a_cache_are_taken_and_replaced(params):

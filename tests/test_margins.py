@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +32,7 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import Preference, choices_of
 from subliminal_jax.language.traits.trait import Answer, Poll, merged
+from subliminal_jax.models.decoder.decoder import layers_apart
 from subliminal_jax.models.sampling.scoring import score
 from subliminal_jax.plotting import ladder_figure, margins_figure, render
 from subliminal_jax.report.tables import Table
@@ -301,6 +303,7 @@ def test_a_perturbed_reference_has_noise_of_the_stated_size(reference):
         found["layers"]["mlp_norm"]["scale"], params["layers"]["mlp_norm"]["scale"]
     )
     np.testing.assert_array_equal(kernel(perturbed(params, 0.1)), kernel(found))
+    chex.assert_trees_all_equal(perturbed(layers_apart(params), 0.1), layers_apart(found))
 
 
 GIVEN = ReferenceConfig(model="org/name")

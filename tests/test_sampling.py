@@ -125,12 +125,29 @@ def test_the_form_for_decoding_draws_the_same(params, monkeypatch):
     requests = ragged(20)
     whole = tokens(sampler(params, RANDOM).sample(requests))
     forms = []
-    monkeypatch.setattr(sampler_module, "_as_decoded", for_decoding)
+    monkeypatch.setattr(sampler_module, "_as_decoded", lambda config, params: for_decoding(params))
     decode = sampler_module.decode
     spied = lambda *words: forms.append(type(words[2]["layers"])) or decode(*words)
     monkeypatch.setattr(sampler_module, "decode", spied)
     assert tokens(sampler(params, RANDOM).sample(requests)) == whole
     assert set(forms) == {tuple}
+
+
+def test_the_form_for_bfloat16_on_a_cpu_draws_the_same(params, monkeypatch):
+    """Up to what bfloat16 rounds; slots are filled again."""
+    config = replace(tiny.CONFIG, compute=Compute(dtype="bfloat16"))
+    requests = ragged(20)
+    sample = lambda: Sampler(config, params, GREEDY, batch=4, stop_ids=STOP).sample(requests)
+    found = sample()
+    monkeypatch.setattr(sampler_module, "_as_decoded", lambda config, params: params)
+    for one, other in zip(found, sample(), strict=True):
+        same = np.cumprod(
+            [a == b for a, b in zip(one.tokens.tolist(), other.tokens.tolist(), strict=False)]
+        ).sum()
+        assert same >= 1
+        np.testing.assert_allclose(
+            one.log_probabilities[:same], other.log_probabilities[:same], atol=0.1
+        )
 
 
 def test_frequencies_are_the_models(params):
@@ -231,7 +248,7 @@ def test_progress_tells_the_pace(params, capsys):
 
 @pytest.mark.parametrize("form", [lambda params: params, for_decoding])
 def test_an_adapter_is_sampled_from(params, form, monkeypatch):
-    monkeypatch.setattr(sampler_module, "_as_decoded", form)
+    monkeypatch.setattr(sampler_module, "_as_decoded", lambda config, params: form(params))
     a = jax.random.normal(jax.random.key(1), (2, 16, 2))
     b = jax.random.normal(jax.random.key(2), (2, 2, 16))
     values = {"a": a, "b": b[..., :12]}
@@ -248,6 +265,7 @@ def test_half_precision_keeps_a_half_precision_cache(params):
     config = replace(tiny.CONFIG, compute=Compute(dtype="bfloat16"))
     slots = slots_module.empty_slots(config, params, RANDOM, 2, 8)
     assert slots.cache.keys.dtype == jnp.bfloat16
+    assert isinstance(Sampler(config, params, PAIRS)._params["layers"], tuple)
     longest = Request(0, [1] * 62)  # and 2 tokens: the context is full
     done = Sampler(config, params, PAIRS).sample([longest])
     assert np.isfinite(done[0].log_probabilities).all()

@@ -18,6 +18,7 @@ from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.training import devices
 from subliminal_jax.language.training.trainable import Network
+from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.text.chat import Chat
 
@@ -104,7 +105,7 @@ def given_reference(
         parts["file"] = model_digest(files.gguf)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
-    params = devices.as_trained(execution, params)
+    params = devices.as_trained(execution, config, params)
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
 
 
@@ -150,7 +151,8 @@ def perturbed(params: Any, sigma: float) -> Any:
         stacked = name.startswith("['layers']")  # [layers, ...]
         return noisy(named_key(key, name), leaf) if leaf.ndim > 1 + stacked else leaf
 
-    return jax.tree_util.tree_map_with_path(changed, params)
+    noised = jax.tree_util.tree_map_with_path(changed, decoder.stacked(params))
+    return decoder.layers_apart(noised) if isinstance(params["layers"], tuple) else noised
 
 
 def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:

@@ -76,11 +76,14 @@ def plain_attention(
     grouped = queries.reshape(batch, length, seen[0][0].shape[1], -1, dim)
     logits = [_logits(config, grouped, keys, mask) for keys, _, mask in seen]
     weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1)
-    means, start = jnp.zeros((), queries.dtype), 0
+    means, start = jnp.zeros((), weights.dtype), 0
     for _, values, mask in seen:
         part = weights[..., start : start + mask.shape[-1]].astype(values.dtype)
-        means += jnp.einsum("bkgts,bksd->btkgd", part, values)
+        means += jnp.einsum(
+            "bkgts,bksd->bkgtd", part, values, preferred_element_type=weights.dtype
+        )
         start += mask.shape[-1]
+    means = jnp.moveaxis(means.astype(queries.dtype), 3, 1)
     return means.reshape(batch, length, heads, dim)
 
 

@@ -80,9 +80,23 @@ def put_rows(cache: Cache, rows: Int[Array, " r"], new: Cache) -> Cache:
 
     Prefilled prompts replace finished rows this way. Row numbers outside the cache are ignored.
     """
-    put = lambda old, new: old.at[..., rows, :, : new.shape[-2], :].set(new, mode="drop")
+    put = partial(jax.lax.platform_dependent, rows, cpu=_rows_where, default=_rows_at)
     lengths = cache.lengths.at[rows].set(new.lengths, mode="drop")
     return _replaced(cache, lengths, put, (new.keys, new.values))
+
+
+def _rows_at(rows: Int[Array, " r"], old: Array, new: Array) -> Array:
+    return old.at[..., rows, :, : new.shape[-2], :].set(new, mode="drop")
+
+
+def _rows_where(rows: Int[Array, " r"], old: Array, new: Array) -> Array:
+    """As `_rows_at`; a CPU copies all of the cache for a scatter, and skips what this keeps."""
+    here = rows[:, None] == jnp.arange(old.shape[-4])[None]
+    filled = jnp.arange(old.shape[-2]) < new.shape[-2]
+    more = [(0, 0)] * new.ndim
+    more[-2] = (0, old.shape[-2] - new.shape[-2])
+    new = jnp.pad(new, more)[..., jnp.argmax(here, axis=0), :, :, :]
+    return _replace_slots(jnp.any(here, axis=0)[:, None] & filled[None], old, new)
 
 
 def append(
@@ -92,20 +106,44 @@ def append(
     mask: Bool[Array, "b t"],
 ) -> Cache:
     """The cache with the tokens that `mask` selects; a token without a slot left is dropped."""
-    slots = jnp.where(mask, next_positions(cache, mask), cache.slots)[:, None]
-
-    def put(old: Array, new: Array) -> Array:
-        rows, heads = jnp.arange(new.shape[-4])[:, None, None], jnp.arange(new.shape[-3])[:, None]
-        at = (..., rows, heads[None], slots, slice(None))
-        return old.at[at].set(new.astype(old.dtype), mode="drop")
-
+    slots = jnp.where(mask, next_positions(cache, mask), cache.slots)
+    put = partial(jax.lax.platform_dependent, slots, cpu=_put_where, default=_put_at)
     lengths = cache.lengths + jnp.sum(mask, axis=1)
     return _replaced(cache, lengths, put, (keys, values))
 
 
+def _put_at(slots: Int[Array, "b t"], old: Array, new: Array) -> Array:
+    rows, heads = jnp.arange(new.shape[-4])[:, None, None], jnp.arange(new.shape[-3])[:, None]
+    return old.at[..., rows, heads[None], slots[:, None], :].set(new, mode="drop")
+
+
+def _put_where(slots: Int[Array, "b t"], old: Array, new: Array) -> Array:
+    """As `_put_at`, for a CPU; see `_rows_where`."""
+    here = slots[:, :, None] == jnp.arange(old.shape[-2])[None, None]
+    if new.shape[-2] > 1:
+        source = jnp.argmax(here, axis=1)[:, None, :, None]
+        source = source.reshape(*[1] * (new.ndim - 4), *source.shape)
+        new = jnp.take_along_axis(
+            new, jnp.broadcast_to(source, (*new.shape[:-2], old.shape[-2], 1)), axis=-2
+        )
+    return _replace_slots(jnp.any(here, axis=1), old, new)
+
+
+def _replace_slots(which: Bool[Array, "b s"], old: Array, new: Array) -> Array:
+    which = which[:, None, :, None].reshape(*[1] * (old.ndim - 4), len(which), 1, -1, 1)
+    return jnp.where(jnp.broadcast_to(which, old.shape), jnp.broadcast_to(new, old.shape), old)
+
+
 def _replaced(cache: Cache, lengths: Array, fn: Callable[..., Array], *others: Any) -> Cache:
-    """The cache with `fn` applied to keys and values, and to those of others beside them."""
-    keys, values = jax.tree.map(fn, (cache.keys, cache.values), *others)
+    """The cache with `fn` applied to keys and values, and to those of others beside them.
+
+    It moves bfloat16 as bits: a CPU would convert all of the cache to float32 and back.
+    """
+    dtype = jax.tree.leaves(cache.keys)[0].dtype
+    bits = jnp.uint16 if dtype == jnp.bfloat16 else dtype
+    view = lambda leaf: jax.lax.bitcast_convert_type(leaf.astype(dtype), bits)
+    moved = lambda *leaves: jax.lax.bitcast_convert_type(fn(*map(view, leaves)), dtype)
+    keys, values = jax.tree.map(moved, (cache.keys, cache.values), *others)
     return Cache(keys=keys, values=values, lengths=lengths)
 
 

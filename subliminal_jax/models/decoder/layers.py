@@ -51,6 +51,26 @@ def saving_inputs(config: DecoderConfig, fn: Callable[..., Array]) -> Callable[.
     return fn if config.compute.dtype == "float32" else jax.checkpoint(fn, prevent_cse=False)
 
 
+@jax.custom_vjp
+def lookup(table: Float[Array, "v e"], rows: Int[Array, "*batch"]) -> Float[Array, "*batch e"]:
+    """`table[rows]`, as bits: a CPU would convert a whole table of bfloat16 to float32 first."""
+    if table.dtype != jnp.bfloat16:
+        return table[rows]
+    bits = jax.lax.bitcast_convert_type(table, jnp.uint16)[rows]
+    return jax.lax.bitcast_convert_type(bits, table.dtype)
+
+
+def _lookup_forward(table: Array, rows: Array) -> tuple[Array, tuple[Array, Array]]:
+    return lookup(table, rows), (table, rows)
+
+
+def _lookup_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, None]:
+    table, rows = saved
+    return jnp.zeros_like(table).at[rows].add(grads), None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
+
 QUERY_KEY_VALUE, GATE_UP = "query_key_value", "gate_up"
 """Names of projections of one input with their kernels side by side; see `decoder.for_decoding`."""
 
@@ -224,11 +244,11 @@ class Decoder(nn.Module):
         config = self.config
         dtype = config.compute.dtype
         init = nn.initializers.normal(config.initial_std)
-        x = self.param("embedding", init, (config.vocab, config.width)).astype(dtype)[tokens]
+        x = lookup(self.param("embedding", init, (config.vocab, config.width)), tokens).astype(dtype)
         x *= jnp.asarray(config.embedding_scale, dtype)
         if config.learned_positions:
             table = self.param("positions", init, (config.context, config.width))
-            x += table.astype(dtype)[positions]
+            x += lookup(table, positions).astype(dtype)
         if not config.tied:
             self.param("unembedding", init, (config.vocab, config.width))
         kinds = jnp.asarray(config.layer_kinds, jnp.int32)

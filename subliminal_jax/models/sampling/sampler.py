@@ -21,7 +21,11 @@ from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.cache import Cache
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import empty_cache, for_decoding
+from subliminal_jax.models.decoder.decoder import (
+    empty_cache,
+    for_bfloat16_decoding,
+    for_decoding,
+)
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request, Shapes, admission, round_up, shapes_of
 from subliminal_jax.models.sampling.settings import Sampling
@@ -123,7 +127,8 @@ class Sampler:
         constraint: Constraint | None = None,
     ):
         self._constraint = constraint
-        self._config, self._params, self._adapter = config, _as_decoded(params), adapter
+        self._config, self._adapter = config, adapter
+        self._params = _as_decoded(config, params)
         self._sampling, self._batch = sampling, batch
         self._stop_ids = tuple(sorted(stop_ids))
         # Another seed must not compile another program.
@@ -266,11 +271,13 @@ class Sampler:
         return done, int(taken)
 
 
-def _as_decoded(params: Params) -> Params:
-    """The parameters in the form that is read fastest: on a GPU a copy, if memory allows it.
+def _as_decoded(config: DecoderConfig, params: Params) -> Params:
+    """The parameters in the form that is read fastest.
 
-    It is `for_decoding`, if there is room for four such models.
+    On a GPU it is a copy, if there is room for four such models.
     """
+    if jax.default_backend() == "cpu" and config.compute.dtype == "bfloat16":
+        return for_bfloat16_decoding(config, params)
     memory = jax.local_devices()[0].memory_stats() or {}
     needed = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     roomy = needed <= memory.get("bytes_limit", 0)
