@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from quick import random_params
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.decoder import cache as caches
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.attention import attend
-from subliminal_jax.models.decoder import cache as caches
 from subliminal_jax.models.decoder.cache import init_cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind, RopeScaling
 from subliminal_jax.models.decoder.layers import Norm
@@ -133,7 +133,7 @@ def test_a_start_forgets_what_was(params):
 @pytest.mark.parametrize("layers", [(), (2,)])
 @pytest.mark.parametrize("length", [1, 3])
 def test_cpus_write_into_a_cache_what_others_do(layers, length):
-    """Both ways; a token without a slot left, a masked one and a row beyond the cache among them."""
+    """Tokens without a slot left, and rows beyond the cache, are dropped."""
     draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), (*layers, *shape))
     old = draw(0, 4, 3, 5, 2)
     slots = jnp.array([[0, 1, 5], [5, 2, 3], [4, 5, 5], [5, 5, 5]])[:, :length]

@@ -79,9 +79,7 @@ def plain_attention(
     means, start = jnp.zeros((), weights.dtype), 0
     for _, values, mask in seen:
         part = weights[..., start : start + mask.shape[-1]].astype(values.dtype)
-        means += jnp.einsum(
-            "bkgts,bksd->bkgtd", part, values, preferred_element_type=weights.dtype
-        )
+        means += jnp.einsum("bkgts,bksd->bkgtd", part, values, preferred_element_type=weights.dtype)
         start += mask.shape[-1]
     means = jnp.moveaxis(means.astype(queries.dtype), 3, 1)
     return means.reshape(batch, length, heads, dim)

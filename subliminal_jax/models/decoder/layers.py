@@ -244,7 +244,8 @@ class Decoder(nn.Module):
         config = self.config
         dtype = config.compute.dtype
         init = nn.initializers.normal(config.initial_std)
-        x = lookup(self.param("embedding", init, (config.vocab, config.width)), tokens).astype(dtype)
+        table = self.param("embedding", init, (config.vocab, config.width))
+        x = lookup(table, tokens).astype(dtype)
         x *= jnp.asarray(config.embedding_scale, dtype)
         if config.learned_positions:
             table = self.param("positions", init, (config.context, config.width))
