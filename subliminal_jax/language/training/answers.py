@@ -128,10 +128,14 @@ Apply: TypeAlias = Callable[[Params, Reading], Float[Array, "b a v"]]
 
 
 def answer_logits(
-    config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None = None
+    config: DecoderConfig,
+    params: Params,
+    reading: Reading,
+    adapter: Params | None = None,
+    ids: Int[Array, " v"] | None = None,
 ) -> Float[Array, "b a v"]:
-    """The logits of the token after each position."""
-    return logits_at(config, params, reading.tokens, reading.places, reading.segments, adapter)
+    """The logits of the token after each position: of all tokens, or of those with these ids."""
+    return logits_at(config, params, reading.tokens, reading.places, reading.segments, adapter, ids)
 
 
 def _hidden(

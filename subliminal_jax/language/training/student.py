@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, LossFn
@@ -37,6 +37,7 @@ from subliminal_jax.language.training.answers import (
 )
 from subliminal_jax.language.training.task import chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
+from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
@@ -63,6 +64,14 @@ class Imitated:
     trained: Any
     tokens: Bool[np.ndarray, " v"]
     teachers: Reference | None = None
+
+    @property
+    def ids(self) -> Int[np.ndarray, " c"] | None:
+        """Of a large vocabulary, the tokens that the targets cover: no other's logits are computed.
+
+        None for a small one.
+        """
+        return np.flatnonzero(self.tokens) if len(self.tokens) > WORDS_AT_ONCE else None
 
 
 def students_table(
@@ -115,7 +124,8 @@ def train_students(
             rows' tokens among all of the vocabulary.
 
     Raises:
-        InputError: a rung of `saving` is not below the number of steps.
+        InputError: a rung of `saving` is not below the number of steps, or a row has a token that
+            hard targets do not cover.
         RunError: a loss is not finite; names student and step.
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
@@ -127,6 +137,8 @@ def train_students(
         )
     schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
+    if imitated is not None and imitated.targets == "hard":
+        _check_covered(table, imitated.tokens)
     key, count = root_key(seed), table.targets.shape[0]
     order = orders(named_key(key, "student order"), table.sequences, batch, steps)
     order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
@@ -157,6 +169,16 @@ def train_students(
     return train_networks(training, execution, states, saving)
 
 
+def _check_covered(table: AnswerTable, tokens: Bool[np.ndarray, " v"]) -> None:
+    others = (np.asarray(table.weights) > 0) & ~tokens[np.asarray(table.targets)]
+    if others.any():
+        token = int(np.asarray(table.targets)[others][0])
+        raise InputError(
+            f"student.hard_tokens: {int(others.sum())} tokens of the rows are none that the "
+            f"carrier's completions are made of, the first is {token}; set full"
+        )
+
+
 @dataclass(frozen=True)
 class _Lesson:
     """Loss and batches of a student; with a teacher to imitate, targets are its logits."""
@@ -170,18 +192,23 @@ class _Lesson:
         ((base, *_), _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
             return token_loss_of(how.tuning, model, base)
-        tokens = jnp.asarray(self.imitated.tokens)
-        criterion = imitation(self.imitated.targets, how.divergence, tokens)
-        return make_loss_fn(apply_of(how.tuning, model, base), criterion)
+        ids = self.imitated.ids
+        covered = jnp.asarray(self.imitated.tokens if ids is None else np.ones(len(ids), bool))
+        criterion = imitation(self.imitated.targets, how.divergence, covered)
+        return make_loss_fn(apply_of(how.tuning, model, base, ids), criterion)
 
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
         """The sequences of a step."""
         (table, teacher), (bases, (rows, counts)) = member, shared
         batch = select_batch(table, rows[step], counts[step])
-        if self.imitated is None or self.imitated.targets == "hard":
+        ids = None if self.imitated is None else self.imitated.ids
+        if self.imitated is None or (ids is None and self.imitated.targets == "hard"):
             return batch
+        if ids is not None and self.imitated.targets == "hard":
+            index = np.maximum(np.cumsum(self.imitated.tokens) - 1, 0)  # of padding, any
+            return replace(batch, targets=jnp.asarray(index, jnp.int32)[batch.targets])
         model = (self.imitated.teachers or self.reference).config
-        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1])
+        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1], ids)
         logits = teacher_logits(teacher, batch.inputs)
         return replace(batch, targets=jax.lax.stop_gradient(logits))
 

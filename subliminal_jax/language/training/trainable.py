@@ -3,6 +3,7 @@
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from subliminal_jax import losses
 from subliminal_jax.batch import Batch, LossFn, Params, RandomKey, Scalar
@@ -38,12 +39,18 @@ def merged(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any)
     return lora.merge(config, lora_settings(tuning), base, trained)
 
 
-def apply_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> Apply:
-    """The logits as a function of the trained weights and the inputs."""
+def apply_of(
+    tuning: TuningConfig, config: DecoderConfig, base: Any, ids: Any | None = None
+) -> Apply:
+    """The logits as a function of the trained weights and the inputs.
+
+    They are those of all tokens, or of those with these `ids`, `[v]`.
+    """
+    chosen = None if ids is None else jnp.asarray(ids)
 
     def apply(trained: Params, reading: Any) -> jax.Array:
         params, adapter = network(tuning, config, base, trained)
-        return answer_logits(config, params, reading, adapter)
+        return answer_logits(config, params, reading, adapter, chosen)
 
     return apply
 

@@ -23,6 +23,7 @@ from subliminal_jax.models.decoder.layers import (
     QUERY_KEY_VALUE,
     Decoder,
     Places,
+    lookup,
 )
 from subliminal_jax.models.decoder.rope import rotations
 from subliminal_jax.models.product import product
@@ -149,11 +150,18 @@ def hidden_states(
 
 
 def unembed(
-    config: DecoderConfig, params: Params, hidden: Float[Array, "*batch e"]
+    config: DecoderConfig,
+    params: Params,
+    hidden: Float[Array, "*batch e"],
+    ids: Int[Array, " v"] | None = None,
 ) -> Float[Array, "*batch v"]:
-    """Logits of hidden states, float32."""
+    """Logits of hidden states, float32: of all tokens, or of those with these ids."""
     columns = params.get(UNEMBEDDING_COLUMNS)
-    logits = product(hidden, unembedding(config, params).T if columns is None else columns)
+    if ids is not None:
+        columns = lookup(unembedding(config, params), ids).T
+    elif columns is None:
+        columns = unembedding(config, params).T
+    logits = product(hidden, columns)
     cap = config.logit_softcap
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 

@@ -30,6 +30,7 @@ def logits_at(
     places: Int[Array, "b p"],
     segments: Int[Array, "b t"] | None = None,
     adapter: Params | None = None,
+    ids: Int[Array, " v"] | None = None,
 ) -> Float[Array, "b p v"]:
     """Next-token logits at chosen positions, float32; a pure function.
 
@@ -42,9 +43,10 @@ def logits_at(
         places: the positions, from 0.
         segments: which text of its row a token belongs to, 0 for padding; None for one text a row.
         adapter: low-rank factors beside the parameters, or None.
+        ids: tokens whose logits are returned; None for all.
     """
     hidden = hidden_states(config, params, tokens, segments, adapter)
-    return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1))
+    return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1), ids)
 
 
 def log_probabilities(

@@ -1,0 +1,73 @@
+"""Students that imitate some tokens: in a large vocabulary, no other token's logits are computed."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from students import datasets, make_reference
+
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.keys import root_key
+from subliminal_jax.language.carriers.number_prompts import NumberPrompts
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.settings import StudentConfig, TuningConfig
+from subliminal_jax.language.training import student
+from subliminal_jax.language.training.trainable import begin
+from subliminal_jax.runs.training_loop import Saving
+
+LORA = TuningConfig(weights="lora", rank=2)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return make_reference(tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="module")
+def tokens(reference):
+    return student.imitated_tokens(reference, Numbers(NumberPrompts(wording="short")), "carrier")
+
+
+def imitated(reference, tokens, targets):
+    teacher = begin(LORA, reference.config, reference.params, root_key(1))
+    noise = lambda leaf: 0.3 * jax.random.normal(jax.random.key(2), (2, *leaf.shape))
+    trained = np.zeros(2) if targets == "hard" else jax.tree.map(noise, teacher)
+    return student.Imitated(targets=targets, tuning=LORA, trained=trained, tokens=tokens)
+
+
+def trained(reference, place, what, weights):
+    settings = StudentConfig(
+        batch=9, epochs=2.0, sequence=32, learning_rate=1e-2, optimizer="sgd",
+        tuning=replace(LORA, weights=weights),
+    )  # fmt: skip
+    table = student.students_table(reference, datasets(), settings.sequence)
+    saving = Saving(directory=place, origin={"students": "of a test"}, seconds=0.0)
+    return student.train_students(settings, reference, table, 21, 3, OneDevice(), saving, what)
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+@pytest.mark.parametrize("targets", ["hard", "greedy", "soft"])
+def test_other_logits_make_no_difference(
+    reference, tokens, tmp_path, monkeypatch, targets, weights
+):
+    what = imitated(reference, tokens, targets)
+    assert what.ids is None
+    wanted = trained(reference, tmp_path / "all", what, weights)
+    monkeypatch.setattr(student, "WORDS_AT_ONCE", 8)
+    assert 8 < len(what.ids) < reference.config.vocab
+    found = trained(reference, tmp_path / "some", what, weights)
+    start = begin(replace(LORA, weights=weights), reference.config, reference.params, root_key(0))
+    for one, other, before in zip(*map(jax.tree.leaves, (found, wanted, start)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        assert weights == "lora" or not jnp.array_equal(one[0], before)
+
+
+def test_hard_targets_must_be_covered(reference, tokens, tmp_path):
+    table = student.students_table(reference, datasets(), 32)
+    used = table.targets[table.weights > 0][0]
+    fewer = np.where(np.arange(len(tokens)) == used, False, tokens)
+    with pytest.raises(InputError, match=r"student\.hard_tokens: \d+ tokens of the rows are none"):
+        trained(reference, tmp_path, imitated(reference, fewer, "hard"), "lora")
