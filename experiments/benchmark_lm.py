@@ -5,6 +5,7 @@ Claim     A model as tiny as the built-in one draws thousands of completions a s
           `generate` on PyTorch at batch 64, and at a training step that is no slower.
 Command   python experiments/benchmark_lm.py
           python experiments/benchmark_lm.py --torch       needs pip install -e '.[torch]'
+          python experiments/benchmark_lm.py --model smollm2 --torch      needs '.[gguf,peers]'
 Expected  On 2 free cores: 48,000 tokens/s tiny; factors 1.5 in sampling, 0.8 in training.
 """
 
@@ -13,6 +14,7 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 import dataclasses
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +44,8 @@ class BenchmarkConfig:
     """Its training steps in each repetition, of 8 sequences of 128 tokens."""
     repetitions: Annotated[int, Field(ge=1)] = 3
     """Repetitions of all timings, in turn; medians are reported."""
+    model: str | None = None
+    """A given model to time instead: in sampling, and in training an adapter as a student does."""
     torch: bool = False
     """Time transformers on PyTorch too, between our own repetitions."""
     out: Path | None = None
@@ -96,6 +100,48 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
+def measure_given(name: str, config: BenchmarkConfig) -> dict[str, Any]:
+    """Time a given model in both precisions, in turn, `repetitions` times; return the results."""
+    import jax
+    from benchmarks import given
+    from benchmarks.language import PYTORCH, Timed, equal_requests
+    from benchmarks.memory import peak_memory
+
+    work = given.Work(steps=config.steps)
+    models = {precision: given.given(name, precision) for precision in given.PRECISIONS}
+    one = models["float32"]
+    timed = {f"sampling {each}": given.sampling(model, work) for each, model in models.items()}
+    timed |= {f"training {each}": given.training(model, work) for each, model in models.items()}
+    memory, whose = peak_memory(1)
+    if config.torch:
+        from baselines.torch_given import TorchSampler, TorchTrainer
+
+        prompts = [
+            request.prompt for request in equal_requests(one.config, work.batch, work.prompt)
+        ]
+        ids = work.batch_of(one.config.vocab)
+        for each in given.PRECISIONS:
+            sampler = TorchSampler(one.files.path, each)
+            trainer = TorchTrainer(one.files.path, each, work.rank)
+            sample = partial(sampler.sample, prompts, work.new)
+            train = partial(trainer.train, ids, work.learnt, work.among, work.steps)
+            timed[f"sampling {each}{PYTORCH}"] = Timed(sample)
+            timed[f"training {each}{PYTORCH}"] = Timed(train)
+    for _ in range(config.repetitions):
+        for each in timed.values():
+            each.repeat()
+    return {
+        "config": config_dict(config),
+        "model": name,
+        "backend": jax.default_backend(),
+        "parameters": given.parameters(one),
+        "flop": given.flop(one, work),
+        "flop_per_s": dict(given.rates(one, work)),
+        "speeds": {name: dataclasses.asdict(each.speed()) for name, each in timed.items()},
+        "peak_memory": {"bytes": memory, "whose": whose},
+    }
+
+
 def main() -> None:
     """Check the flags, then measure."""
     config = parse_config(
@@ -108,12 +154,18 @@ def main() -> None:
     )
     from baselines.checks import check_before_work
 
-    check_before_work(config.out, config.overwrite, torch=bool(config.torch))
-    results = measure(config)
+    given = config.model is not None
+    check_before_work(config.out, config.overwrite, torch=config.torch, peft=config.torch and given)
+    if config.model is not None:
+        results = measure_given(config.model, config)
 
-    from benchmarks import language as benchmark
+        from benchmarks.given import format_given as table
+    else:
+        results = measure(config)
 
-    print(benchmark.format_table(results))
+        from benchmarks.language import format_table as table
+
+    print(table(results))
     if config.out is not None:
         write_whole(config.out, strict_json(results, indent=2).encode())
 

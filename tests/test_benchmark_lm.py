@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import jax
 import pytest
+from benchmarks import given
 from benchmarks import language as benchmark
+from quick import random_params
 from scripts import ROOT
 
+from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.export import write_model
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
@@ -111,6 +115,80 @@ def test_the_table_compares():
         assert part in table
 
 
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A small Llama with random weights."""
+    config = DecoderConfig(
+        vocab=64, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, mlp_width=32, context=128,
+        tied=True,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("llama") / "model"
+    write_model(path, config, random_params(config, scale=0.1), lineage={})
+    return path
+
+
+WORK = given.Work(batch=8, prompt=6, new=4, rows=4, length=9, learnt=3, among=5, rank=2)
+
+
+@pytest.mark.parametrize("precision", given.PRECISIONS)
+def test_a_given_model_is_timed_in_what_a_student_does(llama, precision):
+    model = given.given(str(llama), precision)
+    assert model.config.compute.dtype == precision
+    sampled, trained = given.sampling(model, WORK), given.training(model, WORK)
+    losses = []
+    for _ in range(2):
+        sampled.repeat()
+        trained.repeat()
+        losses.append(trained.speed().notes["loss"])
+    assert losses[1] < losses[0]
+    assert sampled.speed().tokens * sampled.speed().seconds[0] == pytest.approx(8 * 4, rel=2)
+    layers = 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 32 + 2 * 32) + 32
+    assert given.flop(model, WORK) == {
+        "sampling": 2 * (8 * 6 * layers + 8 * 4 * (layers + 64 * 32)),
+        "training": 4 * 2 * 4 * 9 * layers,
+    }
+
+
+def test_pytorch_trains_and_samples_the_same_model(llama, monkeypatch):
+    """Before the first step, the loss is ours: the same rows are learnt, among the same tokens."""
+    pytest.importorskip("peft", reason="PyTorch and PEFT are extras")
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    from baselines.torch_given import TorchSampler, TorchTrainer
+
+    ids, one = WORK.batch_of(64), replace(WORK, steps=1)
+    ours = given.training(given.given(str(llama), "float32"), one).speed().notes["loss"]
+    theirs = TorchTrainer(llama, "float32", 2).train(ids, 3, 5, 1)
+    assert theirs == (36, {"loss": pytest.approx(ours, rel=1e-4)})
+    assert TorchTrainer(llama, "bfloat16", 2).train(ids, 3, 5, 1)[1]["loss"] == pytest.approx(
+        ours, rel=0.02
+    )
+    for precision in given.PRECISIONS:
+        assert TorchSampler(llama, precision).sample([[1, 2], [3, 4]], 5) == (10, {})
+
+
+def test_the_table_of_a_given_model_compares():
+    one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
+    table = given.format_given(
+        {
+            "model": "smollm2", "parameters": 1234, "flop": {"sampling": 1e9, "training": 2e9},
+            "flop_per_s": {"float32": 1e9, "bfloat16": 4e9},
+            "speeds": {
+                "sampling float32": one | {"tokens": 100.0},
+                "training bfloat16": one | {"tokens": 300.0},
+                "sampling float32, PyTorch": one | {"tokens": 50.0},
+                "training float32, PyTorch": one | {"tokens": 200.0},
+                "training bfloat16, PyTorch": one | {"tokens": 100.0},
+            },
+            "peak_memory": {"bytes": 2e9, "whose": "resident in the process"},
+        }
+    )  # fmt: skip
+    lines = [line.split() for line in table.splitlines()]
+    assert ["sampling", "float32", "100", "2.00", "9.00", "50%", "50", "2.00"] in lines
+    assert ["training", "bfloat16", "300", "2.00", "9.00", "25%", "200", "1.50", "100", "3.00"] in (
+        lines
+    )
+
+
 def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in script("benchmark_lm", "--out", "there.json").err
@@ -127,3 +205,7 @@ def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     ended = script("benchmark_lm", "--torch")
     assert ended.status == 2
     assert "not installed" in ended.err
+    assert "not installed" in script("benchmark_lm", "--torch", "--model", "x").err
+    absent = script("benchmark_lm", "--model", "absent.gguf")
+    assert absent.status == 2
+    assert "absent.gguf" in absent.err

@@ -1,4 +1,4 @@
-"""Students that imitate some tokens: in a large vocabulary, no other token's logits are computed."""
+"""Students that imitate some of a large vocabulary: no other token's logits are computed."""
 
 from dataclasses import replace
 
