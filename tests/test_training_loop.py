@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import warnings
+from dataclasses import replace
 
 import chex
 import jax
@@ -243,10 +244,25 @@ def test_the_rows_of_a_run_that_never_saved_are_written_again(whole, tmp_path):
 
 def test_the_last_chunk_may_be_shorter(tmp_path):
     firsts = []
-    state, _ = run(tmp_path, training(VALUES[:11], firsts.append))
-    assert firsts == [0, 3, 6, 9]
+    state, _ = run(tmp_path, replace(training(VALUES[:11], firsts.append), size=8))
+    assert firsts == [0, 8]
     assert_array_equal(state.params, [55 + 5.5, 55 + 22])
     assert_array_equal(state.step, [11, 11])
+
+
+def test_chunks_are_equal_where_they_can_be(tmp_path):
+    """One program, not two, also up to rungs."""
+    firsts = []
+    run(tmp_path / "ten", replace(training(VALUES[:10], firsts.append), size=8))
+    assert firsts == [0, 5]
+    saving = Saving(
+        directory=tmp_path / "rungs", origin={"seed": 1}, seconds=0.0,
+        rungs={4: lambda params: None},
+    )  # fmt: skip
+    state = TrainState(jnp.zeros(2, jnp.int32), jnp.zeros(2), jnp.zeros(2))
+    what = replace(training(VALUES[:12], firsts.append), size=8)
+    train_members(what, OneDevice(), state, saving)
+    assert firsts[2:] == [0, 4, 8]
 
 
 @pytest.mark.parametrize("way", ["jit", "tensor"])

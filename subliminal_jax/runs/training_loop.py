@@ -5,9 +5,10 @@ checkpoint holds the state alone. The time between checkpoints changes only how 
 costs. On several hosts all make the same calls.
 """
 
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ class Training:
             with one loss per step.
         inputs: `(first step, steps) -> (members, shared)` of a chunk, placed by the execution.
         steps: steps of the whole training.
-        size: steps in a chunk; the last chunk may have fewer.
+        size: the most steps in a chunk.
         name: `index -> name of the member`, for errors.
         setting: the setting to lower if a loss is not finite.
     """
@@ -108,6 +109,7 @@ def train_members(
     metrics = _Metrics(saving)
     metrics.rewind(step)
     programs: dict[int, Program] = {}
+    usual = _equal_chunks(training.size, [training.steps, *saving.rungs])
     saved, silent = time.monotonic(), not hosts.is_first()
     with (
         StopSignals() as signals,
@@ -116,7 +118,7 @@ def train_members(
     ):
         while step < training.steps:
             ends = [training.steps, *(rung for rung in saving.rungs if rung > step)]
-            size = min(training.size, min(ends) - step)
+            size = min(usual, min(ends) - step)
             if size not in programs:
                 programs[size] = Program(training.chunk(size), execution)
             state, found = programs[size](state, *training.inputs(step, size))
@@ -137,6 +139,17 @@ def train_members(
                 checkpoints.wait()
                 raise signals.stopped(f"step {step} of {training.steps}")
     return state
+
+
+def _equal_chunks(most: int, ends: Iterable[int]) -> int:
+    """Steps in a chunk, such that all chunks are equal if a quarter of `most` or more allows it.
+
+    Each other size is another program, and compiling a large model takes longer than many steps.
+    """
+    common = math.gcd(*ends)
+    return max(
+        (size for size in range(-(-most // 4), most + 1) if common % size == 0), default=most
+    )
 
 
 def _form(state: TrainState) -> TrainState:
