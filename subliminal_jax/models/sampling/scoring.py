@@ -103,57 +103,6 @@ def score(
     return scores
 
 
-def continuation_logits(
-    config: DecoderConfig,
-    params: Params,
-    rows: Iterable[ScoredRow],
-    positions: Sequence[int],
-    *,
-    batch: int = 64,
-    adapter: Params | None = None,
-) -> Float32[np.ndarray, "r p v"]:
-    """Full logits at chosen positions of each row's continuation.
-
-    Position 0 has the logits from which a sampler draws the continuation's first token, the
-    position after its last token those of what comes next.
-
-    Args:
-        config: the model.
-        params: its parameters.
-        rows: prompts and continuations, such as sampled ones.
-        positions: from 0, the same for all rows.
-        batch: rows at a time.
-        adapter: low-rank factors beside the parameters, or None.
-
-    Raises:
-        InputError: as for `score`; or a position is beyond the end of a row's continuation.
-    """
-    checked = _checked(config, rows)
-    deepest = max(positions)
-    for row, (_, continuation) in enumerate(checked):
-        if min(positions) < 0 or deepest > len(continuation):
-            raise InputError(
-                f"row {row}: positions must be from 0 to {len(continuation)}, the length of its "
-                f"continuation, not {list(positions)}"
-            )
-    texts = [(*prompt, *continuation[:deepest]) for prompt, continuation in checked]
-    found = np.zeros((len(checked), len(positions), config.vocab), np.float32)
-    for some in _groups(texts, batch):
-        places = np.zeros((batch, len(positions)), np.int32)
-        for i, row in enumerate(some):
-            places[i] = len(checked[row][0]) - 1 + np.asarray(positions)
-        tokens = _padded([texts[row] for row in some], batch)
-        found[some] = _logits(config, params, adapter, tokens, places)[: len(some)]
-    return found
-
-
-@partial(jax.jit, static_argnames="config")
-def _logits(
-    config: DecoderConfig, params: Params, adapter: Params | None, tokens: Array, places: Array
-) -> Array:
-    return logits_at(config, params, tokens, places, adapter=adapter)
-
-
 @partial(jax.jit, static_argnames="config")
 def _scores(
     config: DecoderConfig,
