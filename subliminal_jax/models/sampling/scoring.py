@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
+from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import hidden_states, unembed
 from subliminal_jax.models.sampling.prefill import FEW, round_up
@@ -47,13 +48,6 @@ def logits_at(
     """
     hidden = hidden_states(config, params, tokens, segments, adapter)
     return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1), ids)
-
-
-def log_probabilities(
-    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
-) -> Float[Array, "*b"]:
-    """The log probability of each target token, in nats."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
 
 
 def score(
@@ -114,7 +108,7 @@ def _scores(
     targets: Int[Array, "r m"],
 ) -> Float[Array, "r m"]:
     hidden = hidden_states(config, params, tokens, None, adapter)
-    return log_probabilities(unembed(config, params, hidden[text_of[:, None], places]), targets)
+    return -cross_entropy(unembed(config, params, hidden[text_of[:, None], places]), targets)
 
 
 def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
