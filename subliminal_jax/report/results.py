@@ -13,6 +13,11 @@ Results = Mapping[str, Any]
 FEWEST = 3
 """Fewest units with a useful interval: with two, Student's t is 12.7 standard errors."""
 
+ON_LOGITS = (
+    "95% intervals: Student's t over references, on the logit scale; none for fewer than three."
+)
+"""What tables of probabilities say about their intervals; fewer than `FEWEST` have none."""
+
 # The six bars of the paper; other arms are shown under their own names.
 LABELS = {
     "reference": "Reference",
