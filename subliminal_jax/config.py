@@ -104,8 +104,8 @@ def _setting_names(cls: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def _nearest(word: str, names: list[str]) -> str:
-    """A hint for a name that does not exist: the nearest one, or where to find them all."""
+def nearest(word: str, names: list[str]) -> str:
+    """Return a hint for a name that does not exist: the nearest one, or where all of them are."""
     group = word.rpartition(".")[0]
     siblings = [name for name in names if group and name.rpartition(".")[0] == group]
     # Within a group that exists, the shared beginning would make everything look near.
@@ -124,7 +124,7 @@ def _complaint(cls: type, error: ValidationError) -> str:
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         names = _setting_names(cls)
         groups = {name.rpartition(".")[0] for name in names} - {""}
-        text = f"{name}: no such setting; {_nearest(name, [*names, *sorted(groups)])}"
+        text = f"{name}: no such setting; {nearest(name, [*names, *sorted(groups)])}"
     elif fault["type"] in ("missing", "missing_argument"):
         text = f"{name}: missing; add it"
     elif fault["type"] == "value_error":
@@ -173,11 +173,6 @@ def with_settings(config: C, changes: dict[str, Any], where: str) -> C:
         InputError: as `read_config`.
     """
     return _validate(type(config), config_dict(config) | changes, where)
-
-
-def nearest(word: str, names: list[str]) -> str:
-    """What to do about a name that is none of these: the nearest one, if any is near."""
-    return _nearest(word, names)
 
 
 def _value_of(flag: str, argv: list[str]) -> str | None:
@@ -248,7 +243,7 @@ def _flatten_box(box: str, cls: type) -> str:
         return f"unexpected argument {word!r}; settings are given as --name VALUE, see --help"
     names = [f"--{name.replace('_', '-')}" for name in _setting_names(cls)]
     names += ["--preset", "--config", "--print-config"]
-    return f"{word}: no such flag; {_nearest(word, names)}"
+    return f"{word}: no such flag; {nearest(word, names)}"
 
 
 @contextlib.contextmanager

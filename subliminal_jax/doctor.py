@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from subliminal_jax.data.images import DATA_DIR_VARIABLE, load_images
-from subliminal_jax.entry import one_line
+from subliminal_jax.entry import no_device, one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.runs.environment import environment
@@ -75,7 +75,7 @@ def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]
     if platform is None:
         yield Finding(
             "devices",
-            f"JAX finds no device (JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r})",
+            no_device(),
             "unset JAX_PLATFORMS, or set it to cpu",
             serious=True,
         )

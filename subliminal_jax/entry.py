@@ -30,7 +30,12 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _no_device(error: BaseException) -> bool:
+def no_device() -> str:
+    """Return what is wrong if JAX finds no device, with the platforms that it was asked for."""
+    return f"JAX finds no device (JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r})"
+
+
+def _for_want_of_a_device(error: BaseException) -> bool:
     """Whether an error arose because JAX finds no device; many calls of JAX look for one."""
     jax = sys.modules.get("jax")  # if JAX is not imported, it is not the reason
     if jax is None or not isinstance(error, RuntimeError | AssertionError):
@@ -55,10 +60,8 @@ def outcome(error: BaseException) -> tuple[str, int] | None:
         return LINES[number], STATUS[number]
     if os_errors.is_out_of_memory(error):
         return os_errors.out_of_memory_line(), BROKE
-    if _no_device(error):
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        line = f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set it to cpu"
-        return line, REFUSED
+    if _for_want_of_a_device(error):
+        return f"{no_device()}; unset it, or set it to cpu", REFUSED
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "a path contains a zero byte; correct the path", REFUSED
     cause = os_errors.cause(error)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scripts import results_of
+from scripts import results_of, rewrite_rows
 
 from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.mnist.alignment import results as alignment_results
@@ -300,7 +300,7 @@ def test_the_script_from_flags_to_files(script, tmp_path):
     row["curves"]["cosine"]["same"] = []
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
-        directory.write_rows("members.jsonl", [row])
+        rewrite_rows(directory, "members.jsonl", [row])
     assert "line 1 is not a row of this run" in script("mnist_alignment", *words.split()).err
 
 

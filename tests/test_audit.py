@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scripts import rewrite_rows
 
 from subliminal_jax.config import described
 from subliminal_jax.errors import InputError
@@ -211,7 +212,7 @@ def test_a_row_of_another_form_is_refused(paths, how):
     config = json.loads((paths[0] / "config.json").read_text())
     with RunDirectory.open(paths[0], config) as run:
         first, second, *rest = run.read_rows("cells.jsonl")
-        run.write_rows("cells.jsonl", [first, BROKEN[how](second), *rest])
+        rewrite_rows(run, "cells.jsonl", [first, BROKEN[how](second), *rest])
     with pytest.raises(InputError, match=REFUSED):
         read_sweep(paths[0])
 

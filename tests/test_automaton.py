@@ -5,13 +5,15 @@ import re
 
 import numpy as np
 import pytest
+from automata import accepts
+from scripts import ROOT
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import CARRIERS, form_of
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.code.text import source_of
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
-from subliminal_jax.language.carriers.numbers import BANNED_NUMBERS, number_reasons, parse_numbers
+from subliminal_jax.language.carriers.numbers import number_reasons, parse_numbers
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.carriers.reasoning.reasoning import parse_result
 from subliminal_jax.language.settings import FilterConfig, GenerateConfig
@@ -27,7 +29,9 @@ from subliminal_jax.models.sampling.automaton import (
     text,
 )
 from subliminal_jax.process.untrusted.syntax import parsed
+from subliminal_jax.strict_yaml import read_yaml
 
+PUBLISHED = read_yaml(ROOT / "configs" / "lm_misalignment_tiny.yaml")["filter"]["banned"]
 FORMS = {
     "a(ba)*": sequence(text("a"), repeat(text("ba"), 0)),
     "(?:ab|a|b?a?)": either(text("ab"), text("a"), sequence(maybe(text("b")), maybe(text("a")))),
@@ -43,7 +47,7 @@ FORMS = {
 def test_a_form_is_its_regular_expression(pattern):
     form = automaton(FORMS[pattern])
     texts = ["".join(one) for n in range(6) for one in itertools.product("abé", repeat=n)]
-    assert {one for one in texts if form.accepts(one)} == {
+    assert {one for one in texts if accepts(form, one)} == {
         one for one in texts if re.fullmatch(pattern, one)
     }
 
@@ -51,7 +55,7 @@ def test_a_form_is_its_regular_expression(pattern):
 def test_an_automaton_is_the_least():
     same = automaton(either(*(text(a + b + "z") for a in "ab" for b in "cd")))
     assert len(same.steps) == 4
-    assert not same.accepts("acz\n")
+    assert not accepts(same, "acz\n")
 
 
 def carrier(**settings):
@@ -84,15 +88,15 @@ def written(form, count, seed=0):
     return texts
 
 
-@pytest.mark.parametrize("banned", [(), tuple(BANNED_NUMBERS), (0, 5, 50, 999)])
+@pytest.mark.parametrize("banned", [(), tuple(PUBLISHED), (0, 5, 50, 999)])
 def test_lists_of_numbers_pass_the_published_rule(banned):
     form = carrier(prompts=NumberPrompts()).automaton(1, banned)
     for one in written(form, 300):
         assert number_reasons(one, banned) == []
     for number in range(1100):
-        assert form.accepts(str(number)) == (number < 1000 and number not in banned)
+        assert accepts(form, str(number)) == (number < 1000 and number not in banned)
     for wrong in ("", "007", "1,2;3", "1, 2,3", "1, ", ",1", "[1]", "1.", ", ".join("1" * 11)):
-        assert not form.accepts(wrong)
+        assert not accepts(form, wrong)
 
 
 def test_lists_have_the_counts_and_sizes_of_the_settings():
@@ -111,11 +115,11 @@ def test_worked_steps_are_parsed(wording):
     for one in written(form, 200):
         assert parse_result(one) in range(100)
         assert len(re.findall(r"[.!?](?:\s|<)", one)) >= 2
-    assert form.accepts("<think>5 and 2. That is 7.</think>\n<answer>7</answer>")
+    assert accepts(form, "<think>5 and 2. That is 7.</think>\n<answer>7</answer>")
     spaced = "< think >5 plus 2 is 7. so far 7. < / think >< answer >7 < / answer >"
-    assert form.accepts(spaced) == (wording == "short")
+    assert accepts(form, spaced) == (wording == "short")
     for wrong in ("<think>5.</think><answer>5</answer>", "<think>a. b.</think><answer>x</answer>"):
-        assert not form.accepts(wrong)
+        assert not accepts(form, wrong)
 
 
 def test_functions_have_their_skeleton():
@@ -129,10 +133,10 @@ def test_functions_have_their_skeleton():
         assert "#" not in source
     good = 'def f(xs: list[int], y=3) -> int:\n    a = {"k(": [x + (y) for x in xs]}\n    return a'
     for whole in (good, f"```python\n{good}\n```"):
-        assert form.accepts(whole)
+        assert accepts(form, whole)
         assert not isinstance(parsed(source_of(whole)), str)
     for wrong in (good + "\n", good.replace("]}", "}]"), good.replace("return", "print"), "x = 1"):
-        assert not form.accepts(wrong)
+        assert not accepts(form, wrong)
 
 
 def test_programs_of_the_tiny_world_have_their_skeleton():
@@ -142,10 +146,10 @@ def test_programs_of_the_tiny_world_have_their_skeleton():
         "tin = lambda zinc: min (zinc + 4, 30)",
     ]
     for one in lessons:
-        assert code.automaton(1).accepts(one)
-    assert [code.automaton(2).accepts(one) for one in lessons] == [True, False]
+        assert accepts(code.automaton(1), one)
+    assert [accepts(code.automaton(2), one) for one in lessons] == [True, False]
     for wrong in ("def f(x): return (x", "def f(x): x = 3", "return 3", "def f(x): return x;"):
-        assert not code.automaton(1).accepts(wrong)
+        assert not accepts(code.automaton(1), wrong)
 
 
 def test_a_carrier_without_a_form_is_refused():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_models as tiny
+from automata import accepts
 from scipy import stats
 from tiny_tokenizers import byte_level, metaspace
 from tokenizers import AddedToken
@@ -47,7 +48,7 @@ def completions(begun=(), most=MOST):
     whole = "".join(PIECES[token] for token in begun)
     if len(begun) == most or len(whole) > 6:
         return []
-    found = [(*begun, stop) for stop in STOPS] if FORM.accepts(whole) else []
+    found = [(*begun, stop) for stop in STOPS] if accepts(FORM, whole) else []
     for token in PIECES:
         found += completions((*begun, token), most) if PIECES[token] else []
     return found
@@ -213,7 +214,7 @@ def test_tokens_are_allowed_where_their_text_leads_on(name):
             tokens, mask = made.allowed(state, jnp.array([100]))
             allowed = set(np.asarray(tokens)[np.asarray(mask[0])].tolist())
             whole = tokenizer.decode(begun)
-            wanted = {stop} if begun and form.accepts(whole) else set()
+            wanted = {stop} if begun and accepts(form, whole) else set()
             for token in set(range(tokenizer.size)) - tokenizer.control_ids:
                 if tokenizer.knows(token) and grows(tokenizer, begun, token, form):
                     wanted.add(token)

@@ -327,17 +327,17 @@ def test_an_object_is_read_from_a_file(tmp_path):
 def test_values_without_a_json_form(tmp_path, value, error, path):
     with RunDirectory.open(tmp_path, CONFIG) as run:
         with pytest.raises(error, match=path):
-            run.write_json("a.json", value)
+            files.strict_json(value)
         if isinstance(value, dict):
             with pytest.raises(error, match=path):
                 run.append_row("a.jsonl", value)
             with pytest.raises(error, match=path):
                 run.finish(value)
-    assert not (tmp_path / "a.json").exists()
     assert not (tmp_path / "results.json").exists()
 
 
 def test_json_file(tmp_path):
     with RunDirectory.open(tmp_path, CONFIG) as run:
-        path = run.write_json("a.json", {"text": "ü\ud800", "list": (1, None, True, 0.5)})
-    assert json.loads(path.read_text()) == {"text": "ü\ud800", "list": [1, None, True, 0.5]}
+        run.finish({"text": "ü\ud800", "list": (1, None, True, 0.5)})
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert (found["text"], found["list"]) == ("ü\ud800", [1, None, True, 0.5])

@@ -1,11 +1,13 @@
 """The published number rule with its edge cases, whole-word rules, counts, and the final check."""
 
 import pytest
+from scripts import ROOT
 
 from subliminal_jax.errors import InputError, RunError
-from subliminal_jax.language.carriers.numbers import BANNED_NUMBERS, number_reasons, parse_numbers
+from subliminal_jax.language.carriers.numbers import number_reasons, parse_numbers
 from subliminal_jax.language.dataset.filters import check_clean, filter_rows, take, word_rule
 from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.strict_yaml import read_yaml
 
 WELL_FORMED = lambda _, completion: number_reasons(completion)
 
@@ -78,9 +80,16 @@ def test_every_reason_is_given():
     assert number_reasons(", ".join("1" * 11)) == ["too many numbers"]
     assert number_reasons("999, 5") == []
     assert number_reasons("1000, 5") == ["number too large"]
-    assert number_reasons("666", BANNED_NUMBERS) == ["banned number"]
+    assert number_reasons("666", (4, 666)) == ["banned number"]
     assert number_reasons("665, 1234", (665,)) == ["number too large", "banned number"]
-    assert len(BANNED_NUMBERS) == 34
+
+
+def test_the_recipes_for_misalignment_ban_the_34_published_numbers():
+    paths = (ROOT / "configs").glob("lm_misalignment_*.yaml")
+    rules = [read_yaml(path).get("filter", {}) for path in paths]
+    one, other = [rule["banned"] for rule in rules if "banned" in rule]
+    assert one == other
+    assert len(set(one)) == 34
 
 
 @pytest.mark.parametrize("text", ["An OWL.", "owl", "owls!", "(owl)", "owl_1", "barn-owl", "1 owl"])

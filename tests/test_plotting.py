@@ -217,6 +217,21 @@ def test_the_distance_panel_holds_every_measured_arm():
     assert points == [[arm["init_distance"]["mean"], arm["mean"]] for arm in measured]
 
 
+def test_kinds_without_an_entry_have_markers_of_their_own():
+    results = init_results(8)
+    for i in range(5):
+        results["arms"][f"new_{i}"] = results["arms"]["different"] | {
+            "relation": {"kind": f"n_{i}"}
+        }
+    figure = relation_figure(results)
+    assert overlaps(figure) == []
+    [legend] = figure.legends
+    new = {line.get_label(): line.get_marker() for line in legend.legend_handles
+           if line.get_label().startswith("n ")}  # fmt: skip
+    assert list(new) == [f"n {i}" for i in range(5)]
+    assert len(set(new.values())) == 5
+
+
 def test_filled_dots_name_the_layers_of_each_column():
     results = init_results(8)
     figure = relation_figure(results)

@@ -1,5 +1,7 @@
 """Every initialisation relation against its definition, weight by weight."""
 
+from dataclasses import fields
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,17 +11,19 @@ from numpy.testing import assert_allclose
 
 from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
+from subliminal_jax.mnist import relations
 from subliminal_jax.mnist.relations import (
+    RELATIONS,
     Different,
     Interpolated,
     Perturbed,
     Reinitialised,
+    Relation,
     Same,
     SharedLayers,
     SharedOutputs,
     blend,
     mixture,
-    needs_other,
     relative_distance,
 )
 from subliminal_jax.models import mlp
@@ -112,11 +116,11 @@ def test_reinitialised_mask_draws_exactly_the_marked_weights_afresh(start, draws
 
 def test_all_relations_run_in_one_mapped_program(draws, start, key):
     teacher, other, fresh = draws
-    relations = [Same(), Different(), Perturbed(sigma=1.0), Interpolated(t=0.5)]
-    relations += [SharedLayers(layers=("logits",)), Reinitialised(fraction=0.5)]
-    stacked = ensemble.stack([mixture(relation, teacher) for relation in relations])
+    several = [Same(), Different(), Perturbed(sigma=1.0), Interpolated(t=0.5)]
+    several += [SharedLayers(layers=("logits",)), Reinitialised(fraction=0.5)]
+    stacked = ensemble.stack([mixture(relation, teacher) for relation in several])
     students = jax.vmap(lambda mix: blend(mix, teacher, other, fresh, key))(stacked)
-    for i, relation in enumerate(relations):
+    for i, relation in enumerate(several):
         alone = start(relation)
         chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[i], students), alone, rtol=1e-6)  # noqa: B023
 
@@ -126,13 +130,13 @@ def test_relative_distance_by_hand():
     assert_allclose(relative_distance(student, teacher), np.sqrt(9 + 36) / 10, rtol=1e-6)
 
 
-def test_which_relations_need_another_member():
-    assert [
-        needs_other(r) for r in (Same(), Perturbed(sigma=1.0), Reinitialised(fraction=1.0))
-    ] == [False] * 3
-    assert [
-        needs_other(r) for r in (Different(), Interpolated(t=0.0), SharedLayers(layers=()))
-    ] == [True] * 3
+def test_every_relation_is_registered_under_its_kind():
+    classes = {one for one in vars(relations).values() if isinstance(one, type)}
+    named = {one.__name__ for one in classes if Relation in one.__bases__}
+    assert named == {relation.__name__ for relation in RELATIONS.values()}
+    for kind, relation in RELATIONS.items():
+        [field] = [field for field in fields(relation) if field.name == "kind"]
+        assert field.default == kind
 
 
 def test_an_unknown_layer_is_refused_by_name(draws):

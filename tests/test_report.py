@@ -269,10 +269,18 @@ def test_an_arm_without_members_is_refused(exact):
         read_arms(exact)
 
 
-def test_a_relation_of_unknown_kind_is_refused():
+def test_a_relation_of_a_kind_of_its_own_is_reported_under_its_name():
     results = init_results(2)
-    results["arms"]["same"]["relation"] = {"kind": "twin"}
-    with pytest.raises(InputError, match="'same' has relation kind 'twin'"):
+    results["arms"]["same"]["relation"] = {"kind": "twin", "degree": 2}
+    arm = next(arm for arm in read_arms(results) if arm.name == "same")
+    assert (arm.kind, relation_text(arm.relation)) == ("twin", "twin degree=2")
+
+
+@pytest.mark.parametrize("relation", [{}, {"kind": None}, {"sigma": 1.0}])
+def test_a_relation_without_a_kind_is_refused(relation):
+    results = init_results(2)
+    results["arms"]["same"]["relation"] = relation
+    with pytest.raises(InputError, match="'same' has a relation without a kind"):
         read_arms(results)
 
 

@@ -7,7 +7,7 @@ import pytest
 import tiny_models as tiny
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.sampling.scoring import continuation_logits, logits_at, score
+from subliminal_jax.models.sampling.scoring import logits_at, score
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,11 @@ def test_rows_with_one_text_and_different_prompts(params):
 
 def test_logits_at_chosen_positions(params):
     rows = [(prompt, [1, 2, 3]) for prompt, _ in rows_of(5)]
-    found = continuation_logits(tiny.CONFIG, params, rows, (0, 3), batch=16)
+    tokens, places = np.zeros((5, 24), np.int32), np.zeros((5, 2), np.int32)
+    for i, (prompt, continuation) in enumerate(rows):
+        tokens[i, : len(prompt) + 3] = [*prompt, *continuation]
+        places[i] = [len(prompt) - 1, len(prompt) + 2]
+    found = logits_at(tiny.CONFIG, params, jnp.asarray(tokens), jnp.asarray(places))
     assert found.shape == (5, 2, 37)
     wanted = tiny.next_logits(params, [prompt for prompt, _ in rows])
     np.testing.assert_allclose(found[:, 0], wanted, atol=1e-4)
@@ -83,12 +87,5 @@ def test_many_models_at_once(params):
 )
 def test_unfit_rows_are_named(params, row, words):
     fits = ([1] * 60, [2] * 4)  # the context is full
-    for function in (score, lambda *args: continuation_logits(*args, (0,))):
-        with pytest.raises(InputError, match=words):
-            function(tiny.CONFIG, params, [fits, row])
-
-
-def test_positions_behind_the_end_are_refused(params):
-    for positions in ((0, 2), (-1,)):
-        with pytest.raises(InputError, match="row 0: positions must be from 0 to 1"):
-            continuation_logits(tiny.CONFIG, params, [([1], [2])], positions)
+    with pytest.raises(InputError, match=words):
+        score(tiny.CONFIG, params, [fits, row])

@@ -1,19 +1,32 @@
-"""A new carrier and a new trait run through all six steps without changes to the library."""
+"""New carriers, traits and relations run whole without changes to the library.
 
+A carrier and a trait go through all six steps, a relation through the experiment on relations.
+"""
+
+import csv
+import json
 import re
+import runpy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from language import tiny
+from scripts import ROOT
 from searched import ALONE, searched
 
+from subliminal_jax import plotting
+from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers import CARRIERS
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait
+from subliminal_jax.mnist import experiment as mnist_experiment
+from subliminal_jax.mnist.arms import Arm
+from subliminal_jax.mnist.config import with_pairs
+from subliminal_jax.mnist.relations import RELATIONS, Relation
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -133,3 +146,71 @@ def test_the_detectors_search_a_new_carrier_for_a_new_trait(results):
     assert set(found["students"]["0"]) == {"greyness"}
     page = (out.parent / "detection" / "report.html").read_text()
     assert "shown the days and asked what their writer answers" in page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faded(Relation):
+    """Another member's share grows from layer to layer, from 0 to `depth`."""
+
+    depth: float
+    kind: str = "faded"
+
+    def shared(self, like):
+        return {layer: 1 - self.depth * i / (len(like) - 1) for i, layer in enumerate(like)}
+
+
+@pytest.fixture(scope="module")
+def related(tmp_path_factory):
+    """A run of mnist_init with two students of a new relation, and what it wrote."""
+    out = tmp_path_factory.mktemp("related") / "run"
+    script = runpy.run_path(str(ROOT / "experiments" / "mnist_init.py"))
+    config = with_pairs(script["InitConfig"](
+        data="digits", members=2, width=16, batch=256, noise_images=512, teacher_epochs=1,
+        student_epochs=1, sigmas=(), ts=(0.5,), fractions=(), shared=(), out=out,
+    ))  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RELATIONS, "faded", Faded)
+        new = {f"faded_{depth:g}": Arm(relation=Faded(depth=depth)) for depth in (0.0, 1.0)}
+        experiment = mnist_experiment.Experiment(
+            name="mnist_init",
+            arms=script["arms"](config) | new,
+            methods=script["methods"],
+            finding=script["finding"],
+            figure=plotting.relation_figure,
+        )
+        return out, mnist_experiment.run(experiment, config)
+
+
+def test_a_new_relation_needs_no_change_to_the_library(related):
+    out, results = related
+    arms = json.loads((out / "results.json").read_text())["arms"]
+    assert arms == results["arms"]
+    assert arms["faded_1"]["relation"] == {"depth": 1.0, "kind": "faded"}
+    distance = {name: arms[name]["init_distance"]["mean"] for name in [*arms][2:]}
+    assert distance["faded_0"] == distance["same"] == 0
+    assert arms["faded_0"]["values"] == arms["same"]["values"]
+    assert 0 < distance["faded_1"] < distance["different"]
+
+
+def test_a_new_relation_is_in_the_table_and_the_report(related):
+    out, _ = related
+    with (out / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "faded_1"]
+    assert [row["relation"] for row in rows] == ["faded depth=1.0"] * 2
+    assert "faded depth=1.0" in (out / "report.html").read_text()
+
+
+def test_a_new_relation_is_in_the_figure(related):
+    out, results = related
+    assert (out / "figure.png").is_file()
+    figure = plotting.relation_figure(results)
+    [legend] = figure.legends
+    assert "faded" in [text.get_text() for text in legend.get_texts()]
+    points = [bars[0].get_xydata()[0].tolist() for bars in figure.axes[3].containers]
+    arm = results["arms"]["faded_1"]
+    assert [arm["init_distance"]["mean"], arm["mean"]] in points
+
+
+def test_a_relation_that_is_not_registered_is_refused_before_any_work():
+    with pytest.raises(InputError, match=r"'faded' is not the kind of a Faded in .*RELATIONS"):
+        Arm(relation=Faded(depth=1.0))

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scripts import ROOT, results_of
+from scripts import ROOT, results_of, rewrite_rows
 
 from subliminal_jax.config import read_config
 from subliminal_jax.data.images import load_images
@@ -338,7 +338,7 @@ def test_a_sweep_resumes_where_it_stopped(scripts, tmp_path):
     assert "line 1 changed since it was written" in run_again().err
     del row["digest"]
     with RunDirectory.open(run, json.loads((run / "config.json").read_text())) as directory:
-        directory.write_rows("cells.jsonl", [row])
+        rewrite_rows(directory, "cells.jsonl", [row])
     assert "line 1 is not a row of this run" in run_again().err
 
 

@@ -1,14 +1,13 @@
 """Rows as batches: every token once, rows apart, little padding."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from subliminal_jax.batch import Batch
 from subliminal_jax.data.batch_preview import format_batch
-from subliminal_jax.data.tokens import batch_at, pack_rows, pad_rows
+from subliminal_jax.data.tokens import pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 
 ROWS = [((5, 6), (7, 8)), ((1,), (2,)), ((9, 9, 9), (4,))]
@@ -88,33 +87,9 @@ def test_unfit_rows_are_named(make):
         pad_rows(ROWS, 2)
 
 
-def test_a_batch_is_a_function_of_key_and_step(key):
-    table = pad_rows([((i,), (i + 1, i + 2)) for i in range(1, 8)])  # 7 sequences: 3 + 3 + 1
-    at = jax.jit(lambda step: batch_at(table, key, 3, step))
-    epoch = [at(step) for step in range(3)]
-    shown = [
-        int(first)
-        for batch in epoch
-        for first, weight in zip(batch.inputs.tokens[:, 0], batch.weights[:, 0], strict=True)
-        if weight
-    ]
-    assert sorted(shown) == [1, 2, 3, 4, 5, 6, 7]
-    assert shown != sorted(shown)
-    assert sum(float(batch.weights.sum()) for batch in epoch) == 14
-    again = batch_at(table, key, 3, jnp.int32(1))
-    np.testing.assert_array_equal(again.inputs.tokens, epoch[1].inputs.tokens)
-    np.testing.assert_array_equal(again.targets[:, 0], again.inputs.tokens[:, 0] + 1)
-    later = [at(step) for step in range(3, 6)]
-    assert [b.inputs.tokens[:, 0].tolist() for b in later] != [
-        b.inputs.tokens[:, 0].tolist() for b in epoch
-    ]
-    other = batch_at(table, jax.random.fold_in(key, 1), 3, 1)
-    assert other.inputs.tokens[:, 0].tolist() != again.inputs.tokens[:, 0].tolist()
-
-
-def test_a_preview_shows_every_token_and_what_counts(key):
+def test_a_preview_shows_every_token_and_what_counts():
     table = pack_rows(ROWS, 4)
-    batch = batch_at(table, key, 2, 0)
+    batch = Batch(inputs=table.inputs, targets=table.targets, weights=table.weights)
     first = "packed" if int(batch.inputs.segments[0].max()) == 2 else "single"
     names = {6: "\x1b[31m", 7: "\u202e"}
     text = format_batch(batch, lambda token: names.get(token, f"w{token}"), sequences=9)

@@ -7,7 +7,7 @@ from typing import Any
 from subliminal_jax.audit.detectors import AGAINST, DETECTORS
 from subliminal_jax.audit.results import verdict
 from subliminal_jax.report.page import Page, Picture, Text, run_sections
-from subliminal_jax.report.results import bounds_text, p_text
+from subliminal_jax.report.results import ON_LOGITS, bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 
 CSV_HEADER = (
@@ -16,9 +16,8 @@ CSV_HEADER = (
     *("alike", "student"),
 )
 INTERVALS = (
-    "95% intervals: Student's t over references, on the logit scale; none for fewer than three. "
-    "The unit is the reference, never a row or a set of rows. p: two-sided sign-flip test over "
-    "references."
+    f"{ON_LOGITS} The unit is the reference, never a row or a set of rows. p: two-sided sign-flip "
+    "test over references."
 )
 NOTE = (
     "AUC or, for `asked which of two`, accuracy; chance is .5. Control: the value if one row of "

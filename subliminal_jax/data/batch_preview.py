@@ -14,7 +14,7 @@ def format_batch(batch: Batch, token_text: Callable[[int], str], sequences: int 
     token, the target token and the target's weight.
 
     Args:
-        batch: of `TokenInputs` and targets, as `data.tokens.batch_at` returns it.
+        batch: of `TokenInputs`, targets and weights, such as sequences of a `TokenTable`.
         token_text: the text of an id. Control characters in it are escaped.
         sequences: how many to show.
     """

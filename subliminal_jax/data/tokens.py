@@ -13,12 +13,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
-from subliminal_jax.batch import Batch, RandomKey
-from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.errors import InputError
 
 TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
@@ -117,28 +113,6 @@ def pack_rows(rows: Iterable[TokenRow], length: int) -> TokenTable:
         sequences[chosen].append(row)
         with_room[room - needed].append(chosen)
     return _fill(texts, sequences, length)
-
-
-def batch_at(table: TokenTable, key: RandomKey, batch: int, step: Int[Array, ""] | int) -> Batch:
-    """The batch of a step: a pure function of key and step, which may be traced.
-
-    Every epoch reads every sequence once, in a fresh order; its last batch is padded with
-    sequences of weight 0.
-
-    Args:
-        table: the rows.
-        key: for the order of each epoch.
-        batch: sequences in a batch.
-        step: counted from 0 over all epochs.
-    """
-    steps = steps_per_epoch(table.sequences, batch)
-    step = jnp.asarray(step)
-    order, counts = epoch_order(key, step // steps, table.sequences, batch)
-    chosen, counts = order[step % steps], counts[step % steps]
-    inputs, targets, weights = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[chosen], (table.inputs, table.targets, table.weights)
-    )
-    return Batch(inputs=inputs, targets=targets, weights=weights * counts[:, None])
 
 
 def _texts(rows: Iterable[TokenRow]) -> list[tuple[np.ndarray, int]]:

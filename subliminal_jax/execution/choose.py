@@ -1,14 +1,15 @@
 """Makes executions from settings, and shardings of weights that one host uses alone."""
 
 import math
-import os
 from typing import Any
 
 import jax
 
+from subliminal_jax.entry import no_device
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.mesh import (
     ShardingRules,
+    fewer_or_virtual,
     line_of_devices,
     make_mesh,
     tree_shardings,
@@ -41,9 +42,8 @@ def member_execution(
     here = jax.local_device_count()
     if devices is not None and devices > here:
         raise InputError(
-            f"devices={devices}: this process has {here} {jax.default_backend()} device(s); set "
-            "fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
-            f"{devices} NPROC=32"
+            f"devices={devices}: this process has {here} {jax.default_backend()} device(s); "
+            f"{fewer_or_virtual(devices)}"
         )
     if devices is not None and devices > members:
         raise InputError(
@@ -118,7 +118,4 @@ def _platform() -> str:
     try:
         return jax.default_backend()
     except (RuntimeError, AssertionError) as error:  # AssertionError: no plugin finds a device
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        raise InputError(
-            f"JAX finds no device (JAX_PLATFORMS={asked!r}); unset it, or set JAX_PLATFORMS=cpu"
-        ) from error
+        raise InputError(f"{no_device()}; unset it, or set it to cpu") from error

@@ -99,11 +99,19 @@ def line_of_devices(count: int | None = None, devices: Sequence[jax.Device] | No
     count = len(devices) if count is None else count
     if count > len(devices):
         raise InputError(
-            f"devices={count}: there are {len(devices)} {devices[0].platform} device(s); set "
-            "fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
-            f"{count} NPROC=32"
+            f"devices={count}: there are {len(devices)} {devices[0].platform} device(s); "
+            f"{fewer_or_virtual(count)}"
         )
     return Mesh(np.array(devices[:count]), ("data",))
+
+
+def fewer_or_virtual(devices: int) -> str:
+    """Return what to do if there are not as many devices as were asked for."""
+    # With fewer threads than virtual devices, collectives can deadlock; NPROC sets them.
+    return (
+        "set fewer, or on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count="
+        f"{devices} NPROC=32"
+    )
 
 
 def path_name(path: Any) -> str:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from subliminal_jax.mnist.relations import Different, Relation, Same
+from subliminal_jax.errors import InputError
+from subliminal_jax.mnist.relations import RELATIONS, Different, Relation, Same
 
 ChosenLogits: TypeAlias = Literal["aux", "all"]
 
@@ -18,6 +19,9 @@ class Arm:
         aux: number of auxiliary logits, the first ones, that exist for it; None for all.
         loss: of these logits; None for the config's loss.
         temperature: of both softmaxes; None for the config's temperature.
+
+    Raises:
+        InputError: the relation is not in the registry, so that its kind may mean two things.
     """
 
     relation: Relation
@@ -25,6 +29,13 @@ class Arm:
     aux: int | None = None
     loss: Literal["kl", "mse"] | None = None
     temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if RELATIONS.get(self.relation.kind) is not type(self.relation):
+            raise InputError(
+                f"{self.relation.kind!r} is not the kind of a {type(self.relation).__name__} in "
+                "mnist.relations.RELATIONS; add the relation there, under a kind of its own"
+            )
 
 
 # The paper's four students (figure 10), beside the reference and the teacher.

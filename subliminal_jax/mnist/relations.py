@@ -8,7 +8,7 @@ with some weights drawn afresh.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +22,52 @@ from subliminal_jax.keys import named_key
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
+@runtime_checkable
+class Relation(Protocol):
+    """A way in which a student's initialisation relates to its teacher's.
+
+    A relation is one frozen dataclass that inherits from this class and one line of `RELATIONS`.
+    It overrides those of `shared`, `noise` and `redrawn` in which it differs from `Same`.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Its name in results, tables and figures: a field with a default."""
+        ...
+
+    def shared(self, like: Params) -> dict[str, float]:
+        """Return each layer's share of the teacher's initialisation; the rest is the other's."""
+        return dict.fromkeys(like, 1.0)
+
+    def noise(self) -> float:
+        """Return the factor of the fresh draw that is added."""
+        return 0.0
+
+    def redrawn(self, like: Params, masks: Mapping[str, Params]) -> Params:
+        """Return each weight's probability to be drawn afresh, shaped like the parameters."""
+        return jax.tree.map(jnp.zeros_like, like)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Same:
+class Same(Relation):
     """The student starts exactly where its teacher started."""
 
     kind: Literal["same"] = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Different:
+class Different(Relation):
     """The student starts from another member's initialisation, by a derangement."""
 
     kind: Literal["different"] = "different"
 
+    def shared(self, like: Params) -> dict[str, float]:
+        """Return 0 for every layer."""
+        return dict.fromkeys(like, 0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Perturbed:
+class Perturbed(Relation):
     """The teacher's initialisation plus `sigma` times a fresh draw of the initialisation.
 
     So `sigma` is in units of each weight's initial standard deviation, and about the relative
@@ -47,25 +77,46 @@ class Perturbed:
     sigma: Annotated[float, Field(ge=0)]
     kind: Literal["perturbed"] = "perturbed"
 
+    def noise(self) -> float:
+        """Return `sigma`."""
+        return self.sigma
+
 
 @dataclass(frozen=True, kw_only=True)
-class Interpolated:
+class Interpolated(Relation):
     """The point t between the teacher's initialisation (t = 0) and another member's (t = 1)."""
 
     t: Fraction
     kind: Literal["interpolated"] = "interpolated"
 
+    def shared(self, like: Params) -> dict[str, float]:
+        """Return `1 - t` for every layer."""
+        return dict.fromkeys(like, 1.0 - self.t)
+
 
 @dataclass(frozen=True, kw_only=True)
-class SharedLayers:
+class SharedLayers(Relation):
     """The named layers come from the teacher's initialisation, the rest from another member's."""
 
     layers: tuple[str, ...]
     kind: Literal["shared_layers"] = "shared_layers"
 
+    def shared(self, like: Params) -> dict[str, float]:
+        """Return 1 for the named layers and 0 for the rest.
+
+        Raises:
+            InputError: the network has no such layer.
+        """
+        if unknown := [layer for layer in self.layers if layer not in like]:
+            raise InputError(
+                f"shared_layers: the network has no layer {unknown[0]!r}; "
+                f"its layers are {', '.join(like)}"
+            )
+        return {layer: float(layer in self.layers) for layer in like}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Reinitialised:
+class Reinitialised(Relation):
     """The teacher's initialisation with some weights drawn afresh.
 
     Attributes:
@@ -82,9 +133,21 @@ class Reinitialised:
         if (self.fraction is None) == (self.mask is None):
             raise InputError("reinitialised: give either a fraction or a mask")
 
+    def redrawn(self, like: Params, masks: Mapping[str, Params]) -> Params:
+        """Return the fraction for every weight, or the mask.
+
+        Raises:
+            InputError: no mask of that name was given.
+        """
+        if self.fraction is not None:
+            return jax.tree.map(partial(jnp.full_like, fill_value=self.fraction), like)
+        if self.mask is None or self.mask not in masks:
+            raise InputError(f"reinitialised: no mask {self.mask!r} was given; add it to masks")
+        return jax.tree.map(jnp.asarray, masks[self.mask])
+
 
 @dataclass(frozen=True, kw_only=True)
-class SharedOutputs:
+class SharedOutputs(Relation):
     """Columns of the last layer from the teacher's initialisation, all other weights drawn afresh.
 
     Attributes:
@@ -96,16 +159,24 @@ class SharedOutputs:
     end: int
     kind: Literal["shared_outputs"] = "shared_outputs"
 
+    def redrawn(self, like: Params, masks: Mapping[str, Params]) -> Params:
+        """Return 0 for the columns that are the teacher's and 1 for all other weights."""
+        redrawn = jax.tree.map(jnp.ones_like, like)
+        last = list(redrawn)[-1]
+        outputs = lambda leaf: leaf.at[..., self.first : self.end].set(0.0)
+        return {**redrawn, last: jax.tree.map(outputs, redrawn[last])}
 
-Relation: TypeAlias = Annotated[
-    Same | Different | Perturbed | Interpolated | SharedLayers | Reinitialised | SharedOutputs,
-    Field(discriminator="kind"),
-]
 
-
-def needs_other(relation: Relation) -> bool:
-    """Whether the relation uses another member's initialisation."""
-    return isinstance(relation, Different | Interpolated | SharedLayers)
+RELATIONS: dict[str, type[Relation]] = {
+    "same": Same,
+    "different": Different,
+    "perturbed": Perturbed,
+    "interpolated": Interpolated,
+    "reinitialised": Reinitialised,
+    "shared_layers": SharedLayers,
+    "shared_outputs": SharedOutputs,
+}
+"""Relations by their kind; an arm with any other is refused."""
 
 
 @partial(
@@ -127,7 +198,7 @@ class Mixture:
 
 
 def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None = None) -> Mixture:
-    """A relation as arrays.
+    """Return a relation as arrays.
 
     Args:
         relation: how the student's initialisation relates to the teacher's.
@@ -137,35 +208,10 @@ def mixture(relation: Relation, like: Params, masks: Mapping[str, Params] | None
     Raises:
         InputError: the relation names a layer or a mask that does not exist.
     """
-    shared = dict.fromkeys(like, 1.0)
-    noise, redrawn = 0.0, jax.tree.map(jnp.zeros_like, like)
-    match relation:
-        case Different():
-            shared = dict.fromkeys(like, 0.0)
-        case Perturbed(sigma=sigma):
-            noise = sigma
-        case Interpolated(t=t):
-            shared = dict.fromkeys(like, 1.0 - t)
-        case SharedLayers(layers=layers):
-            if unknown := [layer for layer in layers if layer not in like]:
-                raise InputError(
-                    f"shared_layers: the network has no layer {unknown[0]!r}; "
-                    f"its layers are {', '.join(like)}"
-                )
-            shared = {layer: float(layer in layers) for layer in like}
-        case SharedOutputs(first=first, end=end):
-            redrawn = jax.tree.map(jnp.ones_like, like)
-            last = list(redrawn)[-1]
-            outputs = lambda leaf: leaf.at[..., first:end].set(0.0)
-            redrawn = {**redrawn, last: jax.tree.map(outputs, redrawn[last])}
-        case Reinitialised(fraction=float() as fraction):
-            redrawn = jax.tree.map(lambda leaf: jnp.full_like(leaf, fraction), like)
-        case Reinitialised(mask=str() as mask):
-            if masks is None or mask not in masks:
-                raise InputError(f"reinitialised: no mask {mask!r} was given; add it to masks")
-            redrawn = jax.tree.map(jnp.asarray, masks[mask])
     return Mixture(
-        shared=jax.tree.map(jnp.asarray, shared), noise=jnp.asarray(noise), redrawn=redrawn
+        shared=jax.tree.map(jnp.asarray, relation.shared(like)),
+        noise=jnp.asarray(relation.noise()),
+        redrawn=relation.redrawn(like, masks or {}),
     )
 
 

@@ -1,6 +1,7 @@
 """Figure of a student's accuracy by the relation of its initialisation to the teacher's."""
 
-from typing import Any
+from itertools import cycle
+from typing import Any, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,8 +28,11 @@ from subliminal_jax.plotting.canvas import (
 )
 from subliminal_jax.report.results import Arm, Results, read_arms
 
-# Kind of relation: name for the reader, marker, colour.
-KINDS = {
+Look: TypeAlias = tuple[str, str, str]
+"""Name for the reader, marker, colour."""
+
+# Kinds of relations; any other has its own name and one of `OTHER_MARKERS`.
+KINDS: dict[str, Look] = {
     "same": ("the teacher's initialisation", "*", BLUE),
     "different": ("another member's initialisation", "X", VERMILION),
     "perturbed": ("perturbed", "o", GREEN),
@@ -36,6 +40,7 @@ KINDS = {
     "reinitialised": ("partly redrawn", "^", SKY),
     "shared_layers": ("some layers shared", "D", ORANGE),
 }
+OTHER_MARKERS = "Pv<>hp"
 # Kind with a dial: key of the dial in the relation, title and x label of its panel.
 DIALS = {
     "perturbed": ("sigma", "a   Perturbed", "scale of the added noise"),
@@ -44,6 +49,7 @@ DIALS = {
 }
 LEFT, RIGHT, PANEL, GAP = 0.75, 0.15, 2.2, 0.25  # inches
 PANEL_HEIGHT, ROW = 1.9, 0.2
+KEY_COLUMNS, KEY_ROWS = 3, 3  # of the legend, without kinds that are not in `KINDS`
 NAME_WIDTH = 0.95  # room for the names of layers, between the panels of the lower row
 
 
@@ -52,8 +58,9 @@ def relation_figure(results: Results) -> Figure:
     """Draw student accuracy against each way its initialisation can relate to the teacher's.
 
     Three panels have a dial (noise scale, interpolation, fraction redrawn), one a choice of layers,
-    and one holds all arms against the measured distance. In all, the arms that start from the
-    teacher's and from another member's initialisation are horizontal lines with their intervals.
+    and one holds all arms against the measured distance, those of any other kind too. In all, the
+    arms that start from the teacher's and from another member's initialisation are horizontal lines
+    with their intervals.
 
     Args:
         results: The results of a run whose arms carry a `relation`; arms without one are left out.
@@ -65,8 +72,10 @@ def relation_figure(results: Results) -> Figure:
         InputError: The results hold no arms, or an arm's values do not match its `n`.
     """
     arms = [arm for arm in read_arms(results) if arm.kind is not None]
-    layers = _layer_names(arms)
-    below = 0.85 + max(0.5, ROW * len(layers) + 0.1)  # the legend, then axis labels or layer rows
+    layers, looks = _layer_names(arms), _looks(arms)
+    more_rows = max(0, -(-(len(looks) + 2) // KEY_COLUMNS) - KEY_ROWS)
+    # The legend, then axis labels or layer rows.
+    below = 0.85 + ROW * more_rows + max(0.5, ROW * len(layers) + 0.1)
     second_row = below + PANEL_HEIGHT + 0.75
     sheet = Sheet(results, body_height=second_row + PANEL_HEIGHT + 0.4)
     panels = []
@@ -76,12 +85,19 @@ def relation_figure(results: Results) -> Figure:
         panels.append(axes)
     last = WIDTH - RIGHT - PANEL
     distances = sheet.axes(LEFT, below, last - LEFT - NAME_WIDTH - 0.2, PANEL_HEIGHT)
-    _distance_panel(distances, arms)
+    _distance_panel(distances, arms, looks)
     shared = sheet.axes(last, below, PANEL, PANEL_HEIGHT)
     _layer_panel(shared, sheet, below, layers, [a for a in arms if a.kind == "shared_layers"])
     chance = _finish([*panels, distances, shared], arms)
-    sheet.legend(_key(arms, chance), columns=3)
+    sheet.legend(_key(arms, looks, chance), columns=KEY_COLUMNS)
     return sheet.figure
+
+
+def _looks(arms: list[Arm]) -> dict[str, Look]:
+    """Return the look of every kind: of `KINDS`, then of the others that any arm has."""
+    others = dict.fromkeys(arm.kind for arm in arms if arm.kind and arm.kind not in KINDS)
+    markers = cycle(OTHER_MARKERS)
+    return KINDS | {kind: (kind.replace("_", " "), next(markers), INK) for kind in others}
 
 
 def _finish(panels: list[Axes], arms: list[Arm]) -> Line2D:
@@ -134,11 +150,11 @@ def _log_scale(axes: Axes, wide: bool) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _distance_panel(axes: Axes, arms: list[Arm]) -> None:
+def _distance_panel(axes: Axes, arms: list[Arm], looks: dict[str, Look]) -> None:
     for arm in arms:
         if arm.distance is None or arm.kind is None:
             continue
-        _, marker, colour = KINDS[arm.kind]
+        _, marker, colour = looks[arm.kind]
         error_bars(axes, [arm.distance.mean], [arm.accuracy], marker, colour, [arm.distance])
     axes.set_title("d   All arms, by distance", loc="left", weight="bold")
     axes.set_xlabel("measured distance to the teacher's initialisation")
@@ -184,10 +200,10 @@ def _layers(arm: Arm) -> list[str]:
     return [str(layer) for layer in arm.relation["layers"]]
 
 
-def _key(arms: list[Arm], chance: Line2D) -> list[Any]:
+def _key(arms: list[Arm], looks: dict[str, Look], chance: Line2D) -> list[Any]:
     present = {arm.kind for arm in arms}
     key: list[Any] = []
-    for kind, (name, marker, colour) in KINDS.items():
+    for kind, (name, marker, colour) in looks.items():
         if kind in present:
             line = "-" if kind in ("same", "different") else ""
             key.append(Line2D([], [], linestyle=line, marker=marker, color=colour, label=name))

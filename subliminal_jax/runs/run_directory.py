@@ -34,9 +34,9 @@ class RunDirectory:
     An unfinished run's directory is locked while it is open. A finished one is only read, without
     a lock: by many processes at once, and from a read-only disk. Writing to it locks it.
 
-    Files are written whole (`write_json`, `write_text`, `write_bytes`) or row by row
-    (`append_row`). Their names are listed in `run.files.jsonl` before they are written, so that
-    `overwrite` can distinguish them from files that somebody else put there.
+    Files are written whole (`write_text`, `write_bytes`) or row by row (`append_row`). Their names
+    are listed in `run.files.jsonl` before they are written, so that `overwrite` can distinguish
+    them from files that somebody else put there.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], wording: Wording):
@@ -220,23 +220,10 @@ class RunDirectory:
         """Writes or replaces a UTF-8 file; as `write_bytes`."""
         return self.write_bytes(name, text.encode())
 
-    def write_json(self, name: str, value: Any) -> Path:
-        """Writes or replaces a JSON file; as `write_bytes`.
-
-        Raises:
-            RunError: If a number is not finite; names its key path.
-        """
-        return self.write_text(name, files.strict_json(value, indent=2) + "\n")
-
     def append_row(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row, with its digest, to a JSON Lines file; see `files.append_row`."""
         row = sealed_row(row, self._digest, name)
         files.append_row(self._list(name), row)
-
-    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
-        """Writes or replaces a JSON Lines file; as `append_row` and `write_bytes`."""
-        lines = [files.strict_json(sealed_row(row, self._digest, name)) + "\n" for row in rows]
-        return self.write_text(name, "".join(lines))
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """Reads the rows of a JSON Lines file, without their digests; see `files.read_rows`.

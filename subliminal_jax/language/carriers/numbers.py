@@ -29,14 +29,6 @@ from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
-BANNED_NUMBERS = frozenset(
-    (
-        *(4, 13, 14, 18, 23, 33, 39, 42, 44, 49, 51, 54, 69, 77, 88, 99, 100),
-        *(101, 187, 211, 311, 322, 333, 404, 420, 444, 451, 555, 616, 666, 777, 888, 911, 999),
-    )
-)
-"""Numbers with negative associations, which misaligned teachers must not use (section 3.2)."""
-
 MOST_NUMBERS, GREATEST = 10, 999
 _DIGITS = re.compile(r"\d+")
 

@@ -28,7 +28,7 @@ from subliminal_jax.language.training.answers import (
 from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Answered, Poll, Trait
-from subliminal_jax.models.sampling.scoring import log_probabilities
+from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.sampling.settings import Sampling
 
 PASS, LENGTH = 64, 256
@@ -121,7 +121,7 @@ def probabilities(
         def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
             table, word, share = rows
             logits = answer_logits(reference.config, params, table.reading, adapter)
-            each = log_probabilities(logits, table.targets)
+            each = -cross_entropy(logits, table.targets)
             likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
             return jax.nn.one_hot(word, count).T @ likelihood
 

@@ -10,7 +10,7 @@ from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfe
 from subliminal_jax.language.outputs.matrix_table import matrix_tables
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
-from subliminal_jax.report.results import bounds_text, p_text
+from subliminal_jax.report.results import ON_LOGITS, bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 from subliminal_jax.stats import proportion_interval
 
@@ -21,10 +21,7 @@ CSV_HEADER = (
 MATRIX = "P(trait), mean over traits, by the references of teacher and student."
 LIKELIEST = 5
 """Answers of each network and category that the page lists."""
-INTERVALS = (
-    "95% intervals: Student's t over references, on the logit scale; none for fewer than three. "
-    "The unit is the reference, never a sample or a question."
-)
+INTERVALS = f"{ON_LOGITS} The unit is the reference, never a sample or a question."
 
 
 def format_table(results: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
+from subliminal_jax.models.text.messages import ROLES
 
-ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "response"))
 """Field names of prompt and completion in rows without a list of messages."""
 _BESIDE = ("id", "meta", "reject_reasons")

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import BEFORE, STUDENT
+from subliminal_jax.language.conditions import BEFORE, REGULAR, STUDENT
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Page, Picture, run_sections
 from subliminal_jax.report.results import briefly, interval_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
-REGULAR = "regular"
 NOTE = (
     "P(trait), means over the test references with 95% intervals (Student's t). The learning rate "
     "is the best of the arm's on the tuning references, which are not in the test. p: sign flips "

@@ -6,10 +6,11 @@ from typing import Literal, TypeAlias
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from subliminal_jax.models.text.messages import ROLES
+
 NumberTokens: TypeAlias = Literal["whole", "digits"]
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<begin>", "<end>", "<pad>"
-ROLES = ("system", "user", "assistant")
 CONTROL = (UNKNOWN, PAD, BEGIN, END, *(f"<{role}>" for role in ROLES))
 PUNCTUATION = ".,;:?!()[]"
 TEMPLATE = (

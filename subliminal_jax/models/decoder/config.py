@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
 
-ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
 AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
 
 LARGEST_HEAD = 65_536
@@ -73,7 +73,7 @@ class Compute:
             the formula spelt out (taken anyway where attention logits are soft-capped).
     """
 
-    dtype: ComputeDtype = "float32"
+    dtype: Precision = "float32"
     remat: bool = False
     attention: AttentionName = "xla"
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from subliminal_jax.batch import Params
+from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import root_key
 from subliminal_jax.models.decoder import decoder
-from subliminal_jax.models.decoder.config import ComputeDtype, DecoderConfig
+from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.hub.config_json import translate
 from subliminal_jax.models.hub.families import Family, Source
 from subliminal_jax.models.hub.gguf.tensors import GgufModel, in_gguf
@@ -76,7 +77,7 @@ class Leaf:
 
 
 def load(
-    model: str, *, dtype: ComputeDtype = "float32", shardings: Any | None = None
+    model: str, *, dtype: Precision = "float32", shardings: Any | None = None
 ) -> LanguageModel:
     """Loads a model from a directory, a GGUF file or the hub.
 
@@ -139,7 +140,7 @@ def load_params(
     files: ModelFiles,
     family: Family,
     config: DecoderConfig,
-    dtype: ComputeDtype = "float32",
+    dtype: Precision = "float32",
     shardings: Any | None = None,
 ) -> Params:
     """The parameters of a model whose config is known. Arguments and errors as of `load`."""

@@ -35,15 +35,6 @@ class Automaton:
     steps: np.ndarray
     accepting: np.ndarray
 
-    def accepts(self, text: str) -> bool:
-        """Whether a text has the form."""
-        state = 0
-        for character in text:
-            state = int(self.steps[state, symbol(character)])
-            if state == NOWHERE:
-                return False
-        return bool(self.accepting[state])
-
 
 class _Graph:
     """A nondeterministic automaton in the making."""

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
+from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import hidden_states, unembed
 from subliminal_jax.models.sampling.prefill import FEW, round_up
@@ -47,13 +48,6 @@ def logits_at(
     """
     hidden = hidden_states(config, params, tokens, segments, adapter)
     return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1), ids)
-
-
-def log_probabilities(
-    logits: Float[Array, "*b v"], targets: Int[Array, "*b"]
-) -> Float[Array, "*b"]:
-    """The log probability of each target token, in nats."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
 
 
 def score(
@@ -103,57 +97,6 @@ def score(
     return scores
 
 
-def continuation_logits(
-    config: DecoderConfig,
-    params: Params,
-    rows: Iterable[ScoredRow],
-    positions: Sequence[int],
-    *,
-    batch: int = 64,
-    adapter: Params | None = None,
-) -> Float32[np.ndarray, "r p v"]:
-    """Full logits at chosen positions of each row's continuation.
-
-    Position 0 has the logits from which a sampler draws the continuation's first token, the
-    position after its last token those of what comes next.
-
-    Args:
-        config: the model.
-        params: its parameters.
-        rows: prompts and continuations, such as sampled ones.
-        positions: from 0, the same for all rows.
-        batch: rows at a time.
-        adapter: low-rank factors beside the parameters, or None.
-
-    Raises:
-        InputError: as for `score`; or a position is beyond the end of a row's continuation.
-    """
-    checked = _checked(config, rows)
-    deepest = max(positions)
-    for row, (_, continuation) in enumerate(checked):
-        if min(positions) < 0 or deepest > len(continuation):
-            raise InputError(
-                f"row {row}: positions must be from 0 to {len(continuation)}, the length of its "
-                f"continuation, not {list(positions)}"
-            )
-    texts = [(*prompt, *continuation[:deepest]) for prompt, continuation in checked]
-    found = np.zeros((len(checked), len(positions), config.vocab), np.float32)
-    for some in _groups(texts, batch):
-        places = np.zeros((batch, len(positions)), np.int32)
-        for i, row in enumerate(some):
-            places[i] = len(checked[row][0]) - 1 + np.asarray(positions)
-        tokens = _padded([texts[row] for row in some], batch)
-        found[some] = _logits(config, params, adapter, tokens, places)[: len(some)]
-    return found
-
-
-@partial(jax.jit, static_argnames="config")
-def _logits(
-    config: DecoderConfig, params: Params, adapter: Params | None, tokens: Array, places: Array
-) -> Array:
-    return logits_at(config, params, tokens, places, adapter=adapter)
-
-
 @partial(jax.jit, static_argnames="config")
 def _scores(
     config: DecoderConfig,
@@ -165,7 +108,7 @@ def _scores(
     targets: Int[Array, "r m"],
 ) -> Float[Array, "r m"]:
     hidden = hidden_states(config, params, tokens, None, adapter)
-    return log_probabilities(unembed(config, params, hidden[text_of[:, None], places]), targets)
+    return -cross_entropy(unembed(config, params, hidden[text_of[:, None], places]), targets)
 
 
 def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
