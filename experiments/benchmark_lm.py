@@ -14,7 +14,6 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 import dataclasses
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,48 +99,6 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
-def measure_given(name: str, config: BenchmarkConfig) -> dict[str, Any]:
-    """Time a given model in both precisions, in turn, `repetitions` times; return the results."""
-    import jax
-    from benchmarks import given
-    from benchmarks.language import PYTORCH, Timed, equal_requests
-    from benchmarks.memory import peak_memory
-
-    work = given.Work(steps=config.steps)
-    models = {precision: given.given(name, precision) for precision in given.PRECISIONS}
-    one = models["float32"]
-    timed = {f"sampling {each}": given.sampling(model, work) for each, model in models.items()}
-    timed |= {f"training {each}": given.training(model, work) for each, model in models.items()}
-    memory, whose = peak_memory(1)
-    if config.torch:
-        from baselines.torch_given import TorchSampler, TorchTrainer
-
-        prompts = [
-            request.prompt for request in equal_requests(one.config, work.batch, work.prompt)
-        ]
-        ids = work.batch_of(one.config.vocab)
-        for each in given.PRECISIONS:
-            sampler = TorchSampler(one.files.path, each)
-            trainer = TorchTrainer(one.files.path, each, work.rank)
-            sample = partial(sampler.sample, prompts, work.new)
-            train = partial(trainer.train, ids, work.learnt, work.among, work.steps)
-            timed[f"sampling {each}{PYTORCH}"] = Timed(sample)
-            timed[f"training {each}{PYTORCH}"] = Timed(train)
-    for _ in range(config.repetitions):
-        for each in timed.values():
-            each.repeat()
-    return {
-        "config": config_dict(config),
-        "model": name,
-        "backend": jax.default_backend(),
-        "parameters": given.parameters(one),
-        "flop": given.flop(one, work),
-        "flop_per_s": dict(given.rates(one, work)),
-        "speeds": {name: dataclasses.asdict(each.speed()) for name, each in timed.items()},
-        "peak_memory": {"bytes": memory, "whose": whose},
-    }
-
-
 def main() -> None:
     """Check the flags, then measure."""
     config = parse_config(
@@ -157,9 +114,12 @@ def main() -> None:
     given = config.model is not None
     check_before_work(config.out, config.overwrite, torch=config.torch, peft=config.torch and given)
     if config.model is not None:
-        results = measure_given(config.model, config)
-
+        from benchmarks.given import Work, measure_given
         from benchmarks.given import format_given as table
+
+        work = Work(steps=config.steps)
+        timings = measure_given(config.model, work, config.repetitions, torch=config.torch)
+        results = {"config": config_dict(config)} | timings
     else:
         results = measure(config)
 

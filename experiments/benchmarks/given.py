@@ -5,7 +5,8 @@ A student's step is that of SmolLM2's preset: 16 rows of 66 tokens, whose last 3
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 
 from benchmarks.language import PYTORCH, Timed, equal_requests, multiplied_weights
+from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch
 from subliminal_jax.config import Precision
@@ -148,6 +150,53 @@ def rates(model: LanguageModel, work: Work) -> Mapping[Precision, float]:
     """Return the FLOP/s of this machine's products, of the shape of a training step."""
     config = model.config
     return product_rates(work.rows * work.length, config.width, config.mlp_width)
+
+
+def measure_given(name: str, work: Work, repetitions: int, *, torch: bool) -> dict[str, Any]:
+    """Time a given model in both precisions, in turn; return the results.
+
+    Args:
+        name: the model.
+        work: what is timed.
+        repetitions: of all timings; medians are reported.
+        torch: whether transformers and PEFT are timed too.
+    """
+    models = {precision: given(name, precision) for precision in PRECISIONS}
+    timed = {f"sampling {each}": sampling(model, work) for each, model in models.items()}
+    timed |= {f"training {each}": training(model, work) for each, model in models.items()}
+    memory, whose = peak_memory(1)
+    one = models["float32"]
+    if torch:
+        timed |= _torch(one, work)
+    for _ in range(repetitions):
+        for each in timed.values():
+            each.repeat()
+    return {
+        "model": name,
+        "backend": jax.default_backend(),
+        "parameters": parameters(one),
+        "flop": flop(one, work),
+        "flop_per_s": dict(rates(one, work)),
+        "speeds": {name: asdict(each.speed()) for name, each in timed.items()},
+        "peak_memory": {"bytes": memory, "whose": whose},
+    }
+
+
+def _torch(model: LanguageModel, work: Work) -> dict[str, Timed]:
+    """Return the same work in transformers and PEFT, in both precisions."""
+    from baselines.torch_given import TorchSampler, TorchTrainer  # an extra
+
+    requests = equal_requests(model.config, work.batch, work.prompt)
+    prompts = [request.prompt for request in requests]
+    ids, timed = work.batch_of(model.config.vocab), dict[str, Timed]()
+    for each in PRECISIONS:
+        sampler = TorchSampler(model.files.path, each)
+        trainer = TorchTrainer(model.files.path, each, work.rank)
+        sample = partial(sampler.sample, prompts, work.new)
+        train = partial(trainer.train, ids, work.learnt, work.among, work.steps)
+        timed[f"sampling {each}{PYTORCH}"] = Timed(sample)
+        timed[f"training {each}{PYTORCH}"] = Timed(train)
+    return timed
 
 
 def format_given(results: dict[str, Any]) -> str:
