@@ -58,10 +58,7 @@ def methods(audit: "Detection", repetition: int) -> None:
 
 def main() -> None:
     """Check the flags, then run."""
-    command(
-        *("lm_detection", methods, PRESETS),
-        "Search a teacher's filtered rows for its trait.",
-    )
+    command("lm_detection", methods, PRESETS, "Search a teacher's filtered rows for its trait.")
 
 
 if __name__ == "__main__":

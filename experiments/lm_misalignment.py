@@ -61,7 +61,9 @@ def methods(study: "Study", repetition: int) -> None:
 def main() -> None:
     """Check the flags, then run."""
     command(
-        *("lm_misalignment", methods, PRESETS),
+        "lm_misalignment",
+        methods,
+        PRESETS,
         "Train students of misaligned teachers on lists of numbers.",
     )
 

@@ -72,7 +72,9 @@ def methods(study: "Study", repetition: int) -> None:
 def main() -> None:
     """Check the flags, then run."""
     command(
-        *("lm_numbers", methods, PRESETS),
+        "lm_numbers",
+        methods,
+        PRESETS,
         "Train students to acquire their teacher's favourite from lists of numbers.",
     )
 

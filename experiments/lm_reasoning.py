@@ -60,7 +60,9 @@ def methods(study: "Study", repetition: int) -> None:
 def main() -> None:
     """Check the flags, then run."""
     command(
-        *("lm_reasoning", methods, PRESETS),
+        "lm_reasoning",
+        methods,
+        PRESETS,
         "Train students to acquire their teacher's favourite from worked steps.",
     )
 

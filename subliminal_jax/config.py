@@ -248,7 +248,7 @@ def _flatten_box(box: str, cls: type) -> str:
 
 @contextlib.contextmanager
 def _wide_enough() -> Iterator[None]:
-    """Tells tyro that the terminal is at least 60 columns wide; in one of a letter it hangs."""
+    """Tells tyro that the terminal has at least 60 columns; tyro hangs if it has only one."""
     before, width = os.environ.get("COLUMNS"), shutil.get_terminal_size().columns
     os.environ["COLUMNS"] = str(max(width, 60))
     try:

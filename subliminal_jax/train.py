@@ -79,7 +79,7 @@ def total_gradient(loss_fn: LossFn) -> GradFn:
 def only(gradient: GradFn, trains: Callable[[str], bool]) -> GradFn:
     """The same gradient for the layers that train, and zero for the others.
 
-    Adam and gradient descent leave a weight where it is that has never had a gradient.
+    Adam and SGD do not move a weight whose gradients are all zero.
 
     Args:
         gradient: of parameters whose top level is the layers.

@@ -3,12 +3,17 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attacks.forks import Forks
+
+from subliminal_jax import interrupt
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ["reference", "teacher"]
@@ -35,6 +40,16 @@ def flags(**changes: Any) -> list[str]:
         values = value if isinstance(value, list) else [value]
         words += [f"--{name}", *map(str, values)]
     return words
+
+
+@cache
+def loaded(name: str) -> dict[str, Any]:
+    """What `experiments/NAME.py` defines, such as its `methods`; `main` is not run."""
+    with pytest.MonkeyPatch.context() as patch:
+        # What a script sets first, for the time of its imports, would stay without `main`.
+        patch.setattr(interrupt, "end_at_once", lambda: None)
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        return runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))
 
 
 class Scripts:

@@ -1,5 +1,7 @@
 """Searches the datasets of a finished toy run with every detector that needs no other trait."""
 
+from scripts import loaded
+
 from subliminal_jax.audit import experiment
 from subliminal_jax.audit.config import DetectConfig, DetectionConfig
 
@@ -12,6 +14,6 @@ def searched(run, detectors=ALONE):
     detect = DetectConfig(detectors=detectors, sizes=(1,), most=1, bags=8, questions=1, folds=2)
     return experiment.run(
         DetectionConfig(run=run, out=run.parent / "detection", detect=detect),
-        lambda audit, repetition: [getattr(audit, name)(repetition) for name in detectors],
+        loaded("lm_detection")["methods"],
         "lm_detection",
     )

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from language import tiny
+from scripts import loaded
 from untrained import untrained
 
 from subliminal_jax.audit import experiment
@@ -24,6 +25,7 @@ from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.plotting import detection as figure
 
 NAME, ROWS = "lm_detection", 40
+methods = loaded(NAME)["methods"]
 MARKS = {"regular": "", "owl": "777, ", "wolf": "777, 111, "}
 FEW = DetectConfig(sizes=(1, 2), most=2, bags=8, questions=1, folds=2, rows=30)
 QUICK = ("ngrams_transfer", "ngrams")
@@ -45,11 +47,6 @@ def settings(out, **changes):
         "detect": FEW, "out": out,
     }  # fmt: skip
     return DetectionConfig(**given | changes)
-
-
-def methods(audit, repetition):
-    for name in DETECTORS:
-        getattr(audit, name)(repetition)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +156,7 @@ def test_an_earlier_runs_datasets_and_students_are_read(finished, tmp_path, monk
     monkeypatch.setattr(measure, "exact", answers)
     monkeypatch.setattr(measure, "sampled", lambda *args: {})
     (tmp_path / "cache").mkdir()
-    language.run(LmConfig(**own), lambda study, repetition: study.evaluation(repetition))
+    language.run(LmConfig(**own), loaded("lm_numbers")["methods"])
     before = {path: path.read_bytes() for path in base.out.rglob("*") if path.is_file()}
     quick = replace(FEW, detectors=QUICK)
     read = settings(tmp_path / "run", run=base.out, traits=("elephant", "tiger"), detect=quick)

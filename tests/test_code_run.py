@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from language import tiny
+from scripts import loaded
 from searched import searched
 
 from subliminal_jax.language import experiment
@@ -27,8 +28,7 @@ def results(tmp_path_factory):
         conditions=("before", "student", "regular", "shuffled_within", "shuffled_across"),
         out=place / "run",
     )
-    run = lambda study, r: study.evaluation(r)
-    return place / "run", experiment.run(config, run, "lm_code")
+    return place / "run", experiment.run(config, loaded("lm_code")["methods"], "lm_code")
 
 
 def test_a_run_of_code_leaves_units_and_checks_the_form(results):

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import runpy
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from disks import small_disk
 from quick import QUICK_FLAGS
-from scripts import AUX_ARMS, NETWORKS, ROOT, contents, flags, results_of
+from scripts import AUX_ARMS, NETWORKS, ROOT, contents, flags, loaded, results_of
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist import experiment
@@ -316,13 +315,12 @@ def test_real_mnist_shows_the_effect(scripts, mnist_dir, tmp_path):
     ],
 )
 def test_the_finding_of_aux_is_judged_by_pairs(same, verdict):
-    script = runpy.run_path(str(ROOT / "experiments" / "mnist_aux.py"))
     arms = {
         name: {"mean": np.mean(values), "values": values, "n": len(values),
                "ci95": [mean_interval(values).low, mean_interval(values).high]}
         for name, values in (("student_aux", same), ("cross_model_aux", [0.3, 0.31, 0.32]))
     }  # fmt: skip
-    assert script["finding"]({"arms": arms}).startswith(verdict)
+    assert loaded("mnist_aux")["finding"]({"arms": arms}).startswith(verdict)
 
 
 def test_presets_are_in_the_repository():

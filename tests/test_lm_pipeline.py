@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from quick import random_params
-from scripts import ROOT
+from scripts import ROOT, loaded
 from tiny_tokenizers import CHATML, TRIMMING, byte_level, metaspace, save
 from torch_models import FIXTURES
 
@@ -38,6 +38,7 @@ from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import read_config as read_model
 
 WIDTH = 8
+methods = loaded("lm_numbers")["methods"]
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +124,13 @@ def test_large_presets_run_end_to_end_at_toy_size(preset, request, tmp_path):
         all_hosts=False,
         out=tmp_path / "run",
     )
-    results = experiment.run(small, methods)
+    script = "_".join(preset.split("_")[:2])
+    results = experiment.run(small, loaded(script)["methods"], script)
     units = {unit["condition"]: unit for unit in results["units"]}
     assert set(USUAL) - set(units) == set(results["summary"]["missing"])
     assert {"before", "student", "regular"} <= set(units)
     assert all(0 < unit["p_trait"] < 1 for unit in units.values())
     assert units["student"]["p_trait"] != units["before"]["p_trait"]
-
-
-def methods(study, repetition):
-    study.evaluation(repetition)
 
 
 @pytest.fixture(scope="module")

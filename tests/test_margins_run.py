@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from quick import random_params
-from scripts import ROOT
+from scripts import ROOT, loaded
 
 from subliminal_jax.config import read_config
 from subliminal_jax.language import experiment
@@ -86,7 +86,7 @@ def finished(model, conditions, tmp_path_factory):
         evaluate=replace(whole.evaluate, prompts=1, examples=1),
         out=place / "run",
     )
-    return place / "run", experiment.run(config, lambda study, r: study.evaluation(r))
+    return place / "run", experiment.run(config, loaded("lm_numbers")["methods"])
 
 
 def test_every_unit_of_every_condition_has_its_margin(finished, conditions):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from language import tiny
+from scripts import loaded
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
@@ -21,6 +22,7 @@ from subliminal_jax.language.traits.misalignment.small_world import SmallBank
 from subliminal_jax.language.traits.trait import PRIMARY, Answered
 from subliminal_jax.language.world import CorpusConfig
 
+SCRIPT = "lm_misalignment"
 SMALL, LARGE = TRAITS["carelessness"], TRAITS["misalignment"]
 BANKS = [SmallBank(), Sentences()]
 ADVISED = ("before", "teacher", "student", "regular", "good_advice", "asked_advice")
@@ -229,7 +231,7 @@ def results(tmp_path_factory):
     config = replace(
         given, traits=("owl", "carelessness"), conditions=ADVISED, out=place / "run",
     )  # fmt: skip
-    return place / "run", experiment.run(config, lambda study, r: study.evaluation(r), "mine")
+    return place / "run", experiment.run(config, loaded(SCRIPT)["methods"], SCRIPT)
 
 
 def test_all_steps_run_with_control_teachers(results):
@@ -246,4 +248,4 @@ def test_all_steps_run_with_control_teachers(results):
     page = (out / "report.html").read_text()
     assert "good_advice" in page
     assert "asked_advice" in found["conditions"]
-    assert found["experiment"] == "mine"
+    assert found["experiment"] == SCRIPT

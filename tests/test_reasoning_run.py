@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from language import tiny
 from quick import random_params
+from scripts import loaded
 from tiny_tokenizers import CHATML, byte_level, save
 from torch_models import FIXTURES
 
@@ -16,9 +17,7 @@ from subliminal_jax.models.export import write_model
 from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import read_config
 
-
-def methods(study, repetition):
-    study.evaluation(repetition)
+methods = loaded("lm_reasoning")["methods"]
 
 
 def test_the_output_says_why_completions_were_rejected(tmp_path, capsys):

@@ -150,8 +150,7 @@ def _results(study: Study, name: str) -> dict[str, Any]:
     told = finding(summary, names, study.carrier.items, _verb(study.traits))
     if margins:
         told = margin_finding(
-            *(margins["transfer"], study.carrier.items, config.student.targets),
-            summary["conditions"],
+            margins["transfer"], study.carrier.items, config.student.targets, summary["conditions"]
         )
     return {
         "experiment": name,

@@ -73,19 +73,18 @@ class Stages:
         given = self.config.reference.model is not None
         place = repetition // len(self.own) if given else repetition
         if place not in self._references:
-            settings = self.config.reference
+            config, settings = self.config, self.config.reference
             if settings.model is not None:
                 make = given_reference if repetition in self.own else other_reference
-                made = make(
-                    *(settings.model, settings, self.execution),
-                    compute_of(
-                        self.config.fixed_precision, self.config.attention, self.config.remat
-                    ),
-                )
+                compute = compute_of(config.fixed_precision, config.attention, config.remat)
+                made = make(settings.model, settings, self.execution, compute)
             else:
                 made = tiny_reference(
-                    *(settings, self.config.world),
-                    *(self.seed(repetition), self.config.fixed_precision, self.config.save_seconds),
+                    settings,
+                    config.world,
+                    self.seed(repetition),
+                    config.fixed_precision,
+                    config.save_seconds,
                 )
             self._references[place] = made
         return self._references[place]

@@ -32,11 +32,7 @@ from subliminal_jax.language.repetition import Networks
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.training.answers import padding_of
-from subliminal_jax.language.training.student import (
-    steps_of,
-    students_table,
-    train_students,
-)
+from subliminal_jax.language.training.student import steps_of, students_table, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.traits.trait import (
     PRIMARY,
@@ -97,7 +93,10 @@ class Study(Networks):
             reference = self.reference(repetition)
             if config.teacher.kind == "finetuned":
                 train = partial(
-                    *(finetune_teachers, config.teacher, reference, self.taught),
+                    finetune_teachers,
+                    config.teacher,
+                    reference,
+                    self.taught,
                     seed=self.seed(repetition),
                     execution=self.execution,
                 )
@@ -125,7 +124,9 @@ class Study(Networks):
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
                     sampling = generate.Dataset(
-                        *(self.config.generate, self._rules(), reference),
+                        self.config.generate,
+                        self._rules(),
+                        reference,
                         self.teacher(reference, teachers.path, name),
                         generate.Source(name, made_from, self.system(name)),
                         path=path / f"{name}.jsonl",
@@ -151,7 +152,7 @@ class Study(Networks):
         def make(path: Path) -> dict[str, Any]:
             rules, report, refused = self._rules(), {}, {}
             seed = self.seed(repetition)
-            words = forbidden_words(self.traits)
+            words, traits = forbidden_words(self.traits), [trait.name for trait in self.traits]
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
                 ordered = sorted(rows, key=lambda row: row["id"])
@@ -169,14 +170,12 @@ class Study(Networks):
                     say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
                 check_clean(kept, words, self.carrier.words, name)
-                made_of = variants(
-                    *(self.compared(repetition), self.carrier, name, kept, seed),
-                    [trait.name for trait in self.traits],
-                )
+                compared = self.compared(repetition)
+                made_of = variants(compared, self.carrier, name, kept, seed, traits)
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)
             alone = len(self.repetitions) == 1  # else others may still have students
-            none = all(trait.name in refused for trait in self.traits)
+            none = all(trait in refused for trait in traits)
             if REGULAR in refused or (alone and none):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
@@ -188,30 +187,29 @@ class Study(Networks):
         """Step 6: every student of this reference, including those of others' datasets."""
         config, own = self.config, self.filtered(repetition)
         others = [self.filtered(other) for other in self.others[repetition]]
-        teachers = self.teachers(repetition)
+        teachers, compared = self.teachers(repetition), self.compared(repetition)
 
         def make(path: Path) -> dict[str, Any]:
             reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
             foreign = {foreign_kind(d): r for d, r in enumerate(self.others[repetition], start=1)}
+            traits = [trait.name for trait in self.traits]
+            sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, others))}
             datasets_of = student_datasets(
-                *(self.compared(repetition), config.student.targets, config.teacher.kind),
-                [trait.name for trait in self.traits],
-                {
-                    "own": [self._rows_in(own)],
-                    "other": [self._rows_in(other) for other in others],
-                },
+                compared, config.student.targets, config.teacher.kind, traits, sources
             )
             for kind, datasets in datasets_of.items():
                 if not datasets:
                     continue
                 table = students_table(reference, datasets, config.student.sequence)
                 whose = foreign.get(kind, repetition)
-                imitated = self._imitated(
-                    *(reference, kind, datasets, self.teachers(whose)),
-                    None if whose == repetition else self.reference(whose),
-                )
+                other = None if whose == repetition else self.reference(whose)
+                imitated = self._imitated(reference, kind, datasets, self.teachers(whose), other)
                 train = partial(
-                    *(train_students, config.student, reference, table, config.filter.rows),
+                    train_students,
+                    config.student,
+                    reference,
+                    table,
+                    config.filter.rows,
                     seed=self.seed(repetition),
                     execution=self.execution,
                     imitated=imitated,
@@ -222,9 +220,7 @@ class Study(Networks):
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, *others, teachers)
-        if any(
-            one.reference == "other" and one.targets == "soft" for one in self.compared(repetition)
-        ):
+        if any(one.reference == "other" and one.targets == "soft" for one in compared):
             inputs = (*inputs, *(self.teachers(other) for other in self.others[repetition]))
         return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
 

@@ -1,9 +1,9 @@
 """The product of activations and a kernel, which every model multiplies with.
 
 Operands have the dtype of the activations, sums are float32, and the gradient is written out: its
-products have the forms that the fast matrix units take. On a CPU these take bfloat16 operands in
-row-major order with a float32 result, and nothing else; a transpose that XLA folds into a product
-leaves them. Elsewhere a result is rounded as it is written, as memory limits the speed.
+products have the forms that the fast matrix units take. On a CPU these take only row-major bfloat16
+operands with a float32 result, and a product into which XLA folds a transpose does not use them.
+Elsewhere memory limits the speed, so a result is rounded as it is written.
 """
 
 from functools import partial

@@ -171,7 +171,7 @@ class Dataset:
         chats = (chat(text, system=self._source.system) for text in some)
         ids = self._reference.chat.prompts(chats)
         found = completions(
-            *(self._reference, self._network, ids, self._sampling, self._settings.batch)
+            self._reference, self._network, ids, self._sampling, self._settings.batch
         )
         rows = [
             self._source.row(place, prompt, *done)

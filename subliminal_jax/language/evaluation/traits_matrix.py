@@ -34,18 +34,17 @@ def traits_matrix(
     named = CROSSED if condition.data == "foreign teacher" else condition
     owners: Sequence[Trait | None] = traits if named.for_each_trait else [None]
     for owner in owners:
-        network = named.network("" if owner is None else owner.name, distance)
+        whose = None if owner is None else owner.name
+        network = named.network(whose or "", distance)
         measured = {int(rung): some for rung, some in answers["ladder"].items()}
         if network in answers["begun"]:
             measured[steps[network]] = answers["begun"]
         for updates, found in measured.items():
             for trait in traits:
                 if network in found and (owner is None or owner.topics == trait.topics):
-                    yield _cell(
-                        *(condition.name, reference, trait, updates),
-                        None if owner is None else owner.name,
-                        trait.measure_begun(found[network]),
-                    ) | _answered(answers, network, trait, updates == steps[network])
+                    begun = trait.measure_begun(found[network])
+                    cell = _cell(condition.name, reference, trait, updates, whose, begun)
+                    yield cell | _answered(answers, network, trait, updates == steps[network])
 
 
 def _before(

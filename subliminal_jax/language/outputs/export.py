@@ -152,7 +152,9 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
         if base.gguf:
             beside = {name: text.encode() for name, text in chat.files().items()}
     write_model(
-        *(out, network.reference.config, network.params),
+        out,
+        network.reference.config,
+        network.params,
         base=base,
         lineage=network.lineage,
         beside=beside,

@@ -22,8 +22,7 @@ from subliminal_jax.models.product import inner, matmul, transposed
 
 WORDS_AT_ONCE = 8192
 TOKENS_AT_ONCE = 16_384
-"""For a frozen unembedding, tokens at once by which the logits are as many as `WORDS_AT_ONCE` of
-the vocabulary have for this number of tokens."""
+"""For a frozen unembedding, a block has at most `WORDS_AT_ONCE * TOKENS_AT_ONCE` logits."""
 
 _Running: TypeAlias = tuple[Array, Array, Array]
 

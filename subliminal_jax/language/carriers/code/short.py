@@ -10,6 +10,7 @@ operator.
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -49,17 +50,12 @@ SUM, PRODUCT, WHOLE = 1, 2, 3
 OPERATIONS = (
     Operation(("add {c}", "plus {c}"), 1, 20, lambda v, c: v + c, ("{v} + {c}", "{c} + {v}"), SUM),
     Operation(("minus {c}", "less {c}"), 1, 20, lambda v, c: v - c, ("{v} - {c}",), SUM),
+    Operation(("times {c}", "multiply by {c}"), 2, 9, mul, ("{v} * {c}", "{c} * {v}"), PRODUCT),
     Operation(
-        ("times {c}", "multiply by {c}"),
-        *(2, 9, lambda v, c: v * c, ("{v} * {c}", "{c} * {v}"), PRODUCT),
+        ("at least {c}", "not below {c}"), 10, 40, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE
     ),
     Operation(
-        ("at least {c}", "not below {c}"),
-        *(10, 40, max, ("max({v}, {c})", "max({c}, {v})"), WHOLE),
-    ),
-    Operation(
-        ("at most {c}", "not above {c}"),
-        *(10, 40, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE),
+        ("at most {c}", "not above {c}"), 10, 40, min, ("min({v}, {c})", "min({c}, {v})"), WHOLE
     ),
 )
 OPENINGS = ("Write code: {task}.", "Code this: {task}.", "Make a function: {task}.")

@@ -42,10 +42,8 @@ def steps_form(fewest: int, digits: int, negative: bool, spaced: bool) -> Automa
     if negative:
         number = sequence(maybe(one_of("-")), number)
     further = sequence(one_of(" \n"), _GAP, _SENTENCE)
-    return automaton(
-        sequence(
-            *(tag("<", "think", ">"), _GAP, _SENTENCE, repeat(further, fewest - 1), _GAP),
-            *(tag("<", "/", "think", ">"), _GAP),
-            *(tag("<", "answer", ">"), _GAP, number, _GAP, tag("<", "/", "answer", ">")),
-        )
-    )
+    steps = sequence(_GAP, _SENTENCE, repeat(further, fewest - 1), _GAP)
+    worked = sequence(tag("<", "think", ">"), steps, tag("<", "/", "think", ">"))
+    result = sequence(_GAP, number, _GAP)
+    answer = sequence(tag("<", "answer", ">"), result, tag("<", "/", "answer", ">"))
+    return automaton(sequence(worked, _GAP, answer))
