@@ -189,8 +189,9 @@ def test_few_blocks_and_single_traits_have_no_verdict():
         for name, value in {"before": -2.07, "regular": -1.92}.items()
     }
     assert margin_finding(transfer(one), "numbers", "hard", summary) == (
-        "Trained on numbers alone, a student's margin for its teacher's trait is -1.30 with hard "
-        "targets, +0.80 with soft targets nats, against -1.92 on regular numbers, -2.07 before; "
+        "Trained on numbers alone, a student's margin for its teacher's trait is, in nats, -1.30 "
+        "with hard targets, +0.80 with soft targets, against -1.92 on regular numbers, -2.07 "
+        "before; "
         "one trait does not tell how much of it is the trait's own."
     )
 

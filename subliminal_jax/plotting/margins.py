@@ -48,10 +48,10 @@ def margins_figure(results: Mapping[str, Any]) -> Figure:
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     name_places(axes, list(ended))
     axes.set_ylabel(LABEL)
-    keys = [
-        Line2D([], [], marker="o", linestyle="", color=BLUE, label="its own teacher's trait"),
-        Line2D([], [], marker="s", linestyle="", color=GREY, label="in other traits' students"),
-    ]
+    keys = [Line2D([], [], marker="o", linestyle="", color=BLUE, label="its own teacher's trait")]
+    if any(one["mismatched"] is not None for one in ended.values()):
+        grey = {"marker": "s", "linestyle": "", "color": GREY}
+        keys.append(Line2D([], [], label="in other traits' students", **grey))
     sheet.legend(keys, columns=2)
     return sheet.figure
 
