@@ -151,8 +151,8 @@ def _alone(
         if name in summary
     )
     return (
-        f"Trained on {items} alone, a student's margin for its teacher's trait is, in nats, {told}, "
-        f"against {beside}; one trait does not tell how much of it is the trait's own."
+        f"Trained on {items} alone, a student's margin for its teacher's trait is, in nats, "
+        f"{told}, against {beside}; one trait does not tell how much of it is the trait's own."
     )
 
 
