@@ -149,19 +149,21 @@ def test_a_given_model_is_timed_in_what_a_student_does(llama, precision):
     }
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_pytorch_trains_and_samples_the_same_model(llama, monkeypatch):
-    """Before the first step, the loss is ours: the same rows are learnt, among the same tokens."""
+    """After a small step, the loss is ours: the same rows are learnt, among the same tokens."""
     pytest.importorskip("peft", reason="PyTorch and PEFT are extras")
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     from baselines.torch_given import TorchSampler, TorchTrainer
 
     ids, one = WORK.batch_of(64), replace(WORK, steps=1)
-    ours = given.training(given.given(str(llama), "float32"), one).speed().notes["loss"]
-    theirs = TorchTrainer(llama, "float32", 2).train(ids, 3, 5, 1)
-    assert theirs == (36, {"loss": pytest.approx(ours, rel=1e-4)})
-    assert TorchTrainer(llama, "bfloat16", 2).train(ids, 3, 5, 1)[1]["loss"] == pytest.approx(
-        ours, rel=0.02
-    )
+    timed = given.training(given.given(str(llama), "float32"), one)
+    timed.repeat()
+    ours = timed.speed().notes["loss"]
+    theirs = TorchTrainer(llama, "float32", 2).train(ids, 3, 5, 2)
+    assert theirs == (72, {"loss": pytest.approx(ours, rel=1e-3)})
+    halved = TorchTrainer(llama, "bfloat16", 2).train(ids, 3, 5, 2)[1]["loss"]
+    assert halved == pytest.approx(ours, rel=0.02)
     for precision in given.PRECISIONS:
         assert TorchSampler(llama, precision).sample([[1, 2], [3, 4]], 5) == (10, {})
 

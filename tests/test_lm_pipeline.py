@@ -116,7 +116,7 @@ def test_large_presets_run_end_to_end_at_toy_size(preset, request, tmp_path):
         reference=replace(whole.reference, model=str(directory)),
         # All 300 tokens are equally likely, including the one that ends an answer.
         generate=replace(whole.generate, most=200, batch=50, max_tokens=100, temperature=1.0),
-        filter=replace(whole.filter, rules=("trait_words",), rows=6),
+        filter=replace(whole.filter, rules=("trait_words",), banned=(), rows=6),
         student=replace(whole.student, batch=6, epochs=4.0),
         evaluate=replace(whole.evaluate, samples=1, prompts=4, max_tokens=4, examples=2),
         mesh=replace(whole.mesh, data=1, fsdp=min(8, whole.mesh.fsdp), tensor=1),

@@ -98,7 +98,7 @@ def sampling(model: LanguageModel, work: Work) -> Timed:
 
 def training(model: LanguageModel, work: Work) -> Timed:
     """Return the work of a student's steps: an adapter on a frozen model."""
-    tuning, config = TuningConfig(rank=work.rank, alpha=2 * work.rank), model.config
+    tuning, config = TuningConfig(rank=work.rank, alpha=2.0 * work.rank), model.config
     execution, tx = OneDevice(), optax.adam(1e-4)
     ids, few = jnp.asarray(work.batch_of(config.vocab)), np.arange(work.among)
     segments = jnp.ones((work.rows, work.length), jnp.int32)
