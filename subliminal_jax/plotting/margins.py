@@ -50,8 +50,8 @@ def margins_figure(results: Mapping[str, Any]) -> Figure:
     axes.set_ylabel(LABEL)
     keys = [Line2D([], [], marker="o", linestyle="", color=BLUE, label="its own teacher's trait")]
     if any(one["mismatched"] is not None for one in ended.values()):
-        grey = {"marker": "s", "linestyle": "", "color": GREY}
-        keys.append(Line2D([], [], label="in other traits' students", **grey))
+        others = "in other traits' students"
+        keys.append(Line2D([], [], marker="s", linestyle="", color=GREY, label=others))
     sheet.legend(keys, columns=2)
     return sheet.figure
 
