@@ -13,7 +13,7 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import dataclasses
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +21,13 @@ from pydantic import Field
 
 from subliminal_jax.config import config_dict, parse_config
 from subliminal_jax.entry import run_main
+from subliminal_jax.errors import InputError
 from subliminal_jax.files import strict_json, write_whole
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_lm_quick.yaml"}
+OF_OUR_MODELS = ("rows", "tiny_batch", "batch", "new_tokens")
+"""Settings of the random models alone; what is timed of a given model is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,11 @@ class BenchmarkConfig:
     """JSON file for the numbers (default: none)."""
     overwrite: bool = False
     """Replace the JSON file if there is one."""
+
+    def __post_init__(self):
+        for one in fields(self) if self.model is not None else ():
+            if one.name in OF_OUR_MODELS and getattr(self, one.name) != one.default:
+                raise InputError(f"{one.name}: is not of a given model; drop it, or drop --model")
 
 
 def measure(config: BenchmarkConfig) -> dict[str, Any]:
@@ -111,8 +119,8 @@ def main() -> None:
     )
     from baselines.checks import check_before_work
 
-    given = config.model is not None
-    check_before_work(config.out, config.overwrite, torch=config.torch, peft=config.torch and given)
+    peers = ["torch"] if config.model is None else ["torch", "peft"]
+    check_before_work(config.out, config.overwrite, peers if config.torch else [])
     if config.model is not None:
         from benchmarks.given import Work, measure_given
         from benchmarks.given import format_given as table

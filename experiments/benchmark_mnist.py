@@ -122,7 +122,7 @@ def main() -> None:
     config = with_pairs(config)
     from baselines.checks import check_before_work
 
-    check_before_work(config.out, config.overwrite, torch=bool(config.torch))
+    check_before_work(config.out, config.overwrite, ["torch"] if config.torch else [])
     results = measure(config)
 
     from benchmarks import mnist as benchmark

@@ -1,7 +1,7 @@
 """The language models' benchmark: what it counts, and that PyTorch's model has the same shape."""
 
-import builtins
 import itertools
+import sys
 import time
 from dataclasses import replace
 
@@ -196,18 +196,13 @@ def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     assert "exists" in script("benchmark_lm", "--out", "there.json").err
     assert "does not exist" in script("benchmark_lm", "--out", "absent/x.json").err
     assert "new_tokens" in script("benchmark_lm", "--new-tokens", "300").err
-    real = builtins.__import__
-
-    def without_torch(name, *rest):
-        if name == "torch":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
-    ended = script("benchmark_lm", "--torch")
-    assert ended.status == 2
-    assert "not installed" in ended.err
-    assert "not installed" in script("benchmark_lm", "--torch", "--model", "x").err
+    assert "not of a given model" in script("benchmark_lm", "--model", "x", "--batch", "9").err
+    for missing, flags in (("torch", []), ("torch", ["--model", "x"]), ("peft", ["--model", "x"])):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, missing, None)
+            ended = script("benchmark_lm", "--torch", *flags)
+        assert ended.status == 2
+        assert "is not installed; pip install" in ended.err
     absent = script("benchmark_lm", "--model", "absent.gguf")
     assert absent.status == 2
     assert "absent.gguf" in absent.err

@@ -1,41 +1,35 @@
-"""What a benchmark refuses before any work: a place it must not write to, an absent PyTorch."""
+"""What a benchmark refuses before any work: a place it must not write to, an absent peer."""
 
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from subliminal_jax.errors import InputError
 
+PEERS = {"torch": ("PyTorch", "torch"), "peft": ("PEFT", "peers")}
+"""Name and extra of each module that is timed."""
 
-def check_before_work(
-    out: Path | None, overwrite: bool, *, torch: bool, peft: bool = False
-) -> None:
-    """Check where the numbers go, and that PyTorch is there if it is to be timed.
+
+def check_before_work(out: Path | None, overwrite: bool, peers: Sequence[str]) -> None:
+    """Check where the numbers go, and that the peers are there that are to be timed.
 
     Args:
         out: file for the numbers, or None.
         overwrite: whether it may exist.
-        torch: whether PyTorch is timed.
-        peft: whether PEFT is.
+        peers: some of `PEERS`.
 
     Raises:
-        InputError: the file exists, its directory does not, or what is timed cannot be imported.
+        InputError: the file exists, its directory does not, or a peer cannot be imported.
     """
     if out is not None and out.exists() and not overwrite:
         raise InputError(f"out: {out} exists; add --overwrite, or choose another file")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"out: the directory {out.parent} does not exist; make it first")
-    if torch:
+    for peer in peers:
+        name, extra = PEERS[peer]
         try:
-            import torch as found
+            import_module(peer)
         except ImportError as error:
             raise InputError(
-                "torch: PyTorch is not installed; pip install -e '.[torch]', or drop --torch"
+                f"torch: {name} is not installed; pip install -e '.[{extra}]', or drop --torch"
             ) from error
-        del found
-    if peft:
-        try:
-            import peft as found
-        except ImportError as error:
-            raise InputError(
-                "torch: PEFT is not installed; pip install -e '.[peers]', or drop --torch"
-            ) from error
-        del found

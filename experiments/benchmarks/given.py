@@ -14,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.language import PYTORCH, Timed, equal_requests, multiplied_weights
+from benchmarks.language import (
+    PYTORCH,
+    Timed,
+    equal_requests,
+    multiplied_weights,
+    parameter_count,
+)
 from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch
@@ -85,9 +91,8 @@ def given(name: str, precision: Precision) -> LanguageModel:
 def sampling(model: LanguageModel, work: Work) -> Timed:
     """Return the work of sampling a whole batch, prefill included."""
     prompts = equal_requests(model.config, work.batch, work.prompt)
-    sampler = Sampler(
-        model.config, model.params, Sampling(max_tokens=work.new), batch=work.batch
-    )  # fmt: skip
+    drawing = Sampling(max_tokens=work.new)
+    sampler = Sampler(model.config, model.params, drawing, batch=work.batch)
 
     def run() -> tuple[int, Mapping[str, float]]:
         done = sampler.sample(prompts)
@@ -174,7 +179,7 @@ def measure_given(name: str, work: Work, repetitions: int, *, torch: bool) -> di
     return {
         "model": name,
         "backend": jax.default_backend(),
-        "parameters": parameters(one),
+        "parameters": parameter_count(one.config),
         "flop": flop(one, work),
         "flop_per_s": dict(rates(one, work)),
         "speeds": {name: asdict(each.speed()) for name, each in timed.items()},
@@ -230,8 +235,3 @@ def format_given(results: dict[str, Any]) -> str:
 def _peers(kind: str, speeds: Mapping[str, Any]) -> Sequence[str]:
     names = [f"{kind} {precision}{PYTORCH}" for precision in PRECISIONS]
     return [name for name in names if name in speeds]
-
-
-def parameters(model: LanguageModel) -> int:
-    """Return the number of a model's parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(model.params))

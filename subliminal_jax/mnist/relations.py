@@ -168,13 +168,16 @@ class SharedOutputs(Relation):
 
 
 RELATIONS: dict[str, type[Relation]] = {
-    "same": Same,
-    "different": Different,
-    "perturbed": Perturbed,
-    "interpolated": Interpolated,
-    "reinitialised": Reinitialised,
-    "shared_layers": SharedLayers,
-    "shared_outputs": SharedOutputs,
+    relation.kind: relation
+    for relation in (
+        Same,
+        Different,
+        Perturbed,
+        Interpolated,
+        Reinitialised,
+        SharedLayers,
+        SharedOutputs,
+    )
 }
 """Relations by their kind; an arm with any other is refused."""
 

@@ -73,6 +73,13 @@ class Imitated:
         """
         return np.flatnonzero(self.tokens) if len(self.tokens) > WORDS_AT_ONCE else None
 
+    def places(self, targets: Int[Array, "*b"]) -> Int[Array, "*b"]:
+        """Where target ids are among the logits that are computed; anywhere for padding."""
+        if self.ids is None:
+            return targets
+        places = np.maximum(np.cumsum(self.tokens) - 1, 0)
+        return jnp.asarray(places, jnp.int32)[targets]
+
 
 def students_table(
     reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]], sequence: int
@@ -192,8 +199,8 @@ class _Lesson:
         ((base, *_), _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
             return token_loss_of(how.tuning, model, base)
-        ids = self.imitated.ids
-        covered = jnp.asarray(self.imitated.tokens if ids is None else np.ones(len(ids), bool))
+        ids, tokens = self.imitated.ids, self.imitated.tokens
+        covered = jnp.asarray(tokens if ids is None else tokens[ids])
         criterion = imitation(self.imitated.targets, how.divergence, covered)
         return make_loss_fn(apply_of(how.tuning, model, base, ids), criterion)
 
@@ -201,14 +208,12 @@ class _Lesson:
         """The sequences of a step."""
         (table, teacher), (bases, (rows, counts)) = member, shared
         batch = select_batch(table, rows[step], counts[step])
-        ids = None if self.imitated is None else self.imitated.ids
-        if self.imitated is None or (ids is None and self.imitated.targets == "hard"):
+        if self.imitated is None:
             return batch
-        if ids is not None and self.imitated.targets == "hard":
-            index = np.maximum(np.cumsum(self.imitated.tokens) - 1, 0)  # of padding, any
-            return replace(batch, targets=jnp.asarray(index, jnp.int32)[batch.targets])
+        if self.imitated.targets == "hard":
+            return replace(batch, targets=self.imitated.places(batch.targets))
         model = (self.imitated.teachers or self.reference).config
-        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1], ids)
+        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1], self.imitated.ids)
         logits = teacher_logits(teacher, batch.inputs)
         return replace(batch, targets=jax.lax.stop_gradient(logits))
 

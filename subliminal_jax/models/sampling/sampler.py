@@ -22,6 +22,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.cache import Cache
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import (
+    apart_is_faster,
     empty_cache,
     for_bfloat16_decoding,
     for_decoding,
@@ -276,9 +277,10 @@ def _as_decoded(config: DecoderConfig, params: Params) -> Params:
 
     On a GPU it is a copy, if there is room for four such models.
     """
-    if jax.default_backend() == "cpu" and config.compute.dtype == "bfloat16":
+    if not apart_is_faster(config):
+        return params
+    if jax.default_backend() == "cpu":
         return for_bfloat16_decoding(config, params)
     memory = jax.local_devices()[0].memory_stats() or {}
     needed = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    roomy = needed <= memory.get("bytes_limit", 0)
-    return for_decoding(params) if jax.default_backend() == "gpu" and roomy else params
+    return for_decoding(params) if needed <= memory.get("bytes_limit", 0) else params
