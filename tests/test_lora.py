@@ -12,13 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from quick import random_params
 
 from subliminal_jax.batch import Batch
-from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.ensemble import stack
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.training.answers import Reading, answer_loss
 from subliminal_jax.models.decoder import decoder, lora
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.lora import LoraConfig
-from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.train import init_state, make_train_step, total_gradient
 
 SMALL = DecoderConfig(
@@ -26,7 +25,7 @@ SMALL = DecoderConfig(
 )
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 13, (2, 7)), jnp.int32)
 BATCH = Batch(
-    inputs=TokenInputs(TOKENS, jnp.ones_like(TOKENS)),
+    inputs=Reading(TOKENS, jnp.ones_like(TOKENS), jnp.tile(jnp.arange(7), (2, 1))),
     targets=jnp.roll(TOKENS, -1, axis=1),
     weights=jnp.ones(TOKENS.shape),
 )
@@ -106,7 +105,7 @@ def test_merging_into_bfloat16_rounds_once():
 
 def make_step(config, base):
     def loss_fn(adapter, batch):
-        return token_loss(SMALL, base, batch, lora.scaled(SMALL, config, adapter))
+        return answer_loss(SMALL, base, lora.scaled(SMALL, config, adapter), batch)
 
     return make_train_step(total_gradient(loss_fn), optax.adam(0.05))
 
@@ -169,7 +168,7 @@ def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
     params, adapter = random_params(SMALL), trained(settings)
 
     def loss(adapter, params):
-        total, weight = token_loss(config, params, BATCH, lora.scaled(config, settings, adapter))
+        total, weight = answer_loss(config, params, lora.scaled(config, settings, adapter), BATCH)
         return total / weight
 
     wanted, slopes = jax.jit(jax.value_and_grad(loss))(adapter, params)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from torch_models import CASES, FIXTURES, left_padded, prompts
 
-from subliminal_jax.batch import Batch
-from subliminal_jax.data.tokens import TokenInputs
+from subliminal_jax.data.tokens import TokenInputs, TokenTable
+from subliminal_jax.language.training.answers import answer_loss, answer_table, select_batch
 from subliminal_jax.models.decoder.config import Compute
-from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.models.hub.weights import load
 
 UNIT = 2.0**-9
@@ -23,7 +22,7 @@ PRECISE = ("exp", "log", "rsqrt", "cos", "sin", "reduce_max", "cumsum")
 
 
 def loss_of(config, batch, params):
-    total, weight = token_loss(config, params, batch)
+    total, weight = answer_loss(config, params, None, batch)
     return total / weight
 
 
@@ -31,11 +30,13 @@ def case(name):
     """A model in both precisions, and a batch."""
     model = load(str(FIXTURES / name / "model"))
     tokens, mask = left_padded(prompts(name))
-    batch = Batch(
-        inputs=TokenInputs(jnp.asarray(tokens[:, :-1]), jnp.asarray(mask[:, :-1], jnp.int32)),
-        targets=jnp.asarray(tokens[:, 1:]),
-        weights=jnp.asarray(mask[:, :-1] & mask[:, 1:], jnp.float32),
+    rows = TokenTable(
+        inputs=TokenInputs(tokens[:, :-1], mask[:, :-1].astype(np.int32)),
+        targets=tokens[:, 1:],
+        weights=(mask[:, :-1] & mask[:, 1:]).astype(np.float32),
     )
+    count = len(tokens)
+    batch = select_batch(answer_table(rows), jnp.arange(count), jnp.ones(count))
     half = replace(model.config, compute=Compute(dtype="bfloat16"))
     return model.params, *(partial(loss_of, config, batch) for config in (model.config, half))
 

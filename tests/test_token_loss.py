@@ -9,12 +9,12 @@ import pytest
 from numpy.testing import assert_allclose
 from quick import random_params
 
-from subliminal_jax.batch import Batch
-from subliminal_jax.data.tokens import TokenInputs
+from subliminal_jax.data.tokens import TokenInputs, TokenTable
+from subliminal_jax.language.training import answers
 from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.token_loss import blockwise_cross_entropy, token_loss
+from subliminal_jax.models.decoder.token_loss import blockwise_cross_entropy
 
 
 def plain(hidden, rows, labels, softcap, _):
@@ -87,19 +87,21 @@ def test_a_large_vocabulary_fits():
     assert temporary(blockwise_cross_entropy) < 12e6
 
 
-def test_the_loss_of_a_batch():
+def test_the_loss_of_a_batch(monkeypatch):
+    monkeypatch.setattr(answers, "WORDS_AT_ONCE", 4)
     config = DecoderConfig(
         vocab=13, width=6, layers=1, heads=1, kv_heads=1, head_dim=4, mlp_width=5, context=8,
         logit_softcap=5.0,
     )  # fmt: skip
     params = random_params(config)
     rng = np.random.default_rng(1)
-    tokens = jnp.asarray(rng.integers(0, 13, (2, 5)), jnp.int32)
-    segments = jnp.array([[1, 1, 2, 2, 2], [1, 1, 1, 0, 0]])
-    targets = jnp.asarray(rng.integers(0, 13, (2, 5)), jnp.int32)
-    weights = jnp.array([[0.0, 1, 0, 1, 1], [1, 2, 0, 0, 0]])
-    batch = Batch(inputs=TokenInputs(tokens, segments), targets=targets, weights=weights)
-    total, weight = jax.jit(partial(token_loss, config, words=4))(params, batch)
+    tokens = rng.integers(0, 13, (2, 5)).astype(np.int32)
+    segments = np.array([[1, 1, 2, 2, 2], [1, 1, 1, 0, 0]])
+    targets = rng.integers(0, 13, (2, 5)).astype(np.int32)
+    weights = np.array([[0.0, 1, 0, 1, 1], [1, 2, 0, 0, 0]])
+    rows = TokenTable(inputs=TokenInputs(tokens, segments), targets=targets, weights=weights)
+    batch = answers.select_batch(answers.answer_table(rows), jnp.arange(2), jnp.ones(2))
+    total, weight = jax.jit(partial(answers.answer_loss, config))(params, None, batch)
     logits = jax.jit(partial(decoder.apply, config))(params, tokens, segments)
     losses = cross_entropy(logits, targets)
     assert_allclose(total, jnp.sum(losses * weights), rtol=1e-5)

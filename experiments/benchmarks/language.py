@@ -12,17 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, Params, RandomKey
-from subliminal_jax.data.tokens import TokenInputs, pack_rows, pad_rows
+from subliminal_jax.data.tokens import pack_rows, pad_rows
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
+from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.training.answers import Reading
+from subliminal_jax.language.training.trainable import token_loss_of
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
-from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
@@ -175,18 +177,25 @@ def _training(
 ) -> tuple[Program, TrainState, Array, Batch]:
     """Return the program of a step of one member, its initial state, the member and a batch."""
     tx, execution = optax.adamw(1e-4), OneDevice()
-    gradient = execution.gradient(total_gradient(partial(token_loss, config)))
+    loss = token_loss_of(TuningConfig(weights="full"), config, None)
+    gradient = execution.gradient(total_gradient(loss))
     train_step = make_train_step(gradient, tx)
     program = Program(lambda state, member, batch: train_step(state, batch), execution)
     states = ensemble.stack([init_state(_random_model(config), tx)])
     ids = np.random.default_rng(0).integers(0, config.vocab, (sequences, length + 1))
-    tokens = jnp.asarray(ids, jnp.int32)
-    batch = Batch(
-        inputs=TokenInputs(tokens[:, :-1], jnp.ones((sequences, length), jnp.int32)),
-        targets=tokens[:, 1:],
-        weights=jnp.ones((sequences, length)),
+    batch = execution.share(every_token(ids.astype(np.int32)))
+    return program, execution.split(states), execution.split(jnp.zeros(1)), batch
+
+
+def every_token(ids: Int[np.ndarray, "*steps b t"]) -> Batch:
+    """Return a batch in which each token but a sequence's last has the next one as its target."""
+    targets = ids[..., 1:]
+    places = np.broadcast_to(np.arange(targets.shape[-1], dtype=np.int32), targets.shape)
+    return Batch(
+        inputs=Reading(ids[..., :-1], np.ones_like(targets), places),
+        targets=targets,
+        weights=np.ones(targets.shape, np.float32),
     )
-    return program, execution.split(states), execution.split(jnp.zeros(1)), execution.share(batch)
 
 
 def padding(requests: Sequence[Request]) -> dict[str, float]:

@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -12,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.language import multiplied_weights
+from benchmarks.language import every_token, multiplied_weights
 from benchmarks.scaling_config import ScalingConfig
 from subliminal_jax.batch import Batch, Params
-from subliminal_jax.data.tokens import TokenInputs
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.hlo import COLLECTIVES, written_bytes
 from subliminal_jax.execution.mesh import (
@@ -29,10 +27,11 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.pmap import DataParallel
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
-from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.training import trainable
+from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.sharding import DECODER_RULES
-from subliminal_jax.models.decoder.token_loss import token_loss
 from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
 
 SHOWN = 12  # leaves in a plan
@@ -64,9 +63,11 @@ class Job:
     apart: bool = False
 
     @property
-    def lora(self) -> lora.LoraConfig:
-        """Settings of the low-rank weights."""
-        return lora.LoraConfig(rank=max(self.rank, 1))
+    def tuning(self) -> TuningConfig:
+        """Which weights are trained."""
+        if not self.rank:
+            return TuningConfig(weights="full")
+        return TuningConfig(weights="lora", rank=self.rank)
 
     @property
     def tx(self) -> optax.GradientTransformation:
@@ -78,11 +79,11 @@ class Job:
         base = decoder.init(self.config, root_key(0))
         dtype = WEIGHTS[self.config.compute.dtype]
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
-        if not self.rank:
-            return {"trained": init_state(base, self.tx)}
-        base = decoder.layers_apart(base) if self.apart else base
-        adapter = lora.init(self.config, self.lora, root_key(1))
-        return {"base": base, "trained": init_state(adapter, self.tx)}
+        if self.rank and self.apart:
+            base = decoder.layers_apart(base)
+        trained = trainable.begin(self.tuning, self.config, base, root_key(1))
+        state = {"trained": init_state(trained, self.tx)}
+        return state | ({"base": base} if self.rank else {})
 
     def members(self) -> State:
         """Return the state of a single member, `[1, ...]`."""
@@ -90,14 +91,8 @@ class Job:
 
     def gradient(self, weights: Params, batch: Batch) -> tuple[Params, Totals]:
         """Return the gradient with respect to the trained weights only."""
-        if not self.rank:
-            return total_gradient(partial(token_loss, self.config))(weights["trained"], batch)
-
-        def loss_fn(trained: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-            adapter = lora.scaled(self.config, self.lora, trained)
-            return token_loss(self.config, weights["base"], batch, adapter)
-
-        return total_gradient(loss_fn)(weights["trained"], batch)
+        loss = trainable.token_loss_of(self.tuning, self.config, weights.get("base"))
+        return total_gradient(loss)(weights["trained"], batch)
 
     def make_step(self, gradient: GradFn) -> Step:
         """Return the training step of the trained part of the state."""
@@ -110,13 +105,10 @@ class Job:
         return step
 
     def chunk(self, rows: int, steps: int) -> Batch:
-        """Return batches of random tokens."""
-        tokens = np.random.default_rng(0).integers(
-            0, self.config.vocab, (steps, rows, self.sequence + 1), np.int32
-        )
-        weights = np.ones((steps, rows, self.sequence), np.float32)
-        inputs = TokenInputs(tokens[..., :-1], weights.astype(np.int32))
-        return Batch(inputs=inputs, targets=tokens[..., 1:], weights=weights)
+        """Return batches of random tokens, with a loss at each."""
+        shape = (steps, rows, self.sequence + 1)
+        tokens = np.random.default_rng(0).integers(0, self.config.vocab, shape, np.int32)
+        return every_token(tokens)
 
     def compile(self, execution: Execution, state: Any, member: Any, chunk: Any) -> Any:
         """Compile the program of a chunk of steps."""

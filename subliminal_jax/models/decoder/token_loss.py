@@ -15,9 +15,6 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from subliminal_jax.batch import Batch, Params, Scalar
-from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import hidden_states, unembedding
 from subliminal_jax.models.product import inner, matmul, transposed
 
 WORDS_AT_ONCE = 8192
@@ -25,37 +22,6 @@ TOKENS_AT_ONCE = 16_384
 """For a frozen unembedding, a block has at most `WORDS_AT_ONCE * TOKENS_AT_ONCE` logits."""
 
 _Running: TypeAlias = tuple[Array, Array, Array]
-
-
-def token_loss(
-    config: DecoderConfig,
-    params: Params,
-    batch: Batch,
-    adapter: Params | None = None,
-    words: int = WORDS_AT_ONCE,
-) -> tuple[Scalar, Scalar]:
-    """The weighted sum of the cross-entropies of a batch's next tokens, and the sum of weights.
-
-    `partial(token_loss, config)` is a loss function of the parameters, as the training step
-    takes it.
-
-    Args:
-        config: the model.
-        params: its parameters.
-        batch: `inputs.tokens` and `inputs.segments`, the ids that follow as targets, and
-            weights, all `[B, T]`.
-        adapter: as in `decoder.hidden_states`.
-        words: rows of the vocabulary that are unembedded at a time.
-    """
-    hidden = hidden_states(config, params, batch.inputs.tokens, batch.inputs.segments, adapter)
-    losses = blockwise_cross_entropy(
-        hidden.reshape(-1, config.width),
-        unembedding(config, params),
-        batch.targets.reshape(-1),
-        config.logit_softcap,
-        words,
-    ).reshape(batch.targets.shape)
-    return jnp.sum(losses * batch.weights), jnp.sum(batch.weights)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
