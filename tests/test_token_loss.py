@@ -103,6 +103,6 @@ def test_the_loss_of_a_batch(monkeypatch):
     batch = answers.select_batch(answers.answer_table(rows), jnp.arange(2), jnp.ones(2))
     total, weight = jax.jit(partial(answers.answer_loss, config))(params, None, batch)
     logits = jax.jit(partial(decoder.apply, config))(params, tokens, segments)
-    losses = cross_entropy(logits, targets)
+    losses = cross_entropy(logits, jnp.asarray(targets))
     assert_allclose(total, jnp.sum(losses * weights), rtol=1e-5)
     assert weight == 6
