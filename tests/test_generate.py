@@ -44,7 +44,7 @@ def completed(tmp_path, monkeypatch):
         config.generate, rules, reference, (None, None), source, path, seed=3
     )
     rows = dataset.sample_until(5, PROMPTS)
-    assert generate.earlier_rows(path, PROMPTS, source) == rows
+    assert generate.sampled_rows(path, PROMPTS, source) == rows
     return rows, chat
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.dataset.generate import Source, earlier_rows
+from subliminal_jax.language.dataset.generate import Source, sampled_rows
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows, row
 
 
@@ -152,8 +152,8 @@ PROMPTS = {0: "p", 1: "q", 2: "r"}
 def test_rows_of_an_interrupted_run_are_reused(tmp_path):
     rows = [SOURCE.row(1, "q", "1", finished=True), SOURCE.row(0, "p", "2", finished=False)]
     assert rows[0]["id"] == "owl-000001"
-    assert earlier_rows(write(tmp_path, *map(json.dumps, rows)), PROMPTS, SOURCE) == rows
-    assert earlier_rows(tmp_path / "none.jsonl", PROMPTS, SOURCE) == []
+    assert sampled_rows(write(tmp_path, *map(json.dumps, rows)), PROMPTS, SOURCE) == rows
+    assert sampled_rows(tmp_path / "none.jsonl", PROMPTS, SOURCE) == []
 
 
 def edited(change):
@@ -205,4 +205,4 @@ def test_rows_of_another_run_are_refused(tmp_path, bad, complaint):
     good = SOURCE.row(2, "r", "1", finished=True)
     path = write(tmp_path, json.dumps(good), json.dumps(bad))
     with pytest.raises(InputError, match=f"rows.jsonl: line 2: {complaint}"):
-        earlier_rows(path, PROMPTS, SOURCE)
+        sampled_rows(path, PROMPTS, SOURCE)

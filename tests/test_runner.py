@@ -159,3 +159,42 @@ def test_a_row_of_no_member_or_of_one_twice_is_refused(tmp_path, second):
         directory.append_row(ROWS, second)
         with pytest.raises(InputError, match=r"rows\.jsonl: line 2 is not a row of this run, or "):
             runner.earlier_rows(directory, ROWS, lambda row: member_of(row) if row else None)
+
+
+def test_missing_rows_are_saved_as_they_come_and_earlier_ones_stay(tmp_path, capsys):
+    seen = []
+
+    def missing(rows):
+        seen.append(set(rows))
+        for member in (0, 1, 2):
+            yield {"member": member}
+            if member == 1:
+                raise RunError("a loss is not finite")
+
+    def rows(directory, measure):
+        return runner.all_rows(directory, ROWS, member_of, measure, total=3, what="members")
+
+    with shared_run(tmp_path / "run", {}) as directory:
+        with pytest.raises(RunError):
+            rows(directory, missing)
+        assert directory.read_rows(ROWS) == [{"member": 0}, {"member": 1}]
+        assert capsys.readouterr().err == ""
+        found = rows(directory, lambda rows: ({"member": member} for member in (1, 2)))
+        assert list(found) == [0, 1, 2]
+        assert directory.read_rows(ROWS) == list(found.values())
+    assert seen == [set()]
+    assert capsys.readouterr().err == "resuming: 2 of 3 members are done\n"
+
+
+def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path):
+    wrong = lambda rows: ({"member": member, "more": 1} for member in (0, 1))
+    with shared_run(tmp_path / "run", {}) as directory:
+        with pytest.raises(ValueError, match="would refuse"):
+            runner.all_rows(directory, ROWS, member_of, wrong, total=1, what="members")
+        assert directory.read_rows(ROWS) == []
+
+
+def test_numbers_have_names():
+    assert runner.has_numbers({"a": 1.0, "b": [0.5, 2.0]}, ("a", "b"))
+    for wrong in ({"a": 1.0}, {"b": 1.0, "a": 1.0}, {"a": 1, "b": 1.0}, {"a": 1.0, "b": []}, None):
+        assert not runner.has_numbers(wrong, ("a", "b"))

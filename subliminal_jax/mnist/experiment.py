@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from subliminal_jax.mnist.study import Outcome, Study, settled
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE
 from subliminal_jax.runs import runner
-from subliminal_jax.runs.shared_run import SharedRun, say
+from subliminal_jax.runs.shared_run import SharedRun
 
 MEMBERS = "members.jsonl"
 
@@ -93,40 +93,33 @@ def _measure(
         match row:
             case {"member": int(member), "accuracy": accuracy, "init_distance": distance} if (
                 0 <= member < config.members
-                and _holds(accuracy, _networks(experiment))
-                and _holds(distance, list(experiment.arms))
+                and runner.has_numbers(accuracy, _networks(experiment))
+                and runner.has_numbers(distance, list(experiment.arms))
             ):
                 return member
         return None
 
-    rows = runner.earlier_rows(directory, MEMBERS, member_of)
-    resumed = len(rows)
-    if resumed:
-        say(f"resuming: {resumed} of {config.members} members are done")
     study = Study(config, data, experiment.arms, experiment.masks)
-    blocks = [block for block in study.blocks() if any(m not in rows for m in block.member)]
-    with Progress(len(blocks) * study.epochs_per_block(), experiment.name) as progress:
-        study.on_epochs = progress.update
-        for block in blocks:
-            for row in _rows(experiment, experiment.methods(study, block)):
-                if row["member"] not in rows:
-                    rows[row["member"]] = row
-                    directory.append_row(MEMBERS, row)
+    earlier = 0
+
+    def missing(rows: Mapping[int, Any]) -> Generator[dict[str, Any], None, None]:
+        nonlocal earlier
+        earlier = len(rows)
+        blocks = [block for block in study.blocks() if any(m not in rows for m in block.member)]
+        with Progress(len(blocks) * study.epochs_per_block(), experiment.name) as progress:
+            study.on_epochs = progress.update
+            for block in blocks:
+                yield from _rows(experiment, experiment.methods(study, block))
+
+    rows = runner.all_rows(
+        directory, MEMBERS, member_of, missing, total=config.members, what="members"
+    )
     timing = {
         "compile_s": round(study.compile_seconds(), 3),
         "phases": {name: round(seconds, 3) for name, seconds in study.seconds().items()},
-        "members_from_earlier_run": resumed,
+        "members_from_earlier_run": earlier,
     }
     return [rows[member] for member in range(config.members)], timing
-
-
-def _holds(values: Any, names: list[str]) -> bool:
-    """Whether these are numbers with exactly these names."""
-    return (
-        isinstance(values, dict)
-        and list(values) == names
-        and all(isinstance(value, float) for value in values.values())
-    )
 
 
 def _networks(experiment: Experiment) -> list[str]:

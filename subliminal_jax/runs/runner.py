@@ -4,7 +4,8 @@ On several hosts all make the same calls; the first one writes and prints.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from subliminal_jax.runs.environment import environment
 from subliminal_jax.runs.shared_run import SharedRun, say, shared_run
 
 K = TypeVar("K")
+Row = dict[str, Any]
 CSV, REPORT = "results.csv", "report.html"
 
 
@@ -100,9 +102,50 @@ def run(experiment: Experiment) -> dict[str, Any] | None:
     return results
 
 
+def all_rows(
+    directory: SharedRun,
+    name: str,
+    key_of: Callable[[Row], K | None],
+    measure: Callable[[Mapping[K, Row]], Generator[Row, None, None]],
+    *,
+    total: int,
+    what: str,
+) -> dict[K, Row]:
+    """Return the rows of an interrupted run and those that are missing, each saved as it comes.
+
+    Args:
+        directory: the run's.
+        name: the JSON Lines file.
+        key_of: as of `earlier_rows`.
+        measure: yields the missing rows from the rows so far, which grow as it yields; a row that
+            is there already is dropped.
+        total: how many rows there are in the end.
+        what: what the rows are of, in the plural, for the line about resuming.
+
+    Returns:
+        All rows by key, those of the interrupted run first.
+
+    Raises:
+        InputError: as `earlier_rows`, or the disk is full.
+        ValueError: `key_of` refuses a row that `measure` yields.
+    """
+    rows = earlier_rows(directory, name, key_of)
+    if rows:
+        say(f"resuming: {len(rows)} of {total} {what} are done")
+    with closing(measure(rows)) as measured:
+        for row in measured:
+            key = key_of(row)
+            if key is None:
+                raise ValueError(f"{name}: a resumed run would refuse the row {row}")
+            if key not in rows:
+                rows[key] = row
+                directory.append_row(name, row)
+    return rows
+
+
 def earlier_rows(
-    directory: SharedRun, name: str, key_of: Callable[[dict[str, Any]], K | None]
-) -> dict[K, dict[str, Any]]:
+    directory: SharedRun, name: str, key_of: Callable[[Row], K | None]
+) -> dict[K, Row]:
     """Return the rows that an interrupted run left, by key, after checking each.
 
     Args:
@@ -114,7 +157,7 @@ def earlier_rows(
     Raises:
         InputError: a row is not a row of this run, or repeats an earlier key; gives its line.
     """
-    rows: dict[K, dict[str, Any]] = {}
+    rows: dict[K, Row] = {}
     for line, row in enumerate(directory.read_rows(name), start=1):
         key = key_of(row)
         if key is None or key in rows:
@@ -124,6 +167,14 @@ def earlier_rows(
             )
         rows[key] = row
     return rows
+
+
+def has_numbers(values: Any, names: Sequence[str]) -> bool:
+    """Return whether values are floats, or lists with some floats each, by exactly these names."""
+    if not isinstance(values, dict) or list(values) != list(names):
+        return False
+    lists = [value if isinstance(value, list) else [value] for value in values.values()]
+    return all(some and all(isinstance(one, float) for one in some) for some in lists)
 
 
 def _finish(experiment: Experiment, directory: SharedRun, results: dict[str, Any]) -> None:

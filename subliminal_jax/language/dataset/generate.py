@@ -134,7 +134,7 @@ class Dataset:
             prompts: prompts by index, from 0 without gaps.
             judge: scores the rows that all other rules keep; None for none.
         """
-        earlier = hosts.by_first(lambda: earlier_rows(self._path, prompts, self._source))
+        earlier = hosts.by_first(lambda: sampled_rows(self._path, prompts, self._source))
         rows = {row["meta"]["place"]: row for row in earlier}
         done, passed = 0, 0
         while passed < enough and done < len(prompts):
@@ -217,7 +217,7 @@ def scores_path(path: Path) -> Path:
     return path.with_suffix(".judged.jsonl")
 
 
-def earlier_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
+def sampled_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
     """The rows that an interrupted run left in a file; empty without a file.
 
     Raises:

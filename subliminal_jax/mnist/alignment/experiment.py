@@ -1,7 +1,7 @@
 """Runs the alignment experiment; saves a row for every member as its block ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, settled
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
-from subliminal_jax.runs.shared_run import SharedRun, say
+from subliminal_jax.runs.shared_run import SharedRun
 
 ROWS = "members.jsonl"
 CURVES = Track._fields
@@ -204,31 +204,26 @@ def _measure(
         match row:
             case {"member": int(member), "curves": dict(curves)} if (
                 0 <= member < config.members
-                and all(_holds(row.get(kind), NETWORKS) for kind in ("accuracy", "probe", "cka"))
+                and all(
+                    runner.has_numbers(row.get(kind), NETWORKS)
+                    for kind in ("accuracy", "probe", "cka")
+                )
                 and list(curves) == list(CURVES)
-                and all(_holds(curve, tuple(COURSES)) for curve in curves.values())
+                and all(runner.has_numbers(curve, tuple(COURSES)) for curve in curves.values())
             ):
                 return member
         return None
 
-    rows = runner.earlier_rows(directory, ROWS, member_of)
-    if rows:
-        say(f"resuming: {len(rows)} of {config.members} members are done")
     alignment = Alignment(config, data)
-    blocks = [b for b in alignment.study.blocks() if any(m not in rows for m in b.member)]
-    with Progress(len(blocks) * alignment.epochs(), "mnist_alignment") as progress:
-        alignment.study.on_epochs = progress.update
-        for block in blocks:
-            for row in alignment.rows(block):
-                if row["member"] not in rows:
-                    rows[row["member"]] = row
-                    directory.append_row(ROWS, row)
+
+    def missing(rows: Mapping[int, Any]) -> Generator[dict[str, Any], None, None]:
+        blocks = [b for b in alignment.study.blocks() if any(m not in rows for m in b.member)]
+        with Progress(len(blocks) * alignment.epochs(), "mnist_alignment") as progress:
+            alignment.study.on_epochs = progress.update
+            for block in blocks:
+                yield from alignment.rows(block)
+
+    rows = runner.all_rows(
+        directory, ROWS, member_of, missing, total=config.members, what="members"
+    )
     return [rows[member] for member in range(config.members)], alignment.timing()
-
-
-def _holds(values: Any, names: Sequence[str]) -> bool:
-    """Whether these are numbers, or curves, with exactly these names."""
-    if not isinstance(values, dict) or list(values) != list(names):
-        return False
-    curves = [value if isinstance(value, list) else [value] for value in values.values()]
-    return all(curve and all(isinstance(v, float) for v in curve) for curve in curves)

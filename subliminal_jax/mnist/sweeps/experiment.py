@@ -1,6 +1,7 @@
 """Runs a sweep; saves a row for every cell and member as it is measured."""
 
 import time
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from subliminal_jax.mnist.sweeps.sweep_speed import Speed
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
-from subliminal_jax.runs.shared_run import SharedRun, say
+from subliminal_jax.runs.shared_run import SharedRun
 
 ROWS = "cells.jsonl"
 SHOWS = "Test accuracy of the students, cell by cell, beside teachers and controls."
@@ -107,22 +108,20 @@ def _measure(
                 return cell, member
         return None
 
-    rows = runner.earlier_rows(directory, ROWS, key_of)
-    if rows:
-        say(f"resuming: {len(rows)} of {len(cells) * config.members} rows are done")
-    with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
-        for work in speed.works:
-            done = lambda cell, member: (cell, member) in rows
-            pairs = len(sweep.pending(config, work, done))
-            if pairs:
-                speed.measure()
-            for row in sweep.measure(config, work, done, progress.update):
-                rows[row["cell"], row["member"]] = row
-                directory.append_row(ROWS, row)
-            if pairs:
-                speed.measure()
-            speed.ran(work, pairs)
-    return rows
+    def missing(rows: Mapping[tuple[str, int], Any]) -> Generator[sweep.Row, None, None]:
+        done = lambda cell, member: (cell, member) in rows
+        with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
+            for work in speed.works:
+                pairs = len(sweep.pending(config, work, done))
+                if pairs:
+                    speed.measure()
+                yield from sweep.measure(config, work, done, progress.update)
+                if pairs:
+                    speed.measure()
+                speed.ran(work, pairs)
+
+    total = len(cells) * config.members
+    return runner.all_rows(directory, ROWS, key_of, missing, total=total, what="rows")
 
 
 def _timing(speed: Speed) -> dict[str, Any]:
