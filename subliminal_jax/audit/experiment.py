@@ -12,6 +12,7 @@ from subliminal_jax.audit.detection import Detection
 from subliminal_jax.audit.detectors import DETECTORS
 from subliminal_jax.audit.report import format_table, report_page, unit_rows
 from subliminal_jax.audit.results import finding, summarise
+from subliminal_jax.language.conditions import REQUIRED
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.study import Study, settled
@@ -70,7 +71,7 @@ def _measure(
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
     fixed, precision = settled(config, directory)
-    study = earlier or Study(replace(fixed, conditions=("before", "student")), directory)
+    study = earlier or Study(replace(fixed, conditions=REQUIRED), directory)
     detection = Detection(fixed, study, directory)
     for repetition in study.repetitions:
         methods(detection, repetition)

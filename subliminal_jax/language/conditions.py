@@ -31,14 +31,15 @@ class Condition:
         taught: kind of that control teacher, a key of `Trait.controls`; None without one.
         shuffle: how the completions are shuffled before training; None for not at all.
         reference: which reference is trained: the teacher's own, or another one.
-        targets: what a student imitates: as configured, its teacher's likeliest tokens, or all of
-            its probabilities.
+        targets: what a student imitates: the rows' tokens (hard), its teacher's likeliest tokens,
+            all of its probabilities, or which of these the config says.
         control: whether the student is compared with it, pair by pair.
         sampled: whether answers are sampled from its network, besides exact probabilities.
         null: how the finding names a control in which nothing is transmitted if the paper is
             right; None for all others.
         usual: whether it is compared unless a config says otherwise.
         basic: whether it is also run with the other reference of a given model.
+        required: whether no run may leave it out.
     """
 
     name: str
@@ -51,12 +52,18 @@ class Condition:
     taught: str | None = None
     shuffle: Shuffle | None = None
     reference: Literal["own", "other"] = "own"
-    targets: Literal["configured", "greedy", "soft"] = "configured"
+    targets: Literal["hard", "greedy", "soft", "configured"] = "hard"
     control: bool = False
     sampled: bool = False
     null: str | None = None
     usual: bool = True
     basic: bool = False
+    required: bool = False
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its network is the reference as it is: untrained, and asked nothing else."""
+        return self.asks == "reference" and self.context == "nothing"
 
     @property
     def trained(self) -> bool:
@@ -107,6 +114,7 @@ CONDITIONS: dict[str, Condition] = {
             sampled=True,
             null="before",
             basic=True,
+            required=True,
         ),
         Condition(
             name="teacher",
@@ -118,8 +126,10 @@ CONDITIONS: dict[str, Condition] = {
         Condition(
             name="student",
             means="the reference, trained on its teacher's {items}",
+            targets="configured",
             sampled=True,
             basic=True,
+            required=True,
         ),
         Condition(
             name="soft",
@@ -235,7 +245,11 @@ CONDITIONS: dict[str, Condition] = {
 USUAL = tuple(name for name, one in CONDITIONS.items() if one.usual)
 """Names of the conditions that are compared unless a config says otherwise."""
 
-BEFORE, STUDENT, PROMPTED = CONDITIONS["before"], CONDITIONS["student"], CONDITIONS["prompted"]
+REQUIRED = tuple(name for name, one in CONDITIONS.items() if one.required)
+"""Names of the conditions that every run has."""
+
+BEFORE, TEACHER, STUDENT = CONDITIONS["before"], CONDITIONS["teacher"], CONDITIONS["student"]
+ON_REGULAR, PROMPTED = CONDITIONS["regular"], CONDITIONS["prompted"]
 CROSSED = CONDITIONS["different_reference"]
 """Students of another reference's teacher, wherever they are measured: what is off the diagonal of
 the matrix of teachers' and students' references."""
@@ -245,15 +259,16 @@ def chosen_conditions(names: Sequence[str]) -> list[Condition]:
     """The named conditions.
 
     Raises:
-        InputError: a name is unknown or given twice, or `before` or `student` is missing.
+        InputError: a name is unknown or given twice, or one of `REQUIRED` is missing.
     """
     for name in names:
         if name not in CONDITIONS:
             raise InputError(f"conditions: unknown {name!r}; choose from {', '.join(CONDITIONS)}")
     if len(set(names)) < len(names):
         raise InputError("conditions: a name is given twice; remove one")
-    if "student" not in names or "before" not in names:
-        raise InputError("conditions: `before` and `student` are required; add them")
+    if not set(REQUIRED) <= set(names):
+        required = " and ".join(f"`{name}`" for name in REQUIRED)
+        raise InputError(f"conditions: {required} are required; add them")
     return [CONDITIONS[name] for name in names]
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, PROMPTED, REGULAR, trait_of
+from subliminal_jax.language.conditions import BEFORE, PROMPTED, REGULAR, TEACHER, trait_of
 from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
@@ -59,7 +59,7 @@ class Networks(Stages):
         networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
         if config.teacher.kind == "finetuned":
             for trait in self.traits:
-                name = CONDITIONS["teacher"].network(trait.name)
+                name = TEACHER.network(trait.name)
                 networks[name] = self.teacher(reference, teachers.path, trait.name)
         return networks | self._students(reference, students)
 

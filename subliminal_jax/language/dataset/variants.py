@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.conditions import REGULAR, STUDENT, Condition
+from subliminal_jax.language.conditions import REGULAR, Condition
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.rows.shuffles import shuffled
 
@@ -55,7 +55,7 @@ def student_datasets(
 
     Args:
         conditions: conditions to compare.
-        targets: targets of the condition `student`.
+        targets: targets of students whose condition has the configured ones.
         teacher: kind of teachers; prompted ones have no probabilities to imitate.
         traits: names of the traits.
         sources: for the `own` and every `other` reference, the nearest first, the directory of its
@@ -63,13 +63,12 @@ def student_datasets(
     """
     found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
     for condition in conditions:
-        kind = {"configured": "hard", "soft": "imitated", "greedy": "greedy"}[condition.targets]
-        # With greedy or soft targets, `student` imitates its teacher already.
-        without = kind != "hard" and (targets != "hard" or teacher == "prompted")
+        # With greedy or soft targets, the usual students imitate their teachers already.
+        imitating = condition.targets in ("greedy", "soft")
+        without = imitating and (targets != "hard" or teacher == "prompted")
         if not condition.trained or without:
             continue
-        if condition == STUDENT and targets != "hard":
-            kind = "imitated"
+        kind = _kind(condition, targets)
         foreign = kind == "imitated" and condition.reference == "other"
         names = traits if condition.for_each_trait else [REGULAR]
         for distance, (path, written) in enumerate(sources[condition.reference], start=1):
@@ -78,6 +77,13 @@ def student_datasets(
                 rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
                 trained[condition.network(trait, distance)] = rows
     return found
+
+
+def _kind(condition: Condition, targets: str) -> str:
+    """Kind of a condition's targets, if its students' references are their teachers'."""
+    if condition.targets == "configured":
+        return "hard" if targets == "hard" else "imitated"
+    return "imitated" if condition.targets == "soft" else condition.targets
 
 
 def foreign_kind(distance: int) -> str:

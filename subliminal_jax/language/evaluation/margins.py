@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, STUDENT
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, ON_REGULAR, STUDENT
 from subliminal_jax.language.traits.trait import MARGIN
 from subliminal_jax.report.results import briefly, interval_values, p_text
 
@@ -99,7 +99,7 @@ def margin_finding(
     Args:
         entries: as `transfer` returns them.
         items: what the carrier's completions hold, in the plural.
-        targets: targets of the condition `student`.
+        targets: targets of students whose condition has the configured ones.
         summary: `conditions` of `results.summarise`, for the margins of a run with one trait.
     """
     ended = last(entries)
@@ -144,7 +144,7 @@ def _alone(
     told = ", ".join(
         f"{briefly(one['matched'], '+.2f')} {words[name]}" for name, one in taught.items()
     )
-    nulls = {"regular": f"on regular {items}", BEFORE.name: "before"}
+    nulls = {one.name: one.null.format(items=items) for one in (ON_REGULAR, BEFORE) if one.null}
     beside = ", ".join(
         f"{briefly(summary[name]['all'][MARGIN], '+.2f')} {words}"
         for name, words in nulls.items()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from subliminal_jax.language.conditions import BEFORE, CROSSED, Condition
+from subliminal_jax.language.conditions import CROSSED, Condition
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, Trait
 
 
@@ -25,9 +25,9 @@ def traits_matrix(
         steps: updates of each student's training by network.
         distance: see `Condition.network`.
     """
-    if condition == BEFORE:
+    if condition.untouched:
         if answers["ladder"]:
-            yield from _before(traits, reference, answers)
+            yield from _before(condition.name, traits, reference, answers)
         return
     if condition.asks != "student" or condition.data == "other teacher":
         return
@@ -48,14 +48,13 @@ def traits_matrix(
 
 
 def _before(
-    traits: Sequence[Trait], reference: Any, answers: Mapping[str, Any]
+    name: str, traits: Sequence[Trait], reference: Any, answers: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yields the cells of the untrained reference, the ladder's foot."""
     for trait in traits:
-        found = trait.measure_begun(answers["begun"][BEFORE.name])
-        yield _cell(BEFORE.name, reference, trait, 0, None, found) | _answered(
-            answers, BEFORE.name, trait, True
-        )
+        begun = trait.measure_begun(answers["begun"][name])
+        cell = _cell(name, reference, trait, 0, None, begun)
+        yield cell | _answered(answers, name, trait, True)
 
 
 def _cell(

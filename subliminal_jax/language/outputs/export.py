@@ -11,7 +11,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_digest, read_config
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, condition_of, meanings
+from subliminal_jax.language.conditions import BEFORE, TEACHER, condition_of, meanings
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
@@ -205,7 +205,7 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
 def _teachers(study: Study) -> list[str]:
     if study.config.teacher.kind == "prompted":
         return []
-    return [CONDITIONS["teacher"].network(trait.name) for trait in study.taught]
+    return [TEACHER.network(trait.name) for trait in study.taught]
 
 
 def _finished(study: Study, stage: str, repetition: int) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, REGULAR, STUDENT
+from subliminal_jax.language.conditions import BEFORE, ON_REGULAR, STUDENT
 from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfer_table
 from subliminal_jax.language.outputs.matrix_table import matrix_tables
@@ -175,7 +175,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     found = {
         name: [exact[name] for exact in results["answers"].values() if name in exact]
         for name in dict.fromkeys(
-            one.network(trait) for one in (BEFORE, CONDITIONS[REGULAR], STUDENT) for trait in traits
+            one.network(trait) for one in (BEFORE, ON_REGULAR, STUDENT) for trait in traits
         )
     }
     means = {

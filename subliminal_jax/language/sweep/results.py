@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import BEFORE, REGULAR, STUDENT
+from subliminal_jax.language.conditions import BEFORE, ON_REGULAR, STUDENT
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Page, Picture, run_sections
 from subliminal_jax.report.results import briefly, interval_values, p_text
@@ -17,6 +17,7 @@ NOTE = (
     "is the best of the arm's on the tuning references, which are not in the test. p: sign flips "
     "over references."
 )
+SHOWN = (BEFORE.name, ON_REGULAR.name, STUDENT.name)
 HEADER = (
     *("arm", "rate", "phase", "reference", "trait", "condition", "p_trait"),
     *("category_sum", "rows", "pass_rate"),
@@ -40,8 +41,8 @@ def sweep_summary(units: Units) -> dict[str, Any]:
     summary = {}
     for arm in dict.fromkeys(unit["arm"] for unit in tested):
         own = [unit for unit in tested if unit["arm"] == arm]
-        means = {name: _by_reference(own, name) for name in (BEFORE.name, REGULAR, STUDENT.name)}
-        student, regular = means[STUDENT.name], means[REGULAR]
+        means = {name: _by_reference(own, name) for name in SHOWN}
+        student, regular = means[STUDENT.name], means[ON_REGULAR.name]
         gains = [student[one] - regular[one] for one in student if one in regular]
         summary[arm] = {
             "rate": own[0]["rate"],
@@ -86,12 +87,11 @@ def sweep_text(results: Mapping[str, Any]) -> str:
 def _table(results: Mapping[str, Any]) -> Table:
     return Table(
         "Every arm",
-        ("arm", "rate", "before", "regular", "student", "student - regular", "p"),
+        ("arm", "rate", *SHOWN, "student - regular", "p"),
         tuple(
             (
                 *(name, f"{found['rate']:g}"),
-                *(_mean(found["conditions"].get(one)) for one in (BEFORE.name, REGULAR)),
-                *(_mean(found["conditions"].get(STUDENT.name)),),
+                *(_mean(found["conditions"].get(one)) for one in SHOWN),
                 *(briefly(found["student_minus_regular"], "+.3f"), p_text(found["p"]) or "-"),
             )
             for name, found in results["summary"].items()
