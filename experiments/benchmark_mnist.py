@@ -62,11 +62,11 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
 
     from subliminal_jax.data.images import load_images
     from subliminal_jax.mnist.arms import PAPER_ARMS
-    from subliminal_jax.mnist.study import Study, settled
+    from subliminal_jax.mnist.study import Study, with_precision
     from subliminal_jax.mnist.sweeps import speed
 
     data = load_images(config.data, config.data_dir)
-    config, decision = settled(config, data, len(PAPER_ARMS), None)
+    config, decision = with_precision(config, data, len(PAPER_ARMS), None)
     study = Study(config, data, PAPER_ARMS)
     products = speed.paper_products(study.network, study.schedule.batch)
     rate = speed.MatrixRate(study.execution, products)

@@ -15,7 +15,7 @@ from subliminal_jax.audit.results import finding, summarise
 from subliminal_jax.language.conditions import REQUIRED
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study, settled
+from subliminal_jax.language.study import Study, with_precision
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
@@ -70,7 +70,7 @@ def _measure(
     """Run all repetitions and return the results."""
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
-    fixed, precision = settled(config, directory)
+    fixed, precision = with_precision(config, directory)
     study = earlier or Study(replace(fixed, conditions=REQUIRED), directory)
     detection = Detection(fixed, study, directory)
     for repetition in study.repetitions:

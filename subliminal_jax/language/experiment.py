@@ -24,7 +24,7 @@ from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.language.study import Study, settled
+from subliminal_jax.language.study import Study, with_precision
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
 from subliminal_jax.runs import runner
@@ -102,7 +102,7 @@ def _measure(
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
-    fixed, precision = settled(config, directory)
+    fixed, precision = with_precision(config, directory)
     study = Study(fixed, directory)
     alone = config.stage not in (None, "report")
     for repetition in study.repetitions:

@@ -15,7 +15,7 @@ from subliminal_jax.language.tiny.reference import tiny_reference
 from subliminal_jax.language.training.devices import compute_of, execution_of
 from subliminal_jax.language.training.trees import tree_bytes
 from subliminal_jax.runs import artifacts
-from subliminal_jax.runs.artifacts import Artifact, Place, Recipe
+from subliminal_jax.runs.artifacts import Artifact, Folder, Recipe
 from subliminal_jax.runs.training_loop import Saving
 
 
@@ -40,7 +40,7 @@ class Stages:
         InputError: the mesh does not fit the devices.
     """
 
-    def __init__(self, config: LmConfig, run: Place):
+    def __init__(self, config: LmConfig, run: Folder):
         self.config, self.run = config, run
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.own = range(config.references)

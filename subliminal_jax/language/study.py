@@ -59,7 +59,7 @@ ROWS = 1024
 C = TypeVar("C", bound=LmConfig)
 
 
-def settled(config: C, directory: SharedRun) -> tuple[C, Decision]:
+def with_precision(config: C, directory: SharedRun) -> tuple[C, Decision]:
     """Return the config with its precision, and the decision, whose facts belong to the results.
 
     Raises:

@@ -14,7 +14,7 @@ from subliminal_jax.mnist.masks import mask_digests
 from subliminal_jax.mnist.phases import Pair
 from subliminal_jax.mnist.report import arm_rows, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
-from subliminal_jax.mnist.study import Outcome, Study, settled
+from subliminal_jax.mnist.study import Outcome, Study, with_precision
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE
 from subliminal_jax.runs import runner
@@ -62,7 +62,7 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
         settings["masks"] = mask_digests(experiment.masks)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        chosen, decision = settled(config, data, len(experiment.arms), directory)
+        chosen, decision = with_precision(config, data, len(experiment.arms), directory)
         rows, timing = _measure(experiment, chosen, data, directory)
         results = summarise(experiment.name, config, settings, data, experiment.arms, rows)
         return results | decision.facts | {"timing": timing, "finding": experiment.finding(results)}

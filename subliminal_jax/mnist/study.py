@@ -41,7 +41,7 @@ TIMED = 4
 C = TypeVar("C", bound=MnistConfig)
 
 
-def settled(
+def with_precision(
     config: C, data: ImageData, arms: int, directory: SharedRun | None
 ) -> tuple[C, Decision]:
     """Return the config with its precision, and the decision, whose facts belong to the results.
@@ -56,14 +56,16 @@ def settled(
         InputError: the recorded choice is damaged, or there are too few devices or too little
             memory, before anything is timed.
     """
-    placed(config, data, arms)
+    network_and_execution(config, data, arms)
     rows, pixels = schedule(config, data.name).batch, data.train_images.shape[1]
     measure = partial(product_rates, rows, pixels, config.width, min(config.members, TIMED))
     decision = decided(directory, config.precision, measure)
     return replace(config, precision=decision.precision), decision
 
 
-def placed(config: MnistConfig, data: ImageData, arms: int) -> tuple[mlp.MlpConfig, Execution]:
+def network_and_execution(
+    config: MnistConfig, data: ImageData, arms: int
+) -> tuple[mlp.MlpConfig, Execution]:
     """Return the network and the execution of an experiment that fits into memory.
 
     Args:
@@ -139,7 +141,7 @@ class Study:
         self.config, self.arms = config, arms
         self.schedule = schedule(config, data.name)
         self.on_epochs: Callable[[int, str], None] = lambda epochs, what: None
-        self.network, self.execution = placed(config, data, len(arms))
+        self.network, self.execution = network_and_execution(config, data, len(arms))
         like = jax.eval_shape(partial(mlp.init, self.network), root_key(0))
         loaded = {str(path): read_mask(path, like) for path in masks}
         phases = Phases(config, self.schedule, self.network, data.white, arms, loaded)

@@ -29,7 +29,7 @@ SEAL = "digest"
 
 
 @runtime_checkable
-class Place(Protocol):
+class Folder(Protocol):
     """A directory that holds artifacts."""
 
     @property
@@ -80,7 +80,7 @@ class Recipe:
         }
 
 
-def find(run: Place, recipe: Recipe) -> Artifact | None:
+def find(run: Folder, recipe: Recipe) -> Artifact | None:
     """Returns a recipe's finished artifact, after checking every file; None if it is not finished.
 
     Raises:
@@ -106,7 +106,7 @@ def _checked(path: Path, recipe: Recipe) -> str | None:
     return _digest(manifest)
 
 
-def begin(run: Place, recipe: Recipe) -> Path:
+def begin(run: Folder, recipe: Recipe) -> Path:
     """Returns the directory in which to make an artifact; it may hold an interrupted stage's files.
 
     Raises:
@@ -162,7 +162,7 @@ def has_part(path: Path) -> bool:
     return hosts.by_first(look)
 
 
-def commit(run: Place, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
+def commit(run: Folder, recipe: Recipe, facts: Mapping[str, Any] | None = None) -> Artifact:
     """Finishes an artifact: writes its manifest, with the digests of all its files.
 
     Args:

@@ -9,7 +9,7 @@ from subliminal_jax.language.conditions import STUDENT
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study, settled
+from subliminal_jax.language.study import Study, with_precision
 from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
     chosen_rate,
@@ -70,7 +70,7 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     """Try every rate on the tuning references, and the best of each arm on the others."""
     if config.lm.reference.model is None:
         note_cache(directory, config.lm.reference.cache)
-    lm, precision = settled(config.lm, directory)
+    lm, precision = with_precision(config.lm, directory)
     fixed = replace(config, lm=lm)
     units: list[dict[str, Any]] = []
     for arm in fixed.arms:

@@ -24,7 +24,7 @@ from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
 from subliminal_jax.mnist.phases import Images, Pair
 from subliminal_jax.mnist.relations import Different, Same
-from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, settled
+from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, with_precision
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
@@ -164,7 +164,7 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
     settings = described(resolved)
 
     def measure(directory: SharedRun) -> dict[str, Any]:
-        chosen, decision = settled(resolved, data, len(COURSES), directory)
+        chosen, decision = with_precision(resolved, data, len(COURSES), directory)
         rows, timing = _measure(chosen, data, directory)
         found = results_of.summarise(rows)
         return {

@@ -9,7 +9,7 @@ from subliminal_jax import plotting
 from subliminal_jax.config import Precision, described
 from subliminal_jax.data.images import ImageData, load_images
 from subliminal_jax.mnist.config import resolve
-from subliminal_jax.mnist.study import settled
+from subliminal_jax.mnist.study import with_precision
 from subliminal_jax.mnist.sweeps import cells as sweep
 from subliminal_jax.mnist.sweeps import results as sweep_results
 from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
@@ -41,7 +41,9 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
 
     def measure(directory: SharedRun) -> dict[str, Any]:
         first = resolve(cells[0].config, data.name)
-        _, decision = settled(first, data, 0, directory)  # `works` fit already, with their arms
+        _, decision = with_precision(
+            first, data, 0, directory
+        )  # `works` fit already, with their arms
         open_ = config.precision == "auto"
         planned = _planned(config, cells, decision.precision, data) if open_ else works
         speed = Speed(planned, data)
