@@ -61,11 +61,6 @@ class Condition:
     required: bool = False
 
     @property
-    def untouched(self) -> bool:
-        """Whether its network is the reference as it is: untrained, and asked nothing else."""
-        return self.asks == "reference" and self.context == "nothing"
-
-    @property
     def trained(self) -> bool:
         """Whether it trains a student of its own; some reuse that of another condition."""
         return self.asks == "student" and self.data not in ("other teacher", "foreign teacher")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from subliminal_jax.language.conditions import CROSSED, Condition
+from subliminal_jax.language.conditions import BEFORE, CROSSED, Condition
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, Trait
 
 
@@ -25,7 +25,7 @@ def traits_matrix(
         steps: updates of each student's training by network.
         distance: see `Condition.network`.
     """
-    if condition.untouched:
+    if condition == BEFORE:
         if answers["ladder"]:
             yield from _before(condition.name, traits, reference, answers)
         return
