@@ -215,9 +215,9 @@ def test_a_context_too_small_for_a_row_is_refused(nothing_trained, tmp_path):
 
 
 def test_too_few_teachers_with_rows_are_refused(nothing_trained, tmp_path, monkeypatch):
-    from subliminal_jax.language.study import Study
+    from subliminal_jax.language.networks import Networks
 
-    monkeypatch.setattr(Study, "written", lambda study, filtered: ["owl"])
+    monkeypatch.setattr(Networks, "written", lambda networks, filtered: ["owl"])
     with pytest.raises(InputError, match="1 of 2 teachers have 40 filtered rows, and the detector"):
         experiment.run(settings(tmp_path / "run"), methods, NAME)
 

@@ -7,9 +7,9 @@ import pytest
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import study as language_study
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.training import precision as language_precision
 from subliminal_jax.mnist import experiment, study
 from subliminal_jax.mnist.arms import PAPER_ARMS
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
@@ -117,6 +117,8 @@ def test_how_a_references_dtype_and_the_precision_relate(tmp_path):
 
 def test_products_of_a_tiny_reference_are_timed_at_its_shape(monkeypatch):
     asked = []
-    monkeypatch.setattr(language_study, "product_rates", lambda *shape: asked.append(shape) or FAST)
-    language_study._rates(ReferenceConfig(width=8, mlp_width=20))
+    monkeypatch.setattr(
+        language_precision, "product_rates", lambda *shape: asked.append(shape) or FAST
+    )
+    language_precision._rates(ReferenceConfig(width=8, mlp_width=20))
     assert asked == [(1024, 8, 20)]

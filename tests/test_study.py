@@ -13,7 +13,7 @@ from untrained import random_adapters
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import stages, study
+from subliminal_jax.language import repetitions, study
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.config import described
@@ -40,7 +40,7 @@ def teaching(tmp_path, monkeypatch):
         trained.append(saving.origin)
         return random_adapters(reference, 1, seed=len(trained))
 
-    monkeypatch.setattr(stages, "tiny_reference", lambda *args: reference)
+    monkeypatch.setattr(repetitions, "tiny_reference", lambda *args: reference)
     monkeypatch.setattr(study, "finetune_teachers", teachers)
     config = tiny(tmp_path / "cache")
     with shared_run(tmp_path / "run", described(config)) as run:
@@ -183,8 +183,8 @@ def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change,
         first, again = load(), load()
         assert first.digest == again.digest
         assert np.all(first.params["embedding"] == again.params["embedding"])
-        made = Study(config, run)._artifact("teacher", 0, ("teacher",), (), lambda path: {})
-        assert Study(config, run)._artifact("teacher", 0, ("teacher",), (), stopped) == made
+        made = Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), lambda path: {})
+        assert Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped) == made
         change(place)
         other = load()
         assert other.digest != first.digest
@@ -192,4 +192,4 @@ def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change,
         with pytest.raises(
             InputError, match=rf"does not belong to this run \(settings.reference.{part} "
         ):
-            Study(config, run)._artifact("teacher", 0, ("teacher",), (), stopped)
+            Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped)

@@ -57,7 +57,7 @@ class Detection:
         """
         if repetition not in self._filtered:
             self._filtered[repetition] = self.study.filtered(repetition)
-        written = self.study.written(self._filtered[repetition])
+        written = self.study.networks.written(self._filtered[repetition])
         names = [trait.name for trait in self.study.traits if trait.name in written]
         needing = [name for name in self.config.detect.detectors if DETECTORS[name].needs_others]
         if not names or (needing and len(names) < 2):
@@ -117,7 +117,8 @@ class Detection:
         """Repetition and detector of a row; None if it is not a row of this run."""
         match row:
             case {"repetition": int(place), "detector": str(name), "units": list(), "data": str()}:
-                known = place in self.study.repetitions and name in self.config.detect.detectors
+                known = place in self.study.repetitions.every
+                known &= name in self.config.detect.detectors
                 return (place, name) if known else None
         return None
 
@@ -150,7 +151,7 @@ class Detection:
             Trait, `reference` or `other`, name of the other dataset, and the paired rows.
         """
         tasks = []
-        for trait in map(self.study.trait, list(data)[1:]):
+        for trait in map(self.study.networks.trait, list(data)[1:]):
             names = [one.name for one in self._alike(trait, data)]
             against = {"reference": REGULAR}
             if len(names) > 1 and not DETECTORS[name].needs_others:
@@ -163,7 +164,8 @@ class Detection:
 
     def _alike(self, trait: Trait, data: Rows) -> list[Trait]:
         """The traits with data on the same topics, in order."""
-        return [one for one in map(self.study.trait, list(data)[1:]) if one.topics == trait.topics]
+        every = map(self.study.networks.trait, list(data)[1:])
+        return [one for one in every if one.topics == trait.topics]
 
     def _polls(self, alike: Sequence[Trait]) -> list[Poll]:
         """The first questions about the topics of some traits, with all their answers."""
@@ -188,9 +190,8 @@ class Detection:
                 pair=pair,
                 items=self.study.carrier.items,
             )
-            bags = partial(
-                bags_of, pairs, most=self.config.detect.bags, seed=self.study.seed(repetition)
-            )
+            seed = self.study.repetitions.seed(repetition)
+            bags = partial(bags_of, pairs, most=self.config.detect.bags, seed=seed)
             for label, size in self._sizes(subject, name, pairs, bags):
                 found = readers.judge(subject, name, bags(size))
                 beside = {key: value for key, value in found.items() if key != "verdict"}
@@ -241,7 +242,7 @@ class Detection:
         self, repetition: int, name: str, trait: Trait, data: Rows, pairs: PairedRows
     ) -> tuple[Scores, np.ndarray]:
         """Scores of both rows of each pair, and the part of the prompts that each pair is in."""
-        folds, seed = self.config.detect.folds, self.study.seed(repetition)
+        folds, seed = self.config.detect.folds, self.study.repetitions.seed(repetition)
         if name == "likelihood":
             reader = Reader(self.study.reference(repetition))
             system = trait.system_prompt(self.config.teacher.system_prompt)
@@ -256,7 +257,7 @@ class Detection:
 
     def _unit(self, repetition: int, name: str, trait: Trait, kind: str) -> Unit:
         return {
-            "reference": self.study.seed(repetition),
+            "reference": self.study.repetitions.seed(repetition),
             "trait": trait.name,
             "detector": name,
             "against": kind,

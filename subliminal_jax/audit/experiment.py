@@ -15,8 +15,9 @@ from subliminal_jax.audit.results import finding, summarise
 from subliminal_jax.language.conditions import REQUIRED
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study, with_precision
+from subliminal_jax.language.study import Study
 from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.precision import with_precision
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
@@ -73,9 +74,10 @@ def _measure(
     fixed, precision = with_precision(config, directory)
     study = earlier or Study(replace(fixed, conditions=REQUIRED), directory)
     detection = Detection(fixed, study, directory)
-    for repetition in study.repetitions:
+    for repetition in study.repetitions.every:
         methods(detection, repetition)
-    units, seeds = detection.units, {r: str(study.seed(r)) for r in study.repetitions}
+    seeds = {r: str(study.repetitions.seed(r)) for r in study.repetitions.every}
+    units = detection.units
     summary = summarise(units)
     return {
         "experiment": name,
@@ -83,14 +85,14 @@ def _measure(
         "items": study.carrier.items,
         "units": units,
         "summary": summary,
-        "students": {seeds[r]: detection.students(r) for r in study.repetitions},
+        "students": {seed: detection.students(r) for r, seed in seeds.items()},
         "detectors": {
             key: {"means": one.means.format(items=study.carrier.items), "measure": one.measure}
             for key, one in DETECTORS.items()
         },
         "references": {
-            seeds[r]: {"digest": study.reference(r).digest, "commit": study.reference(r).commit}
-            for r in study.repetitions
+            seed: {"digest": study.reference(r).digest, "commit": study.reference(r).commit}
+            for r, seed in seeds.items()
         },
         "config": described(config),
     } | precision.facts

@@ -24,8 +24,9 @@ from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.language.study import Study, with_precision
+from subliminal_jax.language.study import Study
 from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.precision import with_precision
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
@@ -105,7 +106,7 @@ def _measure(
     fixed, precision = with_precision(config, directory)
     study = Study(fixed, directory)
     alone = config.stage not in (None, "report")
-    for repetition in study.repetitions:
+    for repetition in study.repetitions.every:
         if config.stage is None or not alone:
             methods(study, repetition)
         else:
@@ -134,9 +135,10 @@ def _results(study: Study, name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no student.
     """
-    config = study.config
-    found = {r: answers_of(study.evaluation(r)) for r in study.repetitions}
-    units = [one for r in study.own for one in units_of(study, r, found)]
+    config, repetitions = study.config, study.repetitions
+    labels = {r: repetitions.label(r) for r in repetitions.every}
+    answers = {r: answers_of(study.evaluation(r)) for r in labels}
+    units = [one for r in repetitions.own for one in units_of(study, r, answers)]
     if not any(one["condition"] == STUDENT.name for one in units):
         raise InputError(
             f"{study.run.path}: no student was trained, since too few rows passed the "
@@ -144,9 +146,9 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         )
     names = [trait.name for trait in study.traits]
     summary = summarise(units, names)
-    references = {study.label(r): study.reference(r) for r in study.repetitions}
+    references = {label: study.reference(r) for r, label in labels.items()}
     rate = SHARE if config.evaluate.begun else PRIMARY
-    margins = _margins(study, found) if config.evaluate.begun else {}
+    margins = _margins(study, answers) if config.evaluate.begun else {}
     told = finding(summary, names, study.carrier.items, _verb(study.traits))
     if margins:
         told = margin_finding(
@@ -169,13 +171,13 @@ def _results(study: Study, name: str) -> dict[str, Any]:
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
-        "answers": {study.label(r): answers["exact"] for r, answers in found.items()},
-        "sampled": {study.label(r): answers["sampled"] for r, answers in found.items()},
-        "teachers": {study.label(r): facts_of(study.teachers(r))[rate] for r in study.repetitions},
+        "answers": {label: answers[r]["exact"] for r, label in labels.items()},
+        "sampled": {label: answers[r]["sampled"] for r, label in labels.items()},
+        "teachers": {label: facts_of(study.teachers(r))[rate] for r, label in labels.items()},
         "judges": {
-            study.label(r): facts_of(study.evaluation(r)).get("judge") for r in study.repetitions
+            label: facts_of(study.evaluation(r)).get("judge") for r, label in labels.items()
         },
-        "filters": {study.label(r): facts_of(study.filtered(r)) for r in study.repetitions},
+        "filters": {label: facts_of(study.filtered(r)) for r, label in labels.items()},
         "examples": _examples(study),
         **margins,
     }
@@ -195,7 +197,7 @@ def answers_of(evaluation: Artifact) -> dict[str, Any]:
 def _examples(study: Study) -> dict[str, Any]:
     """Return the first rows of the first repetition's datasets, kept and rejected, for the page."""
     filtered, shown = study.filtered(0), {}
-    for name in [REGULAR, *study.written(filtered)]:
+    for name in [REGULAR, *study.networks.written(filtered)]:
         kept = read_chat_rows(filtered.path / f"{name}.jsonl")[:SHOWN]
         rejected = read_chat_rows(filtered.path / f"{name}.rejected.jsonl")[:SHOWN]
         shown[name] = {
@@ -208,33 +210,34 @@ def _examples(study: Study) -> dict[str, Any]:
     return shown
 
 
-def units_of(study: Study, repetition: int, found: dict[int, Any]) -> list[dict[str, Any]]:
+def units_of(study: Study, repetition: int, answers: dict[int, Any]) -> list[dict[str, Any]]:
     """Return the units of a repetition's teachers; a different reference is another one's."""
-    config, units = study.config, []
+    config, repetitions, units = study.config, study.repetitions, []
     filtered = cache(lambda number: facts_of(study.filtered(number)))
     prompted = config.teacher.kind == "prompted"
     for trait in study.traits:
         asked = [
             (condition, distance, where)
             for condition in config.compared
-            for distance, where in places_of(condition, repetition, study.others)
+            for distance, where in places_of(condition, repetition, repetitions.others)
         ]
         for condition, distance, where in asked:
             name = asked_network(condition, trait, study.traits, prompted, distance)
-            if name is None or name not in found[where]["exact"]:
+            if name is None or name not in answers[where]["exact"]:
                 continue
             source = condition.source(trait_of(name) or trait.name)
             foreign = condition.data == "foreign teacher"
-            facts = filtered(study.others[repetition][distance - 1] if foreign else repetition)
+            sampled_from = repetitions.others[repetition][distance - 1] if foreign else repetition
+            facts = filtered(sampled_from)
             units.append(
                 {
-                    "reference": study.seed(repetition),
+                    "reference": repetitions.seed(repetition),
                     "trait": trait.name,
                     "condition": condition.name,
-                    **_measured(found[where], name, trait),
+                    **_measured(answers[where], name, trait),
                     "rows": config.filter.rows if condition.asks == "student" else None,
                     "pass_rate": facts["datasets"][source]["pass_rate"],
-                    "student_of": study.seed(where),
+                    "student_of": repetitions.seed(where),
                 }
             )
     return units
@@ -249,21 +252,21 @@ def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
     return measured if begun is None else measured | trait.measure_begun(begun)
 
 
-def _margins(study: Study, found: dict[int, Any]) -> dict[str, Any]:
+def _margins(study: Study, answers: dict[int, Any]) -> dict[str, Any]:
     """Return the trait-by-trait matrix of all conditions, and what it says."""
     traits = [trait for trait in study.traits if trait.begun(study.config.evaluate.begun)]
     cells = []
-    for repetition in study.own:
+    for repetition in study.repetitions.own:
         for condition in study.config.compared:
-            for distance, where in places_of(condition, repetition, study.others):
+            for distance, where in places_of(condition, repetition, study.repetitions.others):
                 facts = facts_of(study.students(where))
                 steps = {
                     name: facts["steps"][kind]
                     for kind, names in facts["students"].items()
                     for name in names
                 }
-                label = study.label(repetition)
-                cells += traits_matrix(condition, traits, label, found[where], steps, distance)
+                label = study.repetitions.label(repetition)
+                cells += traits_matrix(condition, traits, label, answers[where], steps, distance)
     return {"traits_matrix": cells, "transfer": transfer(cells)}
 
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from subliminal_jax import files
-from subliminal_jax.config import Precision, config_digest
+from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.language.carriers import form_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import REGULAR
-from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.config import LmConfig, Stage
 from subliminal_jax.language.dataset import generate
 from subliminal_jax.language.dataset.filters import (
     check_clean,
@@ -23,67 +23,62 @@ from subliminal_jax.language.dataset.filters import (
 )
 from subliminal_jax.language.dataset.judged import RowJudge, reasons_by_scores
 from subliminal_jax.language.dataset.variants import foreign_kind, student_datasets, variants
-from subliminal_jax.language.evaluation import evaluate, measure, told
-from subliminal_jax.language.evaluation.begun import begun_probabilities
+from subliminal_jax.language.evaluation import measure
+from subliminal_jax.language.evaluation.teacher_rates import teacher_rates
 from subliminal_jax.language.judge.choose import judge_of
 from subliminal_jax.language.judge.judge import Judge
+from subliminal_jax.language.networks import Networks
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.repetition import Networks
+from subliminal_jax.language.repetitions import Repetitions
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
-from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.training.answers import padding_of
+from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.student import steps_of, students_table, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
-from subliminal_jax.language.traits.trait import (
-    PRIMARY,
-    SHARE,
-    Measures,
-    merged,
-    merged_polls,
-    own_polls,
-)
-from subliminal_jax.models.hub.model_files import find_model
-from subliminal_jax.models.hub.weights import read_config
-from subliminal_jax.models.product_rate import product_rates
+from subliminal_jax.language.traits.trait import PRIMARY, SHARE, merged, merged_polls
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
-from subliminal_jax.runs.artifacts import Artifact, facts_of
-from subliminal_jax.runs.precision import Decision, decided
-from subliminal_jax.runs.shared_run import SharedRun, say
-
-ROWS = 1024
-"""Tokens in the products that are timed to choose a precision."""
-
-C = TypeVar("C", bound=LmConfig)
+from subliminal_jax.runs.artifacts import Artifact, Folder, facts_of
+from subliminal_jax.runs.shared_run import say
 
 
-def with_precision(config: C, directory: SharedRun) -> tuple[C, Decision]:
-    """Return the config with its precision, and the decision, whose facts belong to the results.
+class Study:
+    """The six steps; each method returns its artifact, making it on the first call.
+
+    Args:
+        config: settings of the experiment, with its precision.
+        run: run directory, shared by all hosts.
+        names: names of the stages whose artifacts are not named after the stage.
+
+    Attributes:
+        repetitions: seeds and references of the repetitions.
+        traits: traits to transmit.
+        taught: what teachers are taught: the traits, and their control teachers.
+        carrier: what teachers write.
+        execution: devices that train and measure networks.
+        networks: the networks of each repetition, from its artifacts.
 
     Raises:
-        InputError: the recorded choice is damaged.
+        InputError: the mesh does not fit the devices.
     """
-    decision = decided(directory, config.asked_precision, partial(_rates, config.reference))
-    if config.precision == "auto":
-        config = replace(config, precision=decision.precision)
-    return config, decision
 
+    def __init__(self, config: LmConfig, run: Folder, names: Mapping[Stage, str] | None = None):
+        self.config, self.run = config, run
+        self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
+        self.traits, self.taught = config.chosen, config.taught
+        self.carrier = carrier_of(config.generate)
+        self.repetitions = Repetitions(config, self.execution)
+        self.networks = Networks(config, self.repetitions, self.taught, self.carrier)
+        self._stages = Stages(config, run, self.repetitions, names or {})
+        self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
+        self._asked_judge: Judge | None = None
 
-def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
-    """Return the FLOP/s of products of a reference's MLP, by precision."""
-    width, inner = reference.width, reference.mlp_width
-    if reference.model is not None:
-        _, config = read_config(find_model(reference.model))
-        width, inner = config.width, config.mlp_width
-    return product_rates(ROWS, width, inner)
-
-
-class Study(Networks):
-    """The six steps; each method returns its artifact, making it on the first call."""
-
-    _asked_judge: Judge | None = None
+    def reference(self, repetition: int) -> Reference:
+        """Step 1: the reference, pretrained here or given."""
+        return self.repetitions.reference(repetition)
 
     def teachers(self, repetition: int) -> Artifact:
         """Steps 2 and 3: every trait's teacher and its controls, with their P(trait)."""
@@ -97,10 +92,10 @@ class Study(Networks):
                     config.teacher,
                     reference,
                     self.taught,
-                    seed=self.seed(repetition),
+                    seed=self.repetitions.seed(repetition),
                     execution=self.execution,
                 )
-                self._trained(path / "teachers.npz", train)
+                self._stages.trained(path / "teachers.npz", train)
             rates = self._teacher_rates(reference, path)
             named = {trait.name: rates[trait.name] for trait in self.traits}
             rate = SHARE if config.evaluate.begun else PRIMARY
@@ -109,7 +104,7 @@ class Study(Networks):
             return {rate: rates}
 
         parts = ("traits", "new_traits", "teacher")
-        return self._artifact("teacher", repetition, parts, (), make)
+        return self._stages.artifact("teacher", repetition, parts, (), make)
 
     def dataset(self, repetition: int) -> Artifact:
         """Step 4: completions of the same prompts by every teacher and by the reference."""
@@ -127,10 +122,10 @@ class Study(Networks):
                         self.config.generate,
                         self._rules(),
                         reference,
-                        self.teacher(reference, teachers.path, name),
-                        generate.Source(name, made_from, self.system(name)),
+                        self.networks.teacher(reference, teachers.path, name),
+                        generate.Source(name, made_from, self.networks.system(name)),
                         path=path / f"{name}.jsonl",
-                        seed=self.seed(repetition),
+                        seed=self.repetitions.seed(repetition),
                         constraint=form,
                     )
                     if form is not None:
@@ -142,7 +137,9 @@ class Study(Networks):
                     progress.update(1, f"{name}: {len(rows)} rows")
             return {"rows": counts} | ({"unconstrained": trials} if trials else {})
 
-        return self._artifact("generate", repetition, ("generate", "filter"), (teachers,), make)
+        return self._stages.artifact(
+            "generate", repetition, ("generate", "filter"), (teachers,), make
+        )
 
     def filtered(self, repetition: int) -> Artifact:
         """Step 5: equally many rows of every teacher, without any trait's words."""
@@ -151,7 +148,7 @@ class Study(Networks):
 
         def make(path: Path) -> dict[str, Any]:
             rules, report, refused = self._rules(), {}, {}
-            seed = self.seed(repetition)
+            seed = self.repetitions.seed(repetition)
             words, traits = forbidden_words(self.traits), [trait.name for trait in self.traits]
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
@@ -170,28 +167,29 @@ class Study(Networks):
                     say(f"WARNING: repetition {repetition} has no student of {error}")
                     continue
                 check_clean(kept, words, self.carrier.words, name)
-                compared = self.compared(repetition)
+                compared = self.repetitions.compared(repetition)
                 made_of = variants(compared, self.carrier, name, kept, seed, traits)
                 for variant, made in made_of.items():
                     write_rows(path / f"{variant}.jsonl", made)
-            alone = len(self.repetitions) == 1  # else others may still have students
+            alone = len(self.repetitions.every) == 1  # else others may still have students
             none = all(trait in refused for trait in traits)
             if REGULAR in refused or (alone and none):
                 raise InputError(f"repetition {repetition}: {next(iter(refused.values()))}")
             return {"datasets": report, "refused": refused}
 
         by_first = lambda path: hosts.by_first(partial(make, path))
-        return self._artifact("filter", repetition, ("filter",), (dataset,), by_first)
+        return self._stages.artifact("filter", repetition, ("filter",), (dataset,), by_first)
 
     def students(self, repetition: int) -> Artifact:
         """Step 6: every student of this reference, including those of others' datasets."""
         config, own = self.config, self.filtered(repetition)
-        others = [self.filtered(other) for other in self.others[repetition]]
-        teachers, compared = self.teachers(repetition), self.compared(repetition)
+        further = self.repetitions.others[repetition]
+        others = [self.filtered(other) for other in further]
+        teachers, compared = self.teachers(repetition), self.repetitions.compared(repetition)
 
         def make(path: Path) -> dict[str, Any]:
             reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
-            foreign = {foreign_kind(d): r for d, r in enumerate(self.others[repetition], start=1)}
+            foreign = {foreign_kind(d): r for d, r in enumerate(further, start=1)}
             traits = [trait.name for trait in self.traits]
             sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, others))}
             datasets_of = student_datasets(
@@ -203,26 +201,28 @@ class Study(Networks):
                 table = students_table(reference, datasets, config.student.sequence)
                 whose = foreign.get(kind, repetition)
                 other = None if whose == repetition else self.reference(whose)
-                imitated = self._imitated(reference, kind, datasets, self.teachers(whose), other)
+                imitated = self.networks.imitated(
+                    reference, kind, datasets, self.teachers(whose), other
+                )
                 train = partial(
                     train_students,
                     config.student,
                     reference,
                     table,
                     config.filter.rows,
-                    seed=self.seed(repetition),
+                    seed=self.repetitions.seed(repetition),
                     execution=self.execution,
                     imitated=imitated,
                 )
-                self._trained(path / f"{kind}.npz", train, config.student.ladder)
+                self._stages.trained(path / f"{kind}.npz", train, config.student.ladder)
                 facts[kind], padding[kind] = list(datasets), padding_of(table)
                 _, steps[kind] = steps_of(config.student, config.filter.rows, table.sequences)
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, *others, teachers)
         if any(one.reference == "other" and one.targets == "soft" for one in compared):
-            inputs = (*inputs, *(self.teachers(other) for other in self.others[repetition]))
-        return self._artifact("student", repetition, ("student", "conditions"), inputs, make)
+            inputs = (*inputs, *(self.teachers(other) for other in further))
+        return self._stages.artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:
         """Exact probabilities and sampled answers of every network of this reference."""
@@ -233,7 +233,7 @@ class Study(Networks):
         def make(path: Path) -> dict[str, Any]:
             subjects = measure.Subjects(
                 reference=self.reference(repetition),
-                networks=self._networks(repetition, students, teachers),
+                networks=self.networks.of(repetition, students, teachers),
                 traits=self.traits,
                 execution=self.execution,
             )
@@ -252,7 +252,9 @@ class Study(Networks):
             )
             title = f"sample answers, reference {repetition}"
             found = {
-                "exact": measure.exact(subjects, polls, self._prefixed(polls, own, repetition)),
+                "exact": measure.exact(
+                    subjects, polls, self.networks.prefixed(polls, own, repetition)
+                ),
                 "sampled": measure.sampled(subjects, samples, path, title),
             }
             if config.evaluate.begun:
@@ -263,10 +265,10 @@ class Study(Networks):
             return {} if judge is None else {"judge": dict(judge.described)}
 
         parts = ("evaluate", "conditions")
-        return self._artifact("evaluate", repetition, parts, (students, own, teachers), make)
+        return self._stages.artifact("evaluate", repetition, parts, (students, own, teachers), make)
 
     def _rows_in(self, filtered: Artifact) -> tuple[Path, list[str]]:
-        return filtered.path, self.written(filtered)
+        return filtered.path, self.networks.written(filtered)
 
     def _judge(self) -> Judge | None:
         """The judge of open answers, loaded and tried once; None without one."""
@@ -293,34 +295,13 @@ class Study(Networks):
         return rules_of(self.config.filter, self.carrier, self.traits)
 
     def _teacher_rates(self, reference: Reference, path: Path) -> dict[str, float]:
-        """P(trait) of every teacher, measured before generation; finetuned ones in one program.
-
-        Where answers are begun, it is the trait's share of its category there.
-        """
+        """P(trait) of every teacher, measured before generation."""
+        teachers = {
+            one.name: self.networks.teacher(reference, path, one.name) for one in self.taught
+        }
+        systems = {one.name: self.networks.system(one.name) for one in self.taught}
         begun = self.config.evaluate.begun
-        polls_of = lambda trait: trait.begun(begun) if begun else own_polls(trait)
-        teachers = {one.name: self.teacher(reference, path, one.name) for one in self.taught}
-        if self.config.teacher.kind == "finetuned":
-            asked = [(teachers, merged(poll for one in self.taught for poll in polls_of(one)))]
-        else:
-            lines = {one.name: self.system(one.name) or "" for one in self.taught}
-            asked = [
-                ({one.name: teachers[one.name]},
-                 [told.with_system(poll, lines[one.name]) for poll in polls_of(one)])
-                for one in self.taught
-            ]  # fmt: skip
-        measured: dict[str, Measures] = {}
-        for networks, polls in asked:
-            mine = [one for one in self.taught if one.name in networks]
-            if begun:
-                words = begun_probabilities(reference, polls, networks, self.execution)
-                measured |= {one.name: one.measure_begun(words[one.name]) for one in mine}
-            else:
-                scored = evaluate.scoring(reference, polls)
-                found = evaluate.probabilities(reference, scored, networks, self.execution)
-                measured |= {one.name: one.measure(found[one.name], {}) for one in mine}
-        rate = SHARE if begun else PRIMARY
-        return {name: float(values[rate] or 0.0) for name, values in measured.items()}
+        return teacher_rates(reference, self.taught, teachers, systems, begun, self.execution)
 
     def _begun(
         self, subjects: measure.Subjects, own: Artifact, students: Artifact, repetition: int
@@ -328,10 +309,10 @@ class Study(Networks):
         """Answers begun for all networks, and for the students on every rung of the ladder."""
         beginnings = self.config.evaluate.begun
         polls = merged(poll for trait in self.traits for poll in trait.begun(beginnings))
-        prefixed = self._prefixed(polls, own, repetition)
+        prefixed = self.networks.prefixed(polls, own, repetition)
         climbed = {
             str(rung): replace(
-                subjects, networks=self._students(subjects.reference, students, rung)
+                subjects, networks=self.networks.students(subjects.reference, students, rung)
             )
             for rung in self.config.student.ladder
         }

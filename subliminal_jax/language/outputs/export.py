@@ -98,8 +98,8 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
         InputError: the repetition or network is unknown, is not trained yet, or was made from a
             file that was changed since.
     """
-    if repetition not in study.repetitions:
-        last = study.repetitions[-1]
+    if repetition not in study.repetitions.every:
+        last = study.repetitions.every[-1]
         raise InputError(f"repetition: {repetition} is not in the run; give 0 to {last}")
     _check_kept(study, repetition)
     tuning, trained, known = None, None, [BEFORE.name, *_teachers(study)]
@@ -127,7 +127,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     lineage = {
         "made by": f"subliminal_jax {__version__}, through {study.carrier.items}",
         "network": f"{name}: {meaning}",
-        "seed of its reference": str(study.seed(repetition)),
+        "seed of its reference": str(study.repetitions.seed(repetition)),
         "digest of its reference": reference.digest,
         "digest of the config": config_digest(described(study.config)),
     }
@@ -223,7 +223,9 @@ def _check_kept(study: Study, repetition: int) -> None:
     given, config = study.config.reference, study.config
     if given.model is not None:
         return
-    path, _ = tiny_origin(given, config.world, study.seed(repetition), config.fixed_precision)
+    path, _ = tiny_origin(
+        given, config.world, study.repetitions.seed(repetition), config.fixed_precision
+    )
     if not (path / RESULTS).is_file():
         raise InputError(
             f"{path}: the run's reference {repetition} is missing; give --cache DIR, or run "

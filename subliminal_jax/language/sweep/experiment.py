@@ -1,15 +1,16 @@
 """Runs a sweep: all cells share references, teachers and rows; students and measures are theirs."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from subliminal_jax import plotting
 from subliminal_jax.language.conditions import STUDENT
-from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.config import LmConfig, Stage
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study, with_precision
+from subliminal_jax.language.study import Study
 from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
     chosen_rate,
@@ -19,24 +20,11 @@ from subliminal_jax.language.sweep.results import (
     sweep_summary,
     sweep_text,
 )
+from subliminal_jax.language.training.precision import with_precision
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun, say
 
 NAME = "lm_sweep"
-
-
-class Cell(Study):
-    """The steps of one cell; students and their measures have a name of their own.
-
-    Args:
-        config: config of the cell.
-        run: run directory of the sweep.
-        cell: name of the cell, part of the names of its artifacts.
-    """
-
-    def __init__(self, config: LmConfig, run: SharedRun, cell: str):
-        super().__init__(config, run)
-        self.names = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
 
 
 def run(config: LmSweepConfig) -> dict[str, Any] | None:
@@ -97,7 +85,9 @@ def _units(
     directory: SharedRun, arm: Arm, rate: float, config: LmConfig, references: range, phase: str
 ) -> list[dict[str, Any]]:
     """The units of a cell on some references."""
-    study = Cell(config, directory, f"{arm.name}-{rate:g}")
+    cell = f"{arm.name}-{rate:g}"  # students and their measures have names of their own
+    names: Mapping[Stage, str] = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
+    study = Study(config, directory, names)
     found = {reference: answers_of(study.evaluation(reference)) for reference in references}
     told = {"arm": arm.name, "rate": rate, "phase": phase}
     return [told | unit for reference in references for unit in units_of(study, reference, found)]

@@ -1,6 +1,7 @@
 """The networks of a repetition: its teachers, its students, and the reference in contexts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import jax
 import numpy as np
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import BEFORE, PROMPTED, REGULAR, TEACHER, trait_of
+from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
+from subliminal_jax.language.repetitions import Repetitions
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
-from subliminal_jax.language.stages import Stages, rung_of
+from subliminal_jax.language.stages import rung_of
 from subliminal_jax.language.training.networks import (
     named_networks,
     trained_networks,
@@ -25,8 +29,21 @@ from subliminal_jax.language.traits.trait import Poll, Trait
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 
 
-class Networks(Stages):
-    """The networks of each repetition, from its artifacts."""
+@dataclass(frozen=True)
+class Networks:
+    """The networks of each repetition, from its artifacts.
+
+    Attributes:
+        config: settings of the experiment, with its precision.
+        repetitions: the experiment's repetitions.
+        taught: what teachers are taught: the traits, and their control teachers.
+        carrier: what teachers write.
+    """
+
+    config: LmConfig
+    repetitions: Repetitions
+    taught: Sequence[Trait]
+    carrier: Carrier
 
     def system(self, name: str) -> str | None:
         """System prompt of a dataset's teacher; None unless the teacher is prompted."""
@@ -51,19 +68,17 @@ class Networks(Stages):
         refused = facts_of(filtered)["refused"]
         return [trait.name for trait in self.taught if trait.name not in refused]
 
-    def _networks(
-        self, repetition: int, students: Artifact, teachers: Artifact
-    ) -> dict[str, Network]:
+    def of(self, repetition: int, students: Artifact, teachers: Artifact) -> dict[str, Network]:
         """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
-        config, reference = self.config, self.reference(repetition)
+        config, reference = self.config, self.repetitions.reference(repetition)
         networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
         if config.teacher.kind == "finetuned":
-            for trait in self.traits:
+            for trait in self.config.chosen:
                 name = TEACHER.network(trait.name)
                 networks[name] = self.teacher(reference, teachers.path, trait.name)
-        return networks | self._students(reference, students)
+        return networks | self.students(reference, students)
 
-    def _students(
+    def students(
         self, reference: Reference, students: Artifact, rung: int | None = None
     ) -> dict[str, Network]:
         """The students by name, after their training or after some of its updates."""
@@ -74,12 +89,14 @@ class Networks(Stages):
         named = {rung_of(path, rung): names for path, names in files.items()}
         return named_networks(self.config.student.tuning, reference, named)
 
-    def _prefixed(
+    def prefixed(
         self, every: Sequence[Poll], own: Artifact, repetition: int
     ) -> dict[str, list[Poll]]:
         """Polls of the untrained reference with a system prompt or examples, by network name."""
         config = self.config
-        conditions = [one for one in self.compared(repetition) if one.context != "nothing"]
+        conditions = [
+            one for one in self.repetitions.compared(repetition) if one.context != "nothing"
+        ]
         if config.teacher.kind == "prompted":
             conditions = list(dict.fromkeys([*conditions, PROMPTED]))
         shown = any(one.context == "examples" for one in conditions)
@@ -89,14 +106,14 @@ class Networks(Stages):
                 system=trait.system_prompt(config.teacher.system_prompt),
                 rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
                 examples=config.evaluate.examples,
-                seed=self.seed(repetition),
+                seed=self.repetitions.seed(repetition),
             ))
-            for trait in self.traits
+            for trait in self.config.chosen
             if trait.name in written
         ]  # fmt: skip
         return told.in_contexts(every, conditions, contexts)
 
-    def _imitated(
+    def imitated(
         self,
         reference: Reference,
         kind: str,
