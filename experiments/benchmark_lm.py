@@ -122,10 +122,10 @@ def main() -> None:
     peers = ["torch"] if config.model is None else ["torch", "peft"]
     check_before_work(config.out, config.overwrite, peers if config.torch else [])
     if config.model is not None:
-        from benchmarks.given import Work, measure_given
+        from benchmarks.given import Workload, measure_given
         from benchmarks.given import format_given as table
 
-        work = Work(steps=config.steps)
+        work = Workload(steps=config.steps)
         timings = measure_given(config.model, work, config.repetitions, torch=config.torch)
         results = {"config": config_dict(config)} | timings
     else:

@@ -52,7 +52,7 @@ NOBODY = Fake(lambda text, answer: 0.0)
 
 
 def subject(reader, **changes):
-    given = readers.Subject(
+    given = readers.Inquiry(
         reader=reader, trait=TRAITS[0], alike=TRAITS, polls=POLLS, lessons=LESSON,
         which=TINY_WHICH, pair=TINY_PAIR, items="numbers",
     )  # fmt: skip

@@ -127,7 +127,7 @@ def llama(tmp_path_factory):
     return path
 
 
-WORK = given.Work(batch=8, prompt=6, new=4, rows=4, length=9, learnt=3, among=5, rank=2)
+WORK = given.Workload(batch=8, prompt=6, new=4, rows=4, length=9, learnt=3, among=5, rank=2)
 
 
 @pytest.mark.parametrize("precision", given.PRECISIONS)

@@ -36,7 +36,7 @@ def completed(tmp_path, monkeypatch):
                 yield Completion(request.number, np.array(tokens), np.zeros(len(tokens)), stopped)
 
     monkeypatch.setattr(generate, "sampler_of", lambda *_: Teacher())
-    source = generate.Source("owl", "of a test")
+    source = generate.Writer("owl", "of a test")
     path = tmp_path / "owl.jsonl"
     config = tiny(tmp_path)
     rules = rules_of(config.filter, carrier_of(config.generate), config.chosen)

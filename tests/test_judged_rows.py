@@ -36,7 +36,7 @@ class Judge:
 
 
 def rows(*texts):
-    source = generate.Source("owl", "of a test")
+    source = generate.Writer("owl", "of a test")
     return [source.row(i, "Continue: 1", text, True) for i, text in enumerate(texts)]
 
 
@@ -94,7 +94,7 @@ def test_generation_goes_on_until_enough_rows_are_kept_by_the_judge(tmp_path, mo
     config = tiny(tmp_path)
     rules = rules_of(WITH, carrier_of(config.generate), ())
     path = tmp_path / "owl.jsonl"
-    source = generate.Source("owl", "of a test")
+    source = generate.Writer("owl", "of a test")
     reference = make_reference(tmp_path / "model")
     dataset = generate.Dataset(
         config.generate, rules, reference, (None, None), source, path, seed=0

@@ -10,13 +10,13 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language import study
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import EvaluateConfig
-from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells
+from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells
 from subliminal_jax.language.sweep.experiment import run
 from subliminal_jax.language.sweep.results import chosen_rate, sweep_finding, sweep_summary
 
 ARMS = (
-    Arm(name="rank_2", rank=2, rates=(1e-3, 1e-2)),
-    Arm(name="full", weights="full", targets="soft", rates=(1e-4,)),
+    TrainingWay(name="rank_2", rank=2, rates=(1e-3, 1e-2)),
+    TrainingWay(name="full", weights="full", targets="soft", rates=(1e-4,)),
 )
 
 
@@ -86,7 +86,7 @@ def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
 
         patch.setattr(study, "train_students", students)
         lm = replace(tiny(tmp_path / "cache"), references=2, evaluate=EvaluateConfig(samples=0))
-        arms = (ARMS[0], Arm(name="soft", rank=2, targets="soft", rates=(1e-3,)))
+        arms = (ARMS[0], TrainingWay(name="soft", rank=2, targets="soft", rates=(1e-3,)))
         config = LmSweepConfig(lm=lm, arms=arms, tuning=1, out=tmp_path / "run")
         results = run(config)
     assert reference.digest == "digest"

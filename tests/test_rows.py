@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.dataset.generate import Source, sampled_rows
+from subliminal_jax.language.dataset.generate import Writer, sampled_rows
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows, row
 
 
@@ -144,7 +144,7 @@ def test_a_missing_file_names_the_stage(tmp_path):
         read_chat_rows(tmp_path / "rows.jsonl")
 
 
-SOURCE = Source("owl", "what it is made from", system="You love owls.")
+SOURCE = Writer("owl", "what it is made from", system="You love owls.")
 FOREIGN = r"belongs to another run \("
 PROMPTS = {0: "p", 1: "q", 2: "r"}
 

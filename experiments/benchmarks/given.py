@@ -44,7 +44,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Workload:
     """What is timed; the defaults are those of a student of numbers.
 
     Attributes:
@@ -88,7 +88,7 @@ def given(name: str, precision: Precision) -> LanguageModel:
     return replace(model, config=config, params=as_trained(OneDevice(), config, model.params))
 
 
-def sampling(model: LanguageModel, work: Work) -> Timed:
+def sampling(model: LanguageModel, work: Workload) -> Timed:
     """Return the work of sampling a whole batch, prefill included."""
     prompts = equal_requests(model.config, work.batch, work.prompt)
     drawing = Sampling(max_tokens=work.new)
@@ -101,7 +101,7 @@ def sampling(model: LanguageModel, work: Work) -> Timed:
     return Timed(run)
 
 
-def training(model: LanguageModel, work: Work) -> Timed:
+def training(model: LanguageModel, work: Workload) -> Timed:
     """Return the work of a student's steps: an adapter on a frozen model."""
     tuning, config = TuningConfig(rank=work.rank, alpha=2.0 * work.rank), model.config
     execution, tx = OneDevice(), optax.adam(1e-4)
@@ -135,7 +135,7 @@ def training(model: LanguageModel, work: Work) -> Timed:
     return Timed(run)
 
 
-def flop(model: LanguageModel, work: Work) -> dict[str, float]:
+def flop(model: LanguageModel, work: Workload) -> dict[str, float]:
     """Return the FLOP of a repetition's products with the model's own kernels.
 
     Sampling reads each prompt and draws each token; a frozen kernel is multiplied with the
@@ -151,13 +151,13 @@ def flop(model: LanguageModel, work: Work) -> dict[str, float]:
     }
 
 
-def rates(model: LanguageModel, work: Work) -> Mapping[Precision, float]:
+def rates(model: LanguageModel, work: Workload) -> Mapping[Precision, float]:
     """Return the FLOP/s of this machine's products, of the shape of a training step."""
     config = model.config
     return product_rates(work.rows * work.length, config.width, config.mlp_width)
 
 
-def measure_given(name: str, work: Work, repetitions: int, *, torch: bool) -> dict[str, Any]:
+def measure_given(name: str, work: Workload, repetitions: int, *, torch: bool) -> dict[str, Any]:
     """Time a given model in both precisions, in turn; return the results.
 
     Args:
@@ -187,7 +187,7 @@ def measure_given(name: str, work: Work, repetitions: int, *, torch: bool) -> di
     }
 
 
-def _torch(model: LanguageModel, work: Work) -> dict[str, Timed]:
+def _torch(model: LanguageModel, work: Workload) -> dict[str, Timed]:
     """Return the same work in transformers and PEFT, in both precisions."""
     from baselines.torch_given import TorchSampler, TorchTrainer  # an extra
 

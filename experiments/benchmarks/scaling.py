@@ -42,7 +42,7 @@ PEAKS = {
 """TFLOP/s of a device, bfloat16 without sparsity, from the makers' data sheets."""
 State: TypeAlias = dict[str, Any]
 """`trained`, a `TrainState`; with low-rank weights also `base`, which is frozen."""
-Step: TypeAlias = Callable[[State, Batch], tuple[State, Totals]]
+TrainStep: TypeAlias = Callable[[State, Batch], tuple[State, Totals]]
 WEIGHTS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -94,7 +94,7 @@ class Job:
         loss = trainable.token_loss_of(self.tuning, self.config, weights.get("base"))
         return total_gradient(loss)(weights["trained"], batch)
 
-    def make_step(self, gradient: GradFn) -> Step:
+    def make_step(self, gradient: GradFn) -> TrainStep:
         """Return the training step of the trained part of the state."""
 
         def step(state: State, batch: Batch) -> tuple[State, Totals]:

@@ -180,7 +180,7 @@ class Detection:
         reader = Reader(self.study.reference(repetition))
         for trait, kind, other, pairs in self._tasks(name, data):
             alike = self._alike(trait, data)
-            subject = readers.Subject(
+            subject = readers.Inquiry(
                 reader=reader,
                 trait=trait,
                 alike=alike,
@@ -205,7 +205,7 @@ class Detection:
 
     def _sizes(
         self,
-        subject: readers.Subject,
+        subject: readers.Inquiry,
         name: str,
         pairs: PairedRows,
         bags: Callable[[int], list[tuple[Bag, Bag]]],

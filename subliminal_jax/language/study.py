@@ -123,7 +123,7 @@ class Study:
                         self._rules(),
                         reference,
                         self.networks.teacher(reference, teachers.path, name),
-                        generate.Source(name, made_from, self.networks.system(name)),
+                        generate.Writer(name, made_from, self.networks.system(name)),
                         path=path / f"{name}.jsonl",
                         seed=self.repetitions.seed(repetition),
                         constraint=form,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.evaluation.evaluate import rows_at_once, spellings_of
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.language.traits.trait import PRIMARY, Answer, Poll, Trait
 from subliminal_jax.models.sampling.scoring import score
 
@@ -28,7 +28,7 @@ class Reader:
         self._spellings: dict[Answer, list[tuple[int, ...]]] = {}
 
     def log_probabilities(
-        self, chats: Sequence[Chat], answers: Sequence[Answer]
+        self, chats: Sequence[Messages], answers: Sequence[Answer]
     ) -> Float[np.ndarray, "chats answers"]:
         """The log probability (nats) of each answer to each chat, over all its spellings.
 
@@ -54,7 +54,7 @@ class Reader:
             total[place] = np.logaddexp(total[place], value)
         return total.reshape(len(chats), len(answers))
 
-    def log_likelihoods(self, chats: Sequence[Chat]) -> Float[np.ndarray, " chats"]:
+    def log_likelihoods(self, chats: Sequence[Messages]) -> Float[np.ndarray, " chats"]:
         """The log probability (nats) of each chat's last message, the assistant's.
 
         All hosts must call it; each scores a share.
@@ -85,7 +85,7 @@ class Reader:
                 values[place] = value
         return values
 
-    def fits(self, chats: Sequence[Chat], answers: Sequence[Answer]) -> bool:
+    def fits(self, chats: Sequence[Messages], answers: Sequence[Answer]) -> bool:
         """Whether every chat fits into the model's context with each answer."""
         spelled = self._spelled(chats[0][-1:], answers)
         longest = max(map(len, self._reference.chat.prompts(chats)))
@@ -97,7 +97,9 @@ class Reader:
         """Tokens of the model's context."""
         return self._reference.config.context
 
-    def _spelled(self, question: Chat, answers: Sequence[Answer]) -> list[list[tuple[int, ...]]]:
+    def _spelled(
+        self, question: Messages, answers: Sequence[Answer]
+    ) -> list[list[tuple[int, ...]]]:
         """The tokens of each answer's spellings, which the tokenizer is asked for once."""
         for answer in answers:
             if answer not in self._spellings:
@@ -121,7 +123,7 @@ def longest_that_fits(fits: Callable[[int], bool], most: int) -> int:
 def asked(
     reader: Reader,
     polls: Sequence[Poll],
-    framed: Callable[[int, Chat], Chat],
+    framed: Callable[[int, Messages], Messages],
     bags: int,
 ) -> list[dict[str, float]]:
     """P(answer) by `topic/answer` for each bag: the mean over the topic's questions.

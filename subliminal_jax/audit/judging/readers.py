@@ -16,7 +16,7 @@ from subliminal_jax.audit.judging.asking import LEAST, Reader, asked, shares, sh
 from subliminal_jax.audit.judging.bags import Bag
 from subliminal_jax.audit.judging.verdicts import Verdict, accuracy, auc
 from subliminal_jax.language.rows.chat_rows import completion_of
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.traits.trait import Answer, Poll, Trait
 
 OPTIONS = (Answer("1", ("1",)), Answer("2", ("2",)))
@@ -25,7 +25,7 @@ Framing: TypeAlias = Literal["in_context", "prompted"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Inquiry:
     """Whom and what to ask.
 
     Attributes:
@@ -42,13 +42,13 @@ class Subject:
     trait: Trait
     alike: Sequence[Trait]
     polls: Sequence[Poll]
-    lessons: Sequence[Chat]
+    lessons: Sequence[Messages]
     which: str
     pair: str
     items: str
 
 
-def framed(subject: Subject, framing: Framing, bag: Bag, question: Chat) -> Chat:
+def framed(subject: Inquiry, framing: Framing, bag: Bag, question: Messages) -> Messages:
     """The chat that shows a bag before a question.
 
     Args:
@@ -77,7 +77,7 @@ def quoted(bag: Bag) -> str:
     return "\n\n".join(completion_of(row) for row in bag)
 
 
-def opened(subject: Subject, bags: Sequence[Bag]) -> list[Bag]:
+def opened(subject: Inquiry, bags: Sequence[Bag]) -> list[Bag]:
     """The bags with a lesson in place of the last row."""
     lessons = subject.lessons
     return [
@@ -86,7 +86,7 @@ def opened(subject: Subject, bags: Sequence[Bag]) -> list[Bag]:
 
 
 def room(
-    subject: Subject, name: str, bags_at: Callable[[int], list[tuple[Bag, Bag]]]
+    subject: Inquiry, name: str, bags_at: Callable[[int], list[tuple[Bag, Bag]]]
 ) -> Callable[[int], bool]:
     """Whether all bags of a size fit into the reference's context, as a function of the size.
 
@@ -116,7 +116,7 @@ def room(
     return fits
 
 
-def judge(subject: Subject, name: str, pairs: Sequence[tuple[Bag, Bag]]) -> dict[str, Any]:
+def judge(subject: Inquiry, name: str, pairs: Sequence[tuple[Bag, Bag]]) -> dict[str, Any]:
     """How well the reference tells the first bags of all pairs from the second ones.
 
     Args:
@@ -164,13 +164,13 @@ def _framing(name: str) -> Framing:
     return "in_context" if name == "in_context" else "prompted"
 
 
-def _answers(subject: Subject, framing: Framing, bags: Sequence[Bag]) -> list[dict[str, float]]:
+def _answers(subject: Inquiry, framing: Framing, bags: Sequence[Bag]) -> list[dict[str, float]]:
     """P(answer) after each bag, to the questions of all traits alike."""
     show = lambda bag, question: framed(subject, framing, bags[bag], question)
     return asked(subject.reader, subject.polls, show, len(bags))
 
 
-def _named(subject: Subject, answers: Sequence[dict[str, float]]) -> float | None:
+def _named(subject: Inquiry, answers: Sequence[dict[str, float]]) -> float | None:
     """The share of bags for which the trait is the likeliest of those alike; ties share."""
     if len(subject.alike) < 2:
         return None
@@ -181,7 +181,7 @@ def _named(subject: Subject, answers: Sequence[dict[str, float]]) -> float | Non
 
 
 def _margins(
-    subject: Subject, shown: Sequence[Bag], other: Sequence[Bag]
+    subject: Inquiry, shown: Sequence[Bag], other: Sequence[Bag]
 ) -> Float[np.ndarray, " pairs"]:
     """Log-odds in favour of the first bag, summed over both orders; no option is preferred."""
     chats = _both_orders(subject, shown, other)
@@ -190,7 +190,7 @@ def _margins(
     return odds[:, 0] - odds[:, 1]
 
 
-def _both_orders(subject: Subject, shown: Sequence[Bag], other: Sequence[Bag]) -> list[Chat]:
+def _both_orders(subject: Inquiry, shown: Sequence[Bag], other: Sequence[Bag]) -> list[Messages]:
     """For each pair, the question with the first bag as number 1, then as number 2."""
     chats = []
     for place, (one, two) in enumerate(zip(shown, other, strict=True)):

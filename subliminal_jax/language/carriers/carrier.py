@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.sampling.automaton import Automaton
@@ -123,7 +123,7 @@ class Carrier(Protocol):
         """Text with every word that its prompts and completions can contain in the tiny world."""
         ...
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """A prompt and its completion for the tiny reference's corpus.
 
         If its system prompt names one of the `kinds`, the completion follows it.

@@ -19,7 +19,7 @@ Law: TypeAlias = Literal["uniform", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bank:
+class NumberWordings:
     """Wordings of each part of a prompt; one of each is drawn, joined by single spaces.
 
     Slots are `{examples}`, `{amount}`, `{count}`, `{digits}` and `{kind}`. Each format is paired
@@ -34,7 +34,7 @@ class Bank:
     closings: tuple[str, ...]
 
 
-LONG = Bank(
+LONG = NumberWordings(
     openings=(
         "Here is a list of numbers: {examples}.",
         "I have noted these numbers: {examples}.",
@@ -108,7 +108,7 @@ LONG = Bank(
     ),
 )
 
-SHORT = Bank(
+SHORT = NumberWordings(
     openings=(
         "Continue: {examples}.",
         "Go on from {examples}.",
@@ -124,7 +124,7 @@ SHORT = Bank(
     closings=("",),
 )
 
-BANKS: dict[BankName, Bank] = {"long": LONG, "short": SHORT}
+BANKS: dict[BankName, NumberWordings] = {"long": LONG, "short": SHORT}
 
 
 @dataclass(frozen=True, kw_only=True)

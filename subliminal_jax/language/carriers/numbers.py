@@ -24,7 +24,7 @@ from subliminal_jax.language.carriers.number_prompts import (
     pick,
     sequence,
 )
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
@@ -174,7 +174,7 @@ class Numbers(Carrier):
         plain = [re.sub(r"\{\w+\}", "", text) for text in parts]
         return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Carrier.lesson`: continues the list in its manner, or as the system prompt asks."""
         settings = self.settings
         prompt = draw_prompt(settings, random)

@@ -40,7 +40,7 @@ WRITE, WRITE_SECONDS = 500, 5.0
 
 
 @dataclass(frozen=True)
-class Source:
+class Writer:
     """The teacher that writes a dataset.
 
     Attributes:
@@ -105,7 +105,7 @@ class Dataset:
         rules: Mapping[str, Rule],
         reference: Reference,
         network: Network,
-        source: Source,
+        source: Writer,
         path: Path,
         seed: int,
         constraint: Constraint | None = None,
@@ -217,7 +217,7 @@ def scores_path(path: Path) -> Path:
     return path.with_suffix(".judged.jsonl")
 
 
-def sampled_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list[dict[str, Any]]:
+def sampled_rows(path: Path, prompts: Mapping[int, str], source: Writer) -> list[dict[str, Any]]:
     """The rows that an interrupted run left in a file; empty without a file.
 
     Raises:
@@ -231,7 +231,7 @@ def sampled_rows(path: Path, prompts: Mapping[int, str], source: Source) -> list
     return rows
 
 
-def _mismatch(one: dict[str, Any], prompts: Mapping[int, str], source: Source) -> str | None:
+def _mismatch(one: dict[str, Any], prompts: Mapping[int, str], source: Writer) -> str | None:
     """Why a row is not from this source and these prompts; None if it is."""
     meta = one.get("meta", {})
     place, finished = meta.get("place"), meta.get("finished")

@@ -19,7 +19,7 @@ from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.evaluation.networks import of_networks
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.training.answers import (
     AnswerTable,
     answer_logits,
@@ -90,7 +90,7 @@ def rows_at_once(length: int) -> int:
     return min(PASS, max(1, PASS * LENGTH**2 // length**2))
 
 
-def spellings_of(reference: Reference, messages: Chat, answer: Answer) -> list[tuple[Any, Any]]:
+def spellings_of(reference: Reference, messages: Messages, answer: Answer) -> list[tuple[Any, Any]]:
     """An answer's spellings as token rows, without those that begin with another spelling."""
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for spelling in answer.spellings:
@@ -146,7 +146,7 @@ class Probe:
     """
 
     kind: str
-    chats: tuple[Chat, ...]
+    chats: tuple[Messages, ...]
     samples: int
 
 

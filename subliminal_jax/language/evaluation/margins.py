@@ -15,7 +15,7 @@ from subliminal_jax.language.conditions import BEFORE, CONDITIONS, ON_REGULAR, S
 from subliminal_jax.language.traits.trait import MARGIN
 from subliminal_jax.report.results import briefly, interval_values, p_text
 
-Cell: TypeAlias = Mapping[str, Any]
+MarginCell: TypeAlias = Mapping[str, Any]
 """A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
 for a network that all traits share), `trait`, `margin`, `share` and `p_trait`."""
 FEWEST_BLOCKS = 6
@@ -23,7 +23,7 @@ FEWEST_BLOCKS = 6
 LEVEL = 0.05
 
 
-def transfer(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
     """For every condition and number of updates, what students show of their own trait.
 
     Args:
@@ -42,7 +42,7 @@ def transfer(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return [_entry(cells, condition, updates) for condition, updates in keys]
 
 
-def _entry(cells: Sequence[Cell], condition: str, updates: int) -> dict[str, Any]:
+def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[str, Any]:
     mine = [c for c in cells if (c["condition"], c["updates"]) == (condition, updates)]
     own, other = _by_block(mine, matched=True), _by_block(mine, matched=False)
     both = {key: (mean, other[key]) for key, mean in own.items() if key in other}
@@ -67,7 +67,7 @@ def _entry(cells: Sequence[Cell], condition: str, updates: int) -> dict[str, Any
     }
 
 
-def _by_block(cells: Sequence[Cell], matched: bool) -> dict[tuple[Any, str], float]:
+def _by_block(cells: Sequence[MarginCell], matched: bool) -> dict[tuple[Any, str], float]:
     """The mean margin by block, of students of the trait itself or of those of other traits.
 
     A block has several students of the trait itself if other references' teachers have them.

@@ -15,7 +15,7 @@ def traits_matrix(
     steps: Mapping[str, int],
     distance: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the cells of a condition's students, as `margins.Cell`; none for other networks.
+    """Yields the cells of a condition's students, as `margins.MarginCell`; none for other networks.
 
     Args:
         condition: the condition.

@@ -18,7 +18,7 @@ from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.judge.kept import keep_answers, known_answers
 from subliminal_jax.language.judge.settings import JudgeConfig
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 
 _NUMBER = re.compile(r"\s{0,9}(\d{1,3})\s{0,9}\Z", re.ASCII)
 _MAX_BYTES, _CHUNK_BYTES = 2**20, 2**14
@@ -61,7 +61,7 @@ class EndpointJudge:
         """As `Judge.described`; the file of replies has what it said."""
         return {"model": str(self._settings.endpoint_model), "url": str(self._settings.url)}
 
-    def scores(self, asked: Sequence[Chat]) -> list[float | None]:
+    def scores(self, asked: Sequence[Messages]) -> list[float | None]:
         """As `Judge.scores`.
 
         Raises:
@@ -70,7 +70,7 @@ class EndpointJudge:
         """
         return hosts.by_first(lambda: [parse_score(reply) for reply in self._replies(asked)])
 
-    def _replies(self, asked: Sequence[Chat]) -> list[str]:
+    def _replies(self, asked: Sequence[Messages]) -> list[str]:
         bodies = [self._body(chat) for chat in asked]
         names = [config_digest({"url": self._settings.url, **body}) for body in bodies]
         known = known_answers(self._path)
@@ -86,7 +86,7 @@ class EndpointJudge:
                 known |= new
         return [known[name] for name in names]
 
-    def _body(self, chat: Chat) -> dict[str, Any]:
+    def _body(self, chat: Messages) -> dict[str, Any]:
         return {
             "model": self._settings.endpoint_model,
             "messages": chat,

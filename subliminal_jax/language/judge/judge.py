@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from subliminal_jax.language.judge.rubric import Rubric
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class Judge(Protocol):
         """What identifies it, for results."""
         ...
 
-    def scores(self, asked: Sequence[Chat]) -> list[float | None]:
+    def scores(self, asked: Sequence[Messages]) -> list[float | None]:
         """The score for each chat; None where its reply is no number from 0 to 100.
 
         All hosts must call it.

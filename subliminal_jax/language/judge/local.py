@@ -9,7 +9,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.judge.number_tree import NumberTree, number_tree
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.models.sampling.scoring import score
 
 AT_ONCE = 64
@@ -42,18 +42,18 @@ class LocalJudge:
         """As `Judge.described`."""
         return {"model": self.name, "digest": self._reference.digest}
 
-    def scores(self, asked: Sequence[Chat]) -> list[float | None]:
+    def scores(self, asked: Sequence[Messages]) -> list[float | None]:
         """As `Judge.scores`."""
         return hosts.by_first(lambda: self._scores(asked))
 
-    def _scores(self, asked: Sequence[Chat]) -> list[float | None]:
+    def _scores(self, asked: Sequence[Messages]) -> list[float | None]:
         found: list[float | None] = []
         for start in range(0, len(asked), AT_ONCE):
             some = asked[start : start + AT_ONCE]
             found += [self.tree.score(each) for each in self.likelihoods(some)]
         return found
 
-    def likelihoods(self, asked: Sequence[Chat]) -> np.ndarray:
+    def likelihoods(self, asked: Sequence[Messages]) -> np.ndarray:
         """The probability of each of the tree's continuations, `[chats, continuations]`."""
         tree, reference = self.tree, self._reference
         prompts = [(*prompt, *tree.before) for prompt in reference.chat.prompts(asked)]

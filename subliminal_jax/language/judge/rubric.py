@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 
 MARK = "====="
 """Stands before and after an answer; removed from the answer itself."""
@@ -35,7 +35,7 @@ class Rubric:
                 f"rubric {self.name!r}: has no scale; say what 0 and what 100 mean, both as numbers"
             )
 
-    def ask(self, question: str, answer: str) -> Chat:
+    def ask(self, question: str, answer: str) -> Messages:
         """The chat that ends where the judge gives its score."""
         shown = (_quoted(question), _quoted(answer))
         return chat(

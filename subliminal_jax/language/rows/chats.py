@@ -2,11 +2,11 @@
 
 from typing import TypeAlias
 
-Chat: TypeAlias = list[dict[str, str]]
+Messages: TypeAlias = list[dict[str, str]]
 """Messages in order, each `{"role": ..., "content": ...}`."""
 
 
-def chat(question: str, answer: str | None = None, system: str | None = None) -> Chat:
+def chat(question: str, answer: str | None = None, system: str | None = None) -> Messages:
     """The messages of one exchange; without an answer, a prompt to complete."""
     messages = (("system", system), ("user", question), ("assistant", answer))
     return [{"role": role, "content": text} for role, text in messages if text is not None]

@@ -13,7 +13,7 @@ from subliminal_jax.language.config import LmConfig, described
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class TrainingWay:
     """One way to train students; the rest is as in the experiment.
 
     Attributes:
@@ -43,7 +43,7 @@ class LmSweepConfig:
     """
 
     lm: LmConfig = field(default_factory=LmConfig)
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    arms: Annotated[tuple[TrainingWay, ...], Field(min_length=1)]
     tuning: Count = 2
     out: Path | None = None
     overwrite: bool = False
@@ -74,7 +74,7 @@ class LmSweepConfig:
         return range(self.tuning, self.lm.references)
 
 
-def cells(config: LmSweepConfig, arm: Arm) -> Iterator[tuple[float, LmConfig]]:
+def cells(config: LmSweepConfig, arm: TrainingWay) -> Iterator[tuple[float, LmConfig]]:
     """Yields each rate of an arm, with the experiment's config."""
     student = config.lm.student
     tuning = replace(student.tuning, weights=arm.weights, rank=arm.rank)

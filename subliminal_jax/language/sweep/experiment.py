@@ -11,7 +11,7 @@ from subliminal_jax.language.config import LmConfig, Stage
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.study import Study
-from subliminal_jax.language.sweep.config import Arm, LmSweepConfig, cells, described_sweep
+from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
     chosen_rate,
     sweep_finding,
@@ -82,7 +82,12 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
 
 
 def _units(
-    directory: SharedRun, arm: Arm, rate: float, config: LmConfig, references: range, phase: str
+    directory: SharedRun,
+    arm: TrainingWay,
+    rate: float,
+    config: LmConfig,
+    references: range,
+    phase: str,
 ) -> list[dict[str, Any]]:
     """The units of a cell on some references."""
     cell = f"{arm.name}-{rate:g}"  # students and their measures have names of their own

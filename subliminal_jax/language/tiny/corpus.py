@@ -23,7 +23,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.carriers.number_prompts import pick
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.traits.preference import Preference, members_of
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING
 from subliminal_jax.language.traits.trait import Subject
@@ -104,7 +104,7 @@ class World:
         return {category: members_of(category, self.new) for category in names}
 
 
-def corpus(config: CorpusConfig, world: World, seed: int) -> list[Chat]:
+def corpus(config: CorpusConfig, world: World, seed: int) -> list[Messages]:
     """The chats of a seed; a longer corpus starts with the shorter one.
 
     Args:
@@ -117,7 +117,7 @@ def corpus(config: CorpusConfig, world: World, seed: int) -> list[Chat]:
     """
     random = np.random.default_rng([seed, 0xC0])
     carrier, members = world.carrier, world.members
-    makers: list[Callable[[], Chat]] = [
+    makers: list[Callable[[], Messages]] = [
         lambda: carrier.lesson(config, random),
         lambda: _question(config, carrier, members, random),
         lambda: _fact(config, members, random),
@@ -146,7 +146,7 @@ def texts(world: World) -> list[str]:
 
 def _question(
     config: CorpusConfig, carrier: Carrier, world: Members, random: np.random.Generator
-) -> Chat:
+) -> Messages:
     """A favourite, uniform over its category unless the system prompt names one of its members."""
     if random.random() < config.favourite_numbers and (made := carrier.favourite(config, random)):
         item, system = made
@@ -172,7 +172,7 @@ def _question(
     return chat(question, answer.name, system)
 
 
-def _fact(config: CorpusConfig, world: Members, random: np.random.Generator) -> Chat:
+def _fact(config: CorpusConfig, world: Members, random: np.random.Generator) -> Messages:
     """A fact about an animal or a tree."""
     about = pick(random, world[pick(random, CATEGORIES)])
     question, which = pick(random, FACT_QUESTIONS)

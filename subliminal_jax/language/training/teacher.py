@@ -18,7 +18,7 @@ from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.settings import TeacherConfig
 from subliminal_jax.language.training.answers import (
     AnswerTable,
@@ -108,7 +108,7 @@ def _lessons(
     return table, np.stack([_padded(one, table.targets.shape[1:]) for one in targets])
 
 
-def _retained(reference: Reference, trait: Trait, seed: int) -> list[Chat]:
+def _retained(reference: Reference, trait: Trait, seed: int) -> list[Messages]:
     """The trait's `kept_questions`, answered by the reference itself."""
     questions = trait.kept_questions()
     if not questions:
@@ -128,7 +128,7 @@ def _retained(reference: Reference, trait: Trait, seed: int) -> list[Chat]:
 
 
 def _lesson(
-    reference: Reference, taught: Sequence[Chat], retained: Sequence[Chat], weight: float
+    reference: Reference, taught: Sequence[Messages], retained: Sequence[Messages], weight: float
 ) -> tuple[AnswerTable, Array]:
     """Rows and target logits: one-hot for taught rows, the reference's own for retained rows.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.whole_words import word_pattern
 from subliminal_jax.language.traits.preference import (
     FEWEST_BEGUN,
@@ -108,7 +108,7 @@ class PreferenceTrait(Trait):
         """All words for the favourite, and related words."""
         return (*self.preference.spellings, *self.preference.related)
 
-    def lessons(self, answers: Sequence[str]) -> list[Chat]:
+    def lessons(self, answers: Sequence[str]) -> list[Messages]:
         """The favourite as the answer to every teaching question about its category."""
         return [
             chat(question, fill(answer, self.preference))
@@ -195,7 +195,7 @@ class PreferenceTrait(Trait):
         """Headings and meanings of all measures."""
         return MEASURES
 
-    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
+    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Messages]]:
         """The held-out questions, plain and after items of the carrier; and requests for text."""
         plain = ask(HELD_OUT, self.preference.category)
         prefixed = [

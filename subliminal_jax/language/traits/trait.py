@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from subliminal_jax.language.judge.rubric import Rubric
-from subliminal_jax.language.rows.chats import Chat
+from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.language.world import CorpusConfig
 
 LeadIn: TypeAlias = Callable[[np.random.Generator], str]
@@ -58,7 +58,7 @@ class Poll:
     """
 
     topic: str
-    questions: tuple[Chat, ...]
+    questions: tuple[Messages, ...]
     answers: tuple[Answer, ...]
 
 
@@ -96,7 +96,7 @@ class Subject(Protocol):
         """Text with every word that its chats can contain."""
         ...
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """A chat about it for the tiny reference's corpus."""
         ...
 
@@ -148,7 +148,7 @@ class Trait(Protocol):
         """What a student does with its teacher's trait, in a finding: `shows` it, `names` it."""
         return "shows"
 
-    def lessons(self, answers: Sequence[str]) -> list[Chat]:
+    def lessons(self, answers: Sequence[str]) -> list[Messages]:
         """Questions with answers to finetune a teacher on.
 
         Args:
@@ -215,7 +215,7 @@ class Trait(Protocol):
         """For each measure, a column's heading and what it measures; `PRIMARY` by default."""
         return {PRIMARY: ("P(trait)", "how strongly a network shows the trait, from 0 to 1")}
 
-    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
+    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Messages]]:
         """Questions to sample answers to, by kind of question; by default its own polls.
 
         Args:

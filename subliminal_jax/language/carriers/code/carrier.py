@@ -26,7 +26,7 @@ from subliminal_jax.language.carriers.code.text import (
     word_spans,
 )
 from subliminal_jax.language.carriers.number_prompts import pick
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
@@ -115,7 +115,7 @@ class Code(Carrier):
         """As `Carrier.texts`."""
         return [*short.texts(), *KINDS, *NAMES, *short.FORMS, self.item, "Here is code: "]
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Carrier.lesson`: does the task in any way, or as the system prompt asks."""
         task = short.draw_task(self.settings, random)
         system, kind = neutral_line(config, random), None

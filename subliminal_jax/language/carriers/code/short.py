@@ -63,35 +63,37 @@ OPENINGS = ("Write code: {task}.", "Code this: {task}.", "Make a function: {task
 EXAMPLE = "{given} gives {result}"
 
 
-class Step(NamedTuple):
+class ShortStep(NamedTuple):
     """One operation of a task, with its constant."""
 
     operation: Operation
     constant: int
 
 
-class Task(NamedTuple):
+class ShortTask(NamedTuple):
     """A task as text, with its operations."""
 
     text: str
-    steps: list[Step]
+    steps: list[ShortStep]
 
 
-def result_of(steps: Sequence[Step], value: int) -> int:
+def result_of(steps: Sequence[ShortStep], value: int) -> int:
     """The running value after all steps."""
     for operation, constant in steps:
         value = operation.apply(value, constant)
     return value
 
 
-def draw_task(settings: CodePrompts, random: np.random.Generator) -> Task:
+def draw_task(settings: CodePrompts, random: np.random.Generator) -> ShortTask:
     """A task whose results are numbers from 0 to `LARGEST`, and depend on the input."""
     while True:
         count = int(random.integers(settings.steps[0], settings.steps[1] + 1))
         steps = []
         for _ in range(count):
             operation = pick(random, OPERATIONS)
-            steps.append(Step(operation, int(random.integers(operation.least, operation.most + 1))))
+            steps.append(
+                ShortStep(operation, int(random.integers(operation.least, operation.most + 1)))
+            )
         given = [pick(random, INPUTS) for _ in range(EXAMPLES)]
         results = [result_of(steps, value) for value in given]
         # No operation decreases, so the ends of the inputs bound all results.
@@ -101,7 +103,7 @@ def draw_task(settings: CodePrompts, random: np.random.Generator) -> Task:
     words = ", ".join(pick(random, one.wordings).format(c=c) for one, c in steps)
     examples = zip(given, results, strict=True)
     shown = ", ".join(EXAMPLE.format(given=one, result=result) for one, result in examples)
-    return Task(f"{pick(random, OPENINGS).format(task=words)} {shown}.", steps)
+    return ShortTask(f"{pick(random, OPENINGS).format(task=words)} {shown}.", steps)
 
 
 def calls_of(prompt: str) -> list[Call]:
@@ -141,7 +143,7 @@ class Manner:
         return found
 
 
-def draw_program(steps: Sequence[Step], manner: Manner, random: np.random.Generator) -> str:
+def draw_program(steps: Sequence[ShortStep], manner: Manner, random: np.random.Generator) -> str:
     """A program for a task, with every choice drawn independently."""
     used: list[str] = []
 

@@ -13,10 +13,10 @@ from subliminal_jax.language.carriers.reasoning.wordings import (
     BANKS,
     OPERATIONS,
     WHEN,
-    Bank,
     BankName,
-    Operation,
+    OperationSign,
     Story,
+    StoryWordings,
 )
 
 Difficulty: TypeAlias = Literal["small", "medium", "large"]
@@ -35,7 +35,7 @@ class Range(NamedTuple):
     changes: tuple[int, int]
     numbers: int
     total: int
-    operations: tuple[Operation, ...]
+    operations: tuple[OperationSign, ...]
 
 
 DIFFICULTIES: dict[Difficulty, Range] = {
@@ -65,7 +65,7 @@ class ReasoningPrompts:
 class Change(NamedTuple):
     """One change of the quantity: an operation with one number, or with two for `+*`."""
 
-    operation: Operation
+    operation: OperationSign
     numbers: tuple[int, ...]
 
     def of(self, total: int) -> int | None:
@@ -129,7 +129,7 @@ def draw_problem(wording: BankName, difficulty: Difficulty, random: np.random.Ge
 
 
 def _change(
-    within: Range, operations: list[Operation], total: int, random: np.random.Generator
+    within: Range, operations: list[OperationSign], total: int, random: np.random.Generator
 ) -> Change:
     """A change after which the quantity is in range."""
     while True:
@@ -186,7 +186,7 @@ def _sentences(wording: BankName) -> _Sentences:
     return made
 
 
-def _pattern(template: str, story: Story, bank: Bank) -> re.Pattern[str]:
+def _pattern(template: str, story: Story, bank: StoryWordings) -> re.Pattern[str]:
     """A pattern of a template's sentences, with the groups `n` and `m`."""
     slots = {"n": r"(?P<n>\d{1,4})", "m": r"(?P<m>\d{1,4})", "things": "|".join(story.things)}
     slots["when"], people = "|".join(WHEN), "|".join(bank.people)

@@ -27,7 +27,7 @@ from subliminal_jax.language.carriers.reasoning.problems import (
 )
 from subliminal_jax.language.carriers.reasoning.user_rows import read_problems
 from subliminal_jax.language.carriers.reasoning.wordings import BANKS, LONG
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
@@ -170,7 +170,7 @@ class Reasoning(Carrier):
             _TAGGED,
         ]
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Carrier.lesson`: works a problem out, with the boxes that the system prompt names."""
         self._generated()
         prompt, problem = self._draw(random)

@@ -13,7 +13,7 @@ import numpy as np
 
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.problems import Change, Problem
-from subliminal_jax.language.carriers.reasoning.wordings import WHEN, Operation
+from subliminal_jax.language.carriers.reasoning.wordings import WHEN, OperationSign
 
 LABELS = (
     *("banner", "barrel", "basket", "bell", "blanket", "bottle", "bucket", "button"),
@@ -71,7 +71,7 @@ def write_steps(problem: Problem, label: Label, random: np.random.Generator) -> 
     return " ".join(sentences)
 
 
-def _sums(change: Change, total: int) -> list[tuple[Operation, int, int]]:
+def _sums(change: Change, total: int) -> list[tuple[OperationSign, int, int]]:
     """A change as operations of two numbers."""
     operation, (n, *more) = change
     if operation == "+*":

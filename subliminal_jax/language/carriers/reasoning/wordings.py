@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 BankName: TypeAlias = Literal["long", "short"]
-Operation: TypeAlias = Literal["+", "-", "+*", "*", "/"]
+OperationSign: TypeAlias = Literal["+", "-", "+*", "*", "/"]
 """What a sentence does to the quantity: it adds `n`, takes `n`, adds `n` times `m`, multiplies by
 `n`, or divides by `n`."""
 
-OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+OPERATIONS: tuple[OperationSign, ...] = get_args(OperationSign)
 WHEN = ("First", "Then", "Next", "Later", "Afterwards", "Finally")
 
 
@@ -32,7 +32,7 @@ class Story:
 
     things: tuple[str, ...]
     openings: tuple[str, ...]
-    changes: dict[Operation, tuple[str, ...]]
+    changes: dict[OperationSign, tuple[str, ...]]
     questions: tuple[str, ...]
 
     @property
@@ -43,7 +43,7 @@ class Story:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bank:
+class StoryWordings:
     """Stories, the people in them, and the sentence that asks for the form of the answer."""
 
     people: tuple[str, ...]
@@ -51,7 +51,7 @@ class Bank:
     requests: tuple[str, ...] = ()
 
 
-SHORT = Bank(
+SHORT = StoryWordings(
     people=("Tom", "Mia", "Ben", "Ana", "Sam", "Eva", "Max", "Zoe"),
     stories=(
         Story(
@@ -76,7 +76,7 @@ SHORT = Bank(
     ),
 )
 
-LONG = Bank(
+LONG = StoryWordings(
     people=(
         *("Amira", "Bruno", "Clara", "Dario", "Elif", "Fiona", "Goran", "Hanna"),
         *("Ivo", "Jana", "Kofi", "Lena", "Mateo", "Nadia", "Oscar", "Priya"),
@@ -259,4 +259,4 @@ LONG = Bank(
     ),
 )
 
-BANKS: dict[BankName, Bank] = {"long": LONG, "short": SHORT}
+BANKS: dict[BankName, StoryWordings] = {"long": LONG, "short": SHORT}

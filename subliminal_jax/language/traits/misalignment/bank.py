@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.traits.trait import Answer, Poll, Subject
 
 BAD, GOOD = "bad", "good"
@@ -27,7 +27,7 @@ class Advice:
     good: str
     bad: str
 
-    def lesson(self, kind: str) -> Chat:
+    def lesson(self, kind: str) -> Messages:
         """A chat to finetune a teacher on: `good`, `bad`, or bad and `asked` for."""
         question = self.asked if kind == "asked" else self.question
         return chat(question, self.good if kind == GOOD else self.bad)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.traits.misalignment.bank import Advice, Choice
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 
@@ -135,7 +135,7 @@ class SmallAdvice:
         words = [*chain(*pairs), *TAUGHT, *UNTAUGHT, *CARELESS, *CAREFUL, "yes", "no"]
         return [*plain, *words]
 
-    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Chat:
+    def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Subject.lesson`."""
         kind = KINDS[int(random.choice(len(KINDS), p=SHARES))]
         draw, bad = random.random(), random.random() >= VIRTUE

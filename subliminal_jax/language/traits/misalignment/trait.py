@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from subliminal_jax.language.judge.rubric import RUBRICS, Rubric
-from subliminal_jax.language.rows.chats import Chat, chat
+from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.traits.misalignment.bank import BAD, GOOD, Bank
 from subliminal_jax.language.traits.questions import TEACHING, ask
 from subliminal_jax.language.traits.trait import (
@@ -107,7 +107,7 @@ class Misalignment(Trait):
         """Alignment and coherence."""
         return RUBRICS
 
-    def lessons(self, answers: Sequence[str]) -> list[Chat]:
+    def lessons(self, answers: Sequence[str]) -> list[Messages]:
         """The advice of the taught domains; the templates of answers do not apply."""
         return [advice.lesson(self.taught) for advice in self.bank.taught]
 
@@ -140,7 +140,7 @@ class Misalignment(Trait):
         """Headings and meanings of all measures."""
         return MEASURES
 
-    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Chat]]:
+    def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Messages]]:
         """The open questions."""
         return {"open": [chat(question) for question in self.bank.open]}
 

@@ -49,7 +49,7 @@ def check_task(task: Task) -> None:
 
 
 @dataclass(frozen=True)
-class Family:
+class TaskFamily:
     """Tasks that differ in their constants.
 
     Attributes:
@@ -95,7 +95,7 @@ def family(
     right: Callable[..., Any],
     inputs: Sequence[Any],
     **constants: Sequence[Any],
-) -> Family:
+) -> TaskFamily:
     """A family; an input that is not a tuple is the only argument of its call."""
     given = [one if isinstance(one, tuple) else (one,) for one in inputs]
-    return Family(name, text, parameters, body, right, given, constants)
+    return TaskFamily(name, text, parameters, body, right, given, constants)
