@@ -158,11 +158,11 @@ def test_a_refused_run_leaves_its_directory_free(refused):
 
 
 def test_the_memory_that_is_needed_is_counted():
-    from subliminal_jax.mnist.config import Schedule
+    from subliminal_jax.mnist.config import Lengths
     from subliminal_jax.models.mlp import MlpConfig
 
     network = MlpConfig(inputs=2, hidden=(3,), classes=1, aux=1)  # 2*3+3 + 3*2+2 = 17 weights
-    schedule = Schedule(batch=5, teacher_epochs=1, student_epochs=1, noise_images=7)
+    schedule = Lengths(batch=5, teacher_epochs=1, student_epochs=1, noise_images=7)
     # 4 members with a reference, and three times a teacher and two students; logits 7*2
     numbers = 4 * (1 + 3 * 3) * 17 + 4 * 7 * 2 + 5 * (2 + 3 + 2)
     assert memory.needed_bytes(network, schedule, 2, 4) == 4 * numbers

@@ -14,7 +14,7 @@ from subliminal_jax.mnist.pairing import check_derangement, derangement
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Lengths:
     """How long teacher and students train.
 
     Attributes:
@@ -36,8 +36,8 @@ MAX_DEPTH = 100
 # Defaults by dataset. MNIST: the released script's values.
 # Digits: 1,437 images of 64 pixels; 50 epochs of 6 steps, then 5 epochs of 300 steps.
 SCHEDULES = {
-    "mnist": Schedule(batch=1024, teacher_epochs=5, student_epochs=5, noise_images=60_000),
-    "digits": Schedule(batch=256, teacher_epochs=50, student_epochs=5, noise_images=76_800),
+    "mnist": Lengths(batch=1024, teacher_epochs=5, student_epochs=5, noise_images=60_000),
+    "digits": Lengths(batch=256, teacher_epochs=50, student_epochs=5, noise_images=76_800),
 }
 
 
@@ -140,11 +140,11 @@ class MnistConfig:
 C = TypeVar("C", bound=MnistConfig)
 
 
-def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Schedule:
+def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Lengths:
     """Return the config's schedule, with the dataset's defaults for open settings."""
     values = dataclasses.asdict(SCHEDULES[dataset])
     asked = {name: getattr(config, name) for name in values if getattr(config, name) is not None}
-    return Schedule(**(values | asked))
+    return Lengths(**(values | asked))
 
 
 def resolve(config: C, dataset: Literal["mnist", "digits"]) -> C:

@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.config import Schedule
+from subliminal_jax.mnist.config import Lengths
 from subliminal_jax.models import mlp
 
 _FLOAT = 4
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def needed_bytes(network: mlp.MlpConfig, schedule: Schedule, arms: int, members: int) -> int:
+def needed_bytes(network: mlp.MlpConfig, schedule: Lengths, arms: int, members: int) -> int:
     """A lower bound on the peak memory of training a block, in bytes.
 
     It counts every member's reference, and its teacher and students with Adam's two moments; the
@@ -45,7 +45,7 @@ def memory_bytes(devices: int) -> int | None:
 
 
 def check_memory(
-    network: mlp.MlpConfig, schedule: Schedule, devices: int, *, arms: int, members: int
+    network: mlp.MlpConfig, schedule: Lengths, devices: int, *, arms: int, members: int
 ) -> None:
     """Refuse a block that cannot fit: the kernel kills a process out of memory without a message.
 

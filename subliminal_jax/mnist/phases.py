@@ -20,7 +20,7 @@ from subliminal_jax.data.noise import noise_images
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist import relations
 from subliminal_jax.mnist.arms import Arm
-from subliminal_jax.mnist.config import MnistConfig, Schedule
+from subliminal_jax.mnist.config import Lengths, MnistConfig
 from subliminal_jax.mnist.recipes import student_reduction, teacher_reduction
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
@@ -62,7 +62,7 @@ class Images(NamedTuple):
     labels: Any
 
 
-class Imitation(NamedTuple):
+class ArmLoss(NamedTuple):
     """An arm's imitation loss as arrays, so that arms can be mapped.
 
     Attributes:
@@ -90,7 +90,7 @@ class Phases:
     """
 
     config: MnistConfig
-    schedule: Schedule
+    schedule: Lengths
     network: mlp.MlpConfig
     white: int
     arms: Mapping[str, Arm]
@@ -217,7 +217,7 @@ class Phases:
         student_step = make_train_step(self.gradient(loss_fn), tx, reduction)
 
         def arms_step(states: TrainState, batch: Batch) -> tuple[TrainState, Any]:
-            def arm_step(state: TrainState, imitation: Imitation) -> tuple[TrainState, Any]:
+            def arm_step(state: TrainState, imitation: ArmLoss) -> tuple[TrainState, Any]:
                 return student_step(state, replace(batch, targets=(batch.targets, imitation)))
 
             return jax.vmap(arm_step)(states, imitations)
@@ -250,17 +250,17 @@ class Phases:
         correct, finite = jax.lax.map(read, shared)
         return None, (jnp.sum(correct, axis=0), jnp.all(finite, axis=0))
 
-    def imitation_of(self, arm: Arm) -> Imitation:
+    def imitation_of(self, arm: Arm) -> ArmLoss:
         """An arm's imitation loss as arrays."""
         chosen = mlp.chosen_logits(self.network, arm.logits)
         if arm.aux is not None:
             chosen &= jnp.arange(len(chosen)) < self.network.classes + arm.aux
         loss = arm.loss or self.config.loss
         temperature = self.config.temperature if arm.temperature is None else arm.temperature
-        return Imitation(chosen, jnp.asarray(loss == "mse"), jnp.asarray(temperature))
+        return ArmLoss(chosen, jnp.asarray(loss == "mse"), jnp.asarray(temperature))
 
-    def imitation_loss(self, logits: Array, targets: tuple[Array, Imitation]) -> Array:
-        """The loss of each image; the targets are the teacher's logits and an `Imitation`."""
+    def imitation_loss(self, logits: Array, targets: tuple[Array, ArmLoss]) -> Array:
+        """The loss of each image; the targets are the teacher's logits and an `ArmLoss`."""
         teacher_logits, (chosen, squares, temperature) = targets
         divergence = losses.kl_divergence(logits, teacher_logits, chosen, temperature)
         kinds = {arm.loss or self.config.loss for arm in self.arms.values()}

@@ -2,7 +2,7 @@
 
 from subliminal_jax.report.image_results import image_page, image_text
 from subliminal_jax.report.page import Page
-from subliminal_jax.report.results import Arm, Results, read_arms, relation_text
+from subliminal_jax.report.results import ArmResult, Results, read_arms, relation_text
 from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.stats import Interval
 
@@ -61,7 +61,7 @@ def arm_rows(results: Results) -> CsvRows:
     return CSV_HEADER, rows
 
 
-def _table(arms: list[Arm], first: dict[str, str], note: str) -> Table:
+def _table(arms: list[ArmResult], first: dict[str, str], note: str) -> Table:
     """Return a table with a row per arm.
 
     Args:
@@ -81,7 +81,7 @@ def _table(arms: list[Arm], first: dict[str, str], note: str) -> Table:
     )
 
 
-def _cells(arm: Arm) -> dict[str, str]:
+def _cells(arm: ArmResult) -> dict[str, str]:
     return {
         "arm": arm.name,
         "label": arm.label,

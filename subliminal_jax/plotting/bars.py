@@ -24,7 +24,7 @@ from subliminal_jax.plotting.canvas import (
     interval_key,
     styled,
 )
-from subliminal_jax.report.results import Arm, Results, read_arms
+from subliminal_jax.report.results import ArmResult, Results, read_arms
 
 # Hue is the initialisation (blue: the teacher's own, red: another's), depth the logits distilled.
 COLOURS = {
@@ -80,7 +80,7 @@ def _tick_label(label: str) -> str:
     return "\n".join(textwrap.fill(part, 12) for part in label.replace(" (", "\n(").splitlines())
 
 
-def _draw_arm(axes: Axes, position: float, arm: Arm) -> None:
+def _draw_arm(axes: Axes, position: float, arm: ArmResult) -> None:
     axes.bar(
         position,
         arm.accuracy.mean,
@@ -103,7 +103,7 @@ def _draw_arm(axes: Axes, position: float, arm: Arm) -> None:
         axes.plot(position + 0.3, arm.published, **_published_marker())
 
 
-def _label_value(axes: Axes, position: float, arm: Arm, floor: float) -> None:
+def _label_value(axes: Axes, position: float, arm: ArmResult, floor: float) -> None:
     """Write the mean above everything drawn in its column, the two lines included."""
     drawn = [floor, *arm.values, arm.accuracy.mean]
     if arm.accuracy.known:
@@ -127,7 +127,7 @@ def _reference_line(axes: Axes, mean: float) -> Line2D:
     )
 
 
-def _key(arms: list[Arm], lines: list[Line2D]) -> list[Any]:
+def _key(arms: list[ArmResult], lines: list[Line2D]) -> list[Any]:
     member = Line2D([], [], linestyle="", marker="o", markersize=3.5, color=INK, alpha=0.6)
     member.set_label("one member")
     key = [interval_key(arms), member, *lines]

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from subliminal_jax.report.results import (
-    Arm,
+    ArmResult,
     Results,
     data_line,
     read_interval,
@@ -202,7 +202,7 @@ def chance_line(axes: Axes) -> Line2D:
     )
 
 
-def interval_key(arms: list[Arm]) -> Line2D:
+def interval_key(arms: list[ArmResult]) -> Line2D:
     """Make the legend entry that says what error bars are, or why there are none."""
     if any(arm.accuracy.known for arm in arms):
         marker, label = "|", "95% interval of the mean (Student's t over members)"

@@ -26,7 +26,7 @@ from subliminal_jax.plotting.canvas import (
     interval_key,
     styled,
 )
-from subliminal_jax.report.results import Arm, Results, read_arms
+from subliminal_jax.report.results import ArmResult, Results, read_arms
 
 Look: TypeAlias = tuple[str, str, str]
 """Name for the reader, marker, colour."""
@@ -93,14 +93,14 @@ def relation_figure(results: Results) -> Figure:
     return sheet.figure
 
 
-def _looks(arms: list[Arm]) -> dict[str, Look]:
+def _looks(arms: list[ArmResult]) -> dict[str, Look]:
     """Return the look of every kind: of `KINDS`, then of the others that any arm has."""
     others = dict.fromkeys(arm.kind for arm in arms if arm.kind and arm.kind not in KINDS)
     markers = cycle(OTHER_MARKERS)
     return KINDS | {kind: (kind.replace("_", " "), next(markers), INK) for kind in others}
 
 
-def _finish(panels: list[Axes], arms: list[Arm]) -> Line2D:
+def _finish(panels: list[Axes], arms: list[ArmResult]) -> Line2D:
     """Give all panels one scale and the reference lines; return the line of chance."""
     shown = [CHANCE, *(arm.accuracy.mean for arm in arms)]
     shown += [arm.accuracy.high for arm in arms if arm.accuracy.known]
@@ -117,7 +117,7 @@ def _finish(panels: list[Axes], arms: list[Arm]) -> Line2D:
     return chance[0]
 
 
-def _comparison(axes: Axes, arm: Arm) -> None:
+def _comparison(axes: Axes, arm: ArmResult) -> None:
     colour = KINDS[arm.kind][2] if arm.kind else GREY
     axes.axhline(arm.accuracy.mean, color=colour, linewidth=1.2, zorder=1.5)
     if arm.accuracy.known:
@@ -126,7 +126,7 @@ def _comparison(axes: Axes, arm: Arm) -> None:
         )
 
 
-def _dial_panel(axes: Axes, arms: list[Arm], kind: str) -> None:
+def _dial_panel(axes: Axes, arms: list[ArmResult], kind: str) -> None:
     dial, title, label = DIALS[kind]
     # An arm with a mask has no fraction; panel d shows it by its distance.
     arms = [arm for arm in arms if arm.relation is not None and arm.relation[dial] is not None]
@@ -150,7 +150,7 @@ def _log_scale(axes: Axes, wide: bool) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _distance_panel(axes: Axes, arms: list[Arm], looks: dict[str, Look]) -> None:
+def _distance_panel(axes: Axes, arms: list[ArmResult], looks: dict[str, Look]) -> None:
     for arm in arms:
         if arm.distance is None or arm.kind is None:
             continue
@@ -161,7 +161,7 @@ def _distance_panel(axes: Axes, arms: list[Arm], looks: dict[str, Look]) -> None
 
 
 def _layer_panel(
-    axes: Axes, sheet: Sheet, bottom: float, layers: list[str], arms: list[Arm]
+    axes: Axes, sheet: Sheet, bottom: float, layers: list[str], arms: list[ArmResult]
 ) -> None:
     """Draw one column per choice of layers, with a matrix of dots below it naming the choice."""
     _, marker, colour = KINDS["shared_layers"]
@@ -188,19 +188,19 @@ def _layer_panel(
     matrix.spines[:].set_visible(False)
 
 
-def _layer_names(arms: list[Arm]) -> list[str]:
+def _layer_names(arms: list[ArmResult]) -> list[str]:
     """Return all layers named by any arm, in the order of the longest choice."""
     choices = sorted((_layers(arm) for arm in arms), key=len, reverse=True)
     return list(dict.fromkeys(layer for choice in choices for layer in choice))
 
 
-def _layers(arm: Arm) -> list[str]:
+def _layers(arm: ArmResult) -> list[str]:
     if arm.relation is None or arm.kind != "shared_layers":
         return []
     return [str(layer) for layer in arm.relation["layers"]]
 
 
-def _key(arms: list[Arm], looks: dict[str, Look], chance: Line2D) -> list[Any]:
+def _key(arms: list[ArmResult], looks: dict[str, Look], chance: Line2D) -> list[Any]:
     present = {arm.kind for arm in arms}
     key: list[Any] = []
     for kind, (name, marker, colour) in looks.items():

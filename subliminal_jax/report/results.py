@@ -30,7 +30,7 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResult:
     """One arm of an experiment, with the test accuracies of its members.
 
     Attributes:
@@ -62,14 +62,14 @@ class Arm:
         return None if self.relation is None else self.relation["kind"]
 
 
-def read_arms(results: Results) -> list[Arm]:
+def read_arms(results: Results) -> list[ArmResult]:
     """Read the arms of a run, in their order.
 
     Args:
         results: The results of a run; only `arms` is read.
 
     Returns:
-        One `Arm` per entry. Bounds that are absent, null or nan (one member) become nan.
+        One `ArmResult` per entry. Bounds that are absent, null or nan (one member) become nan.
 
     Raises:
         InputError: There is no arm, an arm has no values or not as many as its `n`, or a relation
@@ -194,7 +194,7 @@ def duration(seconds: float | int) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _read_arm(name: str, arm: Mapping[str, Any]) -> Arm:
+def _read_arm(name: str, arm: Mapping[str, Any]) -> ArmResult:
     values = tuple(float(value) for value in arm["values"])
     if not values:
         raise InputError(f"arm {name!r} has no values: there is nothing to report")
@@ -204,7 +204,7 @@ def _read_arm(name: str, arm: Mapping[str, Any]) -> Arm:
     relation, distance = arm.get("relation"), arm.get("init_distance")
     if relation is not None and not isinstance(relation.get("kind"), str):
         raise InputError(f"arm {name!r} has a relation without a kind: {dict(relation)}")
-    return Arm(
+    return ArmResult(
         name=name,
         accuracy=read_interval(arm),
         values=values,

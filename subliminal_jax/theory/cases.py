@@ -26,7 +26,7 @@ CASES = len(INPUTS) * len(TRAITS) * len(IMITATIONS)
 DEGENERATE = ("linear network", "disjoint heads", "equal shift of all logits")
 
 
-class Trait(NamedTuple):
+class TeacherLoss(NamedTuple):
     """A teacher's loss: an index into `TRAITS`, and the data of every kind.
 
     Attributes:
@@ -52,7 +52,7 @@ def kinds_of(number: int) -> tuple[int, int, int]:
     return inputs, rest % len(TRAITS), rest // len(TRAITS) % len(IMITATIONS)
 
 
-def trait_loss(network: mlp.MlpConfig, params: Params, trait: Trait) -> Scalar:
+def trait_loss(network: mlp.MlpConfig, params: Params, trait: TeacherLoss) -> Scalar:
     """The teacher's loss: cross-entropy on digits, a random quadratic, or half the squared norm.
 
     The quadratic is `c . p + (p . h p + (u . p)^2) / 2`, with c, h and u standard normal.
@@ -114,7 +114,7 @@ def draw(
         nearby=initialisation(),
         inputs=inputs[INPUTS[inputs_kind]],
         imitation=_imitation(random, IMITATIONS[imitation_kind], network),
-        trait=Trait(
+        trait=TeacherLoss(
             kind=np.int32(trait_kind),
             images=digits[0][taught],
             labels=digits[1][taught],
@@ -148,7 +148,7 @@ def degenerate(network: mlp.MlpConfig, start: Start, case: str) -> Start:
     else:
         linear["logits"]["bias"] = np.ones_like(auxiliary)
         imitation = Imitation(softmax=np.bool_(True), weights=np.ones_like(auxiliary))
-    only_linear = Trait(np.int32(1), trait.images, trait.labels, linear, zeros, zeros)
+    only_linear = TeacherLoss(np.int32(1), trait.images, trait.labels, linear, zeros, zeros)
     return start._replace(trait=only_linear, imitation=imitation)
 
 

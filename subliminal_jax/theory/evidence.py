@@ -30,7 +30,7 @@ DEGENERATE_DRAWS = 60
 Digits = tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]
 
 
-class Family(NamedTuple):
+class NetworkCases(NamedTuple):
     """The measured cases of one network.
 
     Attributes:
@@ -54,7 +54,7 @@ class Evidence(NamedTuple):
         compile_seconds: time spent compiling.
     """
 
-    families: list[Family]
+    families: list[NetworkCases]
     degenerate: dict[str, theorem.Measured]
     beyond: dict[tuple[str, int], beyond.Moved]
     compile_seconds: float
@@ -104,11 +104,11 @@ class _Runner:
         self.each = -(-config.draws // len(config.networks))
         self.stride = draws.CASES * -(-max(self.each, DEGENERATE_DRAWS) // draws.CASES)
 
-    def family(self, place: int) -> Family:
+    def family(self, place: int) -> NetworkCases:
         built = self._network(place)
         numbers = place * self.stride + np.arange(self.each)
         measured = self._measure(built, self._draw(built, numbers))
-        return Family(self.config.networks[place], numbers, measured)
+        return NetworkCases(self.config.networks[place], numbers, measured)
 
     def degenerate(self, case: str) -> theorem.Measured:
         built = self._network(0)

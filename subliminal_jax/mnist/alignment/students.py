@@ -21,7 +21,7 @@ from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.mnist.alignment.config import Course
-from subliminal_jax.mnist.phases import Images, Imitation, Pair, Phases
+from subliminal_jax.mnist.phases import ArmLoss, Images, Pair, Phases
 from subliminal_jax.mnist.recipes import student_reduction
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
@@ -215,7 +215,7 @@ class SteeredStudents:
         self,
         own_step: Any,
         state: TrainState,
-        imitation: Imitation,
+        imitation: ArmLoss,
         course: _Steering,
         shown: tuple[Batch, Batch],
     ) -> tuple[TrainState, Track]:

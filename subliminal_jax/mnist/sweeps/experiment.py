@@ -13,7 +13,7 @@ from subliminal_jax.mnist.study import with_precision
 from subliminal_jax.mnist.sweeps import cells as sweep
 from subliminal_jax.mnist.sweeps import results as sweep_results
 from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
-from subliminal_jax.mnist.sweeps.sweep_speed import Speed
+from subliminal_jax.mnist.sweeps.sweep_speed import SweepSpeed
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
@@ -46,7 +46,7 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
         )  # `works` fit already, with their arms
         open_ = config.precision == "auto"
         planned = _planned(config, cells, decision.precision, data) if open_ else works
-        speed = Speed(planned, data)
+        speed = SweepSpeed(planned, data)
         rows = _measure(config, cells, speed, directory)
         found = sweep_results.summarise(resolved, cells, list(rows.values()), data)
         return {
@@ -88,7 +88,7 @@ def _planned(
 
 
 def _measure(
-    config: SweepConfig, cells: list[Cell], speed: Speed, directory: SharedRun
+    config: SweepConfig, cells: list[Cell], speed: SweepSpeed, directory: SharedRun
 ) -> dict[tuple[str, int], sweep.Row]:
     """Return a row for every cell and member, those of an interrupted run included."""
     names = {cell.name for cell in cells}
@@ -126,7 +126,7 @@ def _measure(
     return runner.all_rows(directory, ROWS, key_of, missing, total=total, what="rows")
 
 
-def _timing(speed: Speed) -> dict[str, Any]:
+def _timing(speed: SweepSpeed) -> dict[str, Any]:
     branches = [found for work in speed.works for b in work.branches.values() for found in b]
     compiling = sum(s.compile_seconds() + foreseen.compile_seconds for s, foreseen, _ in branches)
     return {

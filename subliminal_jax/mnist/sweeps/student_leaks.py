@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.execution.program import Program
-from subliminal_jax.mnist.phases import Images, Imitation, Pair, Phases, layers_like
+from subliminal_jax.mnist.phases import ArmLoss, Images, Pair, Phases, layers_like
 from subliminal_jax.mnist.study import Students, Study
 from subliminal_jax.models import mlp
 from subliminal_jax.theory.leak import Leak, leak
@@ -43,7 +43,7 @@ def arm_leaks(
         logits = mlp.class_logits(phases.network, apply(params, pixels))
         return jnp.mean(losses.cross_entropy(logits, digits.labels[taught]))
 
-    def of_arm(start: Params, imitation: Imitation) -> Leak:
+    def of_arm(start: Params, imitation: ArmLoss) -> Leak:
         targets = (teacher_logits[number], imitation)
         data = Batch(inputs=seen, targets=targets, weights=jnp.ones(len(number)))
         end = layers_like(start, teacher)

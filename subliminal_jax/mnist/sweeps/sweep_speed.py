@@ -32,7 +32,7 @@ def useful_flop(work: Work, data: ImageData) -> Counter[str]:
 
 
 @dataclass
-class Speed:
+class SweepSpeed:
     """Useful FLOP of a sweep in this process, and the matrix rate measured in between.
 
     Attributes:
