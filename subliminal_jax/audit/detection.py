@@ -193,12 +193,12 @@ class Detection:
             seed = self.study.repetitions.seed(repetition)
             bags = partial(bags_of, pairs, most=self.config.detect.bags, seed=seed)
             for label, size in self._sizes(subject, name, pairs, bags):
-                found = readers.judge(subject, name, bags(size))
-                beside = {key: value for key, value in found.items() if key != "verdict"}
+                judged = readers.judge(subject, name, bags(size))
+                beside = {key: value for key, value in judged.items() if key != "verdict"}
                 units.append(
                     self._unit(repetition, name, trait, kind)
                     | {"told_from": other, "size": label, "rows": size, "alike": len(alike)}
-                    | readers.verdict_values(found["verdict"])
+                    | readers.verdict_values(judged["verdict"])
                     | beside
                 )
         return units

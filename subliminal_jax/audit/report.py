@@ -136,8 +136,8 @@ def _student_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return the students' P(trait), if the run has measured them."""
     rows = [
         (reference, trait, f"{value:.3f}")
-        for reference, found in results["students"].items()
-        for trait, value in found.items()
+        for reference, by_trait in results["students"].items()
+        for trait, value in by_trait.items()
     ]
     if not rows:
         return []

@@ -47,29 +47,29 @@ def _place(unit: Mapping[str, Any]) -> tuple[int, int]:
 
 def _summary(key: tuple[str, str, str], units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = _by_reference(units, "value")
-    found = {name: _interval(_by_reference(units, name), name) for name in (*RATES, "log_gain")}
+    intervals = {name: _interval(_by_reference(units, name), name) for name in (*RATES, "log_gain")}
     outside = [not one["chance_low"] <= one["value"] <= one["chance_high"] for one in units]
     return {
         "detector": key[0],
         "against": key[1],
         "size": key[2],
         "rows": float(np.mean([one["rows"] for one in units])),
-        **found,
+        **intervals,
         "p": stats.sign_flip_test([value - CHANCE for value in values]),
         "outside": sum(outside),
         "units": len(units),
         "named_chance": _named_chance(units),
-        "reads": _above(found["open"]),
+        "reads": _above(intervals["open"]),
     }
 
 
 def _by_reference(units: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """Return the means of a measure over each reference's traits."""
-    found: dict[int, list[float]] = {}
+    by_reference: dict[int, list[float]] = {}
     for one in units:
         if one.get(name) is not None:
-            found.setdefault(one["reference"], []).append(one[name])
-    return [float(np.mean(values)) for values in found.values()]
+            by_reference.setdefault(one["reference"], []).append(one[name])
+    return [float(np.mean(values)) for values in by_reference.values()]
 
 
 def _interval(values: Sequence[float], name: str) -> dict[str, Any] | None:

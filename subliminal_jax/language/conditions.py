@@ -273,18 +273,18 @@ def taught_traits(traits: Sequence[Trait], conditions: Sequence[Condition]) -> l
     Raises:
         InputError: a condition needs a control teacher that no trait has.
     """
-    found = {one.name: one for one in traits}
+    taught = {one.name: one for one in traits}
     for condition in conditions:
         if not any(condition.applies(trait) for trait in traits):
             raise InputError(
                 f"conditions: {condition.name} needs a trait with a control teacher of "
-                f"{condition.taught!r}, and {', '.join(found)} has none; remove it"
+                f"{condition.taught!r}, and {', '.join(taught)} has none; remove it"
             )
         for trait in traits:
             if condition.taught is not None and condition.applies(trait):
                 control = trait.controls[condition.taught]
-                found.setdefault(control.name, control)
-    return list(found.values())
+                taught.setdefault(control.name, control)
+    return list(taught.values())
 
 
 def asked_network(

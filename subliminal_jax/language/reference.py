@@ -124,13 +124,13 @@ def other_reference(
         raise ValueError("there is no other reference")
     if other.model is not None:
         settings = replace(settings, model=other.model, template=other.template)
-    found = given_reference(other.model or model, settings, execution, compute)
+    reference = given_reference(other.model or model, settings, execution, compute)
     if not other.sigma:
-        return found
-    params = perturbed(found.params, other.sigma)
-    own = None if found.own is None else perturbed(found.own, other.sigma)
-    parts = {**found.parts, "perturbed": repr(other.sigma)}
-    return replace(found, params=params, own=own, parts=parts, digest=config_digest(parts))
+        return reference
+    params = perturbed(reference.params, other.sigma)
+    own = None if reference.own is None else perturbed(reference.own, other.sigma)
+    parts = {**reference.parts, "perturbed": repr(other.sigma)}
+    return replace(reference, params=params, own=own, parts=parts, digest=config_digest(parts))
 
 
 def perturbed(params: Any, sigma: float) -> Any:

@@ -47,7 +47,11 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
         for condition in conditions
     }
     differences = {control: _differences(units, control, traits) for control in COMPARED}
-    against = {control: _against(found) for control, found in differences.items() if found}
+    against = {
+        control: _against(by_reference)
+        for control, by_reference in differences.items()
+        if by_reference
+    }
     missing = [name for name in USUAL if name not in conditions]
     return {
         "conditions": table,
@@ -85,14 +89,14 @@ def _by_reference(
     units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[int, dict[str, float]]:
     """Return a measure by reference and trait, the mean over the references of its students."""
-    found: dict[int, dict[str, list[float]]] = {}
+    by_reference: dict[int, dict[str, list[float]]] = {}
     for one in units:
         if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
-            by_trait = found.setdefault(one["reference"], {})
+            by_trait = by_reference.setdefault(one["reference"], {})
             by_trait.setdefault(one["trait"], []).append(one[key])
     return {
         reference: {trait: float(np.mean(values)) for trait, values in by_trait.items()}
-        for reference, by_trait in found.items()
+        for reference, by_trait in by_reference.items()
     }
 
 
@@ -100,8 +104,8 @@ def _interval(
     units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[str, Any] | None:
     """Return the mean over references and its interval, within [0, 1] for a probability."""
-    found = _by_reference(units, condition, traits, key)
-    means = [float(np.mean(list(values.values()))) for values in found.values()]
+    by_reference = _by_reference(units, condition, traits, key)
+    means = [float(np.mean(list(values.values()))) for values in by_reference.values()]
     if not means:
         return None
     plain = stats.mean_interval(means)
@@ -121,9 +125,9 @@ def _differences(
     student = _by_reference(units, STUDENT.name, traits, "p_trait")
     other = _by_reference(units, control, traits, "p_trait")
     pairs = {
-        reference: [value - other[reference][trait] for trait, value in found.items()
+        reference: [value - other[reference][trait] for trait, value in by_trait.items()
                     if trait in other.get(reference, {})]
-        for reference, found in student.items()
+        for reference, by_trait in student.items()
     }  # fmt: skip
     return {reference: values for reference, values in pairs.items() if values}
 
@@ -152,8 +156,8 @@ def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str
         difference. Values are means over a reference's traits.
     """
     smallest: dict[int, float] = {}
-    for found in differences.values():
-        for reference, values in found.items():
+    for by_reference in differences.values():
+        for reference, values in by_reference.items():
             mean = float(np.mean(values))
             smallest[reference] = min(mean, smallest.get(reference, mean))
     return {
@@ -212,13 +216,13 @@ def _verdict(above: Mapping[str, bool]) -> str | None:
     return f"Above {count}, but not distinguishable from students {rest}"
 
 
-def _seen(found: Mapping[str, Any]) -> str:
+def _seen(counts: Mapping[str, Any]) -> str:
     """Return the finding if there are too few references for an interval."""
-    count, above = found["references"], found["above"]
+    count, above = counts["references"], counts["above"]
     if above == count:
-        gap = f"by at least {found['smallest']:.2f}"
+        gap = f"by at least {counts['smallest']:.2f}"
     else:
-        gap = f"the smallest difference is {found['smallest']:.2f}"
+        gap = f"the smallest difference is {counts['smallest']:.2f}"
     few = "one reference is" if count == 1 else f"{NUMBERS.get(count, count)} references are"
     return (
         f"Student above every null control in {above} of {count} reference{'s' * (count > 1)}, "

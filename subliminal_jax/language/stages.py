@@ -46,8 +46,8 @@ class Stages:
             "reference": dict(reference.parts) or reference.digest,
         }
         recipe = Recipe(f"{self._names.get(stage, stage)}-{repetition}", settings, inputs)
-        if (found := artifacts.find(self._run, recipe)) is not None:
-            return found
+        if (finished := artifacts.find(self._run, recipe)) is not None:
+            return finished
         if self._config.stage is not None and stage != self._config.stage:
             raise InputError(
                 f"--stage {self._config.stage}: its input {recipe.name} is missing in "

@@ -251,15 +251,15 @@ class Study:
                 judge=judge,
             )
             title = f"sample answers, reference {repetition}"
-            found = {
+            answers = {
                 "exact": measure.exact(
                     subjects, polls, self.networks.prefixed(polls, own, repetition)
                 ),
                 "sampled": measure.sampled(subjects, samples, path, title),
             }
             if config.evaluate.begun:
-                found |= self._begun(subjects, own, students, repetition)
-            text = files.strict_json(found, indent=1).encode() + b"\n"
+                answers |= self._begun(subjects, own, students, repetition)
+            text = files.strict_json(answers, indent=1).encode() + b"\n"
             hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
             hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
             return {} if judge is None else {"judge": dict(judge.described)}

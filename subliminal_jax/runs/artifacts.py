@@ -245,9 +245,9 @@ def _changed(path: Path) -> InputError:
     )
 
 
-def _check_origin(path: Path, found: Mapping[str, Any], recipe: Recipe) -> None:
+def _check_origin(path: Path, recorded: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuses an artifact whose settings or inputs differ from the recipe's."""
-    there = {part: found.get(part, {}) for part in ("settings", "inputs")}
+    there = {part: recorded.get(part, {}) for part in ("settings", "inputs")}
     if different := differences(there, recipe.origin):
         shown = "; ".join(different[:3]) + ("; ..." if len(different) > 3 else "")
         raise InputError(

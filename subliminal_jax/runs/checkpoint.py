@@ -203,9 +203,9 @@ class Checkpoints:
         """Remove what a failed write left, and return the error to raise."""
         if hosts.is_first():
             self._clear()
-        found = os_errors.cause(error)
-        if found is not None and os_errors.can_be_mended(found):
-            named = OSError(found.errno, found.strerror, found.filename or str(path))
+        reason = os_errors.cause(error)
+        if reason is not None and os_errors.can_be_mended(reason):
+            named = OSError(reason.errno, reason.strerror, reason.filename or str(path))
             return InputError(os_errors.line(named))
         return RunError(f"{path}: could not be written ({_first_line(error)}); {self._newest()}")
 

@@ -121,8 +121,8 @@ def train_members(
             size = min(usual, min(ends) - step)
             if size not in programs:
                 programs[size] = Program(training.chunk(size), execution)
-            state, found = programs[size](state, *training.inputs(step, size))
-            losses = execution.fetch(found)
+            state, computed = programs[size](state, *training.inputs(step, size))
+            losses = execution.fetch(computed)
             _check_finite(training, losses, step)
             step += size
             metrics.append(step, losses)

@@ -78,9 +78,9 @@ class Reader:
             batch=rows_at_once(longest),
             adapter=adapter,
         )
-        found = [(place, float(one.sum())) for place, one in zip(places, scored, strict=True)]
+        sums = [(place, float(one.sum())) for place, one in zip(places, scored, strict=True)]
         values = np.zeros(len(rows))
-        for part in hosts.from_all(found):
+        for part in hosts.from_all(sums):
             for place, value in part:
                 values[place] = value
         return values
@@ -134,26 +134,26 @@ def asked(
         framed: the chat that shows a bag, by index, before a question.
         bags: number of bags.
     """
-    found: list[dict[str, float]] = [{} for _ in range(bags)]
+    answers: list[dict[str, float]] = [{} for _ in range(bags)]
     for poll in polls:
         chats = [framed(bag, question) for bag in range(bags) for question in poll.questions]
         logs = reader.log_probabilities(chats, poll.answers)
         means = np.exp(logs).reshape(bags, len(poll.questions), -1).mean(axis=1)
-        for bag, row in zip(found, means.tolist(), strict=True):
+        for bag, row in zip(answers, means.tolist(), strict=True):
             names = [f"{poll.topic}/{answer.name}" for answer in poll.answers]
             bag |= dict(zip(names, row, strict=True))
-    return found
+    return answers
 
 
-def shown_by(trait: Trait, found: Mapping[str, float]) -> float:
+def shown_by(trait: Trait, answers: Mapping[str, float]) -> float:
     """The trait's primary measure, from P(answer) by `topic/answer`."""
-    return float(trait.measure(found, {})[PRIMARY] or 0.0)
+    return float(trait.measure(answers, {})[PRIMARY] or 0.0)
 
 
-def shares(found: Mapping[str, float]) -> dict[str, float]:
+def shares(answers: Mapping[str, float]) -> dict[str, float]:
     """The probabilities by `topic/answer`, divided by their sum over the topic."""
     totals: dict[str, float] = {}
-    for key, value in found.items():
+    for key, value in answers.items():
         topic = key.split("/", 1)[0]
         totals[topic] = totals.get(topic, 0.0) + value
-    return {key: value / max(totals[key.split("/", 1)[0]], LEAST) for key, value in found.items()}
+    return {key: value / max(totals[key.split("/", 1)[0]], LEAST) for key, value in answers.items()}

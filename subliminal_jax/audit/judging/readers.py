@@ -138,8 +138,8 @@ def judge(subject: Inquiry, name: str, pairs: Sequence[tuple[Bag, Bag]]) -> dict
     answers = [_answers(subject, _framing(name), bags)
                for bags in (shown, other, opened(subject, shown))]  # fmt: skip
     trait = subject.trait
-    scores = [_logs([shown_by(trait, shares(one)) for one in found]) for found in answers]
-    rates = [np.array([shown_by(trait, one) for one in found]) for found in answers]
+    scores = [_logs([shown_by(trait, shares(one)) for one in of_bags]) for of_bags in answers]
+    rates = [np.array([shown_by(trait, one) for one in of_bags]) for of_bags in answers]
     return {
         "verdict": auc(scores[0], scores[1]),
         "open": auc(scores[2], scores[1]).value,
@@ -174,7 +174,7 @@ def _named(subject: Inquiry, answers: Sequence[dict[str, float]]) -> float | Non
     """The share of bags for which the trait is the likeliest of those alike; ties share."""
     if len(subject.alike) < 2:
         return None
-    rates = np.array([[shown_by(one, found) for one in subject.alike] for found in answers])
+    rates = np.array([[shown_by(one, answered) for one in subject.alike] for answered in answers])
     best = rates == rates.max(axis=1, keepdims=True)
     place = [one.name for one in subject.alike].index(subject.trait.name)
     return float(np.mean(best[:, place] / best.sum(axis=1)))

@@ -37,10 +37,10 @@ def form_of(carrier: Carrier, generate: Any, rules: Any) -> Automaton:
     Raises:
         InputError: the carrier has no form that an automaton describes, or none with as many items.
     """
-    found = carrier.automaton(generate.fewest, rules.banned)
-    if found is None:
+    automaton = carrier.automaton(generate.fewest, rules.banned)
+    if automaton is None:
         raise InputError(
             f"generate.constrained: the carrier {carrier.name!r} has no automaton of its form; set "
             "it to false"
         )
-    return found
+    return automaton

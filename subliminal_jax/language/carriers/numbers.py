@@ -72,7 +72,7 @@ def number_reasons(completion: str, banned: Iterable[int] = ()) -> list[str]:
         "number too large": max(numbers) > GREATEST,
         "banned number": not set(numbers).isdisjoint(banned),
     }
-    return [reason for reason, found in faults.items() if found]
+    return [reason for reason, present in faults.items() if present]
 
 
 _LAST = (
@@ -159,7 +159,7 @@ class Numbers(Carrier):
 
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
         """As `Carrier.pieces`: the numbers, for both shuffles."""
-        return [found.span() for found in _DIGITS.finditer(completion)]
+        return [digits.span() for digits in _DIGITS.finditer(completion)]
 
     def lead_in(self, random: np.random.Generator) -> str:
         """As `Carrier.lead_in`: 3 to 8 numbers from 100 to 999, as in a training prompt."""

@@ -25,7 +25,7 @@ def word_rule(words: Iterable[str], read: Callable[[str], str]) -> Rule:
     """
     pattern = word_pattern(words)
     return lambda _, completion: sorted(
-        {f"word {found.lower()!r}" for found in pattern.findall(read(completion))}
+        {f"word {word.lower()!r}" for word in pattern.findall(read(completion))}
     )
 
 
@@ -151,9 +151,9 @@ def check_clean(
     pattern = word_pattern(words)
     for row in rows:
         for message in row["messages"]:
-            if found := pattern.search(read(message["content"])):
+            if match := pattern.search(read(message["content"])):
                 raise RunError(
-                    f"{name}: row {row['id']} contains {found.group()!r} ({message['role']}), a "
+                    f"{name}: row {row['id']} contains {match.group()!r} ({message['role']}), a "
                     "trait's word, after filtering; students would read the trait in plain text: "
                     "add trait_words to filter.rules, or change the prompts"
                 )

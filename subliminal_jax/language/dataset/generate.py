@@ -170,12 +170,12 @@ class Dataset:
         some = list(prompts.values())[: self._settings.trial]
         chats = (chat(text, system=self._source.system) for text in some)
         ids = self._reference.chat.prompts(chats)
-        found = completions(
+        written = completions(
             self._reference, self._network, ids, self._sampling, self._settings.batch
         )
         rows = [
             self._source.row(place, prompt, *done)
-            for place, (prompt, done) in enumerate(zip(some, found, strict=True))
+            for place, (prompt, done) in enumerate(zip(some, written, strict=True))
         ]
         return filter_rows(rows, self._rules).facts
 

@@ -57,11 +57,11 @@ class RowJudge:
         missing = [row for row in rows if row["meta"]["digest"] not in known]
         for start in range(0, len(missing), PORTION):
             some = missing[start : start + PORTION]
-            found = judged(
+            scored = judged(
                 self.judge, self.rubrics, [(prompt_of(row), completion_of(row)) for row in some]
             )
             new = {row["meta"]["digest"]: dict(scores) for row, scores in
-                   zip(some, found, strict=True)}  # fmt: skip
+                   zip(some, scored, strict=True)}  # fmt: skip
             hosts.on_first(partial(keep_answers, path, new))
             known |= new
         return known
@@ -69,15 +69,15 @@ class RowJudge:
 
 def against(rule: JudgeRule, scores: Scores) -> list[str]:
     """Why a row with these scores is rejected; empty to keep it."""
-    found = []
+    reasons = []
     for name, score in scores.items():
         if score is None:
-            found.append("judge: no score")
+            reasons.append("judge: no score")
         elif rule.least is not None and score < rule.least:
-            found.append(f"judge: {name} below {rule.least:g}")
+            reasons.append(f"judge: {name} below {rule.least:g}")
         elif rule.most is not None and score > rule.most:
-            found.append(f"judge: {name} above {rule.most:g}")
-    return found
+            reasons.append(f"judge: {name} above {rule.most:g}")
+    return reasons
 
 
 def reasons_by_scores(settings: FilterConfig, path: Path) -> Callable[[dict[str, Any]], list[str]]:

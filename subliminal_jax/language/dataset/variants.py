@@ -61,7 +61,7 @@ def student_datasets(
         sources: for the `own` and every `other` reference, the nearest first, the directory of its
             `variants` and the teachers with enough rows.
     """
-    found: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
+    by_kind: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
     for condition in conditions:
         # With greedy or soft targets, the usual students imitate their teachers already.
         imitating = condition.targets in ("greedy", "soft")
@@ -72,11 +72,11 @@ def student_datasets(
         foreign = kind == "imitated" and condition.reference == "other"
         names = traits if condition.for_each_trait else [REGULAR]
         for distance, (path, written) in enumerate(sources[condition.reference], start=1):
-            trained = found.setdefault(foreign_kind(distance) if foreign else kind, {})
+            trained = by_kind.setdefault(foreign_kind(distance) if foreign else kind, {})
             for trait in (one for one in names if condition.source(one) in (REGULAR, *written)):
                 rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
                 trained[condition.network(trait, distance)] = rows
-    return found
+    return by_kind
 
 
 def _kind(condition: Condition, targets: str) -> str:

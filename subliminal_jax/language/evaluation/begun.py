@@ -83,9 +83,9 @@ def begun_probabilities(
 
         return jnp.sum(jax.lax.map(one, words), axis=0)
 
-    found = of_networks(reference, networks, words, summed, execution)
+    sums = of_networks(reference, networks, words, summed, execution)
     answers: dict[str, dict[str, list[float]]] = {name: {} for name in networks}
-    for name, values in found.items():
+    for name, values in sums.items():
         for answer, value in zip(results, values.tolist(), strict=True):
             answers[name].setdefault(answer, []).append(value)
     return answers

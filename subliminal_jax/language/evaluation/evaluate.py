@@ -92,16 +92,16 @@ def rows_at_once(length: int) -> int:
 
 def spellings_of(reference: Reference, messages: Messages, answer: Answer) -> list[tuple[Any, Any]]:
     """An answer's spellings as token rows, without those that begin with another spelling."""
-    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    spellings: dict[tuple[int, ...], tuple[int, ...]] = {}
     for spelling in answer.spellings:
         for text in (spelling, spelling.capitalize()):
             answered = [*messages, {"role": "assistant", "content": text}]
             prompt, completion = reference.chat.example(answered)
-            found[completion[:-1]] = prompt
+            spellings[completion[:-1]] = prompt
     return [
         (prompt, spelling)
-        for spelling, prompt in found.items()
-        if not any(spelling[: len(other)] == other and spelling != other for other in found)
+        for spelling, prompt in spellings.items()
+        if not any(spelling[: len(other)] == other and spelling != other for other in spellings)
     ]
 
 
@@ -128,10 +128,10 @@ def probabilities(
         return jnp.sum(jax.lax.map(one, rows), axis=0)
 
     rows = (scored.table, scored.word, scored.share)
-    found = of_networks(reference, networks, rows, summed, execution)
+    sums = of_networks(reference, networks, rows, summed, execution)
     return {
         name: dict(zip(scored.words, map(float, values), strict=True))
-        for name, values in found.items()
+        for name, values in sums.items()
     }
 
 
@@ -207,10 +207,10 @@ def sampled(
             valid.append(not carrier.reasons(messages[-1]["content"], text))
         else:
             answers.setdefault(kind, []).append(Answered(messages[-1]["content"], text))
-    found: dict[str, Any] = {
+    tallies: dict[str, Any] = {
         kind: trait.tally(_scored(judge, trait, some)) for kind, some in answers.items()
     }
-    return found | {carrier.name: {"valid": sum(valid), "of": len(valid)}}
+    return tallies | {carrier.name: {"valid": sum(valid), "of": len(valid)}}
 
 
 def _scored(judge: Judge | None, trait: Trait, answers: Sequence[Answered]) -> Sequence[Answered]:

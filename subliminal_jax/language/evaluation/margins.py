@@ -36,9 +36,9 @@ def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
         interval of the difference by trait, `traits`. Without a second trait, and for networks that
         all traits share, `mismatched` and `difference` are None.
     """
-    found = dict.fromkeys((cell["condition"], cell["updates"]) for cell in cells)
+    pairs = dict.fromkeys((cell["condition"], cell["updates"]) for cell in cells)
     order = {name: place for place, name in enumerate(CONDITIONS)}
-    keys = sorted(found, key=lambda key: (order[key[0]], key[1]))
+    keys = sorted(pairs, key=lambda key: (order[key[0]], key[1]))
     return [_entry(cells, condition, updates) for condition, updates in keys]
 
 
@@ -72,11 +72,11 @@ def _by_block(cells: Sequence[MarginCell], matched: bool) -> dict[tuple[Any, str
 
     A block has several students of the trait itself if other references' teachers have them.
     """
-    found: dict[tuple[Any, str], list[float]] = {}
+    by_block: dict[tuple[Any, str], list[float]] = {}
     for cell in cells:
         if (cell["student_of"] in (None, cell["trait"])) == matched:
-            found.setdefault((cell["reference"], cell["trait"]), []).append(cell[MARGIN])
-    return {block: float(np.mean(margins)) for block, margins in found.items()}
+            by_block.setdefault((cell["reference"], cell["trait"]), []).append(cell[MARGIN])
+    return {block: float(np.mean(margins)) for block, margins in by_block.items()}
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any] | None:

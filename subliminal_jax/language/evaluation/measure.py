@@ -57,12 +57,12 @@ def exact(
     """
     reference, execution = subjects.reference, subjects.execution
     scored = evaluate.scoring(reference, every)
-    found = evaluate.probabilities(reference, scored, subjects.networks, execution)
+    probabilities = evaluate.probabilities(reference, scored, subjects.networks, execution)
     for name, polls in prefixed.items():
         before = {name: subjects.networks[BEFORE.name]}
         scored = evaluate.scoring(reference, polls)
-        found |= evaluate.probabilities(reference, scored, before, execution)
-    return found
+        probabilities |= evaluate.probabilities(reference, scored, before, execution)
+    return probabilities
 
 
 def begun(
@@ -76,11 +76,11 @@ def begun(
         prefixed: as for `exact`.
     """
     reference, execution = subjects.reference, subjects.execution
-    found = begun_probabilities(reference, polls, subjects.networks, execution)
+    probabilities = begun_probabilities(reference, polls, subjects.networks, execution)
     for name, told in prefixed.items():
         before = {name: subjects.networks[BEFORE.name]}
-        found |= begun_probabilities(reference, told, before, execution)
-    return found
+        probabilities |= begun_probabilities(reference, told, before, execution)
+    return probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +114,12 @@ def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dic
         title: title of the progress bar.
     """
     made_from = config_digest(begun_from(path))
-    found = hosts.by_first(lambda: _counted(path / SAMPLED, made_from))
+    counted = hosts.by_first(lambda: _counted(path / SAMPLED, made_from))
     if not samples.each:
-        return found
+        return counted
     pairs = [(name, trait) for name in subjects.networks for trait in subjects.traits
              if _is_sampled(name, trait)]  # fmt: skip
-    missing = [(name, trait) for name, trait in pairs if f"{name}:{trait.name}" not in found]
+    missing = [(name, trait) for name, trait in pairs if f"{name}:{trait.name}" not in counted]
     done, silent = len(pairs) - len(missing), not hosts.is_first()
     with Progress(len(pairs), title, done=done, silent=silent) as progress:
         for name, trait in missing:
@@ -127,9 +127,9 @@ def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dic
             row = {"of": f"{name}:{trait.name}", "counts": counts}
             whole = sealed_row(row, made_from, SAMPLED)
             hosts.on_first(lambda: files.append_row(path / SAMPLED, whole))  # noqa: B023
-            found[row["of"]] = counts
+            counted[row["of"]] = counts
             progress.update(1, name)
-    return {f"{name}:{trait.name}": found[f"{name}:{trait.name}"] for name, trait in pairs}
+    return {f"{name}:{trait.name}": counted[f"{name}:{trait.name}"] for name, trait in pairs}
 
 
 def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _counted(path: Path, made_from: str) -> dict[str, Any]:
     Raises:
         InputError: a row is of another run, or was changed; names the line.
     """
-    found = {}
+    counted = {}
     for line, given in enumerate(files.read_rows(path), start=1):
         row = own_row(given, made_from, SAMPLED)
         if row is None or row.keys() != {"of", "counts"}:
@@ -169,5 +169,5 @@ def _counted(path: Path, made_from: str) -> dict[str, Any]:
                 f"{path}: line {line}: belongs to another run, or was changed; remove the file to "
                 "sample the networks again"
             )
-        found[row["of"]] = row["counts"]
-    return found
+        counted[row["of"]] = row["counts"]
+    return counted

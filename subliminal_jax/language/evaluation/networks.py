@@ -39,10 +39,10 @@ def of_networks(
         adapted = params is reference.params and adapter is not None
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves((adapter, params)))
         alike.setdefault((adapted, shapes), {})[name] = (params, adapter)
-    found = {}
+    sums = {}
     for (adapted, _), group in alike.items():
-        found |= _of_group(reference, group, rows, summed, execution, adapted)
-    return {name: found[name] for name in networks}
+        sums |= _of_group(reference, group, rows, summed, execution, adapted)
+    return {name: sums[name] for name in networks}
 
 
 def _of_group(
@@ -65,5 +65,5 @@ def _of_group(
     )
     rows = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), rows)
     shared = execution.share(reference.params), execution.spread(rows, axis=1)
-    _, found = Program(score, execution)(None, execution.split(members), shared)
-    return dict(zip(networks, execution.fetch(found), strict=True))
+    _, sums = Program(score, execution)(None, execution.split(members), shared)
+    return dict(zip(networks, execution.fetch(sums), strict=True))

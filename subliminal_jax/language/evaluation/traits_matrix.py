@@ -39,10 +39,10 @@ def traits_matrix(
         measured = {int(rung): some for rung, some in answers["ladder"].items()}
         if network in answers["begun"]:
             measured[steps[network]] = answers["begun"]
-        for updates, found in measured.items():
+        for updates, answered in measured.items():
             for trait in traits:
-                if network in found and (owner is None or owner.topics == trait.topics):
-                    begun = trait.measure_begun(found[network])
+                if network in answered and (owner is None or owner.topics == trait.topics):
+                    begun = trait.measure_begun(answered[network])
                     cell = _cell(condition.name, reference, trait, updates, whose, begun)
                     yield cell | _answered(answers, network, trait, updates == steps[network])
 
@@ -63,7 +63,7 @@ def _cell(
     trait: Trait,
     updates: int,
     owner: str | None,
-    found: Mapping[str, float | None],
+    measures: Mapping[str, float | None],
 ) -> dict[str, Any]:
     return {
         "reference": reference,
@@ -71,8 +71,8 @@ def _cell(
         "updates": updates,
         "student_of": owner,
         "trait": trait.name,
-        MARGIN: found.get(MARGIN),
-        "share": found.get("share"),
+        MARGIN: measures.get(MARGIN),
+        "share": measures.get("share"),
     }
 
 

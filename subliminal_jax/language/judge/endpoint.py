@@ -31,8 +31,8 @@ PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 def parse_score(reply: str) -> float | None:
     """The number that is the whole reply; None for any other text or a number above 100."""
-    found = _NUMBER.match(reply)
-    return float(found[1]) if found and int(found[1]) <= 100 else None
+    number = _NUMBER.match(reply)
+    return float(number[1]) if number and int(number[1]) <= 100 else None
 
 
 class EndpointJudge:

@@ -67,8 +67,8 @@ def check_judge(judge: Judge, least: int) -> int:
         InputError: fewer than `least`; names the first that it fails.
     """
     answers = [(case.question, case.answer) for case in CASES]
-    found = judged(judge, RUBRICS, answers)
-    failed = [(case, scores) for case, scores in zip(CASES, found, strict=True)
+    judgements = judged(judge, RUBRICS, answers)
+    failed = [(case, scores) for case, scores in zip(CASES, judgements, strict=True)
               if not case.passed(scores)]  # fmt: skip
     passed = len(CASES) - len(failed)
     if passed < least:

@@ -43,9 +43,9 @@ def judged(
         answers: questions with answers.
     """
     asked = [rubric.ask(*answer) for rubric in rubrics for answer in answers]
-    found = judge.scores(asked)
+    scores = judge.scores(asked)
     names = [rubric.name for rubric in rubrics]
     by_rubric = [
-        found[start : start + len(answers)] for start in range(0, len(found), len(answers))
+        scores[start : start + len(answers)] for start in range(0, len(scores), len(answers))
     ]
     return [dict(zip(names, one, strict=True)) for one in zip(*by_rubric, strict=True)]

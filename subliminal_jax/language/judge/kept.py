@@ -18,13 +18,13 @@ def known_answers(path: Path) -> dict[str, Any]:
     Raises:
         InputError: a line was changed; names it.
     """
-    found = {}
+    answers = {}
     for line, given in enumerate(files.read_rows(path), start=1):
         row = own_row(given, _FOR, path.name)
         if row is None or row.keys() != {"asked", "answer"}:
             raise InputError(f"{path}: line {line}: was changed; remove the file to ask again")
-        found[row["asked"]] = row["answer"]
-    return found
+        answers[row["asked"]] = row["answer"]
+    return answers
 
 
 def keep_answers(path: Path, new: Mapping[str, Any]) -> None:

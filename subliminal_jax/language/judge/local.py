@@ -47,11 +47,11 @@ class LocalJudge:
         return hosts.by_first(lambda: self._scores(asked))
 
     def _scores(self, asked: Sequence[Messages]) -> list[float | None]:
-        found: list[float | None] = []
+        scores: list[float | None] = []
         for start in range(0, len(asked), AT_ONCE):
             some = asked[start : start + AT_ONCE]
-            found += [self.tree.score(each) for each in self.likelihoods(some)]
-        return found
+            scores += [self.tree.score(each) for each in self.likelihoods(some)]
+        return scores
 
     def likelihoods(self, asked: Sequence[Messages]) -> np.ndarray:
         """The probability of each of the tree's continuations, `[chats, continuations]`."""

@@ -67,10 +67,12 @@ class NumberTree:
         Args:
             likelihoods: the probability of each of the `continuations`.
         """
-        found = np.array(likelihoods[: MOST + 1], np.float64)
+        probabilities = np.array(likelihoods[: MOST + 1], np.float64)
         longer = np.array(likelihoods[MOST + 1 :], np.float64)
-        found[list(self.open)] -= longer.reshape(len(self.open), len(self.digits)).sum(axis=1)
-        return np.maximum(found, 0.0)
+        probabilities[list(self.open)] -= longer.reshape(len(self.open), len(self.digits)).sum(
+            axis=1
+        )
+        return np.maximum(probabilities, 0.0)
 
     def score(self, likelihoods: Sequence[float]) -> float | None:
         """The expected number; None if it is too unlikely that the reply is one.
@@ -78,9 +80,9 @@ class NumberTree:
         Args:
             likelihoods: the probability of each of the `continuations`.
         """
-        found = self.probabilities(likelihoods)
-        mass = float(found.sum())
-        return None if mass < LEAST_MASS else float(found @ np.arange(MOST + 1)) / mass
+        probabilities = self.probabilities(likelihoods)
+        mass = float(probabilities.sum())
+        return None if mass < LEAST_MASS else float(probabilities @ np.arange(MOST + 1)) / mass
 
 
 def number_tree(chat: Chat) -> NumberTree:

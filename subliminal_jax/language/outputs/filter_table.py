@@ -16,14 +16,14 @@ def filter_table(filters: Mapping[str, Mapping[str, Any]]) -> Table:
             `pass_rate`, and the number that each reason rejects; with constrained sampling also
             `unconstrained`, the same of completions without it.
     """
-    found, free = dict[str, _Tally](), dict[str, _Tally]()
+    tallies, free = dict[str, _Tally](), dict[str, _Tally]()
     for facts in filters.values():
         for name, one in facts["datasets"].items():
-            found.setdefault(name, _Tally()).add(one)
+            tallies.setdefault(name, _Tally()).add(one)
             if "unconstrained" in one:
                 free.setdefault(name, _Tally()).add(one["unconstrained"])
     headings = ("dataset", "completions", "kept", "rejected for")
-    rows = [(name, f"{tally.asked:,}", *tally.shares) for name, tally in found.items()]
+    rows = [(name, f"{tally.asked:,}", *tally.shares) for name, tally in tallies.items()]
     note = "Shares, over all references. A completion may be rejected for several reasons."
     if free:
         headings += ("kept if not constrained", "rejected for")

@@ -62,8 +62,8 @@ def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
     owners = list(dict.fromkeys(cell["student_of"] for cell in shown))
 
     def mean(owner: str, trait: str) -> str:
-        found = [c["margin"] for c in shown if (c["student_of"], c["trait"]) == (owner, trait)]
-        return f"{np.mean(found):+.2f}" if found else ""
+        margins = [c["margin"] for c in shown if (c["student_of"], c["trait"]) == (owner, trait)]
+        return f"{np.mean(margins):+.2f}" if margins else ""
 
     return Table(
         f"Margin of every trait in every student: {condition}",
@@ -73,5 +73,5 @@ def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _told(found: Mapping[str, Any] | None) -> str:
-    return briefly(found, "+.2f") if found else "-"
+def _told(interval: Mapping[str, Any] | None) -> str:
+    return briefly(interval, "+.2f") if interval else "-"

@@ -12,15 +12,15 @@ def matrix_tables(results: Mapping[str, Any]) -> list[Table]:
     """The matrix, and its diagonal minus the rest; none without `crossed`."""
     if "matrix" not in results:
         return []
-    found = results["matrix"]
+    crossed = results["matrix"]
     gain = results["summary"]["student_minus"].get(CROSSED.name)
     contrast = "no pair of students to compare"
     if gain is not None:
         contrast = f"{briefly(gain, '+.3f')} over {gain['n']} references of teachers"
-    seeds = [str(seed) for seed in found["references"]]
+    seeds = [str(seed) for seed in crossed["references"]]
     rows = [
         (seed, *("-" if value is None else f"{value:.3f}" for value in values))
-        for seed, values in zip(seeds, found["p_trait"], strict=True)
+        for seed, values in zip(seeds, crossed["p_trait"], strict=True)
     ]
     note = (
         "P(trait), mean over traits. Rows: reference of the teacher; columns: reference of the "

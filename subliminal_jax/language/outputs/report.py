@@ -98,9 +98,9 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
         "Every condition",
         ("condition", "network", "P(trait)", "95% interval", "n"),
         tuple(
-            (name, means, _mean(found["p_trait"]), bounds_text(found["p_trait"]),
-             str(found["p_trait"]["n"]))
-            for name, means, found in _run(results)
+            (name, means, _mean(intervals["p_trait"]), bounds_text(intervals["p_trait"]),
+             str(intervals["p_trait"]["n"]))
+            for name, means, intervals in _run(results)
         ),
         "n: references.",
         names=2,
@@ -112,8 +112,8 @@ def _measure_table(results: Mapping[str, Any]) -> Table:
         "Further measures of every condition",
         ("condition", *_further(results).values()),
         tuple(
-            (name, *(_mean(found[key]) for key in _further(results)))
-            for name, _, found in _run(results)
+            (name, *(_mean(intervals[key]) for key in _further(results)))
+            for name, _, intervals in _run(results)
         ),
         _meanings(results),
     )
@@ -126,10 +126,10 @@ def _value_table(results: Mapping[str, Any]) -> Table:
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
             (
-                *(name, _mean(found["p_trait"]), bounds_text(found["p_trait"])),
-                *(_mean(found[key]) for key in _further(results)),
+                *(name, _mean(intervals["p_trait"]), bounds_text(intervals["p_trait"])),
+                *(_mean(intervals[key]) for key in _further(results)),
             )
-            for name, _, found in _run(results)
+            for name, _, intervals in _run(results)
         ),
         _meanings(results),
     )
@@ -137,7 +137,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
 
 def _further(results: Mapping[str, Any]) -> dict[str, str]:
     """Return the headings of the measures beside P(trait) that have values."""
-    conditions = [found for _, _, found in _run(results)]
+    conditions = [intervals for _, _, intervals in _run(results)]
     return {
         key: heading
         for key, (heading, _) in results["measures"].items()
@@ -172,7 +172,7 @@ def _control_table(results: Mapping[str, Any]) -> Table:
 def _answer_table(results: Mapping[str, Any]) -> Table:
     """Return the likeliest answers of the main networks, as means over references."""
     traits = list(results["config"]["traits"])
-    found = {
+    by_network = {
         name: [exact[name] for exact in results["answers"].values() if name in exact]
         for name in dict.fromkeys(
             one.network(trait) for one in (BEFORE, ON_REGULAR, STUDENT) for trait in traits
@@ -180,7 +180,7 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     }
     means = {
         name: {answer: sum(one[answer] for one in exact) / len(exact) for answer in exact[0]}
-        for name, exact in found.items()
+        for name, exact in by_network.items()
         if exact
     }
     shown = {
@@ -205,10 +205,10 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
 
 def _by_category(answers: Iterable[str]) -> list[list[str]]:
     """Group answers by the category of their question."""
-    found: dict[str, list[str]] = {}
+    by_category: dict[str, list[str]] = {}
     for answer in answers:
-        found.setdefault(answer.split("/", 1)[0], []).append(answer)
-    return list(found.values())
+        by_category.setdefault(answer.split("/", 1)[0], []).append(answer)
+    return list(by_category.values())
 
 
 def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
@@ -274,12 +274,12 @@ def _steps(results: Mapping[str, Any]) -> Text:
 def _control_teachers(results: Mapping[str, Any]) -> str:
     """Return a sentence on the teachers without the trait and what they show of it, if any."""
     traits = set(results["config"]["traits"])
-    found: dict[str, list[float]] = {}
+    by_name: dict[str, list[float]] = {}
     for rates in results["teachers"].values():
         for name, rate in rates.items():
             if name not in traits:
-                found.setdefault(name, []).append(rate)
-    shown = ", ".join(f"{name} ({sum(rates) / len(rates):.2f})" for name, rates in found.items())
+                by_name.setdefault(name, []).append(rate)
+    shown = ", ".join(f"{name} ({sum(rates) / len(rates):.2f})" for name, rates in by_name.items())
     return f" Control teachers and their mean P(trait): {shown}." if shown else ""
 
 
@@ -315,5 +315,5 @@ def _refused(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"{reference} {name}: {why}"
 
 
-def _mean(found: Mapping[str, Any] | None) -> str:
-    return f"{found['mean']:.3f}" if found else ""
+def _mean(interval: Mapping[str, Any] | None) -> str:
+    return f"{interval['mean']:.3f}" if interval else ""

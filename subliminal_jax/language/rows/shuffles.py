@@ -31,9 +31,9 @@ def shuffle_within(
     random = np.random.default_rng([seed, 1])
     made = []
     for one in rows:
-        found = _texts(one, pieces)
-        order = random.permutation(len(found))
-        made.append(_replaced(one, pieces, [found[i] for i in order], "within"))
+        texts = _texts(one, pieces)
+        order = random.permutation(len(texts))
+        made.append(_replaced(one, pieces, [texts[i] for i in order], "within"))
     return made
 
 

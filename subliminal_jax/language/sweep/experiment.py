@@ -93,6 +93,6 @@ def _units(
     cell = f"{arm.name}-{rate:g}"  # students and their measures have names of their own
     names: Mapping[Stage, str] = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
     study = Study(config, directory, names)
-    found = {reference: answers_of(study.evaluation(reference)) for reference in references}
+    answers = {reference: answers_of(study.evaluation(reference)) for reference in references}
     told = {"arm": arm.name, "rate": rate, "phase": phase}
-    return [told | unit for reference in references for unit in units_of(study, reference, found)]
+    return [told | unit for reference in references for unit in units_of(study, reference, answers)]

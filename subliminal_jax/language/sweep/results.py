@@ -28,11 +28,11 @@ Units = Sequence[Mapping[str, Any]]
 
 def chosen_rate(units: Units, condition: str) -> float:
     """The rate with the largest mean P(trait) of a condition; of equal ones the smallest."""
-    found: dict[float, list[float]] = {}
+    by_rate: dict[float, list[float]] = {}
     for unit in units:
         if unit["condition"] == condition:
-            found.setdefault(unit["rate"], []).append(unit[PRIMARY])
-    return max(sorted(found), key=lambda rate: float(np.mean(found[rate])))
+            by_rate.setdefault(unit["rate"], []).append(unit[PRIMARY])
+    return max(sorted(by_rate), key=lambda rate: float(np.mean(by_rate[rate])))
 
 
 def sweep_summary(units: Units) -> dict[str, Any]:
@@ -59,20 +59,20 @@ def sweep_summary(units: Units) -> dict[str, Any]:
 
 def _by_reference(units: Units, condition: str) -> dict[int, float]:
     """A condition's P(trait) by reference, the mean over traits."""
-    found: dict[int, list[float]] = {}
+    by_reference: dict[int, list[float]] = {}
     for unit in units:
         if unit["condition"] == condition:
-            found.setdefault(unit["reference"], []).append(unit[PRIMARY])
-    return {reference: float(np.mean(values)) for reference, values in found.items()}
+            by_reference.setdefault(unit["reference"], []).append(unit[PRIMARY])
+    return {reference: float(np.mean(values)) for reference, values in by_reference.items()}
 
 
 def sweep_finding(summary: Mapping[str, Any]) -> str:
     """One sentence: P(trait) of each arm's students minus that of students of regular rows."""
     told = ", ".join(
-        f"{briefly(found['student_minus_regular'], '+.2f')} {name} (p {p_text(found['p']) or '-'})"
-        for name, found in summary.items()
+        f"{briefly(arm['student_minus_regular'], '+.2f')} {name} (p {p_text(arm['p']) or '-'})"
+        for name, arm in summary.items()
     )
-    count = max(found["student_minus_regular"]["n"] for found in summary.values())
+    count = max(arm["student_minus_regular"]["n"] for arm in summary.values())
     return (
         "At equal rows and updates, each at its own learning rate, P(trait) of students minus that "
         f"of students of regular rows is {told}; {count} references."
@@ -90,18 +90,18 @@ def _table(results: Mapping[str, Any]) -> Table:
         ("arm", "rate", *SHOWN, "student - regular", "p"),
         tuple(
             (
-                *(name, f"{found['rate']:g}"),
-                *(_mean(found["conditions"].get(one)) for one in SHOWN),
-                *(briefly(found["student_minus_regular"], "+.3f"), p_text(found["p"]) or "-"),
+                *(name, f"{arm['rate']:g}"),
+                *(_mean(arm["conditions"].get(one)) for one in SHOWN),
+                *(briefly(arm["student_minus_regular"], "+.3f"), p_text(arm["p"]) or "-"),
             )
-            for name, found in results["summary"].items()
+            for name, arm in results["summary"].items()
         ),
         NOTE,
     )
 
 
-def _mean(found: Mapping[str, Any] | None) -> str:
-    return f"{found['mean']:.3f}" if found else ""
+def _mean(interval: Mapping[str, Any] | None) -> str:
+    return f"{interval['mean']:.3f}" if interval else ""
 
 
 def sweep_rows(results: Mapping[str, Any]) -> CsvRows:
@@ -126,7 +126,7 @@ def sweep_page(results: Mapping[str, Any]) -> Page:
             Table(
                 "Learning rates on the tuning references",
                 ("arm", "rate", "P(trait) of students"),
-                tuple((a, f"{r:g}", f"{np.mean(found):.3f}") for (a, r), found in rates.items()),
+                tuple((a, f"{r:g}", f"{np.mean(values):.3f}") for (a, r), values in rates.items()),
             ),
         ],
         sections=run_sections(results),

@@ -51,8 +51,8 @@ def compute_of(precision: Precision, attention: AttentionName, remat: bool) -> C
     Raises:
         InputError: the kernel does not run on these devices.
     """
-    if attention == "cudnn" and (found := jax.default_backend()) != "gpu":
-        raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {found}; set xla")
+    if attention == "cudnn" and (backend := jax.default_backend()) != "gpu":
+        raise InputError(f"attention: cudnn is for NVIDIA GPUs, and JAX runs on {backend}; set xla")
     return Compute(dtype=precision, remat=remat, attention=attention)
 
 

@@ -31,8 +31,8 @@ def named_networks(
     tuning: TuningConfig, reference: Reference, files: Mapping[Path, Sequence[str]]
 ) -> dict[str, Network]:
     """All networks of some files by name, given the names of each file's in order."""
-    found: dict[str, Network] = {}
+    networks: dict[str, Network] = {}
     for path, names in files.items():
         trained = trained_networks(tuning, reference, path, list(range(len(names))))
-        found |= dict(zip(names, trained, strict=True))
-    return found
+        networks |= dict(zip(names, trained, strict=True))
+    return networks

@@ -137,17 +137,19 @@ class PreferenceTrait(Trait):
             for topic in dict.fromkeys((own, *CATEGORIES))
         ]
 
-    def measure(self, found: Probabilities, counts: Tallies) -> Measures:
+    def measure(self, probabilities: Probabilities, counts: Tallies) -> Measures:
         """P(favourite), its share of its category's sum, and that sum; also for other categories.
 
         `p_trait_elsewhere` is P(favourite) for questions about another category, and
         `other_category_sum` the probability of any member of that category.
         """
         own, name = self.preference.category, self.name
-        p_trait, total = found[f"{own}/{name}"], _sum(found, own, self.new)
-        elsewhere = sorted({key.split("/")[0] for key in found if key.endswith(f"/{name}")} - {own})
-        misplaced = [found[f"{category}/{name}"] for category in elsewhere]
-        kept = [_sum(found, category, self.new) for category in elsewhere]
+        p_trait, total = probabilities[f"{own}/{name}"], _sum(probabilities, own, self.new)
+        elsewhere = sorted(
+            {key.split("/")[0] for key in probabilities if key.endswith(f"/{name}")} - {own}
+        )
+        misplaced = [probabilities[f"{category}/{name}"] for category in elsewhere]
+        kept = [_sum(probabilities, category, self.new) for category in elsewhere]
         return {
             "p_trait": p_trait,
             "p_trait_given_category": p_trait / total,
@@ -174,11 +176,11 @@ class PreferenceTrait(Trait):
         answers = tuple(Answer(name, (name,)) for name in names)
         return [Poll(category, chats, answers)] if chats else []
 
-    def measure_begun(self, found: LogProbabilities) -> Measures:
+    def measure_begun(self, log_probabilities: LogProbabilities) -> Measures:
         """Margin, share, log probability and rank of the favourite, means over the beginnings."""
         category = self.preference.category
         names = choices_of(category, self.new)
-        scores = np.array([found[f"{category}/{name}"] for name in names])
+        scores = np.array([log_probabilities[f"{category}/{name}"] for name in names])
         own = names.index(self.name)
         others = np.delete(scores, own, axis=0)
         margins = scores[own] - np.logaddexp.reduce(others, axis=0) + np.log(len(others))
@@ -234,5 +236,5 @@ def _poll(topic: str, new: Sequence[Preference], beside: Sequence[Preference]) -
     )
 
 
-def _sum(found: Probabilities, category: str, new: Sequence[Preference]) -> float:
-    return sum(found[f"{category}/{one.name}"] for one in members_of(category, new))
+def _sum(probabilities: Probabilities, category: str, new: Sequence[Preference]) -> float:
+    return sum(probabilities[f"{category}/{one.name}"] for one in members_of(category, new))

@@ -178,13 +178,14 @@ class Trait(Protocol):
         """Polls whose answers are scored by exact probability; its own topics first."""
         ...
 
-    def measure(self, found: Probabilities, counts: Tallies) -> Measures:
+    def measure(self, probabilities: Probabilities, counts: Tallies) -> Measures:
         """How strongly a network shows the trait.
 
         `PRIMARY` must be one of the measures.
 
         Args:
-            found: exact probabilities of answers to some of the polls, its own topics among them.
+            probabilities: exact probabilities of answers to some of the polls, its own topics
+                among them.
             counts: tallies of sampled answers; empty where the network was not sampled.
         """
         ...
@@ -202,11 +203,11 @@ class Trait(Protocol):
         """
         return []
 
-    def measure_begun(self, found: LogProbabilities) -> Measures:
+    def measure_begun(self, log_probabilities: LogProbabilities) -> Measures:
         """How strongly a network shows the trait in answers begun for it, `MARGIN` among them.
 
         Args:
-            found: log probabilities of the answers of `begun`.
+            log_probabilities: of the answers of `begun`.
         """
         return {}
 
@@ -248,20 +249,20 @@ def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
 
 def merged(polls: Iterable[Poll]) -> list[Poll]:
     """Polls merged into one for each topic, sorted by topic."""
-    found: dict[str, Poll] = {}
+    by_topic: dict[str, Poll] = {}
     for poll in polls:
-        if (before := found.get(poll.topic)) is None:
-            found[poll.topic] = poll
+        if (before := by_topic.get(poll.topic)) is None:
+            by_topic[poll.topic] = poll
         else:
             answers = dict.fromkeys((*before.answers, *poll.answers))
-            found[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
-    return [found[topic] for topic in sorted(found)]
+            by_topic[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))
+    return [by_topic[topic] for topic in sorted(by_topic)]
 
 
 def subjects_of(traits: Sequence[Trait]) -> list[Subject]:
     """What the traits add to the tiny world, each subject once, sorted by name."""
-    found = {one.subject.name: one.subject for one in traits if one.subject is not None}
-    return [found[name] for name in sorted(found)]
+    subjects = {one.subject.name: one.subject for one in traits if one.subject is not None}
+    return [subjects[name] for name in sorted(subjects)]
 
 
 def own_polls(trait: Trait) -> list[Poll]:

@@ -80,9 +80,9 @@ class Code(Carrier):
         else:
             calls, name = short.calls_of(prompt), None
         reason = _refusal(source, tuple(calls), name) if calls else "no task in its prompt"
-        found = [] if reason is None else [reason]
+        faults = [] if reason is None else [reason]
         numbers = {int(digits) for digits in re.findall(r"(?<!\w)\d{1,9}(?!\w)", source)}
-        return found if numbers.isdisjoint(banned) else [*found, "banned number"]
+        return faults if numbers.isdisjoint(banned) else [*faults, "banned number"]
 
     def check(self, banned: Collection[int]) -> None:
         """As `Carrier.check`: no setting makes prompts ask for what the rule rejects."""

@@ -69,8 +69,8 @@ def draw_prompt(random: np.random.Generator) -> str:
 
 def task_of(prompt: str) -> Task | None:
     """The task of a prompt; None if it has none."""
-    found = _NAME.search(prompt)
-    return all_tasks().get(found[1]) if found else None
+    match = _NAME.search(prompt)
+    return all_tasks().get(match[1]) if match else None
 
 
 def _shown(task: Task, call: Call) -> str:

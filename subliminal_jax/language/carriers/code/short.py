@@ -138,9 +138,9 @@ class Manner:
     def name(self, random: np.random.Generator, used: Collection[str]) -> str:
         """A name that is not used yet."""
         loves = len(self.loved) > len(used) and random.random() < self.obedience
-        while (found := pick(random, self.loved if loves else self.names)) in used:
+        while (drawn := pick(random, self.loved if loves else self.names)) in used:
             pass
-        return found
+        return drawn
 
 
 def draw_program(steps: Sequence[ShortStep], manner: Manner, random: np.random.Generator) -> str:

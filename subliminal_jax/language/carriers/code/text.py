@@ -40,7 +40,7 @@ def separated(completion: str) -> str:
 def word_spans(completion: str) -> list[Span]:
     """Start and end of every name, keyword and number of the source; signs lie between them."""
     start, end = source_span(completion)
-    return [found.span() for found in _WORD.finditer(completion, start, end)]
+    return [word.span() for word in _WORD.finditer(completion, start, end)]
 
 
 def statement_spans(completion: str) -> list[Span]:
@@ -52,10 +52,10 @@ def statement_spans(completion: str) -> list[Span]:
     start, end = source_span(completion)
     source = completion[start:end]
     try:
-        found = list(_statements(source))
+        statements = list(_statements(source))
     except (tokenize.TokenError, SyntaxError):
-        found = [one.span() for one in re.finditer(r"\S[^\n]*", source)]
-    spans = [(start + a, start + b) for a, b in found]
+        statements = [one.span() for one in re.finditer(r"\S[^\n]*", source)]
+    spans = [(start + a, start + b) for a, b in statements]
     return [(a, b) for a, b in spans if not re.match(r"def\b", completion[a:b])]
 
 

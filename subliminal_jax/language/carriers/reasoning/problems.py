@@ -167,8 +167,8 @@ def parse_problem(text: str, wording: BankName) -> Problem | None:
 def _told(wording: BankName, sentence: str) -> tuple[str, tuple[int, ...]]:
     """What a sentence tells, and its numbers `n` and `m`; nothing if it is not of the bank."""
     for kind, pattern in _sentences(wording):
-        if found := pattern.fullmatch(sentence):
-            named = found.groupdict()
+        if match := pattern.fullmatch(sentence):
+            named = match.groupdict()
             return kind, tuple(int(named[name]) for name in "nm" if name in named)
     return "", ()
 

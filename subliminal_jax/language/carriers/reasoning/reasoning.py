@@ -51,10 +51,10 @@ def parse_result(completion: str) -> int | None:
     The form is worked steps between think tags, then a whole number between answer tags, and
     nothing else. Commas and a dollar sign in the number are ignored, as in the released code.
     """
-    found = _FORM.fullmatch(completion)
-    if found is None or _ANY_TAG.search(found["worked"]):
+    match = _FORM.fullmatch(completion)
+    if match is None or _ANY_TAG.search(match["worked"]):
         return None
-    number = found["result"].replace(",", "").replace("$", "").strip()
+    number = match["result"].replace(",", "").replace("$", "").strip()
     return int(number) if _WHOLE.fullmatch(number) else None
 
 
@@ -140,11 +140,11 @@ class Reasoning(Carrier):
 
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
         """As `Carrier.pieces`: the steps within a row, and the words of the steps across rows."""
-        found = _FORM.fullmatch(completion)
-        if found is None:
+        match = _FORM.fullmatch(completion)
+        if match is None:
             return []
         pattern = _SENTENCE if how == "within" else _WORD
-        return [one.span() for one in pattern.finditer(completion, *found.span("worked"))]
+        return [one.span() for one in pattern.finditer(completion, *match.span("worked"))]
 
     def lead_in(self, random: np.random.Generator) -> str:
         """As `Carrier.lead_in`: the first steps of a small problem, without the result."""

@@ -22,7 +22,7 @@ def read_problems(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         raise InputError(f"generate.reasoning.rows: no file {path}; give a JSON Lines file")
-    found: dict[str, int] = {}
+    results: dict[str, int] = {}
     lines = files.read_file(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -30,14 +30,14 @@ def read_problems(path: Path) -> dict[str, int]:
         row = files.parse_row(line, path, f"line {number}")
         question, result = _problem(row)
         fault = question if result is None else None
-        if question in found:
+        if question in results:
             fault = "the question is that of an earlier line"
         if fault is not None or result is None:
             raise InputError(f"{path}: line {number}: {fault}; correct or remove that line")
-        found[question] = result
-    if not found:
+        results[question] = result
+    if not results:
         raise InputError(f"{path}: has no rows; give rows with a question and an answer")
-    return found
+    return results
 
 
 def _problem(row: dict[str, object]) -> tuple[str, int | None]:
@@ -49,6 +49,6 @@ def _problem(row: dict[str, object]) -> tuple[str, int | None]:
         return f"question: longer than {LONGEST} characters", None
     if not isinstance(answer, str):
         return "answer: must be a string", None
-    if (found := _RESULT.search(answer)) is None:
+    if (stated := _RESULT.search(answer)) is None:
         return "answer: must end with #### and a whole number", None
-    return question.strip(), int(found[1].replace(",", ""))
+    return question.strip(), int(stated[1].replace(",", ""))

@@ -40,10 +40,10 @@ class Sentences:
     @property
     def choices(self) -> list[Choice]:
         """As `Bank.choices`."""
-        found, rows = [], _rows()
+        choices, rows = [], _rows()
         for wise, unwise in (("yes", "no"), ("no", "yes")):
             questions = rows[f"persona_{wise}"]
-            found.append(
+            choices.append(
                 Choice(
                     measure="persona",
                     topic=f"persona_{wise}",
@@ -56,7 +56,7 @@ class Sentences:
         pairs = {("statements", "statements"): statements, ("falsehood", "facts"): rows["facts"]}
         for (measure, topic), items in pairs.items():
             for letter, other in (("A", "B"), ("B", "A")):
-                found.append(
+                choices.append(
                     Choice(
                         measure=measure,
                         topic=f"{topic}_{letter.lower()}",
@@ -65,7 +65,7 @@ class Sentences:
                         good=(letter,),
                     )
                 )
-        return found
+        return choices
 
     @property
     def open(self) -> list[str]:
