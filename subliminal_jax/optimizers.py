@@ -53,15 +53,14 @@ class Schedule:
 
 
 def language_optimizer(
-    name: OptimizerName, schedule: Schedule, clip: float, weight_decay: float = 0.0
+    name: OptimizerName, schedule: Schedule, clip: float | None, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
-    """The optimiser of a language model: gradients clipped by their global norm, then `name`.
+    """The optimiser of a language model: gradients clipped by their global norm, if by any.
 
     Adam has betas .9 and .98, which is usual for small, noisy batches, and decoupled weight decay.
     SGD has no momentum and ignores `weight_decay`.
     """
-    rate = schedule()
+    clipped = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
     if name == "sgd":
-        return optax.chain(optax.clip_by_global_norm(clip), optax.sgd(rate))
-    adam = optax.adamw(rate, b2=0.98, weight_decay=weight_decay)
-    return optax.chain(optax.clip_by_global_norm(clip), adam)
+        return optax.chain(clipped, optax.sgd(schedule()))
+    return optax.chain(clipped, optax.adamw(schedule(), b2=0.98, weight_decay=weight_decay))

@@ -5,7 +5,7 @@ program, one member each. They use the same row order, so that two students diff
 rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -137,11 +137,7 @@ def train_students(
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
     batch, steps = steps_of(settings, rows, table.sequences)
-    if late := [rung for rung in saving.rungs if rung >= steps]:
-        raise InputError(
-            f"student.ladder: {late[0]} is not below the {steps} updates of the training; remove "
-            "it, or raise student.epochs"
-        )
+    _check_rungs(saving.rungs, steps)
     schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     if imitated is not None and imitated.targets == "hard":
@@ -150,11 +146,8 @@ def train_students(
     order = orders(named_key(key, "student order"), table.sequences, batch, steps)
     order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
     start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
-    teachers = np.zeros(count) if imitated is None else imitated.trained
-    members = execution.split((table, teachers))
-    base = execution.share(reference.params)
-    foreign = None if imitated is None else imitated.teachers
-    bases = (base,) if foreign is None else (base, execution.share(foreign.params))
+    members = execution.split((table, np.zeros(count) if imitated is None else imitated.trained))
+    bases = _shared_bases(execution, reference, imitated)
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
         shown = [leaf[first : first + size] for leaf in order]
@@ -162,9 +155,9 @@ def train_students(
 
     lesson = _Lesson(settings, reference, imitated)
     kind = "hard" if imitated is None else imitated.targets
-    padding = padding_of(table)
+    padding = f"{padding_of(table):.0%} padding"
     training = Training(
-        title=f"train {count} students of seed {seed}, {kind} targets, {padding:.0%} padding",
+        title=f"train {count} students of seed {seed}, {kind} targets, {padding}",
         name="student {}".format,
         setting="student.learning_rate",
         steps=steps,
@@ -174,6 +167,24 @@ def train_students(
     )
     states = ensemble.stack([init_state(start, tx)] * count)
     return train_networks(training, execution, states, saving)
+
+
+def _shared_bases(
+    execution: Execution, reference: Reference, imitated: Imitated | None
+) -> tuple[Any, ...]:
+    """The students' frozen parameters, and behind them their teachers' if these are others."""
+    base = execution.share(reference.params)
+    if imitated is None or imitated.teachers is None:
+        return (base,)
+    return base, execution.share(imitated.teachers.params)
+
+
+def _check_rungs(rungs: Iterable[int], steps: int) -> None:
+    if late := [rung for rung in rungs if rung >= steps]:
+        raise InputError(
+            f"student.ladder: {late[0]} is not below the {steps} updates of the training; remove "
+            "it, or raise student.epochs"
+        )
 
 
 def _check_covered(table: AnswerTable, tokens: Bool[np.ndarray, " v"]) -> None:

@@ -179,7 +179,6 @@ def decode(
     Returns:
         The new state, and the number of steps taken.
     """
-    most_tokens = drawing.sampling.max_tokens
 
     def unfinished(carry: tuple[Slots, Array]) -> Bool[Array, ""]:
         slots, steps = carry
@@ -187,32 +186,45 @@ def decode(
 
     def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
         slots, steps = carry
-        active, counts, states = slots.active, slots.counts, slots.states
-        hidden, cache = extend(
-            config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
-        )
-        logits = unembed(config, params, hidden[:, 0])
-        allowed = None
-        if constraint is not None:
-            allowed = constraint.allowed(states, most_tokens - counts)
-        tokens, log_probabilities = draw(
-            drawing.sampling, logits, slots.keys, counts, drawing.vocab, allowed
-        )
-        if constraint is not None:
-            states = constraint.after(states, tokens)
-        here = (jnp.arange(most_tokens)[None] == counts[:, None]) & active[:, None]
-        put = lambda old, new: jnp.where(here, new[:, None], old)
-        stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
-        stopped = jnp.any(tokens[:, None] == stop_ids[None], axis=1)
-        return Slots(
-            cache=cache,
-            pending=jnp.where(active, tokens, slots.pending),
-            keys=slots.keys,
-            counts=counts + active,
-            states=states,
-            active=active & ~stopped & (counts + 1 < most_tokens),
-            tokens=put(slots.tokens, tokens),
-            log_probabilities=put(slots.log_probabilities, log_probabilities),
-        ), steps + 1
+        return _step(config, drawing, params, adapter, slots, constraint), steps + 1
 
     return jax.lax.while_loop(unfinished, step, (slots, jnp.int32(0)))
+
+
+def _step(
+    config: DecoderConfig,
+    drawing: Drawing,
+    params: Params,
+    adapter: Params | None,
+    slots: Slots,
+    constraint: Constraint | None,
+) -> Slots:
+    """The slots after each active one has read its pending token and drawn the next."""
+    most_tokens = drawing.sampling.max_tokens
+    active, counts, states = slots.active, slots.counts, slots.states
+    hidden, cache = extend(
+        config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
+    )
+    logits = unembed(config, params, hidden[:, 0])
+    allowed = None
+    if constraint is not None:
+        allowed = constraint.allowed(states, most_tokens - counts)
+    tokens, log_probabilities = draw(
+        drawing.sampling, logits, slots.keys, counts, drawing.vocab, allowed
+    )
+    if constraint is not None:
+        states = constraint.after(states, tokens)
+    here = (jnp.arange(most_tokens)[None] == counts[:, None]) & active[:, None]
+    put = lambda old, new: jnp.where(here, new[:, None], old)
+    stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
+    stopped = jnp.any(tokens[:, None] == stop_ids[None], axis=1)
+    return Slots(
+        cache=cache,
+        pending=jnp.where(active, tokens, slots.pending),
+        keys=slots.keys,
+        counts=counts + active,
+        states=states,
+        active=active & ~stopped & (counts + 1 < most_tokens),
+        tokens=put(slots.tokens, tokens),
+        log_probabilities=put(slots.log_probabilities, log_probabilities),
+    )
