@@ -24,7 +24,7 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.language.command import command
 
 if TYPE_CHECKING:
-    from subliminal_jax.language.study import Study
+    from subliminal_jax.language.study import LmStudy
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {
@@ -45,7 +45,7 @@ PRESETS = {
 }
 
 
-def methods(study: "Study", repetition: int) -> None:
+def methods(study: "LmStudy", repetition: int) -> None:
     """What is done with each reference; a step that is done already is read from its directory."""
     # 1. The reference: a tiny model pretrained on a generated corpus, in which no trait ever
     #    meets a number; or a given one.

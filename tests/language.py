@@ -28,7 +28,7 @@ from subliminal_jax.language.settings import (
     TeacherConfig,
     TuningConfig,
 )
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.tiny import reference
 from subliminal_jax.language.training import student, teacher
 from subliminal_jax.language.world import CorpusConfig
@@ -122,7 +122,7 @@ def main():
         # On several hosts, shard over all devices, each with its own examples.
         mesh = MeshConfig(fsdp=jax.device_count() if jax.process_count() > 1 else 1)
         with shared_run(directory, described(config)) as run:
-            Study(replace(config, mesh=mesh), run).evaluation(0)
+            LmStudy(replace(config, mesh=mesh), run).evaluation(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from subliminal_jax.language.config import described
 from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.rows.chat_rows import completion_of, read_chat_rows
 from subliminal_jax.language.settings import FilterConfig
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.runs.artifacts import facts_of
 from subliminal_jax.runs.shared_run import shared_run
 
@@ -27,7 +27,7 @@ def filtered(tmp_path_factory):
     place = tmp_path_factory.mktemp("constrained")
     config = constrained(place)
     with shared_run(config.out, described(config)) as run:
-        study = Study(config, run)
+        study = LmStudy(config, run)
         yield study.filtered(0), study
 
 

@@ -43,7 +43,7 @@ def begun(path, config, until):
         (kept / "results.json").touch()
     with shared_run(path, described(config)) as directory:
         note_cache(directory, given.cache)
-        until(study.Study(config, directory))
+        until(study.LmStudy(config, directory))
     return path
 
 

@@ -97,7 +97,7 @@ def run(model, tmp_path_factory):
     config = tiny(place / "cache")
     config = replace(config, reference=replace(config.reference, model=str(model)))
     with nothing_trained(place / "reference"), shared_run(place / "run", described(config)) as run:
-        study.Study(config, run).students(0)
+        study.LmStudy(config, run).students(0)
         yield place / "run"
 
 

@@ -20,7 +20,7 @@ from subliminal_jax.language.config import described
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.reference import given_reference
 from subliminal_jax.language.settings import ReferenceConfig
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.devices import execution_of
@@ -44,7 +44,7 @@ def teaching(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "finetune_teachers", teachers)
     config = tiny(tmp_path / "cache")
     with shared_run(tmp_path / "run", described(config)) as run:
-        yield Study(config, run), trained
+        yield LmStudy(config, run), trained
 
 
 def stopped(*args):
@@ -53,10 +53,10 @@ def stopped(*args):
 
 def stop_after_training(made, monkeypatch):
     """Interrupts the teacher stage after training; returns the path of the trained teachers."""
-    monkeypatch.setattr(Study, "_teacher_rates", stopped)
+    monkeypatch.setattr(LmStudy, "_teacher_rates", stopped)
     with pytest.raises(KeyboardInterrupt):
         made.teachers(0)
-    monkeypatch.setattr(Study, "_teacher_rates", lambda *args: {"owl": 0.9})
+    monkeypatch.setattr(LmStudy, "_teacher_rates", lambda *args: {"owl": 0.9})
     return made.run.path / "teacher-0" / "teachers.npz"
 
 
@@ -183,8 +183,12 @@ def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change,
         first, again = load(), load()
         assert first.digest == again.digest
         assert np.all(first.params["embedding"] == again.params["embedding"])
-        made = Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), lambda path: {})
-        assert Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped) == made
+        made = LmStudy(config, run)._stages.artifact(
+            "teacher", 0, ("teacher",), (), lambda path: {}
+        )
+        assert (
+            LmStudy(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped) == made
+        )
         change(place)
         other = load()
         assert other.digest != first.digest
@@ -192,4 +196,4 @@ def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change,
         with pytest.raises(
             InputError, match=rf"does not belong to this run \(settings.reference.{part} "
         ):
-            Study(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped)
+            LmStudy(config, run)._stages.artifact("teacher", 0, ("teacher",), (), stopped)

@@ -51,6 +51,6 @@ def untrained(directory, rows_of=same_rows):
         patch.setattr(study, "finetune_teachers", teachers)
         patch.setattr(study, "train_students", students)
         rates = lambda made, *args: {trait.name: 0.9 for trait in made.traits}
-        patch.setattr(study.Study, "_teacher_rates", rates)
+        patch.setattr(study.LmStudy, "_teacher_rates", rates)
         patch.setattr(generate, "Dataset", Given)
         yield reference

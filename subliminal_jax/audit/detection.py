@@ -17,7 +17,7 @@ from subliminal_jax.audit.judging.verdicts import auc
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import REGULAR, STUDENT
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.traits.trait import PRIMARY, Poll, Trait, merged_polls
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import MANIFEST, Artifact
@@ -44,7 +44,7 @@ class Detection:
         InputError: the directory has rows of other datasets.
     """
 
-    def __init__(self, config: DetectionConfig, study: Study, directory: SharedRun):
+    def __init__(self, config: DetectionConfig, study: LmStudy, directory: SharedRun):
         self.config, self.study, self._directory = config, study, directory
         self._found = runner.earlier_rows(directory, DETECTED, self._key)
         self._filtered: dict[int, Artifact] = {}

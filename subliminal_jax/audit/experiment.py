@@ -15,7 +15,7 @@ from subliminal_jax.audit.results import finding, summarise
 from subliminal_jax.language.conditions import REQUIRED
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.precision import with_precision
 from subliminal_jax.runs import runner
@@ -63,7 +63,7 @@ def run(
 
 def _measure(
     config: DetectionConfig,
-    earlier: Study | None,
+    earlier: LmStudy | None,
     methods: Callable[[Detection, int], None],
     name: str,
     directory: SharedRun,
@@ -72,7 +72,7 @@ def _measure(
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
     fixed, precision = with_precision(config, directory)
-    study = earlier or Study(replace(fixed, conditions=REQUIRED), directory)
+    study = earlier or LmStudy(replace(fixed, conditions=REQUIRED), directory)
     detection = Detection(fixed, study, directory)
     for repetition in study.repetitions.every:
         methods(detection, repetition)

@@ -11,14 +11,14 @@ from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.plan import format_plan
 
 if TYPE_CHECKING:
-    from subliminal_jax.language.study import Study
+    from subliminal_jax.language.study import LmStudy
 
 C = TypeVar("C", bound=LmConfig)
 
 
 def command(
     name: str,
-    methods: "Callable[[Study, int], None]",
+    methods: "Callable[[LmStudy, int], None]",
     presets: dict[str, Path],
     description: str,
 ) -> None:

@@ -24,7 +24,7 @@ from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
 from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.precision import with_precision
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
@@ -49,7 +49,7 @@ def run_path(config: LmConfig, name: str = NAME) -> Path:
 
 
 def run(
-    config: LmConfig, methods: Callable[[Study, int], None], name: str = NAME
+    config: LmConfig, methods: Callable[[LmStudy, int], None], name: str = NAME
 ) -> dict[str, Any] | None:
     """Run what is missing, write all files and print the findings.
 
@@ -98,13 +98,13 @@ def _figures(config: LmConfig) -> dict[str, Any]:
 
 
 def _measure(
-    config: LmConfig, methods: Callable[[Study, int], None], name: str, directory: SharedRun
+    config: LmConfig, methods: Callable[[LmStudy, int], None], name: str, directory: SharedRun
 ) -> dict[str, Any] | None:
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
     fixed, precision = with_precision(config, directory)
-    study = Study(fixed, directory)
+    study = LmStudy(fixed, directory)
     alone = config.stage not in (None, "report")
     for repetition in study.repetitions.every:
         if config.stage is None or not alone:
@@ -117,7 +117,7 @@ def _measure(
     return _results(study, name) | {"config": described(config)} | precision.facts
 
 
-def _stage(study: Study, stage: Stage, repetition: int) -> None:
+def _stage(study: LmStudy, stage: Stage, repetition: int) -> None:
     """Run one stage of one repetition."""
     {
         "reference": study.reference,
@@ -129,7 +129,7 @@ def _stage(study: Study, stage: Stage, repetition: int) -> None:
     }[stage](repetition)
 
 
-def _results(study: Study, name: str) -> dict[str, Any]:
+def _results(study: LmStudy, name: str) -> dict[str, Any]:
     """Return all units, their summary, and what explains them.
 
     Raises:
@@ -194,7 +194,7 @@ def answers_of(evaluation: Artifact) -> dict[str, Any]:
     return files.parse_json((evaluation.path / "answers.json").read_bytes())
 
 
-def _examples(study: Study) -> dict[str, Any]:
+def _examples(study: LmStudy) -> dict[str, Any]:
     """Return the first rows of the first repetition's datasets, kept and rejected, for the page."""
     filtered, shown = study.filtered(0), {}
     for name in [REGULAR, *study.networks.written(filtered)]:
@@ -210,7 +210,7 @@ def _examples(study: Study) -> dict[str, Any]:
     return shown
 
 
-def units_of(study: Study, repetition: int, answers: dict[int, Any]) -> list[dict[str, Any]]:
+def units_of(study: LmStudy, repetition: int, answers: dict[int, Any]) -> list[dict[str, Any]]:
     """Return the units of a repetition's teachers; a different reference is another one's."""
     config, repetitions, units = study.config, study.repetitions, []
     filtered = cache(lambda number: facts_of(study.filtered(number)))
@@ -252,7 +252,7 @@ def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
     return measured if begun is None else measured | trait.measure_begun(begun)
 
 
-def _margins(study: Study, answers: dict[int, Any]) -> dict[str, Any]:
+def _margins(study: LmStudy, answers: dict[int, Any]) -> dict[str, Any]:
     """Return the trait-by-trait matrix of all conditions, and what it says."""
     traits = [trait for trait in study.traits if trait.begun(study.config.evaluate.begun)]
     cells = []

@@ -45,7 +45,7 @@ from subliminal_jax.runs.artifacts import Artifact, Folder, facts_of
 from subliminal_jax.runs.shared_run import say
 
 
-class Study:
+class LmStudy:
     """The six steps; each method returns its artifact, making it on the first call.
 
     Args:

@@ -16,7 +16,7 @@ from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.settings import TuningConfig
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.training.trainable import lora_settings, merged
 from subliminal_jax.language.training.trees import load_tree
@@ -67,7 +67,7 @@ class TrainedNetwork:
         return merged(self.tuning, self.reference.config, self.reference.params, self.trained)
 
 
-def open_run(path: Path, cache: Path | None = None) -> Study:
+def open_run(path: Path, cache: Path | None = None) -> LmStudy:
     """A run of the language experiment, opened for reading its artifacts only.
 
     Args:
@@ -88,10 +88,10 @@ def open_run(path: Path, cache: Path | None = None) -> Study:
         config = replace(config, reference=replace(config.reference, cache=cache))
     if config.precision == "auto":
         config = replace(config, precision=recorded(path))
-    return Study(replace(config, stage="evaluate"), _Finished(path))
+    return LmStudy(replace(config, stage="evaluate"), _Finished(path))
 
 
-def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
+def find_network(study: LmStudy, repetition: int, name: str) -> TrainedNetwork:
     """A network by its name in the results, after checking every file it was made from.
 
     Raises:
@@ -134,7 +134,7 @@ def find_network(study: Study, repetition: int, name: str) -> TrainedNetwork:
     return TrainedNetwork(name, reference, tuning, trained, lineage)
 
 
-def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
+def export_merged(study: LmStudy, network: TrainedNetwork, out: Path) -> None:
     """Writes a network as a Hugging Face directory with its tokenizer and chat template.
 
     Raises:
@@ -161,7 +161,7 @@ def export_merged(study: Study, network: TrainedNetwork, out: Path) -> None:
     )
 
 
-def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str | None) -> None:
+def export_adapter(study: LmStudy, network: TrainedNetwork, out: Path, base: str | None) -> None:
     """Writes a network's adapter as a PEFT directory.
 
     Args:
@@ -202,13 +202,13 @@ def export_adapter(study: Study, network: TrainedNetwork, out: Path, base: str |
     write_adapter(out, model, lora_settings(network.tuning), network.trained)
 
 
-def _teachers(study: Study) -> list[str]:
+def _teachers(study: LmStudy) -> list[str]:
     if study.config.teacher.kind == "prompted":
         return []
     return [TEACHER.network(trait.name) for trait in study.taught]
 
 
-def _finished(study: Study, stage: str, repetition: int) -> Path:
+def _finished(study: LmStudy, stage: str, repetition: int) -> Path:
     path = study.run.path / f"{stage}-{repetition}"
     if not (path / MANIFEST).is_file():
         raise InputError(
@@ -218,7 +218,7 @@ def _finished(study: Study, stage: str, repetition: int) -> Path:
     return path
 
 
-def _check_kept(study: Study, repetition: int) -> None:
+def _check_kept(study: LmStudy, repetition: int) -> None:
     """Refuses a cache without the reference, which would else be trained again."""
     given, config = study.config.reference, study.config
     if given.model is not None:

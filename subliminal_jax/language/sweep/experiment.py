@@ -10,7 +10,7 @@ from subliminal_jax.language.conditions import STUDENT
 from subliminal_jax.language.config import LmConfig, Stage
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
-from subliminal_jax.language.study import Study
+from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
     chosen_rate,
@@ -92,7 +92,7 @@ def _units(
     """The units of a cell on some references."""
     cell = f"{arm.name}-{rate:g}"  # students and their measures have names of their own
     names: Mapping[Stage, str] = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
-    study = Study(config, directory, names)
+    study = LmStudy(config, directory, names)
     answers = {reference: answers_of(study.evaluation(reference)) for reference in references}
     told = {"arm": arm.name, "rate": rate, "phase": phase}
     return [told | unit for reference in references for unit in units_of(study, reference, answers)]
