@@ -302,6 +302,26 @@ def test_a_function_fits_on_a_screen(name):
 
 
 @pytest.mark.parametrize("name", CODE)
+def test_a_call_has_its_arguments_written_out(name):
+    """A tuple that is unpacked where it stands saves lines, and hides which argument is which."""
+    for call in (node for node in ast.walk(CODE_TREES[name]) if isinstance(node, ast.Call)):
+        starred = [each.value for each in call.args if isinstance(each, ast.Starred)]
+        assert not [each for each in starred if isinstance(each, ast.Tuple | ast.List)], call.lineno
+
+
+@pytest.mark.parametrize("name", sorted(under("language", "audit", "runs")))
+def test_a_result_is_named_by_what_it_is(name):
+    bound = {node.id for node in ast.walk(TREES[name])
+             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip
+    assert "found" not in bound | taken(TREES[name])
+
+
+def taken(tree):
+    """The names of all parameters."""
+    return {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+@pytest.mark.parametrize("name", CODE)
 def test_nothing_unsafe_is_called(name):
     """Nothing from a file is ever run, and no check vanishes under `python -O`."""
     for node in ast.walk(CODE_TREES[name]):
