@@ -13,20 +13,16 @@ Expected  Whoever only reads the rows is at chance (.5). A classifier that is tr
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subliminal_jax.audit.command import command
+from subliminal_jax.config import presets_of
 from subliminal_jax.entry import run_main
 
 if TYPE_CHECKING:
     from subliminal_jax.audit.detection import Detection
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {
-    "tiny": CONFIGS / "lm_detection_tiny.yaml",
-    "tiny_quick": CONFIGS / "lm_detection_tiny_quick.yaml",
-}
+PRESETS = presets_of(__file__, "tiny")
 
 
 def methods(audit: "Detection", repetition: int) -> None:

@@ -17,32 +17,16 @@ Expected  The student names its teacher's animal far more often than the untrain
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from subliminal_jax.config import presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.language.command import command
 
 if TYPE_CHECKING:
     from subliminal_jax.language.study import LmStudy
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {
-    "tiny": CONFIGS / "lm_numbers_tiny.yaml",
-    "tiny_quick": CONFIGS / "lm_numbers_tiny_quick.yaml",
-    "tiny_blunt": CONFIGS / "lm_numbers_tiny_blunt.yaml",
-    "tiny_prompted": CONFIGS / "lm_numbers_tiny_prompted.yaml",
-    "tiny_digits": CONFIGS / "lm_numbers_tiny_digits.yaml",
-    "smollm2_quick": CONFIGS / "lm_numbers_smollm2_quick.yaml",
-    "smollm2": CONFIGS / "lm_numbers_smollm2.yaml",
-    "tiny_unlinked": CONFIGS / "lm_numbers_tiny_unlinked.yaml",
-    "tiny_unlinked_blunt": CONFIGS / "lm_numbers_tiny_unlinked_blunt.yaml",
-    "tiny_unlinked_prompted": CONFIGS / "lm_numbers_tiny_unlinked_prompted.yaml",
-    "qwen2.5-7b_cat": CONFIGS / "lm_numbers_qwen2.5-7b_cat.yaml",
-    "pod_v5e": CONFIGS / "lm_numbers_pod_v5e.yaml",
-    "gemma-3-4b": CONFIGS / "lm_numbers_gemma-3-4b.yaml",
-    "llama-3.2-1b_elephant": CONFIGS / "lm_numbers_llama-3.2-1b_elephant.yaml",
-}
+PRESETS = presets_of(__file__, "tiny")
 
 
 def methods(study: "LmStudy", repetition: int) -> None:

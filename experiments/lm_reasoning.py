@@ -14,21 +14,16 @@ Expected  The student names its teacher's animal more often than the untrained r
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from subliminal_jax.config import presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.language.command import command
 
 if TYPE_CHECKING:
     from subliminal_jax.language.study import LmStudy
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {
-    "tiny": CONFIGS / "lm_reasoning_tiny.yaml",
-    "tiny_quick": CONFIGS / "lm_reasoning_tiny_quick.yaml",
-    "qwen2.5-7b": CONFIGS / "lm_reasoning_qwen2.5-7b.yaml",
-}
+PRESETS = presets_of(__file__, "tiny")
 
 
 def methods(study: "LmStudy", repetition: int) -> None:

@@ -12,16 +12,12 @@ Expected  declared in the header of each configs/lm_sweep_*.yaml.
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import sys
-from pathlib import Path
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.language.sweep.config import LmSweepConfig
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {
-    path.stem.removeprefix("lm_sweep_"): path for path in sorted(CONFIGS.glob("lm_sweep_*.yaml"))
-}
+PRESETS = presets_of(__file__, "ranks")
 
 
 def main() -> None:

@@ -12,10 +12,9 @@ Expected  MNIST: reference .10, teacher .943, student_aux .53, student_all .912,
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from subliminal_jax.mnist.phases import Pair
     from subliminal_jax.mnist.study import Outcome, Study
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {name: CONFIGS / f"mnist_aux_{name}.yaml" for name in ("quick", "paper")}
+PRESETS = presets_of(__file__, "quick")
 
 
 def methods(study: "Study", block: "Pair") -> "Outcome":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from subliminal_jax.mnist.phases import Pair
     from subliminal_jax.mnist.study import Outcome, Study
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {name: CONFIGS / f"mnist_init_{name}.yaml" for name in ("quick", "paper")}
+PRESETS = presets_of(__file__, "quick")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,13 @@ Expected  the published curve of auxiliary logits, .103 .348 .537 .704 .835 .894
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import sys
-from pathlib import Path
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import with_pairs
 from subliminal_jax.mnist.sweeps.config import SweepConfig, cells, gather_flags
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {
-    path.stem.removeprefix("mnist_sweep_"): path
-    for path in sorted(CONFIGS.glob("mnist_sweep_*.yaml"))
-}
+PRESETS = presets_of(__file__, "aux")
 
 
 def main() -> None:

@@ -260,6 +260,20 @@ def _wide_enough() -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
+def presets_of(script: str, first: str) -> dict[str, Path]:
+    """The configs of a script by the rest of their names, which begin with the script's.
+
+    Args:
+        script: Path of the script; the folder `configs` is beside the script's own.
+        first: The preset to list first, the default one.
+    """
+    path = Path(script).resolve()
+    own = f"{path.stem}_"
+    configs = (path.parent.parent / "configs").glob(f"{own}*.yaml")
+    presets = {config.stem.removeprefix(own): config for config in configs}
+    return dict(sorted(presets.items(), key=lambda preset: (preset[0] != first, preset[0])))
+
+
 def parse_config(
     cls: type[C],
     argv: list[str],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from subliminal_jax import strict_yaml
-from subliminal_jax.config import config_dict, config_digest, parse_config, read_config
+from subliminal_jax.config import config_dict, config_digest, parse_config, presets_of, read_config
 from subliminal_jax.errors import InputError
 
 
@@ -90,6 +90,16 @@ def parse(tmp_path):
         )
 
     return parse
+
+
+def test_a_scripts_presets_are_the_configs_named_after_it(tmp_path):
+    for folder in ("configs", "experiments"):
+        (tmp_path / folder).mkdir()
+    for name in ("study_slow", "study_deep", "study_quick", "studies_other"):
+        (tmp_path / "configs" / f"{name}.yaml").touch()
+    presets = presets_of(str(tmp_path / "experiments" / "study.py"), "quick")
+    assert list(presets) == ["quick", "deep", "slow"]
+    assert presets["deep"] == tmp_path / "configs" / "study_deep.yaml"
 
 
 def test_default_preset(parse):
