@@ -309,7 +309,7 @@ def test_a_call_has_its_arguments_written_out(name):
         assert not [each for each in starred if isinstance(each, ast.Tuple | ast.List)], call.lineno
 
 
-@pytest.mark.parametrize("name", sorted(under("language", "audit", "runs")))
+@pytest.mark.parametrize("name", sorted(under("language", "audit", "models", "runs")))
 def test_a_result_is_named_by_what_it_is(name):
     bound = {node.id for node in ast.walk(TREES[name])
              if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip

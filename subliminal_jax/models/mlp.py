@@ -99,9 +99,9 @@ def features(
     config: MlpConfig, params: Params, images: Float[Array, "*batch d"]
 ) -> Float[Array, "*batch h"]:
     """Activations of the last hidden layer for each image."""
-    found = _Mlp(config, readout=False).apply({"params": params}, images)
-    assert isinstance(found, jax.Array)
-    return found
+    values = _Mlp(config, readout=False).apply({"params": params}, images)
+    assert isinstance(values, jax.Array)
+    return values
 
 
 def class_logits(config: MlpConfig, logits: Float[Array, "*batch k"]) -> Float[Array, "*batch c"]:

@@ -168,9 +168,9 @@ def _included(
             if targets.lower() == "all-linear"
             else (_named("target_modules", targets, names))
         )
-    found = _named("target_modules", targets, names)
+    matched = _named("target_modules", targets, names)
     if layers in (None, []):
-        return found
+        return matched
     wanted = [layers] if _is_count(layers) else layers
     if not isinstance(wanted, list) or not all(map(_is_count, wanted)):
         raise InputError(f"is malformed: layers_to_transform={_short(layers)}")
@@ -191,7 +191,7 @@ def _included(
         )
     prefixes = {f"{name.split('.')[0]}.{name.split('.')[1]}.{layer}."
                 for name in linear for layer in wanted}  # fmt: skip
-    return [name for name in found if name in targets or any(map(name.startswith, prefixes))]
+    return [name for name in matched if name in targets or any(map(name.startswith, prefixes))]
 
 
 def _named(field: str, picked: Any, names: Sequence[str]) -> list[str]:
@@ -201,7 +201,7 @@ def _named(field: str, picked: Any, names: Sequence[str]) -> list[str]:
             (row,) = matches([picked], names)
         except InputError as error:
             raise InputError(f"{field}: {error}") from error
-        return [name for name, found in zip(names, row, strict=True) if found]
+        return [name for name, chosen in zip(names, row, strict=True) if chosen]
     if not isinstance(picked, list) or not all(isinstance(one, str) for one in picked):
         raise InputError(f"{field}={_short(picked)} is neither a list of names nor text")
     ends = set(picked)
@@ -246,7 +246,7 @@ def _size(
     names = list(adapted)
     ranks = _patterned(stated, "rank_pattern", "r", names)
     alphas = _patterned(stated, "alpha_pattern", "lora_alpha", names)
-    found = set()
+    sizes = set()
     for name, rank, alpha in zip(names, ranks, alphas, strict=True):
         if not _is_count(rank) or not 1 <= rank <= LARGEST_RANK:
             raise InputError(
@@ -262,15 +262,15 @@ def _size(
         # The stated alpha, if it is exactly what was multiplied: dividing would round.
         part = stated.get("lora_alpha")
         exact = isinstance(part, int | float) and times * part == alpha
-        found.add((rank // count, float(part if exact else alpha / times)))
-    if len(found) > 1:
-        ranks_differ = len({rank for rank, _ in found}) > 1
+        sizes.add((rank // count, float(part if exact else alpha / times)))
+    if len(sizes) > 1:
+        ranks_differ = len({rank for rank, _ in sizes}) > 1
         name = "rank_pattern" if ranks_differ else "alpha_pattern"
         raise InputError(
             f"{name}={_short(stated.get(name))} is not supported: modules differ; supported is one "
             f"{'rank' if ranks_differ else 'alpha'} for all"
         )
-    ((rank, alpha),) = found
+    ((rank, alpha),) = sizes
     return rank, alpha
 
 
@@ -287,7 +287,7 @@ def _patterned(stated: Mapping[str, Any], field: str, plain: str, names: Sequenc
     except InputError as error:
         raise InputError(f"{field}: {error}") from error
     for row, value in reversed(list(zip(rows, patterns.values(), strict=True))):
-        values = [value if found else old for found, old in zip(row, values, strict=True)]
+        values = [value if hit else old for hit, old in zip(row, values, strict=True)]
     return values
 
 

@@ -144,12 +144,12 @@ def load_params(
     shardings: Any | None = None,
 ) -> Params:
     """The parameters of a model whose config is known. Arguments and errors as of `load`."""
-    found: Mapping[str, StoredTensor]
+    tensors: Mapping[str, StoredTensor]
     if files.gguf:
-        family, found = in_gguf(family), GgufModel(files).tensors
+        family, tensors = in_gguf(family), GgufModel(files).tensors
     else:
-        found = stored_tensors(files)
-    stored = named(files, found, family, config.tied)
+        tensors = stored_tensors(files)
+    stored = named(files, tensors, family, config.tied)
     check_counts(files, stored, family, config)
     wanted = leaves(family, config)
     stored = _checked(files, stored, family, config, jax.tree.leaves(wanted))

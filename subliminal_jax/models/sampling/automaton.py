@@ -53,12 +53,12 @@ class _Graph:
 
         They are those with edges, and the `end`.
         """
-        found, waiting = {node}, [node]
+        reached, waiting = {node}, [node]
         while waiting:
-            new = [one for one in self.free[waiting.pop()] if one not in found]
-            found.update(new)
+            new = [one for one in self.free[waiting.pop()] if one not in reached]
+            reached.update(new)
             waiting += new
-        return {one for one in found if self.edges[one] or one == end}
+        return {one for one in reached if self.edges[one] or one == end}
 
 
 Form = Callable[[_Graph, int], int]

@@ -110,7 +110,7 @@ def _kinds(
     count = len(form.steps)
     end = count + 1
     walks = _Walks(form)
-    found: dict[tuple[int, int], int] = {}
+    column_of: dict[tuple[int, int], int] = {}
     columns, tokens, kinds = [], [], []
 
     for token, first, behind in pieces:
@@ -118,12 +118,12 @@ def _kinds(
         ends = place, place if behind == first else walks.end(behind)
         if token in stop_ids or ends == (walks.dead, walks.dead):
             continue
-        if ends not in found:
-            found[ends] = len(columns)
+        if ends not in column_of:
+            column_of[ends] = len(columns)
             at = walks.ends[ends[0]][0], *walks.ends[ends[1]], NOWHERE
             columns.append([place + 1 if place != NOWHERE else NOWHERE for place in at])
         tokens.append(token)
-        kinds.append(found[ends])
+        kinds.append(column_of[ends])
     stop = [end if over else NOWHERE for over in (form.accepting[0], *form.accepting)]
     columns.append([*stop, end])
     tokens += sorted(stop_ids)

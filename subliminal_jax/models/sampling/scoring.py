@@ -91,8 +91,8 @@ def score(
             text_of[i], end = index[texts[row]], len(continuation)
             places[i, :end] = np.arange(len(prompt) - 1, len(texts[row]))
             targets[i, :end] = continuation
-        found = _scores(config, params, adapter, tokens, text_of, places, targets)
-        for row, values in zip(some, np.asarray(found), strict=False):
+        scored = _scores(config, params, adapter, tokens, text_of, places, targets)
+        for row, values in zip(some, np.asarray(scored), strict=False):
             scores[row] = values[: len(checked[row][1])].copy()
     return scores
 

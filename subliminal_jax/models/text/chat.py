@@ -97,15 +97,15 @@ class Chat:
                 or puts something other than whitespace before the answer; the answer cannot be
                 encoded apart from the prompt.
         """
-        ((found, refusal),) = self._each("example", _plain([messages]))
-        return _example(_accepted(found, refusal))
+        ((example, refusal),) = self._each("example", _plain([messages]))
+        return _example(_accepted(example, refusal))
 
     def examples(self, conversations: Iterable[Sequence[Message]]) -> Iterator[Example]:
         """`example` of each conversation; a refusal names the row, counted from 0."""
-        for row, (found, refusal) in enumerate(self._each("example", _plain(conversations))):
+        for row, (example, refusal) in enumerate(self._each("example", _plain(conversations))):
             if refusal is not None:
                 raise InputError(f"row {row}: {refusal}")
-            yield _example(found)
+            yield _example(example)
 
     def faults(self, conversations: Iterable[Sequence[Message]]) -> list[str | None]:
         """Why each conversation cannot be trained on; None for one that `example` accepts.
@@ -122,13 +122,13 @@ class Chat:
         Raises:
             InputError: the tokenizer has no such id; a model's vocabulary may be larger.
         """
-        ((found, refusal),) = self.texts([ids])
-        return _accepted(found, refusal)
+        ((text, refusal),) = self.texts([ids])
+        return _accepted(text, refusal)
 
     def texts(self, rows: Iterable[Sequence[int]]) -> list[tuple[str, str | None]]:
         """For each row of ids, its `text` and None, or no text and the reason."""
         plain = ([int(token) for token in ids] for ids in rows)
-        return [(found or "", refusal) for found, refusal in self._each("text", plain)]
+        return [(text or "", refusal) for text, refusal in self._each("text", plain)]
 
     def is_control(self, token: int) -> bool:
         """Whether a token is a control token rather than text."""

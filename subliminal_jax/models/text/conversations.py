@@ -98,13 +98,13 @@ class Conversations:
         behind = pieces[places[0] + 1 :]
         if any(piece.message is not None for piece in behind):
             raise InputError("the chat template does not show the last message once, at the end")
-        found = self._tokenizer.controls(_text(behind))
-        if not found:
+        controls = self._tokenizer.controls(_text(behind))
+        if not controls:
             raise InputError(
                 "the chat template ends the assistant's turn without a control token, so that "
                 "nothing would stop an answer; write eos_token there"
             )
-        stop, start, end = found[0]
+        stop, start, end = controls[0]
         before = pieces[: places[0]]
         whole = [*pieces[: places[0] + 1], Piece(_text(behind)[:end], None)]
         return _Answer(before, whole, len(_text(whole)) - (end - start), stop)

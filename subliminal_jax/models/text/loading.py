@@ -136,10 +136,10 @@ def _ends(path: Path, stated: dict[str, Any]) -> set[int]:
     value = stated.get("eos_token_id")
     if value is None and isinstance(stated.get("text_config"), dict):
         value = stated["text_config"].get("eos_token_id")
-    found = value if isinstance(value, list) else [] if value is None else [value]
-    if any(type(token) is not int or not 0 <= token < 2**31 for token in found):
+    ends = value if isinstance(value, list) else [] if value is None else [value]
+    if any(type(token) is not int or not 0 <= token < 2**31 for token in ends):
         raise InputError(f"{path}: eos_token_id is neither a token's id nor a list of them")
-    return set(found)
+    return set(ends)
 
 
 def _auto_tokenizer(directory: Path, digests: Mapping[str, str]) -> Any:

@@ -128,12 +128,12 @@ class Template:
         fields = marked("", "")
         texts, begun, ended = fields[::4], marked("\n", "")[::4], marked("", "\n")[::4]
         parts: list[str | _Slot] = [texts[0]]
-        for i, found in enumerate(fields[2::4]):
+        for i, letter in enumerate(fields[2::4]):
             # If a newline put before the mark is gone, the template strips newlines there.
             left = "" if begun[i] == texts[i] + "\n" else "\n"
             right = "" if ended[i + 1] == "\n" + texts[i + 1] else "\n"
             left, right = left if fields[4 * i + 1] else None, right if fields[4 * i + 3] else None
-            parts += [_Slot(ord(found) - _FIRST_MARK, left, right), texts[i + 1]]
+            parts += [_Slot(ord(letter) - _FIRST_MARK, left, right), texts[i + 1]]
         shown = {part.message for part in parts if isinstance(part, _Slot)}
         if missing := set(range(len(roles))) - shown:
             number = min(missing)

@@ -128,8 +128,8 @@ class TextTokenizer:
         expected, start = [], 0
         for piece in pieces:
             if piece.message is None:
-                found = self.controls(piece.text)
-                expected += [(token, start + begin, start + end) for token, begin, end in found]
+                controls = self.controls(piece.text)
+                expected += [(token, start + begin, start + end) for token, begin, end in controls]
             start += len(piece.text)
         text = "".join(piece.text for piece in pieces)
         whole = self._full.encode(text, add_special_tokens=False)
@@ -189,8 +189,8 @@ class TextTokenizer:
     def controls(self, text: str) -> tuple[tuple[int, int, int], ...]:
         """The control tokens in a template's own text: id, begin and end of each."""
         encoding = self._full.encode(text, add_special_tokens=False)
-        found = zip(encoding.ids, encoding.offsets, strict=True)
-        return tuple((token, *span) for token, span in found if token in self._controls)
+        tokens = zip(encoding.ids, encoding.offsets, strict=True)
+        return tuple((token, *span) for token, span in tokens if token in self._controls)
 
 
 def _is_ordinary(token: AddedToken) -> bool:

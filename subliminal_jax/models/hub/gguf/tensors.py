@@ -241,11 +241,11 @@ def _supported() -> frozenset[int]:
     """The storage types that the package dequantises."""
     import gguf
 
-    found = set()
+    kinds = set()
     for kind, (_, size) in gguf.GGML_QUANT_SIZES.items():
         try:
             gguf.dequantize(np.zeros(size, np.uint8), kind)
         except NotImplementedError:
             continue
-        found.add(kind.value)
-    return frozenset(found)
+        kinds.add(kind.value)
+    return frozenset(kinds)
