@@ -105,14 +105,14 @@ def _measure(
         note_cache(directory, config.reference.cache)
     fixed, precision = with_precision(config, directory)
     study = LmStudy(fixed, directory)
-    alone = config.stage not in (None, "report")
+    alone = None if config.stage == "report" else config.stage
     for repetition in study.repetitions.every:
-        if config.stage is None or not alone:
+        if alone is None:
             methods(study, repetition)
         else:
-            _stage(study, config.stage, repetition)
-    if alone:
-        say(f"stage {config.stage}: done")
+            _stage(study, alone, repetition)
+    if alone is not None:
+        say(f"stage {alone}: done")
         return None
     return _results(study, name) | {"config": described(config)} | precision.facts
 
