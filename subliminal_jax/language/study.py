@@ -183,15 +183,15 @@ class LmStudy:
     def students(self, repetition: int) -> Artifact:
         """Step 6: every student of this reference, including those of others' datasets."""
         config, own = self.config, self.filtered(repetition)
-        further = self.repetitions.others[repetition]
-        others = [self.filtered(other) for other in further]
+        others = self.repetitions.others[repetition]
+        theirs = [self.filtered(other) for other in others]
         teachers, compared = self.teachers(repetition), self.repetitions.compared(repetition)
 
         def make(path: Path) -> dict[str, Any]:
             reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
-            foreign = {foreign_kind(d): r for d, r in enumerate(further, start=1)}
+            foreign = {foreign_kind(d): r for d, r in enumerate(others, start=1)}
             traits = [trait.name for trait in self.traits]
-            sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, others))}
+            sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, theirs))}
             datasets_of = student_datasets(
                 compared, config.student.targets, config.teacher.kind, traits, sources
             )
@@ -219,9 +219,9 @@ class LmStudy:
                 _, steps[kind] = steps_of(config.student, config.filter.rows, table.sequences)
             return {"students": facts, "padding": padding, "steps": steps}
 
-        inputs = (own, *others, teachers)
+        inputs = (own, *theirs, teachers)
         if any(one.reference == "other" and one.targets == "soft" for one in compared):
-            inputs = (*inputs, *(self.teachers(other) for other in further))
+            inputs = (*inputs, *(self.teachers(other) for other in others))
         return self._stages.artifact("student", repetition, ("student", "conditions"), inputs, make)
 
     def evaluation(self, repetition: int) -> Artifact:
