@@ -76,10 +76,10 @@ def main() -> None:
     # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
     from subliminal_jax.mnist.arms import PAPER_ARMS
-    from subliminal_jax.mnist.experiment import Experiment, run
+    from subliminal_jax.mnist.experiment import MnistExperiment, run
 
     run(
-        Experiment(
+        MnistExperiment(
             name="mnist_aux",
             arms=PAPER_ARMS,
             methods=methods,

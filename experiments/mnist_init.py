@@ -124,10 +124,10 @@ def main() -> None:
 
     # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
-    from subliminal_jax.mnist.experiment import Experiment, run
+    from subliminal_jax.mnist.experiment import MnistExperiment, run
 
     run(
-        Experiment(
+        MnistExperiment(
             name="mnist_init",
             arms=arms(config),
             methods=methods,

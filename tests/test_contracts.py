@@ -340,6 +340,20 @@ def test_nothing_unsafe_is_called(name):
             assert ast.unparse(node.test).startswith("isinstance(")
 
 
+def test_a_class_name_means_one_thing():
+    """Nor is it another file's name for a type."""
+    classes, types = {}, set()
+    for name, tree in CODE_TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(name)
+            elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+                types.add(ast.unparse(node.target))
+    # A member has students in an experiment, and many members have them in a sweep.
+    assert {each for each, names in classes.items() if len(names) > 1} <= {"Students"}
+    assert not types & classes.keys()
+
+
 def undocumented(body, path):
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

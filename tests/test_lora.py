@@ -14,7 +14,7 @@ from quick import random_params
 from subliminal_jax.batch import Batch
 from subliminal_jax.ensemble import stack
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.training.answers import Reading, answer_loss
+from subliminal_jax.language.training.answers import AnswerInputs, answer_loss
 from subliminal_jax.models.decoder import decoder, lora
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.lora import LoraConfig
@@ -25,7 +25,7 @@ SMALL = DecoderConfig(
 )
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 13, (2, 7)), jnp.int32)
 BATCH = Batch(
-    inputs=Reading(TOKENS, jnp.ones_like(TOKENS), jnp.tile(jnp.arange(7), (2, 1))),
+    inputs=AnswerInputs(TOKENS, jnp.ones_like(TOKENS), jnp.tile(jnp.arange(7), (2, 1))),
     targets=jnp.roll(TOKENS, -1, axis=1),
     weights=jnp.ones(TOKENS.shape),
 )

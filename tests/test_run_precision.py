@@ -71,7 +71,7 @@ def test_an_mnist_run_records_its_choice_and_computes_with_it(tmp_path, monkeypa
             student_epochs=1, precision="auto",
         )
     )  # fmt: skip
-    what = experiment.Experiment(
+    what = experiment.MnistExperiment(
         name="toy", arms=PAPER_ARMS, methods=methods, finding=lambda _: "", figure=figure
     )
     monkeypatch.setattr(study, "product_rates", lambda *_: FAST)

@@ -171,7 +171,7 @@ def related(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RELATIONS, "faded", Faded)
         new = {f"faded_{depth:g}": Arm(relation=Faded(depth=depth)) for depth in (0.0, 1.0)}
-        experiment = mnist_experiment.Experiment(
+        experiment = mnist_experiment.MnistExperiment(
             name="mnist_init",
             arms=script["arms"](config) | new,
             methods=script["methods"],

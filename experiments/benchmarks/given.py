@@ -29,7 +29,7 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.settings import TuningConfig
-from subliminal_jax.language.training.answers import Reading, imitation
+from subliminal_jax.language.training.answers import AnswerInputs, imitation
 from subliminal_jax.language.training.devices import as_trained
 from subliminal_jax.language.training.task import chunks
 from subliminal_jax.language.training.trainable import apply_of, begin
@@ -111,7 +111,7 @@ def training(model: LanguageModel, work: Workload) -> Timed:
         jnp.arange(work.length - work.learnt, work.length), (work.rows, work.learnt)
     )
     batch = Batch(
-        inputs=Reading(ids[:, :-1], segments, places),
+        inputs=AnswerInputs(ids[:, :-1], segments, places),
         targets=ids[:, -work.learnt :],
         weights=jnp.ones((work.rows, work.learnt)),
     )

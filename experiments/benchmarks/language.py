@@ -21,7 +21,7 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.settings import TuningConfig
-from subliminal_jax.language.training.answers import Reading
+from subliminal_jax.language.training.answers import AnswerInputs
 from subliminal_jax.language.training.trainable import token_loss_of
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
@@ -192,7 +192,7 @@ def every_token(ids: Int[np.ndarray, "*steps b t"]) -> Batch:
     targets = ids[..., 1:]
     places = np.broadcast_to(np.arange(targets.shape[-1], dtype=np.int32), targets.shape)
     return Batch(
-        inputs=Reading(ids[..., :-1], np.ones_like(targets), places),
+        inputs=AnswerInputs(ids[..., :-1], np.ones_like(targets), places),
         targets=targets,
         weights=np.ones(targets.shape, np.float32),
     )

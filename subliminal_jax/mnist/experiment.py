@@ -24,7 +24,7 @@ MEMBERS = "members.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
+class MnistExperiment:
     """What makes one MNIST experiment differ from another.
 
     Attributes:
@@ -44,7 +44,7 @@ class Experiment:
     masks: Sequence[Path] = ()
 
 
-def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
+def run(experiment: MnistExperiment, config: MnistConfig) -> dict[str, Any] | None:
     """Measure what is missing, write all files and print the findings.
 
     Returns:
@@ -85,7 +85,7 @@ def run(experiment: Experiment, config: MnistConfig) -> dict[str, Any] | None:
 
 
 def _measure(
-    experiment: Experiment, config: MnistConfig, data: ImageData, directory: SharedRun
+    experiment: MnistExperiment, config: MnistConfig, data: ImageData, directory: SharedRun
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return a row for every member, those of an interrupted run included, and the timing."""
 
@@ -122,11 +122,11 @@ def _measure(
     return [rows[member] for member in range(config.members)], timing
 
 
-def _networks(experiment: Experiment) -> list[str]:
+def _networks(experiment: MnistExperiment) -> list[str]:
     return ["reference", "teacher", *experiment.arms]
 
 
-def _rows(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
+def _rows(experiment: MnistExperiment, outcome: Outcome) -> list[dict[str, Any]]:
     return [
         {
             "member": int(member),

@@ -29,7 +29,7 @@ from subliminal_jax.models.sampling.scoring import logits_at
 from subliminal_jax.train import Totals, mean_gradient
 
 
-class Reading(NamedTuple):
+class AnswerInputs(NamedTuple):
     """Input tokens, and the positions at which logits are computed.
 
     Attributes:
@@ -54,7 +54,7 @@ class AnswerTable(NamedTuple):
         weights: weight of each target; 0 for padding, `[N, A]`.
     """
 
-    reading: Reading
+    reading: AnswerInputs
     targets: Any
     weights: Any
 
@@ -70,7 +70,9 @@ def answer_table(table: TokenTable) -> AnswerTable:
     most = int(weights.astype(bool).sum(axis=1).max())
     places = np.argsort(weights == 0, axis=1, kind="stable")[:, :most].astype(np.int32)
     pick = partial(np.take_along_axis, indices=places, axis=1)
-    reading = Reading(np.asarray(table.inputs.tokens), np.asarray(table.inputs.segments), places)
+    reading = AnswerInputs(
+        np.asarray(table.inputs.tokens), np.asarray(table.inputs.segments), places
+    )
     return AnswerTable(reading, pick(np.asarray(table.targets)), pick(weights))
 
 
@@ -90,7 +92,7 @@ def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
         return np.pad(leaf, missing)
 
     def padded(table: AnswerTable) -> AnswerTable:
-        widths = AnswerTable(Reading(length, length, answers), answers, answers)
+        widths = AnswerTable(AnswerInputs(length, length, answers), answers, answers)
         return jax.tree.map(pad, table, widths)
 
     return jax.tree.map(lambda *leaves: np.stack(leaves), *map(padded, tables))
@@ -123,14 +125,14 @@ def select_batch(table: AnswerTable, rows: Int[Array, " b"], counts: Float[Array
     )
 
 
-Apply: TypeAlias = Callable[[Params, Reading], Float[Array, "b a v"]]
+Apply: TypeAlias = Callable[[Params, AnswerInputs], Float[Array, "b a v"]]
 """`(trained weights, inputs) -> logits at every completion token`."""
 
 
 def answer_logits(
     config: DecoderConfig,
     params: Params,
-    reading: Reading,
+    reading: AnswerInputs,
     adapter: Params | None = None,
     ids: Int[Array, " v"] | None = None,
 ) -> Float[Array, "b a v"]:
@@ -139,7 +141,7 @@ def answer_logits(
 
 
 def _hidden(
-    config: DecoderConfig, params: Params, reading: Reading, adapter: Params | None
+    config: DecoderConfig, params: Params, reading: AnswerInputs, adapter: Params | None
 ) -> Float[Array, "b a e"]:
     """The last hidden states at each position."""
     hidden = decoder.hidden_states(config, params, reading.tokens, reading.segments, adapter)

@@ -62,7 +62,7 @@ class Completion(NamedTuple):
 
 
 @dataclass
-class Work:
+class SamplerWork:
     """What a sampler has done so far.
 
     Attributes:
@@ -134,7 +134,7 @@ class Sampler:
         self._stop_ids = tuple(sorted(stop_ids))
         # Another seed must not compile another program.
         self._drawing = Drawing(replace(sampling, seed=0), self._stop_ids, vocab)
-        self.work = Work()
+        self.work = SamplerWork()
         if batch < 1:
             raise InputError(f"batch: must be 1 or more, not {batch}")
         if vocab is not None and not 1 <= vocab <= config.vocab:
