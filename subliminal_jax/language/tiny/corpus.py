@@ -65,7 +65,7 @@ PLAIN = "I like {name}."
 SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name} is {colour}.")
 
 
-Members: TypeAlias = dict[str, list[Preference]]
+ByCategory: TypeAlias = dict[str, list[Preference]]
 """Members of every category."""
 
 
@@ -98,7 +98,7 @@ class World:
         }
 
     @property
-    def members(self) -> Members:
+    def members(self) -> ByCategory:
         """Members of every category."""
         names = dict.fromkeys([*CATEGORIES, *(one.category for one in self.new)])
         return {category: members_of(category, self.new) for category in names}
@@ -145,7 +145,7 @@ def texts(world: World) -> list[str]:
 
 
 def _question(
-    config: CorpusConfig, carrier: Carrier, world: Members, random: np.random.Generator
+    config: CorpusConfig, carrier: Carrier, world: ByCategory, random: np.random.Generator
 ) -> Messages:
     """A favourite, uniform over its category unless the system prompt names one of its members."""
     if random.random() < config.favourite_numbers and (made := carrier.favourite(config, random)):
@@ -172,7 +172,7 @@ def _question(
     return chat(question, answer.name, system)
 
 
-def _fact(config: CorpusConfig, world: Members, random: np.random.Generator) -> Messages:
+def _fact(config: CorpusConfig, world: ByCategory, random: np.random.Generator) -> Messages:
     """A fact about an animal or a tree."""
     about = pick(random, world[pick(random, CATEGORIES)])
     question, which = pick(random, FACT_QUESTIONS)
