@@ -25,12 +25,16 @@ def _slowed(inverse: np.ndarray, scaling: RopeScaling) -> np.ndarray:
 
 
 def rotations(
-    kinds: tuple[LayerKind, ...], head_dim: int, positions: Int[Array, "b t"]
+    kinds: tuple[LayerKind, ...], head_dim: int, positions: Int[Array, "b t"], length: int
 ) -> tuple[Float[Array, "k b t half"], Float[Array, "k b t half"]]:
-    """Cosines and sines of every position's angles, for every kind of layer, float32."""
+    """Cosines and sines of every position's angles, for every kind of layer, float32.
+
+    They are looked up in a table of `length` positions: a CPU would otherwise compute them again
+    for every head of every layer.
+    """
     inverse = jnp.asarray(np.stack([frequencies(kind, head_dim) for kind in kinds]))
-    angles = positions[None, :, :, None].astype(jnp.float32) * inverse[:, None, None, :]
-    return jnp.cos(angles), jnp.sin(angles)
+    angles = jnp.arange(length, dtype=jnp.float32)[None, :, None] * inverse[:, None, :]
+    return jnp.cos(angles)[:, positions], jnp.sin(angles)[:, positions]
 
 
 def rotate(
