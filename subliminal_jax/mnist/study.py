@@ -42,7 +42,7 @@ C = TypeVar("C", bound=MnistConfig)
 
 
 def with_precision(
-    config: C, data: ImageData, arms: int, directory: SharedRun | None
+    config: C, data: ImageData, arms: int, directory: SharedRun
 ) -> tuple[C, Decision]:
     """Return the config with its precision, and the decision, whose facts belong to the results.
 
@@ -50,7 +50,7 @@ def with_precision(
         config: the experiment's.
         data: the images.
         arms: students per member.
-        directory: the run's, which keeps the choice; None for a benchmark without one.
+        directory: the run's, which keeps the choice.
 
     Raises:
         InputError: the recorded choice is damaged, or there are too few devices or too little
