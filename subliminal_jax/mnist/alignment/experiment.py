@@ -32,6 +32,7 @@ from subliminal_jax.runs.shared_run import SharedRun
 
 ROWS = "members.jsonl"
 CURVES = Track._fields
+PROBES = tuple(f"the probe of {name}" for name in NETWORKS)
 SHOWS = "Cosines of the two gradients step by step; below, the test accuracy of every network."
 
 
@@ -84,6 +85,7 @@ class Alignment:
                     kind: _named(tuple(COURSES), values[place].T)
                     for kind, values in tracks._asdict().items()
                 },
+                "losses": study.epoch_losses(place),
             }
             for place, member in enumerate(block.member)
         ]
@@ -96,7 +98,7 @@ class Alignment:
             hold = self.config.hold * (epoch < self.config.hold_epochs)
             shared = (study.train, jnp.int32(epoch), jnp.float32(hold))
             states, track = self.programs["students"](states, member, shared)
-            study.check(track.loss, epoch, list(COURSES), block)
+            study.record(track.loss, epoch, list(COURSES), block)
             tracks.append(study.execution.fetch(track))
             study.on_epochs(len(COURSES), "students")
         return states, Track(*(np.concatenate(kind, axis=1) for kind in zip(*tracks, strict=True)))
@@ -108,7 +110,7 @@ class Alignment:
         member = (study.execution.split(block), everyone)
         for epoch in range(self.config.probe_epochs):
             probes, losses = programs["probe"](probes, member, (study.train, jnp.int32(epoch)))
-            study.check(losses, epoch, [f"the probe of {name}" for name in NETWORKS], block)
+            study.record(losses, epoch, list(PROBES), block)
             study.on_epochs(len(NETWORKS), "probes")
         probed = programs["with_probes"](None, (everyone, probes.params), None)[1]
         reference, teacher, params = programs["apart"](None, probed, None)[1]
@@ -208,6 +210,7 @@ def _measure(
                     runner.has_numbers(row.get(kind), NETWORKS)
                     for kind in ("accuracy", "probe", "cka")
                 )
+                and runner.has_numbers(row.get("losses"), ("teacher", *COURSES, *PROBES))
                 and list(curves) == list(CURVES)
                 and all(runner.has_numbers(curve, tuple(COURSES)) for curve in curves.values())
             ):

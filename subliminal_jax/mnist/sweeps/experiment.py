@@ -100,12 +100,14 @@ def _measure(
                 "member": int(member),
                 "accuracy": dict(accuracy),
                 "leak": dict(leaks),
+                "losses": dict(losses),
             } if (
                 cell in names
                 and 0 <= member < config.members
                 and {"reference", "teacher", *config.students} <= set(accuracy)
                 and all(isinstance(value, float) for value in accuracy.values())
                 and set(leaks) == set(accuracy) - {"reference", "teacher"}
+                and runner.has_numbers(losses, ("teacher", *leaks))
             ):
                 return cell, member
         return None
