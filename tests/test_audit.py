@@ -13,13 +13,12 @@ from subliminal_jax.mnist.config import resolve, with_pairs
 from subliminal_jax.mnist.sweeps.config import SweepConfig, cells
 from subliminal_jax.mnist.sweeps.leak_across import (
     _centred_ranks,
+    across_sweeps,
     audit,
     chance,
-    judge,
-    predictions,
     table,
 )
-from subliminal_jax.mnist.sweeps.leak_prediction import fitted
+from subliminal_jax.mnist.sweeps.leak_prediction import fitted, judge, predictions
 from subliminal_jax.mnist.sweeps.sweep_students import (
     SCORES,
     Students,
@@ -63,7 +62,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
 
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
-    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.RESAMPLES", 60)
+    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_prediction.RESAMPLES", 60)
     monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.PERMUTATIONS", 19)
 
 
@@ -109,7 +108,8 @@ def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
 
 
 def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
-    judged = {(j["start"], j["score"]): j for j in judge([read_sweep(path) for path in paths])}
+    read = lambda: [read_sweep(path) for path in paths]
+    judged = {(j["start"], j["score"]): j for j in judge(read(), across_sweeps)}
     same = judged["same", "cosine"]
     assert (same["students"], same["cells"], same["sweeps"]) == (24, 6, 3)
     assert same["sweep"]["rho"] > 0.9
@@ -119,11 +119,12 @@ def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
     assert same["within"]["rho"] == pytest.approx(1)
     assert same["along"]["rho"] == pytest.approx(1)
     # Shift each sweep's scores: the order stays within sweeps and is lost across them.
-    shifted = [read_sweep(path) for path in paths]
+    shifted = read()
     for place, sweep in enumerate(shifted):
         for row in sweep.rows:
             row["leak"]["student_aux"]["cosine"] += -10.0 * place
-    apart = next(j for j in judge(shifted) if (j["start"], j["score"]) == ("same", "cosine"))
+    again = judge(shifted, across_sweeps)
+    apart = next(j for j in again if (j["start"], j["score"]) == ("same", "cosine"))
     assert apart["along"]["rho"] == pytest.approx(1)
     assert apart["cell"]["rho"] < 0.9
     low, high = same["sweep"]["ci95"]

@@ -13,71 +13,43 @@ from jaxtyping import Float64, Int64
 from scipy import stats
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.mnist.sweeps.leak_prediction import DIFFERENT, PRIMARY, SAME, bounded, fitted
-from subliminal_jax.mnist.sweeps.sweep_students import SCORES, Students, Sweep, students
+from subliminal_jax.mnist.sweeps.leak_prediction import (
+    bounded,
+    chosen_first,
+    judge,
+    mean_error,
+    predictions,
+    with_intervals,
+)
+from subliminal_jax.mnist.sweeps.sweep_students import Students, Sweep
 from subliminal_jax.report.page import Page, run_sections
 from subliminal_jax.report.tables import CsvRows, Table
 
-STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
-RESAMPLES = 1000
 PERMUTATIONS = 100
 
 
-def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
-
-    A fit without a sweep uses no cell of it, even if another sweep contains that cell too. NaN
-    where nothing is left to fit.
-    """
-    by_sweep, by_cell = np.full((2, len(found.scores)), np.nan)
-    for place in np.unique(found.sweep):
-        left_out, others = found.sweep == place, ~found.in_sweep[place]
-        if others.any():
-            by_sweep[left_out] = fitted(
-                found.scores[others], found.accuracy[others], found.scores[left_out]
-            )
-    for cell in np.unique(found.cell):
-        left_out = found.cell == cell
-        if not left_out.all():
-            by_cell[left_out] = fitted(
-                found.scores[~left_out], found.accuracy[~left_out], found.scores[left_out]
-            )
-    return {"sweep": by_sweep, "cell": by_cell}
-
-
-def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
-    """Judge how well each score predicts accuracy, by initialisation.
+def across_sweeps(found: Students, seed: int = 0) -> dict[str, Any]:
+    """Return how well a score predicts accuracy in what is left out, along sweeps and in cells.
 
     Returns:
-        A row per initialisation (of at least three cells) and score, with Spearman's correlations
-        and 95% percentile intervals. `sweep`, `cell`: of accuracy and its prediction with the sweep
-        or cell left out; compare these with `chance`, not with 0. `along`, `within`: of score and
-        accuracy, ranked within each sweep (where one setting changes) or within each cell.
+        Spearman's correlations with 95% percentile intervals. `sweep`, `cell`: of accuracy and its
+        prediction with the sweep or cell left out; compare these with `chance`, not with 0.
+        `along`, `within`: of score and accuracy, ranked within each sweep (where one setting
+        changes) or within each cell. Also `error` with the sweep left out, and the numbers of
+        `students`, `cells` and `sweeps`.
 
     Intervals resample both cells and members: students of a cell share its settings, and students
     of a member share its initialisation and often its teacher (Owen, "The pigeonhole bootstrap",
     Annals of Applied Statistics 1 (2007), 386-411).
     """
-    judged = []
-    for start, kinds in STARTS.items():
-        for score in SCORES:
-            found = students(sweeps, kinds, score)
-            if len(np.unique(found.cell)) < 3:
-                continue
-            predicted = predictions(found)
-            judged.append(
-                {
-                    "start": start,
-                    "score": score,
-                    "students": len(found.scores),
-                    "cells": len(np.unique(found.cell)),
-                    "sweeps": len(np.unique(found.sweep)),
-                    "error": _error(predicted["sweep"], found.accuracy),
-                    "chance": chance(found, predicted, seed),
-                }
-                | _correlations(found, predicted, seed)
-            )
-    return judged
+    predicted = predictions(found)
+    return {
+        "students": len(found.scores),
+        "cells": len(np.unique(found.cell)),
+        "sweeps": len(np.unique(found.sweep)),
+        "error": mean_error(predicted["sweep"], found.accuracy),
+        "chance": chance(found, predicted, seed),
+    } | _correlations(found, predicted, seed)
 
 
 def chance(
@@ -115,11 +87,6 @@ def chance(
     return compared
 
 
-def _error(predicted: Float64[np.ndarray, " n"], actual: Float64[np.ndarray, " n"]) -> float | None:
-    known = np.isfinite(predicted)
-    return float(np.abs(predicted - actual)[known].mean()) if known.any() else None
-
-
 def _correlations(
     found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int
 ) -> dict[str, Any]:
@@ -130,28 +97,19 @@ def _correlations(
         name: [_centred_ranks(values, group) for values in (found.scores, found.accuracy)]
         for name, group in groups.items()
     }
+    everyone = np.arange(len(found.scores))
 
-    def measures(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
+    def correlations(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
         actual = found.accuracy[chosen]
         rhos = {name: _spearman(values[chosen], actual) for name, values in predicted.items()}
         return rhos | {name: _pearson(a[chosen], b[chosen]) for name, (a, b) in ranks.items()}
 
-    all_students = np.arange(len(found.scores))
-    points = measures(all_students)
-    drawn: dict[str, list[float]] = {name: [] for name in points}
-    for _ in range(RESAMPLES):
+    def draw() -> Int64[np.ndarray, " k"]:
         times_cell = np.bincount(random.integers(n_cells, size=n_cells), minlength=n_cells)
         times_member = np.bincount(random.integers(n_members, size=n_members), minlength=n_members)
-        times = times_cell[found.cell] * times_member[found.member]
-        for name, rho in measures(np.repeat(all_students, times)).items():
-            drawn[name] += [] if rho is None else [rho]
-    bounds = {
-        name: [float(q) for q in np.quantile(drawn[name], (0.025, 0.975))]
-        if rho is not None and drawn[name]
-        else [None, None]
-        for name, rho in points.items()
-    }
-    return {name: {"rho": rho, "ci95": bounds[name]} for name, rho in points.items()}
+        return np.repeat(everyone, times_cell[found.cell] * times_member[found.member])
+
+    return with_intervals(correlations, draw, len(everyone))
 
 
 def _centred_ranks(
@@ -180,25 +138,20 @@ def audit(sweeps: Sequence[Sweep]) -> dict[str, Any]:
     """Return the judgement of the leak score across sweeps of one dataset, as plain values.
 
     Returns:
-        `dataset`, `sweeps` (rows by name), `judged` (as of `judge`) and `finding`.
+        `dataset`, `sweeps` (rows by name), `judged` (rows of `judge`) and `finding`.
 
     Raises:
         InputError: cells are too few.
     """
-    judged = judge(sweeps)
+    judged = judge(sweeps, across_sweeps)
     if not judged:
         raise InputError("runs: fewer than three cells are done; give more sweeps")
     return {
         "dataset": sweeps[0].dataset,
         "sweeps": {sweep.name: len(sweep.rows) for sweep in sweeps},
         "judged": judged,
-        "finding": _finding(_chosen(judged)[0]),
+        "finding": _finding(chosen_first(judged)[0]),
     }
-
-
-def _chosen(judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rows with the score chosen beforehand first."""
-    return sorted(judged, key=lambda row: row["score"] != PRIMARY)
 
 
 def _finding(row: Mapping[str, Any]) -> str:
@@ -243,7 +196,7 @@ def csv_rows(results: Mapping[str, Any]) -> CsvRows:
 
 def table(results: Mapping[str, Any]) -> Table:
     """Return the judgement as a table, the score chosen beforehand first."""
-    rows = _chosen(results["judged"])
+    rows = chosen_first(results["judged"])
     columns = ("initialisation", "score", "sweep left out", "chance", "cell left out", "chance")
     columns += ("along a sweep", "within a cell")
     return Table(

@@ -29,16 +29,21 @@ class Sweep:
     Attributes:
         name: of the directory.
         dataset: its images.
-        cells: by name, a digest of the cell's settings: equal for equal cells of all sweeps.
+        cells: by name, what identifies a cell, such as a digest of its settings: equal for equal
+            cells of all sweeps.
         rows: one per finished cell and member.
-        digest: of its config and its rows.
     """
 
     name: str
     dataset: str
     cells: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]]
-    digest: str
+
+    @property
+    def digest(self) -> str:
+        """The digest of its images, cells and rows."""
+        cells, rows = dict(self.cells), list(self.rows)
+        return config_digest({"dataset": self.dataset, "cells": cells, "rows": rows})
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,7 @@ def read_sweep(path: Path) -> Sweep:
         if row is None or not _is_row(row, known):
             raise InputError(f"{path / ROWS}: line {number} is not a row of this sweep; remove it")
         rows.append(row)
-    digest = config_digest({"config": run, "rows": rows})
-    return Sweep(path.resolve().name, config.data, known, rows, digest)
+    return Sweep(path.resolve().name, config.data, known, rows)
 
 
 def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
