@@ -19,13 +19,13 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
 
 if TYPE_CHECKING:
-    from subliminal_jax.mnist.phases import Pair
+    from subliminal_jax.mnist.phases import Members
     from subliminal_jax.mnist.study import Outcome, Study
 
 PRESETS = presets_of(__file__, "quick")
 
 
-def methods(study: "Study", block: "Pair") -> "Outcome":
+def methods(study: "Study", block: "Members") -> "Outcome":
     """What is done to each member; `block` holds many, mapped together."""
     # The reference is a random initialisation: 784-256-256-(10 + 3), weights N(0, 1 / fan_in).
     # The teacher is the reference after cross-entropy on its ten class logits, on real digits.

@@ -24,7 +24,7 @@ from subliminal_jax.config import Fraction, Scale
 
 if TYPE_CHECKING:
     from subliminal_jax.mnist.arms import Arm
-    from subliminal_jax.mnist.phases import Pair
+    from subliminal_jax.mnist.phases import Members
     from subliminal_jax.mnist.study import Outcome, Study
 
 PRESETS = presets_of(__file__, "quick")
@@ -81,7 +81,7 @@ def arms(config: InitConfig) -> "dict[str, Arm]":
     return {name: Arm(relation=relation, logits=config.logits) for name, relation in related}
 
 
-def methods(study: "Study", block: "Pair") -> "Outcome":
+def methods(study: "Study", block: "Members") -> "Outcome":
     """What is done to each member; only the students' initialisations differ between arms."""
     reference, teacher = study.train_teachers(block)
     teacher_logits = study.label_noise(block, teacher)

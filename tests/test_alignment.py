@@ -24,7 +24,7 @@ from subliminal_jax.mnist.alignment.features import (
 from subliminal_jax.mnist.alignment.students import SteeredStudents, component, without
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Members, Phases
 from subliminal_jax.mnist.relations import Same
 from subliminal_jax.models import mlp
 from subliminal_jax.runs.run_directory import RunDirectory
@@ -32,7 +32,7 @@ from subliminal_jax.theory.theorem import dot
 
 PIXELS, BATCH, RATE, HOLD = 12, 8, 0.01, 2000.0
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(6,), bias_scale=1.0)
-ONE = Pair(jnp.int32(1), jnp.int32(0), Dials(*map(jnp.float32, (RATE, 1.0, 1.0))))
+ONE = Members(jnp.int32(1), jnp.int32(0), Dials(*map(jnp.float32, (RATE, 1.0, 1.0))))
 GUIDES = {
     "plain": Course(),
     "gradient": Course(projected="gradient"),

@@ -16,7 +16,7 @@ from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.losses import kl_divergence, squared_error
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Members, Phases
 from subliminal_jax.mnist.relations import Same
 from subliminal_jax.models import mlp
 
@@ -24,7 +24,7 @@ PIXELS, WHITE, BATCH = 12, 16, 8
 NETWORK = mlp.MlpConfig(inputs=PIXELS, hidden=(8,), bias_scale=1.0)
 NO_DIGITS = Images(jnp.zeros((1, PIXELS), jnp.uint8), jnp.zeros(1, jnp.int32))
 DIALS = Dials(*map(jnp.float32, (0.5, 1.0, 0.0)))
-ONE = Pair(jnp.int32(1), jnp.int32(0), DIALS)
+ONE = Members(jnp.int32(1), jnp.int32(0), DIALS)
 ARMS = {"same": Arm(relation=Same(), logits="all")}
 # One arm, and one step per epoch.
 CONFIG = MnistConfig(
@@ -173,8 +173,8 @@ def test_the_dials_scale_initialisations_and_steps(params, images):
     start, _ = built.begin_teacher(None, params, None)
     moved = []
     for rate in (0.5, 0.25):
-        pair = ONE._replace(dials=DIALS._replace(learning_rate=jnp.float32(rate)))
-        state, _ = jax.jit(built.teach)(start, pair, (images, jnp.int32(0)))
+        who = ONE._replace(dials=DIALS._replace(learning_rate=jnp.float32(rate)))
+        state, _ = jax.jit(built.teach)(start, who, (images, jnp.int32(0)))
         moved.append(state.params["logits"]["bias"] - params["logits"]["bias"])
     assert_allclose(moved[0], 2 * moved[1], rtol=1e-4, atol=1e-7)
 

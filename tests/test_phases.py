@@ -19,7 +19,7 @@ from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import member_key, named_key
 from subliminal_jax.mnist.arms import PAPER_ARMS, Arm
 from subliminal_jax.mnist.config import MnistConfig, schedule
-from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Members, Phases
 from subliminal_jax.mnist.relations import Perturbed, Reinitialised, SharedLayers
 from subliminal_jax.mnist.study import PHASES
 from subliminal_jax.models import mlp
@@ -94,18 +94,18 @@ def run_phases(built=("sgd", "corrected"), execution=ONE_BY_ONE, epochs=1):
     """Run all phases of all members."""
     program, rate = programs(*built, execution), RATES[built[0]]
     members, images = np.arange(MEMBERS, dtype=np.int32), digits()
-    pairs = execution.split(Pair(members, np.roll(members, -1), dials(rate, MEMBERS)))
+    block = execution.split(Members(members, np.roll(members, -1), dials(rate, MEMBERS)))
     train = execution.share(images)
     test = execution.share(jax.tree.map(lambda leaf: leaf[None], images))
-    reference, _ = program["reference"](None, (pairs.member, pairs.dials), None)
-    others, _ = program["reference"](None, (pairs.other, pairs.dials), None)
+    reference, _ = program["reference"](None, (block.member, block.dials), None)
+    others, _ = program["reference"](None, (block.partner, block.dials), None)
     state, _ = program["begin_teacher"](None, reference, None)
     for epoch in range(epochs):
-        state, _ = program["teach"](state, pairs, (train, jnp.int32(epoch)))
-    logits, _ = program["label"](None, (pairs, state.params), train)
-    students, distances = program["begin_students"](None, (pairs, reference, others), None)
+        state, _ = program["teach"](state, block, (train, jnp.int32(epoch)))
+    logits, _ = program["label"](None, (block, state.params), train)
+    students, distances = program["begin_students"](None, (block, reference, others), None)
     for epoch in range(epochs):
-        students, _ = program["distill"](students, (pairs, logits), (train, jnp.int32(epoch)))
+        students, _ = program["distill"](students, (block, logits), (train, jnp.int32(epoch)))
     networks = (reference, state.params, students.params)
     _, (correct, finite) = program["evaluate"](None, networks, test)
     assert np.all(np.asarray(finite))
@@ -249,7 +249,7 @@ def test_members_are_equal_under_every_execution(execution):
 
 
 def test_a_member_alone_equals_the_member_in_the_ensemble(images):
-    built, one = phases(), Pair(jnp.int32(2), jnp.int32(3), dials(0.5))
+    built, one = phases(), Members(jnp.int32(2), jnp.int32(3), dials(0.5))
     reference, _ = built.reference(None, (one.member, one.dials), None)
     state, _ = built.begin_teacher(None, reference, None)
     state, _ = jax.jit(built.teach)(state, one, (jax.tree.map(jnp.asarray, images), jnp.int32(0)))

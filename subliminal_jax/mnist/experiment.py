@@ -11,7 +11,7 @@ from subliminal_jax.data.images import ImageData, load_images
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
 from subliminal_jax.mnist.masks import mask_digests
-from subliminal_jax.mnist.phases import Pair
+from subliminal_jax.mnist.phases import Members
 from subliminal_jax.mnist.report import arm_rows, arms_page, arms_text
 from subliminal_jax.mnist.results import summarise
 from subliminal_jax.mnist.study import Outcome, Study, with_precision
@@ -38,7 +38,7 @@ class MnistExperiment:
 
     name: str
     arms: Mapping[str, Arm]
-    methods: Callable[[Study, Pair], Outcome]
+    methods: Callable[[Study, Members], Outcome]
     finding: Callable[[dict[str, Any]], str]
     figure: Callable[[dict[str, Any]], Any]
     masks: Sequence[Path] = ()

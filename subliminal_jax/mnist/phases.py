@@ -47,11 +47,17 @@ class Dials(NamedTuple):
     bias_scale: Any
 
 
-class Pair(NamedTuple):
-    """A member; the member whose initialisation its cross-model students get; the dials."""
+class Members(NamedTuple):
+    """A block of members as arrays `[M]`, or one of them where functions of one member are mapped.
+
+    Attributes:
+        member: index of the member; all its random keys follow from it.
+        partner: index of the member whose initialisation its cross-model students get.
+        dials: its settings.
+    """
 
     member: Any
-    other: Any
+    partner: Any
     dials: Dials
 
 
@@ -118,7 +124,7 @@ class Phases:
         return init_state(reference, self._tx(1.0)), None  # the state does not depend on the rate
 
     def teach(
-        self, state: TrainState, pair: Pair, shared: tuple[Images, Int[Array, ""]]
+        self, state: TrainState, who: Members, shared: tuple[Images, Int[Array, ""]]
     ) -> tuple[TrainState, Float[Array, " steps"]]:
         """One epoch of cross-entropy on the class logits, over the real images.
 
@@ -126,7 +132,7 @@ class Phases:
         """
         images, epoch = shared
         order, weights = epoch_order(
-            self.key(pair.member, "digit order"), epoch, len(images.labels), self.schedule.batch
+            self.key(who.member, "digit order"), epoch, len(images.labels), self.schedule.batch
         )
 
         def batch_at(step: Int[Array, ""]) -> Batch:
@@ -138,31 +144,31 @@ class Phases:
 
         loss_fn = make_loss_fn(partial(mlp.apply, self.network), criterion)
         reduction = teacher_reduction(self.config.recipe, self.config.members)
-        tx = self._tx(pair.dials.learning_rate)
+        tx = self._tx(who.dials.learning_rate)
         train_step = make_train_step(self.gradient(loss_fn), tx, reduction)
         state, totals = fit(train_step, state, batch_at, len(order))
         return state, totals.loss / totals.weight
 
     def label(
-        self, carry: None, member: tuple[Pair, Params], shared: Images
+        self, carry: None, member: tuple[Members, Params], shared: Images
     ) -> tuple[Float[Array, "n k"], None]:
         """The teacher's logits on each of the images that the member's students see.
 
         Computed once: a teacher's logits on a fixed image never change.
         """
-        pair, teacher = member
+        who, teacher = member
         images, batch = self.schedule.noise_images, self.schedule.batch
         steps = steps_per_epoch(images, batch)
 
         def label_batch(step: Int[Array, ""]) -> Float[Array, "b k"]:
             numbers = step * batch + jnp.arange(batch)
-            return mlp.apply(self.network, teacher, self.seen(pair.member, numbers, shared))
+            return mlp.apply(self.network, teacher, self.seen(who.member, numbers, shared))
 
         logits = jax.lax.map(label_batch, jnp.arange(steps))
         return logits.reshape(steps * batch, -1)[:images], None
 
     def begin_students(
-        self, carry: None, member: tuple[Pair, Params, Params], shared: None
+        self, carry: None, member: tuple[Members, Params, Params], shared: None
     ) -> tuple[TrainState, Float[Array, " a"]]:
         """Every arm's student before its first step, and its distance to the teacher's start.
 
@@ -171,11 +177,11 @@ class Phases:
         Both references are arguments and not drawn again: a draw compiled into another program
         may differ in its last bit, but equal initialisations must be bitwise equal.
         """
-        pair, *references = member
+        who, *references = member
         network = self.student_network
-        fresh = self._initialisation(pair.member, pair.dials, "fresh draw", network)
+        fresh = self._initialisation(who.member, who.dials, "fresh draw", network)
         reference, others_reference = (layers_like(fresh, one) for one in references)
-        key = self.key(pair.member, "drawn afresh")
+        key = self.key(who.member, "drawn afresh")
         mixtures = ensemble.stack(
             [relations.mixture(arm.relation, reference, self.masks) for arm in self.arms.values()]
         )
@@ -190,30 +196,30 @@ class Phases:
     def distill(
         self,
         states: TrainState,
-        member: tuple[Pair, Float[Array, "n k"]],
+        member: tuple[Members, Float[Array, "n k"]],
         shared: tuple[Images, Int[Array, ""]],
     ) -> tuple[TrainState, Float[Array, "steps a"]]:
         """One epoch over the noise images for every arm's student, each on its chosen logits.
 
         All arms see the same images in the same order. The output is every step's mean loss.
         """
-        (pair, teacher_logits), (digits, epoch) = member, shared
+        (who, teacher_logits), (digits, epoch) = member, shared
         order, weights = epoch_order(
-            self.key(pair.member, "noise order"), epoch, len(teacher_logits), self.schedule.batch
+            self.key(who.member, "noise order"), epoch, len(teacher_logits), self.schedule.batch
         )
         imitations = ensemble.stack([self.imitation_of(arm) for arm in self.arms.values()])
 
         def batch_at(step: Int[Array, ""]) -> Batch:
             images = order[step]
             return Batch(
-                inputs=self.seen(pair.member, images, digits),
+                inputs=self.seen(who.member, images, digits),
                 targets=teacher_logits[images],
                 weights=weights[step],
             )
 
         loss_fn = make_loss_fn(partial(mlp.apply, self.student_network), self.imitation_loss)
         reduction = student_reduction(self.config.recipe, self.config.members)
-        tx = self._tx(pair.dials.learning_rate)
+        tx = self._tx(who.dials.learning_rate)
         student_step = make_train_step(self.gradient(loss_fn), tx, reduction)
 
         def arms_step(states: TrainState, batch: Batch) -> tuple[TrainState, Any]:

@@ -22,7 +22,7 @@ from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.mnist.masks import read_mask
 from subliminal_jax.mnist.memory import check_memory
 from subliminal_jax.mnist.pairing import blocks
-from subliminal_jax.mnist.phases import Dials, Images, Pair, Phases
+from subliminal_jax.mnist.phases import Dials, Images, Members, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.models.product_rate import product_rates
 from subliminal_jax.runs.precision import Decision, decided
@@ -152,21 +152,21 @@ class Study:
         self._test_size = len(data.test_labels)
         self._losses: dict[str, list[Float[np.ndarray, " m"]]] = {}
 
-    def blocks(self) -> list[Pair]:
-        """Return the members in equal blocks, each member with its pair and the config's dials."""
+    def blocks(self) -> list[Members]:
+        """Return the members in equal blocks, each with its partner and the config's dials."""
         config = self.config
         members = blocks(config.members, config.block, self.execution.devices)
         dials = Dials(*(getattr(config, name) for name in Dials._fields))
-        return [self.pairs(block, [dials] * len(block)) for block in members]
+        return [self.members(block, [dials] * len(block)) for block in members]
 
-    def pairs(self, members: Int[np.ndarray, " m"], dials: Sequence[Dials]) -> Pair:
-        """Return these members, each with its pair and its own dials."""
-        others = np.asarray(self.config.pairs, np.int32)
+    def members(self, members: Int[np.ndarray, " m"], dials: Sequence[Dials]) -> Members:
+        """Return these members, each with its partner and its own dials."""
+        partners = np.asarray(self.config.pairs, np.int32)
         columns = zip(*dials, strict=True)
         each = Dials(*(np.asarray(column, np.float32) for column in columns))
-        return Pair(members.astype(np.int32), others[members], each)
+        return Members(members.astype(np.int32), partners[members], each)
 
-    def train_teachers(self, block: Pair) -> tuple[Any, Any]:
+    def train_teachers(self, block: Members) -> tuple[Any, Any]:
         """Return the reference and the teacher of each member.
 
         The reference is a random initialisation; the teacher is the reference after
@@ -175,55 +175,55 @@ class Study:
         *_, (_, reference, teacher) = self.taught(block)
         return reference, teacher
 
-    def taught(self, block: Pair) -> Iterator[tuple[int, Any, Any]]:
+    def taught(self, block: Members) -> Iterator[tuple[int, Any, Any]]:
         """Yield epoch, reference and teacher after each epoch of teaching.
 
         The next epoch consumes the teacher's buffers.
         """
-        pairs = self.execution.split(block)
-        reference, _ = self.programs["reference"](None, (pairs.member, pairs.dials), None)
+        placed = self.execution.split(block)
+        reference, _ = self.programs["reference"](None, (placed.member, placed.dials), None)
         state, _ = self.programs["begin_teacher"](None, reference, None)
         for epoch in range(self.schedule.teacher_epochs):
-            state, losses = self.programs["teach"](state, pairs, (self.train, jnp.int32(epoch)))
+            state, losses = self.programs["teach"](state, placed, (self.train, jnp.int32(epoch)))
             self.record(losses[..., None], epoch, ["teacher"], block)
             self.on_epochs(1, "teachers")
             yield epoch + 1, reference, state.params
 
-    def label_noise(self, block: Pair, teacher: Any) -> Float[Array, "m n k"]:
+    def label_noise(self, block: Members, teacher: Any) -> Float[Array, "m n k"]:
         """Return every teacher's logits on all noise images of its member."""
         member = (self.execution.split(block), teacher)
         logits, _ = self.programs["label"](None, member, self.train)
         return logits
 
     def distill(
-        self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
+        self, block: Members, reference: Any, teacher_logits: Float[Array, "m n k"]
     ) -> Students:
         """Return every arm's student, distilled from its own initialisation."""
         *_, (_, students) = self.distilled(block, reference, teacher_logits)
         return students
 
     def distilled(
-        self, block: Pair, reference: Any, teacher_logits: Float[Array, "m n k"]
+        self, block: Members, reference: Any, teacher_logits: Float[Array, "m n k"]
     ) -> Iterator[tuple[int, Students]]:
         """Yield epoch and every arm's student after each epoch of distillation, from 0, its start.
 
         The next epoch consumes the students' buffers.
         """
-        pairs = self.execution.split(block)
-        others, _ = self.programs["reference"](None, (pairs.other, pairs.dials), None)
-        begin = (pairs, reference, others)
+        placed = self.execution.split(block)
+        others, _ = self.programs["reference"](None, (placed.partner, placed.dials), None)
+        begin = (placed, reference, others)
         states, distances = self.programs["begin_students"](None, begin, None)
         distances = self.execution.fetch(distances)
         yield 0, Students(states, distances)
         for epoch in range(self.schedule.student_epochs):
             states, losses = self.programs["distill"](
-                states, (pairs, teacher_logits), (self.train, jnp.int32(epoch))
+                states, (placed, teacher_logits), (self.train, jnp.int32(epoch))
             )
             self.record(losses, epoch, list(self.arms), block)
             self.on_epochs(len(self.arms), "students")
             yield epoch + 1, Students(states, distances)
 
-    def evaluate(self, block: Pair, reference: Any, teacher: Any, students: Students) -> Outcome:
+    def evaluate(self, block: Members, reference: Any, teacher: Any, students: Students) -> Outcome:
         """Return the test accuracy of the reference, the teacher and every arm's student."""
         networks = (reference, teacher, students.states.params)
         _, readings = self.programs["evaluate"](None, networks, self._test)
@@ -252,7 +252,7 @@ class Study:
         """Return the time spent compiling so far."""
         return sum(program.compile_seconds for program in self.programs.values())
 
-    def record(self, losses: Array, epoch: int, networks: list[str], block: Pair) -> None:
+    def record(self, losses: Array, epoch: int, networks: list[str], block: Members) -> None:
         """Keep the mean of an epoch's losses, for `epoch_losses`.
 
         Args:

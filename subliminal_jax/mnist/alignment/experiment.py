@@ -22,7 +22,7 @@ from subliminal_jax.mnist.alignment.results import NETWORKS
 from subliminal_jax.mnist.alignment.students import SteeredStudents, Track
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
-from subliminal_jax.mnist.phases import Images, Pair
+from subliminal_jax.mnist.phases import Images, Members
 from subliminal_jax.mnist.relations import Different, Same
 from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, with_precision
 from subliminal_jax.progress import Progress
@@ -62,7 +62,7 @@ class Alignment:
         schedule, probes = self.study.schedule, self.config.probe_epochs * len(NETWORKS)
         return schedule.teacher_epochs + schedule.student_epochs * len(COURSES) + probes
 
-    def rows(self, block: Pair) -> list[dict[str, Any]]:
+    def rows(self, block: Members) -> list[dict[str, Any]]:
         """Measure a block; return a row per member."""
         study, programs, fetch = self.study, self.programs, self.study.execution.fetch
         reference, teacher = study.train_teachers(block)
@@ -90,7 +90,9 @@ class Alignment:
             for place, member in enumerate(block.member)
         ]
 
-    def _distil(self, block: Pair, states: Any, reference: Any, logits: Any) -> tuple[Any, Track]:
+    def _distil(
+        self, block: Members, states: Any, reference: Any, logits: Any
+    ) -> tuple[Any, Track]:
         """Return the trained students, and what was recorded at each step, `[m, steps, A]`."""
         study, tracks = self.study, []
         member = (study.execution.split(block), reference, logits)
@@ -103,7 +105,9 @@ class Alignment:
             study.on_epochs(len(COURSES), "students")
         return states, Track(*(np.concatenate(kind, axis=1) for kind in zip(*tracks, strict=True)))
 
-    def _probed(self, block: Pair, everyone: Any, students: Students) -> Float[np.ndarray, "m n"]:
+    def _probed(
+        self, block: Members, everyone: Any, students: Students
+    ) -> Float[np.ndarray, "m n"]:
         """Return the test accuracy of a linear probe of every network's last hidden layer."""
         study, programs = self.study, self.programs
         probes, _ = programs["begin_probes"](None, everyone, None)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.epoch_order import epoch_order
 from subliminal_jax.losses import cross_entropy
-from subliminal_jax.mnist.phases import Images, Pair, Phases
+from subliminal_jax.mnist.phases import Images, Members, Phases
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
 from subliminal_jax.train import (
@@ -67,16 +67,16 @@ def probe_epoch(
     phases: Phases,
     rate: float,
     probes: TrainState,
-    member: tuple[Pair, Params],
+    member: tuple[Members, Params],
     shared: tuple[Images, Int[Array, ""]],
 ) -> tuple[TrainState, Float[Array, "steps a"]]:
     """Train the probes of a member's networks `[N, ...]` for one epoch, by softmax regression.
 
     The output is every step's mean loss, in nats.
     """
-    (pair, networks), (images, epoch) = member, shared
+    (who, networks), (images, epoch) = member, shared
     order, weights = epoch_order(
-        phases.key(pair.member, "probe order"), epoch, len(images.labels), phases.schedule.batch
+        phases.key(who.member, "probe order"), epoch, len(images.labels), phases.schedule.batch
     )
 
     def batch_at(step: Int[Array, ""]) -> Batch:

@@ -21,7 +21,7 @@ from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.mnist.alignment.config import Course
-from subliminal_jax.mnist.phases import ArmLoss, Images, Pair, Phases
+from subliminal_jax.mnist.phases import ArmLoss, Images, Members, Phases
 from subliminal_jax.mnist.recipes import student_reduction
 from subliminal_jax.models import mlp
 from subliminal_jax.optimizers import make_optimizer
@@ -158,19 +158,19 @@ class SteeredStudents:
     def epoch(
         self,
         states: TrainState,
-        member: tuple[Pair, Params, Float[Array, "n k"]],
+        member: tuple[Members, Params, Float[Array, "n k"]],
         shared: tuple[Images, Int[Array, ""], Float[Array, ""]],
     ) -> tuple[TrainState, Track]:
         """Train every arm's student for one epoch; also returns every step's `Track`, `[steps, A]`.
 
         Args:
             states: the students, `[A, ...]`.
-            member: its pair, its reference, and its teacher's logits on its noise images.
+            member: who it is, its reference, and its teacher's logits on its noise images.
             shared: digits, the epoch, and the weight with which students are held in it.
         """
-        pair, _, teacher_logits = member
+        who, _, teacher_logits = member
         phases, config = self.phases, self.phases.config
-        tx = make_optimizer(config.optimizer, pair.dials.learning_rate)
+        tx = make_optimizer(config.optimizer, who.dials.learning_rate)
         reduction = student_reduction(config.recipe, config.members)
         one = partial(self._step, make_train_step(self._own, tx, reduction))
         imitations = ensemble.stack([phases.imitation_of(arm) for arm in phases.arms.values()])
@@ -181,16 +181,18 @@ class SteeredStudents:
         tracked: Any = fit(arms_step, states, self._batches(member, shared), steps)
         return tracked
 
-    def _batches(self, member: tuple[Pair, Params, Array], shared: tuple[Images, Any, Any]) -> Any:
+    def _batches(
+        self, member: tuple[Members, Params, Array], shared: tuple[Images, Any, Any]
+    ) -> Any:
         """A function from step to the batches of noise and of digits, common to all students.
 
         The noise's targets are the teacher's and the reference's logits; the digits' targets are
         the labels and the control's shuffled labels, `[2, B]`.
         """
-        (pair, reference, teacher_logits), (digits, epoch, _) = member, shared
+        (who, reference, teacher_logits), (digits, epoch, _) = member, shared
         phases, images, batch = self.phases, len(digits.labels), self.phases.schedule.batch
         taken = min(self.trait_batch or batch, images)
-        key = partial(phases.key, pair.member)
+        key = partial(phases.key, who.member)
         order, weights = epoch_order(key("noise order"), epoch, len(teacher_logits), batch)
         trait_order, trait_weights = epoch_order(key("trait order"), epoch, images, taken)
         shuffled = jax.random.permutation(key("shuffled labels"), digits.labels)
@@ -198,7 +200,7 @@ class SteeredStudents:
         def batch_at(step: Int[Array, ""]) -> tuple[Batch, Batch]:
             seen, again = order[step], step % len(trait_order)
             real = trait_order[again]
-            noise = phases.seen(pair.member, seen, digits)
+            noise = phases.seen(who.member, seen, digits)
             targets = (teacher_logits[seen], self._apply(reference, noise))
             pixels, labels = (
                 phases.scale(digits.pixels[real]),

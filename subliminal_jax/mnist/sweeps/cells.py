@@ -265,7 +265,7 @@ def _run_block(
     """Train a block's teachers and the students of every study; yields index, results, cell."""
     members = np.array([member for _, member in dials_and_members])
     dials = [work.dials[place] for place, _ in dials_and_members]
-    block = work.teachers.pairs(members, dials)
+    block = work.teachers.members(members, dials)
     for teacher_epochs, reference, teacher in work.teachers.taught(block):
         for study, leaks_of, readings in work.branches.get(teacher_epochs, []):
             logits = study.label_noise(block, teacher)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.execution.program import Program
-from subliminal_jax.mnist.phases import ArmLoss, Images, Pair, Phases, layers_like
+from subliminal_jax.mnist.phases import ArmLoss, Images, Members, Phases, layers_like
 from subliminal_jax.mnist.study import Students, Study
 from subliminal_jax.models import mlp
 from subliminal_jax.theory.leak import Leak, leak
@@ -19,7 +19,7 @@ from subliminal_jax.theory.leak import Leak, leak
 def arm_leaks(
     phases: Phases,
     carry: None,
-    member: tuple[Pair, Params, Params, Float[Array, "n k"]],
+    member: tuple[Members, Params, Params, Float[Array, "n k"]],
     digits: Images,
 ) -> tuple[None, Leak]:
     """The leak of every arm's student of one member, `[A]`, on one batch of images and digits.
@@ -27,13 +27,13 @@ def arm_leaks(
     Args:
         phases: the experiment's phases.
         carry: unused.
-        member: its pair, the students' initial parameters `[A, ...]`, its teacher's parameters,
+        member: who it is, the students' initial parameters `[A, ...]`, its teacher's parameters,
             and the teacher's logits on the images that the students see.
         digits: the training images and labels, for the trait's loss.
     """
-    pair, starts, teacher, teacher_logits = member
+    who, starts, teacher, teacher_logits = member
     number = jnp.arange(min(phases.schedule.batch, len(teacher_logits)))
-    seen = phases.seen(pair.member, number, digits)
+    seen = phases.seen(who.member, number, digits)
     taught = jnp.arange(min(phases.schedule.batch, len(digits.labels)))
     pixels = phases.scale(digits.pixels[taught])
     imitations = ensemble.stack([phases.imitation_of(arm) for arm in phases.arms.values()])
@@ -59,7 +59,7 @@ class StudentLeaks:
         self._study = study
         self._program = Program(partial(arm_leaks, study.phases), study.execution)
 
-    def __call__(self, block: Pair, starts: Students, teacher: Any, logits: Any) -> Leak:
+    def __call__(self, block: Members, starts: Students, teacher: Any, logits: Any) -> Leak:
         """The leak of every member and arm, `[m, A]`."""
         study = self._study
         member = (study.execution.split(block), starts.states.params, teacher, logits)
