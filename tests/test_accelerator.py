@@ -111,3 +111,7 @@ def test_the_doctor_in_a_process_of_its_own(scripts, tmp_path):
 def test_no_parts_are_refused():
     with pytest.raises(InputError, match="parts: give at least one of doctor, ceilings"):
         accelerator.AcceleratorConfig(parts=())
+
+
+def test_every_published_accuracy_is_expected_of_the_members():
+    assert parts.MAY_DIFFER.keys() == parts.PUBLISHED.keys()
