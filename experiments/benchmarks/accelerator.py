@@ -32,7 +32,7 @@ from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.runs.environment import environment
 from subliminal_jax.stats import mean_interval
 
-MAY_DIFFER: Mapping[str, float] = MappingProxyType(
+TOLERANCES: Mapping[str, float] = MappingProxyType(
     {
         "reference": 0.01,
         "teacher": 0.003,
@@ -215,7 +215,7 @@ def mnist_members(size: Size, record: Record) -> None:
         record(what, timing.total, "s", most=size.aim(15), note=f"after compilation: {phases}")
         record(f"compilation, {precision}", timing.compiling, "s")
         for network, values in accuracies.items():
-            middle, half = PUBLISHED[network], MAY_DIFFER[network]
+            middle, half = PUBLISHED[network], TOLERANCES[network]
             aim = {"least": middle - half, "most": middle + half} if data.name == "mnist" else {}
             _record_mean(record, f"accuracy of {network}, {precision}", values, **aim)
     for network, values in found["float32"].items():

@@ -22,6 +22,7 @@ from subliminal_jax.mnist.alignment.results import NETWORKS
 from subliminal_jax.mnist.alignment.students import SteeredStudents, Track
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
+from subliminal_jax.mnist.experiment import MEMBERS
 from subliminal_jax.mnist.phases import Images, Members
 from subliminal_jax.mnist.relations import Different, Same
 from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, with_precision
@@ -30,7 +31,6 @@ from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
-ROWS = "members.jsonl"
 CURVES = Track._fields
 PROBES = tuple(f"the probe of {name}" for name in NETWORKS)
 SHOWS = "Cosines of the two gradients step by step; below, the test accuracy of every network."
@@ -231,6 +231,6 @@ def _measure(
                 yield from alignment.rows(block)
 
     rows = runner.all_rows(
-        directory, ROWS, member_of, missing, total=config.members, what="members"
+        directory, MEMBERS, member_of, missing, total=config.members, what="members"
     )
     return [rows[member] for member in range(config.members)], alignment.timing()
