@@ -164,7 +164,6 @@ def import_all() -> None:
     import flax.serialization  # noqa: F401
     import jinja2.sandbox  # noqa: F401
     import language  # noqa: F401
-    import quick
     import sampled  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import students  # noqa: F401
@@ -173,7 +172,9 @@ def import_all() -> None:
     import transformers
     import transformers.utils.chat_template_utils
 
-    quick.param_shapes(trainer.DECODER)
+    from subliminal_jax.models.decoder import decoder
+
+    decoder.shapes(trainer.DECODER)
     for kind in ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "olmo2", "gpt2"):
         transformers.AutoConfig.for_model(kind)
     warnings.filterwarnings("ignore", "os.fork")

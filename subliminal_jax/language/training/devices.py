@@ -60,7 +60,7 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
     """Return the shardings of parameters for training and measuring; None on one device."""
     if execution.devices == 1:
         return None
-    return jax.tree.map(lambda leaf: leaf.sharding, execution.share(shapes_of(model)))
+    return jax.tree.map(lambda leaf: leaf.sharding, execution.share(decoder.shapes(model)))
 
 
 def as_trained(execution: Execution, config: DecoderConfig, params: Any) -> Any:
@@ -106,9 +106,4 @@ def gigabytes_of_each(
 
 def here(model: DecoderConfig) -> Any:
     """Return the shardings of parameters with which this host samples alone."""
-    return on_this_host(shapes_of(model), DECODER_RULES, model.kv_heads)
-
-
-def shapes_of(model: DecoderConfig) -> Any:
-    """Return a model's abstract parameters."""
-    return jax.eval_shape(lambda: decoder.init(model, root_key(0)))
+    return on_this_host(decoder.shapes(model), DECODER_RULES, model.kv_heads)

@@ -6,7 +6,7 @@ k key heads or kinds of layers, d head dimension.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.keys import root_key
 from subliminal_jax.models.decoder.attention import visible
 from subliminal_jax.models.decoder.cache import Cache, append, init_cache, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
@@ -42,6 +43,15 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
     mask = visible(config.kinds, tokens, tokens, tokens[:, None] == 0)
     places = _places(config, tokens, mask, length=1)
     return Decoder(config).init(key, tokens, tokens, places)["params"]
+
+
+@cache
+def shapes(config: DecoderConfig) -> Any:
+    """The tree of `init` with a `jax.ShapeDtypeStruct` for each array; not to be changed.
+
+    To trace `init` takes a third of a second, so it is done once a process. No device is needed.
+    """
+    return jax.eval_shape(lambda: init(config, root_key(0)))
 
 
 @jax.jit

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.errors import InputError
-from subliminal_jax.keys import named_key, root_key
+from subliminal_jax.keys import named_key
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 
@@ -147,7 +147,7 @@ def _kernels(
     config: DecoderConfig, lora: LoraConfig
 ) -> Iterator[tuple[str, str, tuple[int, int, int]]]:
     """Part, name and kernel shape of each target."""
-    shapes = jax.eval_shape(lambda: decoder.init(config, root_key(0)))["layers"]
+    shapes = decoder.shapes(config)["layers"]
     for name in lora.targets:
         part = TARGETS[name]
         if name not in shapes[part]:

@@ -12,7 +12,6 @@ import numpy as np
 from subliminal_jax.batch import Params
 from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
-from subliminal_jax.keys import root_key
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.hub.config_json import translate
@@ -132,8 +131,7 @@ def leaves(family: Family, config: DecoderConfig) -> Any:
         path = "/".join(key.key for key in keys)
         return Leaf(path, struct.shape, family.source(path))
 
-    shapes = jax.eval_shape(lambda: decoder.init(config, root_key(0)))
-    return jax.tree_util.tree_map_with_path(leaf, shapes)
+    return jax.tree_util.tree_map_with_path(leaf, decoder.shapes(config))
 
 
 def load_params(
