@@ -1,10 +1,13 @@
 """Fast beginnings: tests compile in a hurry, and parameters are drawn without compiling."""
 
-import functools
+import gc
+import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.interpreters import mlir
 
 # A fifth of the usual compile time on a CPU: code is not optimised, nor divided among threads.
 _IN_A_HURRY: dict[str, int | bool] = {
@@ -17,6 +20,38 @@ QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in _IN_A
 """For the programs of tests, which compile for longer than they compute."""
 
 
+def import_without_collecting() -> None:
+    """Switch the garbage collector off while all is imported: a fifth of that time is its own."""
+    gc.disable()
+
+
+def collect_seldom() -> None:
+    """Leave what was imported alone, and go through the rest a hundredth as often as usual.
+
+    To trace a program makes many small objects and few cycles: collections take a twentieth of the
+    tests' time and free next to nothing.
+    """
+    gc.freeze()
+    gc.set_threshold(70_000, 20, 20)
+    gc.enable()
+
+
+def share_contexts(programs: int = 50) -> None:
+    """Have JAX lower this many programs in one context of its compiler.
+
+    By default each program has its own, and to make it takes longer than to lower a small program.
+    """
+    make, made = mlir.make_ir_context, itertools.count()
+    held: list[Any] = []
+
+    def shared() -> Any:
+        if next(made) % programs == 0:
+            held[:] = [make()]
+        return held[0]
+
+    mlir.make_ir_context = shared
+
+
 def random_params(config, seed: int = 0, scale: float = 0.2):
     """Parameters drawn by NumPy: nothing is compiled."""
     rng = np.random.default_rng(seed)
@@ -25,13 +60,7 @@ def random_params(config, seed: int = 0, scale: float = 0.2):
         centre = 1 if path[-1].key == "scale" else 0
         return jnp.asarray(rng.normal(centre, scale, leaf.shape), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, param_shapes(config))
-
-
-@functools.cache
-def param_shapes(config):
-    """The parameters' shapes. To trace them takes a third of a second, and no device."""
     # `conftest.py` imports this module before shapes are checked in what is imported.
     from subliminal_jax.models.decoder import decoder
 
-    return jax.eval_shape(lambda: decoder.init(config, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(draw, decoder.shapes(config))

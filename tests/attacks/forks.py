@@ -6,7 +6,6 @@ and forks a watcher, which forks the process and writes to a pipe its pid and ho
 """
 
 import contextlib
-import gc
 import itertools
 import json
 import os
@@ -20,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from quick import QUICK_FLAGS
+from quick import QUICK_FLAGS, collect_seldom, import_without_collecting, share_contexts
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -232,12 +231,14 @@ def report(order: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Run orders until stdin is closed, several at once where the client does not wait."""
+    import_without_collecting()
     from attacks import mains
 
     mains.import_all()
     replace_whole_entries()
+    share_contexts()
     warnings.filterwarnings("ignore", "os.fork")
-    gc.freeze()  # no child goes through all that was imported, nor copies it
+    collect_seldom()  # no child goes through all that was imported, nor copies it
     print("ready", flush=True)
     for line in sys.stdin:
         assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
