@@ -21,7 +21,7 @@ from subliminal_jax.models.text.chat import Chat
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(client, "LOAD_SECONDS", 1.0)
-    monkeypatch.setattr(client, "SECONDS", 1.0)
+    monkeypatch.setattr(client, "SECONDS", 0.4)
 
 
 def patient(monkeypatch):

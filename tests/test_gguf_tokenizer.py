@@ -16,6 +16,7 @@ from gguf_files import byte_level_settings  # noqa: E402
 
 from subliminal_jax.errors import InputError  # noqa: E402
 from subliminal_jax.models.hub.gguf.header import read_header  # noqa: E402
+from subliminal_jax.models.text import client  # noqa: E402
 from subliminal_jax.models.text.chat import Chat  # noqa: E402
 from subliminal_jax.models.text.gguf.splits import SPLITS  # noqa: E402
 from subliminal_jax.models.text.gguf.vocabulary import build_tokenizer  # noqa: E402
@@ -296,7 +297,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
-def test_a_tokenizer_that_cannot_be_rebuilt_is_refused(make, message, tmp_path):
+def test_a_tokenizer_that_cannot_be_rebuilt_is_refused(make, message, tmp_path, monkeypatch):
+    for limit in ("LOAD_SECONDS", "SECONDS"):
+        monkeypatch.setattr(client, limit, 1.0)
     path = make(tmp_path / "model.gguf")
     with pytest.raises(InputError, match=message) as caught:
         Chat.load(path)

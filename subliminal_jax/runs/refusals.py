@@ -69,10 +69,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return each differing field as `name old -> new`; a nested field has a dotted name."""
-
-    def show(values: dict[str, Any], name: str) -> str:
-        return json.dumps(values[name]) if name in values else "(absent)"
-
     flat_old, flat_new = _flat(old), _flat(new)
-    pairs = [(name, show(flat_old, name), show(flat_new, name)) for name in flat_old | flat_new]
+    pairs = [(name, _shown(flat_old, name), _shown(flat_new, name)) for name in flat_old | flat_new]
     return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return json.dumps(values[name]) if name in values else "(absent)"

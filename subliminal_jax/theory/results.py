@@ -132,19 +132,15 @@ def claims(config: TheoremConfig, evidence: Evidence) -> dict[str, Any]:
             for name, which in _kinds(cases)
         ],
         "broken": _broken(cases),
-        "degenerate": _degenerate(evidence),
+        "degenerate": {
+            case: {
+                "cases": len(found.inner),
+                "largest_inner": float(np.abs(found.inner / found.norm[:, None]).max()),
+                "largest_update": float(found.student_slope.max()),
+            }
+            for case, found in evidence.degenerate.items()
+        },
         "beyond": list(_beyond(evidence)),
-    }
-
-
-def _degenerate(evidence: Evidence) -> dict[str, Any]:
-    return {
-        case: {
-            "cases": len(found.inner),
-            "largest_inner": float(np.abs(found.inner / found.norm[:, None]).max()),
-            "largest_update": float(found.student_slope.max()),
-        }
-        for case, found in evidence.degenerate.items()
     }
 
 

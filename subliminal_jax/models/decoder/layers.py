@@ -117,17 +117,18 @@ class Norm(nn.Module):
         scale = self.param("scale", one, x.shape[-1:])
         bias = None if rms else self.param("bias", nn.initializers.zeros, x.shape[-1:])
 
-        def norm(x: Array, scale: Array, bias: Array | None) -> Array:
-            dtype, x = x.dtype, x.astype(jnp.float32)
-            if not rms:
-                x -= jnp.mean(x, axis=-1, keepdims=True)
-            x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
-            x *= jnp.broadcast_to(scale.astype(jnp.float32) + config.norm_offset, x.shape)
-            if bias is not None:
-                x += jnp.broadcast_to(bias.astype(jnp.float32), x.shape)
-            return x.astype(dtype)
+        return saving_inputs(config, partial(_normed, config, rms))(x, scale, bias)
 
-        return saving_inputs(config, norm)(x, scale, bias)
+
+def _normed(config: DecoderConfig, rms: bool, x: Array, scale: Array, bias: Array | None) -> Array:
+    dtype, x = x.dtype, x.astype(jnp.float32)
+    if not rms:
+        x -= jnp.mean(x, axis=-1, keepdims=True)
+    x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
+    x *= jnp.broadcast_to(scale.astype(jnp.float32) + config.norm_offset, x.shape)
+    if bias is not None:
+        x += jnp.broadcast_to(bias.astype(jnp.float32), x.shape)
+    return x.astype(dtype)
 
 
 class Attention(nn.Module):
