@@ -28,6 +28,7 @@ from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_object
+from subliminal_jax.runs.run_directory import RunDirectory
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"day": CONFIGS / "accelerator_day.yaml"}
@@ -61,7 +62,7 @@ class AcceleratorConfig:
     size: Literal["full", "toy"] | None = None
     """Full size, or toy size (default: toy on a CPU, full elsewhere)."""
     out: Path = Path("runs/accelerator")
-    """Directory of the readings; a part that has finished there is not run again."""
+    """Run directory, of one size; a part that has finished there is not run again."""
     overwrite: bool = False
     """Run the chosen parts again."""
 
@@ -70,11 +71,11 @@ class AcceleratorConfig:
             raise InputError(f"parts: give at least one of {', '.join(LIMITS)}")
 
 
-def methods(config: AcceleratorConfig, size: str) -> None:
+def methods(config: AcceleratorConfig, size: str, out: Path) -> None:
     """Run every part in a process of its own: a crash of one does not end the others."""
     end = time.monotonic() + 60 * config.minutes
     for part in config.parts:
-        readings = config.out / f"{part}.json"
+        readings = out / f"{part}.json"
         if finished(readings) and not config.overwrite:
             print(f"{part}: measured before", flush=True)
             continue
@@ -118,9 +119,12 @@ def main() -> None:
         presets=PRESETS,
         default_preset="day",
     )
-    config.out.mkdir(parents=True, exist_ok=True)
-    methods(config, config.size or default_size())
-    print(table(config.out, list(LIMITS)))
+    size = config.size or default_size()
+    # Opened by this process alone, which holds no device: the parts need it.
+    with RunDirectory.open(config.out, {"size": size}) as directory:
+        readings = directory.subdirectory("parts")
+        methods(config, size, readings)
+    print(table(readings, list(LIMITS)))
 
 
 def default_size() -> str:

@@ -19,10 +19,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from subliminal_jax.config import config_dict, parse_config
+from subliminal_jax.config import described, parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import strict_json, write_whole
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_lm_quick.yaml"}
@@ -51,9 +50,9 @@ class BenchmarkConfig:
     torch: bool = False
     """Time transformers on PyTorch too, between our own repetitions."""
     out: Path | None = None
-    """JSON file for the numbers (default: none)."""
+    """Run directory (default: runs/benchmark_lm-DIGEST, the digest being the config's)."""
     overwrite: bool = False
-    """Replace the JSON file if there is one."""
+    """Discard what an earlier run left in the run directory."""
 
     def __post_init__(self):
         for one in fields(self) if self.model is not None else ():
@@ -94,7 +93,6 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         for timed in work.values():
             timed.repeat()
     return {
-        "config": config_dict(config),
         "backend": jax.default_backend(),
         "parameters": {
             "tiny": benchmark.parameter_count(tiny),
@@ -107,6 +105,14 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
+def measure_given(config: BenchmarkConfig, model: str) -> dict[str, Any]:
+    """Time a given model in turn, `repetitions` times; return the results."""
+    from benchmarks import given
+
+    work = given.Workload(steps=config.steps)
+    return given.measure_given(model, work, config.repetitions, torch=config.torch)
+
+
 def main() -> None:
     """Check the flags, then measure."""
     config = parse_config(
@@ -117,25 +123,26 @@ def main() -> None:
         presets=PRESETS,
         default_preset="quick",
     )
-    from baselines.checks import check_before_work
+    from baselines.checks import check_peers
 
     peers = ["torch"] if config.model is None else ["torch", "peft"]
-    check_before_work(config.out, config.overwrite, peers if config.torch else [])
-    if config.model is not None:
-        from benchmarks.given import Workload, measure_given
-        from benchmarks.given import format_given as table
+    check_peers(peers if config.torch else [])
 
-        work = Workload(steps=config.steps)
-        timings = measure_given(config.model, work, config.repetitions, torch=config.torch)
-        results = {"config": config_dict(config)} | timings
+    from benchmarks import given
+    from benchmarks import language as benchmark
+    from benchmarks.run import run
+
+    if config.model is None:
+        what, blocks = "random models", benchmark.blocks
     else:
-        results = measure(config)
+        what, blocks = config.model, given.blocks
 
-        from benchmarks.language import format_table as table
+    def measured(directory: Any) -> dict[str, Any]:
+        results = measure(config) if config.model is None else measure_given(config, config.model)
+        return results | {"finding": benchmark.finding(results)}
 
-    print(table(results))
-    if config.out is not None:
-        write_whole(config.out, strict_json(results, indent=2).encode())
+    settings = described(config, ("out", "overwrite"))
+    run(config, settings, "benchmark_lm", what, measured, blocks, benchmark.csv_rows)
 
 
 if __name__ == "__main__":

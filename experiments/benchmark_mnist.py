@@ -18,14 +18,16 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from subliminal_jax.config import config_dict, parse_config
+from subliminal_jax.config import Count, described, parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import strict_json, write_whole
 from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
-from subliminal_jax.config import Count
+
+if TYPE_CHECKING:
+    from subliminal_jax.data.images import ImageData
+    from subliminal_jax.runs.shared_run import SharedRun
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
@@ -41,10 +43,6 @@ class BenchmarkConfig(MnistConfig):
     without the work that our program saves; or lean under autocast, with bfloat16 products."""
     torch_steps: Count = 10
     """PyTorch steps to time in each phase of each block."""
-    out: Path | None = None
-    """JSON file for the numbers (default: none)."""
-    overwrite: bool = False
-    """Replace the JSON file if there is one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,19 +52,17 @@ class BenchmarkConfig(MnistConfig):
             raise InputError(f"torch: PyTorch is timed with the default {changed[0]}; drop one")
 
 
-def measure(config: BenchmarkConfig) -> dict[str, Any]:
+def measure(config: BenchmarkConfig, data: "ImageData", directory: "SharedRun") -> dict[str, Any]:
     """Time one run of the experiment; measure the matrix rate and PyTorch in between."""
     import jax
     from benchmarks import mnist as benchmark
     from benchmarks.memory import peak_memory
 
-    from subliminal_jax.data.images import load_images
     from subliminal_jax.mnist.arms import PAPER_ARMS
     from subliminal_jax.mnist.study import Study, with_precision
     from subliminal_jax.mnist.sweeps import speed
 
-    data = load_images(config.data, config.data_dir)
-    config, decision = with_precision(config, data, len(PAPER_ARMS), None)
+    config, decision = with_precision(config, data, len(PAPER_ARMS), directory)
     study = Study(config, data, PAPER_ARMS)
     products = speed.paper_products(study.network, study.schedule.batch)
     rate = speed.MatrixRate(study.execution, products)
@@ -92,8 +88,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
     timing, _ = benchmark.timed_run(study, beside)
     flop = speed.useful_flop(config, study.network, data, len(PAPER_ARMS))
     memory, whose = peak_memory(study.execution.devices)
-    return {
-        "config": config_dict(resolve(config, data.name)),
+    results = {
         **decision.facts,
         "data": {"name": data.name, "reason": data.reason},
         "backend": jax.default_backend(),
@@ -107,6 +102,7 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         "peak_memory": {"bytes": memory, "whose": whose},
         "torch": None if baseline is None else baseline.summary(),
     }
+    return results | {"finding": benchmark.finding(results)}
 
 
 def main() -> None:
@@ -120,20 +116,20 @@ def main() -> None:
         default_preset="quick",
     )
     config = with_pairs(config)
-    from baselines.checks import check_before_work
+    from baselines.checks import check_peers
 
-    check_before_work(config.out, config.overwrite, ["torch"] if config.torch else [])
-    results = measure(config)
+    check_peers(["torch"] if config.torch else [])
 
     from benchmarks import mnist as benchmark
+    from benchmarks.run import run
 
-    from subliminal_jax.mnist.sweeps import speed
+    from subliminal_jax.data.images import load_images
 
-    print(benchmark.format_heading(results))
-    print(benchmark.format_table(results))
-    print(speed.FORMULA)
-    if config.out is not None:
-        write_whole(config.out, strict_json(results, indent=2).encode())
+    data = load_images(config.data, config.data_dir)
+    what = f"{config.members} members on {data.name} ({data.reason})"
+    settings = described(resolve(config, data.name))
+    timed = lambda directory: measure(config, data, directory)
+    run(config, settings, "benchmark_mnist", what, timed, benchmark.blocks, benchmark.csv_rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from pathlib import Path
 from subliminal_jax.config import parse_config
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import strict_json, write_whole
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PRESETS = {"mnist": CONFIGS / "leak_audit_mnist.yaml"}
@@ -31,15 +30,13 @@ class AuditConfig:
     runs: tuple[Path, ...]
     """Directories of sweeps, finished or not."""
     out: Path | None = None
-    """JSON file for the numbers (default: none)."""
+    """Run directory (default: runs/leak_audit-DIGEST, the digest being that of the sweeps)."""
     overwrite: bool = False
-    """Replace the JSON file if there is one."""
+    """Discard what an earlier run left in the run directory."""
 
     def __post_init__(self) -> None:
         if not self.runs:
             raise InputError("runs: give the directory of at least one sweep")
-        if self.out is not None and self.out.exists() and not self.overwrite:
-            raise InputError(f"out: {self.out} exists; choose another file, or add --overwrite")
 
 
 def main() -> None:
@@ -55,13 +52,26 @@ def main() -> None:
 
     # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax.mnist.sweeps import leak_across as audit
+    from subliminal_jax.mnist.sweeps.sweep_students import read_sweeps
+    from subliminal_jax.runs import runner
 
-    results = audit.audit(config.runs)
-    for name, rows in results["sweeps"].items():
-        print(f"{name}: {rows} cells and members")
-    print(f"\n{audit.table(results).text()}")
-    if config.out is not None:
-        write_whole(config.out, strict_json(results, indent=2).encode())
+    sweeps = read_sweeps(config.runs)
+    # A sweep that has gone on since is another config, by the digest of its rows.
+    settings = {"sweeps": {sweep.name: sweep.digest for sweep in sweeps}}
+    runner.run(
+        runner.Experiment(
+            name="leak_audit",
+            what=f"{len(sweeps)} sweep(s) on {sweeps[0].dataset}",
+            config=settings,
+            measure=lambda directory: audit.audit(sweeps) | {"config": settings},
+            table=audit.text,
+            csv=audit.csv_rows,
+            page=audit.page,
+            figures={},
+            out=config.out,
+            overwrite=config.overwrite,
+        )
+    )
 
 
 if __name__ == "__main__":

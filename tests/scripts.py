@@ -112,7 +112,7 @@ class Ended:
         *before, last = self.err.splitlines()
         assert last.startswith("error: "), self.err
         for line in before:
-            assert re.match(r"(mnist_aux|mnist_init): |resuming: ", line), self.err
+            assert re.match(r"(mnist_aux|mnist_init|leak_audit): |resuming: ", line), self.err
         assert self.out == ""
         return last.removeprefix("error: ")
 

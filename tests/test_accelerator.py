@@ -80,16 +80,16 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
         return "1 s"
 
     monkeypatch.setattr(accelerator, "run_part", run_part)
-    config = accelerator.AcceleratorConfig(out=tmp_path, parts=("doctor", "mnist"))
-    accelerator.methods(config, "toy")
-    accelerator.methods(config, "toy")
+    config = accelerator.AcceleratorConfig(parts=("doctor", "mnist"))
+    accelerator.methods(config, "toy", tmp_path)
+    accelerator.methods(config, "toy", tmp_path)
     assert ran == ["doctor", "mnist", "doctor"]
     assert "mnist: measured before" in capsys.readouterr().out
     table = accelerator.table(tmp_path, list(accelerator.LIMITS)).splitlines()
     assert "| mnist | reading | 2 s | at most 1 | **no** |  |" in table
     assert table[-2].startswith("doctor: cpu, ")
     assert table[-2].endswith("not finished")
-    accelerator.methods(accelerator.AcceleratorConfig(out=tmp_path, minutes=0.01), "toy")
+    accelerator.methods(accelerator.AcceleratorConfig(minutes=0.01), "toy", tmp_path)
     assert "doctor: no time left" in capsys.readouterr().out
 
 
@@ -105,9 +105,17 @@ def test_the_doctor_in_a_process_of_its_own(scripts, tmp_path):
     ended = scripts.run("accelerator", "--parts", "doctor", "--out", "day", cwd=tmp_path)
     assert ended.status == 0, ended.err
     assert "| doctor | problems that the doctor finds | 0 | at most 0 | yes |" in ended.out
-    assert readings(tmp_path / "day", "doctor")
+    assert readings(tmp_path / "day" / "parts", "doctor")
+    assert (tmp_path / "day" / "environment.json").is_file()
+    full = scripts.run("accelerator", "--size", "full", "--out", "day", cwd=tmp_path)
+    assert full.status == 2
+    assert 'holds a run of another config: size "toy" -> "full"' in full.err
 
 
 def test_no_parts_are_refused():
     with pytest.raises(InputError, match="parts: give at least one of doctor, ceilings"):
         accelerator.AcceleratorConfig(parts=())
+
+
+def test_every_published_accuracy_is_expected_of_the_members():
+    assert parts.TOLERANCES.keys() == parts.PUBLISHED.keys()

@@ -12,18 +12,20 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import resolve, with_pairs
 from subliminal_jax.mnist.sweeps.config import SweepConfig, cells
 from subliminal_jax.mnist.sweeps.leak_across import (
-    SCORES,
-    Students,
     _centred_ranks,
+    across_sweeps,
     audit,
     chance,
-    judge,
-    predictions,
-    read_sweep,
-    students,
     table,
 )
-from subliminal_jax.mnist.sweeps.leak_prediction import fitted
+from subliminal_jax.mnist.sweeps.leak_prediction import fitted, judge, predictions
+from subliminal_jax.mnist.sweeps.sweep_students import (
+    SCORES,
+    Students,
+    read_sweep,
+    read_sweeps,
+    students,
+)
 from subliminal_jax.runs.run_directory import RunDirectory
 
 MEMBERS = 4
@@ -60,7 +62,7 @@ def write_sweep(path, axis, dataset="digits", score=lambda accuracy: accuracy**2
 
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
-    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.RESAMPLES", 60)
+    monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_prediction.RESAMPLES", 60)
     monkeypatch.setattr("subliminal_jax.mnist.sweeps.leak_across.PERMUTATIONS", 19)
 
 
@@ -106,7 +108,8 @@ def test_neither_a_sweep_nor_a_cell_is_predicted_from_itself():
 
 
 def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
-    judged = {(j["start"], j["score"]): j for j in judge([read_sweep(path) for path in paths])}
+    read = lambda: [read_sweep(path) for path in paths]
+    judged = {(j["start"], j["score"]): j for j in judge(read(), across_sweeps)}
     same = judged["same", "cosine"]
     assert (same["students"], same["cells"], same["sweeps"]) == (24, 6, 3)
     assert same["sweep"]["rho"] > 0.9
@@ -116,11 +119,12 @@ def test_a_score_that_orders_students_is_found_in_all_three_ways(paths):
     assert same["within"]["rho"] == pytest.approx(1)
     assert same["along"]["rho"] == pytest.approx(1)
     # Shift each sweep's scores: the order stays within sweeps and is lost across them.
-    shifted = [read_sweep(path) for path in paths]
+    shifted = read()
     for place, sweep in enumerate(shifted):
         for row in sweep.rows:
             row["leak"]["student_aux"]["cosine"] += -10.0 * place
-    apart = next(j for j in judge(shifted) if (j["start"], j["score"]) == ("same", "cosine"))
+    again = judge(shifted, across_sweeps)
+    apart = next(j for j in again if (j["start"], j["score"]) == ("same", "cosine"))
     assert apart["along"]["rho"] == pytest.approx(1)
     assert apart["cell"]["rho"] < 0.9
     low, high = same["sweep"]["ci95"]
@@ -137,7 +141,11 @@ def test_a_score_of_noise_predicts_nothing(tmp_path):
         write_sweep(tmp_path / axis, axis, score=lambda _: random.standard_normal())
         for axis in ACCURACY
     ]
-    (same,) = [j for j in audit(paths)["judged"] if (j["start"], j["score"]) == ("same", "cosine")]
+    (same,) = [
+        j
+        for j in audit(read_sweeps(paths))["judged"]
+        if (j["start"], j["score"]) == ("same", "cosine")
+    ]
     low, high = same["sweep"]["ci95"]
     assert low < 0.4
     assert high - low > 0.3
@@ -167,7 +175,7 @@ def test_scores_are_permuted_by_whole_cells():
 
 
 def test_the_table_has_the_chosen_score_first(paths):
-    text = table(audit(paths)).text()
+    text = table(audit(read_sweeps(paths))).text()
     assert "p 0.05" in text
     assert text.index("cosine") < text.index("drop")
     assert "across 3 sweeps on digits" in text
@@ -228,23 +236,37 @@ def test_a_row_that_was_changed_is_refused(paths, how):
 
 def test_sweeps_that_cannot_be_judged_together_are_refused(paths, tmp_path, script):
     with pytest.raises(InputError, match="given twice"):
-        audit([paths[0], paths[0]])
+        read_sweeps([paths[0], paths[0]])
+    same_name = write_sweep(tmp_path / "again" / "sigma", "aux")
+    with pytest.raises(InputError, match="two directories are named sigma"):
+        read_sweeps([paths[0], same_name])
     other = write_sweep(tmp_path / "other", "aux", dataset="mnist")
     with pytest.raises(InputError, match="other is on mnist, sigma on digits"):
-        audit([paths[0], other])
+        read_sweeps([paths[0], other])
     with pytest.raises(InputError, match="fewer than three cells"):
-        audit([paths[2]])
+        audit(read_sweeps([paths[2]]))
     refused = script("leak_audit", "--runs", str(tmp_path))
     assert "not a sweep's directory" in refused.assert_one_line(2)
     (tmp_path / "there.json").write_text("{}")
     refused = script("leak_audit", "--runs", str(paths[0]), "--out", "there.json")
-    assert "there.json exists" in refused.assert_one_line(2)
+    assert "--out there.json: cannot be used" in refused.assert_one_line(2)
 
 
-def test_the_script_prints_and_writes(paths, tmp_path, script):
-    ended = script("leak_audit", "--runs", *map(str, paths), "--out", "audit.json")
+def test_the_script_is_a_run_like_the_others(paths, tmp_path, script):
+    flags = ("leak_audit", "--runs", *map(str, paths), "--out", "audit")
+    ended = script(*flags)
     assert ended.status == 0, ended.err
     assert "sigma: 12 cells and members" in ended.out
-    written = json.loads((tmp_path / "audit.json").read_text())
+    assert "Report and numbers: " in ended.out
+    written = json.loads((tmp_path / "audit" / "results.json").read_text())
     assert written["sweeps"] == {"sigma": 12, "learning_rate": 12, "aux": 8}
     assert len(written["judged"]) == 12
+    assert (tmp_path / "audit" / "results.csv").read_text().count("\n") == 1 + 4 * 12
+    assert written["finding"] in (tmp_path / "audit" / "report.html").read_text()
+    again = script(*flags)
+    assert "already done" in again.err
+    assert again.out == ended.out
+    rows = paths[0] / "cells.jsonl"  # as before its last row was measured
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    refused = script(*flags)
+    assert "holds a run of another config: sweeps.sigma " in refused.assert_one_line(2)

@@ -73,6 +73,7 @@ def row(member, **changes):
         "member": member,
         "accuracy": dict.fromkeys(AUX_ARMS, 0.5),
         "init_distance": dict.fromkeys(AUX_ARMS[2:], 1.0),
+        "losses": {arm: [1.0, 0.5] for arm in AUX_ARMS[1:]},
     }
     return sound | changes
 
@@ -88,6 +89,7 @@ UNSOUND = {
     "accuracy in words": row(1, accuracy=dict.fromkeys(AUX_ARMS, "high")),
     "no accuracy": row(1, accuracy=None),
     "distances in a list": row(1, init_distance=[1.0] * 4),
+    "losses of no epoch": row(1, losses={arm: [] for arm in AUX_ARMS[1:]}),
 }
 
 

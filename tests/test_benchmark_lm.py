@@ -94,7 +94,7 @@ def test_compilation_is_timed_in_parts(monkeypatch):
 def test_the_table_compares():
     one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
     tiny = {"rows": 7, "mean_length": 3.0, "busy": 0.75}
-    table = benchmark.format_table(
+    tables = benchmark.blocks(
         {
             "speeds": {
                 "tiny sampling": one | {"tokens": 100.0, "notes": tiny},
@@ -108,11 +108,23 @@ def test_the_table_compares():
             "backend": "cpu",
         }
     )
-    lines = [line.split() for line in table.splitlines()]
+    text = "\n".join(table.text() for table in tables)
+    lines = [line.split() for line in text.splitlines()]
     assert ["sampling", "1,500", "2.00", "9.00", "500", "3.00"] in lines
     assert ["tiny", "sampling", "100", "2.00", "9.00"] in lines
-    for part in ("25.0% with one row", "3.0% packed", "75% of the sampled", "2.00 GB resident"):
-        assert part in table
+    beside = dict(tables[1].rows)
+    assert beside["padding, a row per sequence"] == "25.0%"
+    assert beside["padding, packed"] == "3.0%"
+    assert beside["sampled tokens that were used"] == "75%"
+    assert beside["peak memory before PyTorch"] == "2.00 GB resident in the process"
+
+
+def test_the_finding_compares():
+    speeds = {"sampling": {"tokens": 1500.0}, "sampling, PyTorch": {"tokens": 1000.0}}
+    found = benchmark.finding({"speeds": {"tiny sampling": {"tokens": 48_000.0}} | speeds})
+    assert found == (
+        "Tiny sampling 48,000 tokens/s; sampling 1,500 tokens/s (1.50 times PyTorch's)."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +182,7 @@ def test_pytorch_trains_and_samples_the_same_model(llama, monkeypatch):
 
 def test_the_table_of_a_given_model_compares():
     one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
-    table = given.format_given(
+    [table] = given.blocks(
         {
             "model": "smollm2", "parameters": 1234, "flop": {"sampling": 1e9, "training": 2e9},
             "flop_per_s": {"float32": 1e9, "bfloat16": 4e9},
@@ -184,7 +196,7 @@ def test_the_table_of_a_given_model_compares():
             "peak_memory": {"bytes": 2e9, "whose": "resident in the process"},
         }
     )  # fmt: skip
-    lines = [line.split() for line in table.splitlines()]
+    lines = [line.split() for line in table.text().splitlines()]
     assert ["sampling", "float32", "100", "2.00", "9.00", "50%", "50", "2.00"] in lines
     assert ["training", "bfloat16", "300", "2.00", "9.00", "25%", "200", "1.50", "100", "3.00"] in (
         lines
@@ -193,8 +205,7 @@ def test_the_table_of_a_given_model_compares():
 
 def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     (tmp_path / "there.json").write_text("{}")
-    assert "exists" in script("benchmark_lm", "--out", "there.json").err
-    assert "does not exist" in script("benchmark_lm", "--out", "absent/x.json").err
+    assert "cannot be used" in script("benchmark_lm", "--out", "there.json").err
     assert "new_tokens" in script("benchmark_lm", "--new-tokens", "300").err
     assert "not of a given model" in script("benchmark_lm", "--model", "x", "--batch", "9").err
     for missing, flags in (("torch", []), ("torch", ["--model", "x"]), ("peft", ["--model", "x"])):

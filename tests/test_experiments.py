@@ -63,6 +63,12 @@ def assert_whole(directory, networks):
     assert list(results["arms"]) == networks
     rows = [json.loads(line) for line in files["members.jsonl"].splitlines()]
     assert [row["member"] for row in rows] == [0, 1, 2]
+    epochs = {"teacher": results["config"]["teacher_epochs"]}
+    for row in rows:
+        assert list(row["losses"]) == networks[1:]  # none of the reference, which is not trained
+        for name, losses in row["losses"].items():
+            assert len(losses) == epochs.get(name, results["config"]["student_epochs"])
+        assert row["losses"]["teacher"][-1] < row["losses"]["teacher"][0]
     for name, arm in results["arms"].items():
         assert arm["values"] == [row["accuracy"][name] for row in rows]
         assert all(value in [answers / 360 for answers in range(361)] for value in arm["values"])

@@ -9,11 +9,12 @@ from numpy.testing import assert_allclose
 from subliminal_jax.batch import Batch
 from subliminal_jax.mnist.sweeps.leak_prediction import (
     fitted,
+    in_one_sweep,
     judge,
-    predict_left_out,
-    rank_correlation,
+    predictions,
     table,
 )
+from subliminal_jax.mnist.sweeps.sweep_students import SCORES, Students, Sweep
 from subliminal_jax.theory.leak import leak
 
 
@@ -57,11 +58,16 @@ def test_nothing_leaks_once_the_student_matches_its_targets():
     assert [float(value) for value in found] == [0, 0, 0, 0]
 
 
-def test_predictions_come_from_the_other_groups():
+def students_of(scores, outcomes, cell):
+    """Students of one sweep."""
+    none = np.zeros(len(scores), int)
+    return Students(scores, outcomes, np.asarray(cell), none, none, np.ones((1, len(scores)), bool))
+
+
+def test_predictions_come_from_the_other_cells():
     scores = np.array([0.0, 1.0, 2.0, 10.0, 0.5, 1.5])
     outcomes = np.array([0.1, 0.5, 0.3, 0.8, 0.0, 0.0])
-    groups = ["a", "a", "a", "a", "b", "b"]
-    predicted = predict_left_out(scores, outcomes, groups)
+    predicted = predictions(students_of(scores, outcomes, [0, 0, 0, 0, 1, 1]))["cell"]
     # The isotonic fit to the others is .1, .4, .4, .8 at 0, 1, 2, 10; evaluated at .5 and 1.5.
     assert_allclose(predicted[4:], [0.25, 0.4])
     assert_allclose(predicted[:4], [0.0, 0.0, 0.0, 0.0])
@@ -72,36 +78,43 @@ def test_predictions_come_from_the_other_groups():
 
 def test_a_score_that_orders_the_cells_correlates_and_noise_does_not():
     random = np.random.default_rng(1)
-    level = np.repeat(np.linspace(0.1, 0.9, 9), 4)
-    groups = [f"cell {i // 4}" for i in range(36)]
+    level, cell = np.repeat(np.linspace(0.1, 0.9, 9), 4), np.arange(36) // 4
     outcomes = level + 0.02 * random.standard_normal(36)
-    good = rank_correlation(np.exp(5 * level) + random.standard_normal(36), outcomes, groups)
+    correlation = lambda scores, of=cell: in_one_sweep(students_of(scores, outcomes, of))
+    good = correlation(np.exp(5 * level) + random.standard_normal(36))
     assert good["rho"] > 0.8
     assert good["ci95"][0] > 0.5
     assert (good["n"], good["groups"]) == (36, 9)
-    noise = rank_correlation(random.standard_normal(36), outcomes, groups)
+    noise = correlation(random.standard_normal(36))
     assert noise["rho"] < 0.5
     assert noise["error"] > good["error"]
-    assert rank_correlation(np.zeros(36), outcomes, ["one"] * 18 + ["two"] * 18)["ci95"] != [0, 0]
-    flat = rank_correlation(np.arange(6.0), np.zeros(6), list("aabbcc"))
+    assert correlation(np.zeros(36), [0] * 18 + [1] * 18)["ci95"] != [0, 0]
+    flat = in_one_sweep(students_of(np.arange(6.0), np.zeros(6), [0, 0, 1, 1, 2, 2]))
     assert flat["rho"] is None
     assert flat["ci95"] == [None, None]
 
 
+def judged(rows):
+    names = {row["cell"]: row["cell"] for row in rows}
+    return judge([Sweep("one", "digits", names, rows)], in_one_sweep)
+
+
 def test_initialisations_are_judged_separately():
+    none = dict.fromkeys(SCORES, 0.0)
     rows = [
         {
             "cell": f"c{cell}",
+            "member": m,
             "accuracy": {"student_aux": 0.1 * cell + 0.01 * m, "cross_model_aux": 0.1},
             "leak": {
-                "student_aux": {"drop": -cell, "cosine": float(cell) + 0.1 * m},
-                "cross_model_aux": {"drop": 0.0, "cosine": 0.0},
+                "student_aux": none | {"drop": -cell, "cosine": float(cell) + 0.1 * m},
+                "cross_model_aux": none,
             },
         }
         for cell in range(6)
         for m in range(3)
     ]
-    found = {(row["start"], row["score"]): row for row in judge(rows)}
+    found = {(row["start"], row["score"]): row for row in judged(rows)}
     assert found["same", "cosine"]["rho"] > 0.9
     assert found["same", "drop"]["rho"] < found["same", "cosine"]["rho"]
     assert found["different", "cosine"]["rho"] is None
@@ -109,10 +122,13 @@ def test_initialisations_are_judged_separately():
     text = table(list(found.values())).text()
     assert text.index("cosine") < text.index("drop")
     assert "none" in text
-    assert judge(rows[:6]) == []  # two cells are too few
+    assert judged(rows[:6]) == []  # two cells are too few
 
 
 @pytest.mark.parametrize("start", ["same", "different"])
 def test_students_without_a_leak_are_not_judged(start):
-    rows = [{"cell": f"c{c}", "accuracy": {"student_aux": 0.5}, "leak": {}} for c in range(5)]
-    assert not [row for row in judge(rows) if row["start"] == start]
+    rows = [
+        {"cell": f"c{c}", "member": 0, "accuracy": {"student_aux": 0.5}, "leak": {}}
+        for c in range(5)
+    ]
+    assert not [row for row in judged(rows) if row["start"] == start]

@@ -173,7 +173,7 @@ def test_the_dials_scale_initialisations_and_steps(params, images):
     start, _ = built.begin_teacher(None, params, None)
     moved = []
     for rate in (0.5, 0.25):
-        pair = ONE._replace(dials=DIALS._replace(learning_rate=jnp.float32(rate)))
+        who = ONE._replace(dials=DIALS._replace(learning_rate=jnp.float32(rate)))
         state, _ = jax.jit(built.teach)(start, who, (images, jnp.int32(0)))
         moved.append(state.params["logits"]["bias"] - params["logits"]["bias"])
     assert_allclose(moved[0], 2 * moved[1], rtol=1e-4, atol=1e-7)

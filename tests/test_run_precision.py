@@ -25,14 +25,16 @@ def not_measured():
 
 
 @pytest.mark.parametrize("given", ["float32", "bfloat16"])
-def test_a_given_precision_is_not_measured(given):
-    found = decided(None, given, not_measured)
+def test_a_given_precision_is_not_measured(given, tmp_path):
+    with shared_run(tmp_path / "run", {"a": 1}) as run:
+        found = decided(run, given, not_measured)
     assert (found.precision, found.facts) == (given, {})
 
 
 @pytest.mark.parametrize(("rates", "chosen"), [(FAST, "bfloat16"), (SLOW, "float32")])
-def test_auto_takes_the_faster_one_and_says_so(rates, chosen, capsys):
-    found = decided(None, "auto", lambda: rates)
+def test_auto_takes_the_faster_one_and_says_so(rates, chosen, tmp_path, capsys):
+    with shared_run(tmp_path / "run", {"a": 1}) as run:
+        found = decided(run, "auto", lambda: rates)
     assert found.facts == {"precision": {"chosen": chosen, "flop_per_s": rates}}
     assert f"precision: {chosen}, chosen now; GFLOP/s of a product: 1.0" in capsys.readouterr().err
 

@@ -180,6 +180,11 @@ def test_a_cell_is_the_experiment_with_its_settings(measured):
         names = ["reference", "teacher", *arms]
         expected = dict(zip(names, outcome.accuracy[place], strict=True))
         assert row["accuracy"] == pytest.approx(expected, abs=1.5 / 360)
+        losses = study.epoch_losses(place)
+        assert list(row["losses"]) == list(losses) == names[1:]
+        for network, epochs in losses.items():
+            assert len(epochs) == (teacher if network == "teacher" else student)
+            assert_allclose(row["losses"][network], epochs, rtol=1e-3)
         assert row["init_distance"]["student_aux"] == 0
         assert row["init_distance"]["cross_model_aux"] == pytest.approx(1.41, abs=0.2)
 

@@ -13,12 +13,11 @@ from scripts import results_of
 from subliminal_jax.losses import EXCLUDED
 from subliminal_jax.models import mlp
 from subliminal_jax.report.image_results import image_text
+from subliminal_jax.theory import beyond, theorem
 from subliminal_jax.theory import cases as draws
-from subliminal_jax.theory import departures as beyond
 from subliminal_jax.theory import evidence as verification
 from subliminal_jax.theory import results as verdict
 from subliminal_jax.theory import tables as verdict_text
-from subliminal_jax.theory import theorem
 from subliminal_jax.theory.config import TheoremConfig
 from subliminal_jax.theory.theorem import Imitation
 

@@ -38,6 +38,7 @@ from subliminal_jax.models.hub.weights import LanguageModel, load
 from subliminal_jax.models.product_rate import product_rates
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.report.tables import Table
 from subliminal_jax.train import init_state, make_loss_fn
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -204,32 +205,33 @@ def _torch(model: LanguageModel, work: Workload) -> dict[str, Timed]:
     return timed
 
 
-def format_given(results: dict[str, Any]) -> str:
-    """Return tokens per second as text: ours, PyTorch's, and the share of the machine's rate."""
-    speeds, rate = results["speeds"], results["flop_per_s"]
-    lines = [
-        f"{results['model']}: {results['parameters']:,} parameters; a product of this machine: "
-        + ", ".join(f"{rate[one] / 1e9:,.0f} GFLOP/s in {one}" for one in PRECISIONS),
-        f"{'':20}{'tokens/s':>10}{'seconds':>9}{'first':>8}{'of the rate':>13}"
-        + f"{'PyTorch':>10}{'factor':>8}" * 2,
-    ]
+def blocks(results: Mapping[str, Any]) -> list[Table]:
+    """Return tokens per second: ours, PyTorch's, and the share of the machine's rate."""
+    speeds, rate, rows = results["speeds"], results["flop_per_s"], []
     for name, speed in speeds.items():
         if name.endswith(PYTORCH):
             continue
         kind, precision = name.split()
         seconds = float(np.median(speed["seconds"]))
         share = results["flop"][kind] / seconds / rate[precision]
-        line = f"{name:20}{speed['tokens']:10,.0f}{seconds:9.2f}{speed['first']:8.2f}{share:13.0%}"
+        row = [name, f"{speed['tokens']:,.0f}", f"{seconds:.2f}", f"{speed['first']:.2f}"]
+        row += [f"{share:.0%}"]
         for theirs in _peers(kind, speeds):
             factor = speed["tokens"] / speeds[theirs]["tokens"]
-            line += f"{speeds[theirs]['tokens']:10,.0f}{factor:8.2f}"
-        lines.append(line)
-    lines += [
-        "PyTorch: in float32, then in bfloat16; factor: tokens/s here over its",
-        f"peak memory before PyTorch: {results['peak_memory']['bytes'] / 1e9:.2f} GB "
-        f"{results['peak_memory']['whose']}",
+            row += [f"{speeds[theirs]['tokens']:,.0f}", f"{factor:.2f}"]
+        rows.append((*row, *[""] * (9 - len(row))))
+    rates = ", ".join(f"{rate[one] / 1e9:,.0f} GFLOP/s in {one}" for one in PRECISIONS)
+    memory = results["peak_memory"]
+    return [
+        Table(
+            f"{results['model']}: {results['parameters']:,} parameters; a product of this machine: "
+            f"{rates}",
+            ("work", "tokens/s", "seconds", "first", "of the rate", *("PyTorch", "factor") * 2),
+            tuple(rows),
+            "PyTorch: in float32, then in bfloat16; factor: tokens/s here over its. Peak memory "
+            f"before PyTorch: {memory['bytes'] / 1e9:.2f} GB {memory['whose']}.",
+        )
     ]
-    return "\n".join(lines)
 
 
 def _peers(kind: str, speeds: Mapping[str, Any]) -> Sequence[str]:

@@ -27,6 +27,7 @@ from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKi
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.train import TrainState, init_state, make_train_step, total_gradient
 
 TINY = DecoderConfig(
@@ -233,33 +234,60 @@ def step_bytes(config: DecoderConfig, rows: int, length: int) -> int:
     return (multiplied_weights(config) + stored) * jnp.dtype(config.compute.dtype).itemsize
 
 
-def format_table(results: dict[str, Any]) -> str:
-    """Return tokens per second as text; where PyTorch was timed, also ours over PyTorch's."""
+def finding(results: Mapping[str, Any]) -> str:
+    """Return tokens per second in words; where PyTorch was timed, also ours over PyTorch's."""
+    speeds, said = results["speeds"], []
+    for name, speed in speeds.items():
+        if not name.endswith(PYTORCH):
+            said.append(f"{name} {speed['tokens']:,.0f} tokens/s")
+            if (theirs := speeds.get(name + PYTORCH)) is not None:
+                said[-1] += f" ({speed['tokens'] / theirs['tokens']:.2f} times PyTorch's)"
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def blocks(results: Mapping[str, Any]) -> list[Table]:
+    """Return tokens per second, where PyTorch was timed also ours over PyTorch's, and the rest."""
     speeds, parameters = results["speeds"], results["parameters"]
-    lines = [
-        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
-        f"{os.cpu_count()} processor cores, {results['backend']}",
-        f"{'':18}{'tokens/s':>10}{'seconds':>9}{'first':>8}{'PyTorch':>10}{'factor':>8}",
-    ]
+    rows = []
     for name, speed in speeds.items():
         if name.endswith(PYTORCH):
             continue
         seconds = statistics.median(speed["seconds"])
-        line = f"{name:18}{speed['tokens']:10,.0f}{seconds:9.2f}{speed['first']:8.2f}"
+        row = [name, f"{speed['tokens']:,.0f}", f"{seconds:.2f}", f"{speed['first']:.2f}", "", ""]
         if (theirs := speeds.get(name + PYTORCH)) is not None:
-            line += f"{theirs['tokens']:10,.0f}{speed['tokens'] / theirs['tokens']:8.2f}"
-        lines.append(line)
-    tiny, shares = speeds["tiny sampling"]["notes"], results["padding"]
-    deep = results["compilation"]
-    lines += [
-        "seconds: of one repetition; first: of the first, which compiles",
-        f"tiny sampling: {tiny['rows']:,.0f} completions of {tiny['mean_length']:.1f} tokens on "
-        f"average, prefill included; {tiny['busy']:.0%} of the sampled tokens were used",
-        f"padding in training batches: {shares['padded']:.1%} with one row per sequence, "
-        f"{shares['packed']:.1%} packed",
-        f"{DEEP.layers} layers of the tiny width: {deep['compile']:.1f} s to trace and compile a "
-        f"training step, {deep['first_answer']:.1f} s to a first answer",
-        f"peak memory before PyTorch: {results['peak_memory']['bytes'] / 1e9:.2f} GB "
-        f"{results['peak_memory']['whose']}",
+            row[4:] = [f"{theirs['tokens']:,.0f}", f"{speed['tokens'] / theirs['tokens']:.2f}"]
+        rows.append(tuple(row))
+    of = (
+        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
+        f"{os.cpu_count()} processor cores, {results['backend']}"
+    )
+    columns = ("work", "tokens/s", "seconds", "first", "PyTorch", "factor")
+    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included."
+    return [Table(of, columns, tuple(rows), note), _beside(results)]
+
+
+def _beside(results: Mapping[str, Any]) -> Table:
+    notes, shares = results["speeds"]["tiny sampling"]["notes"], results["padding"]
+    deep, memory = results["compilation"], results["peak_memory"]
+    rows = (
+        ("tiny sampling: completions", f"{notes['rows']:,.0f}"),
+        ("their mean tokens", f"{notes['mean_length']:.1f}"),
+        ("sampled tokens that were used", f"{notes['busy']:.0%}"),
+        ("padding, a row per sequence", f"{shares['padded']:.1%}"),
+        ("padding, packed", f"{shares['packed']:.1%}"),
+        (f"{DEEP.layers} tiny layers, to compile a step", f"{deep['compile']:.1f} s"),
+        (f"{DEEP.layers} tiny layers, to a first answer", f"{deep['first_answer']:.1f} s"),
+        ("peak memory before PyTorch", f"{memory['bytes'] / 1e9:.2f} GB {memory['whose']}"),
+    )
+    return Table("Beside", ("what", "measured"), rows)
+
+
+def csv_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every repetition; number 0 is the first run, which compiles."""
+    rows = [
+        (name, number, seconds)
+        for name, speed in results["speeds"].items()
+        for number, seconds in enumerate([speed["first"], *speed["seconds"]])
     ]
-    return "\n".join(lines)
+    return ("work", "repetition", "seconds"), rows

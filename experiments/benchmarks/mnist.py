@@ -11,6 +11,8 @@ import numpy as np
 
 from subliminal_jax.mnist.study import Study
 from subliminal_jax.mnist.sweeps.speed import GIGA
+from subliminal_jax.report.page import Text
+from subliminal_jax.report.tables import CsvRows, Table
 
 PHASE_OF = {"teachers": "teach", "students": "distill"}
 """Phase of each name that `Study.on_epochs` reports."""
@@ -74,46 +76,83 @@ def timed_run(
     return timing, dict(zip(networks, np.concatenate(read).T, strict=True))
 
 
-def format_heading(results: dict[str, Any]) -> str:
-    """Return what was run on which devices, as text."""
-    config, blocks = results["config"], results["blocks"]
-    return (
-        f"{config['members']} members in {len(blocks)} block(s) of {blocks[0]}, six networks each, "
-        f"on {results['data']['name']} ({results['data']['reason']}); {config['execution']} on "
-        f"{results['devices']} {results['backend']} device(s), {os.cpu_count()} processor cores"
+def finding(results: Mapping[str, Any]) -> str:
+    """Return the share of the matrix rate that the whole run uses, and its time beside PyTorch's.
+
+    The factor is PyTorch's seconds over ours: above 1, ours is faster.
+    """
+    total = results["timing"]["total"]
+    rate = sum(results["useful_flop"].values()) / total / results["matrix_rate"]["flop_per_s"]
+    said = f"The whole run takes {total:.2f} s, at {rate:.1%} of the machine's matrix rate"
+    if (torch := results["torch"]) is not None:
+        said += f"; PyTorch takes {torch['seconds']['whole run'] / total:.2f} times as long"
+    return said + "."
+
+
+def blocks(results: Mapping[str, Any]) -> list[Table | Text]:
+    """Return seconds and rates of every phase, the matrix rates, and how FLOP are counted."""
+    config, members = results["config"], results["blocks"]
+    of = (
+        f"{config['members']} members in {len(members)} block(s) of {members[0]}, six networks "
+        f"each; {config['execution']} on {results['devices']} {results['backend']} device(s), "
+        f"{os.cpu_count()} processor cores"
+    )
+    return [
+        _phases(results, of),
+        _products(results),
+        Text("", tuple(results["formula"].splitlines())),
+    ]
+
+
+def _phases(results: Mapping[str, Any], of: str) -> Table:
+    timing, torch, rate = results["timing"], results["torch"], results["matrix_rate"]
+    flop = {**results["useful_flop"], "whole run": sum(results["useful_flop"].values())}
+    theirs = torch["seconds"] if torch else {}
+    rows = []
+    for name, seconds in _seconds(results).items():
+        row = [name, f"{seconds:.2f}", "", "", ""]
+        if name in flop:
+            speed = flop[name] / seconds
+            row[2:] = [f"{flop[name] / GIGA:,.0f}", f"{speed / GIGA:.1f}"]
+            row += [f"{speed / rate['flop_per_s']:.1%}"]
+        if torch:
+            both = name in theirs
+            row += [f"{theirs[name]:.2f}", f"{theirs[name] / seconds:.2f}"] if both else ["", ""]
+        rows.append(tuple(row))
+    rows.append(("compilation", f"{timing['compiling']:.2f}", *[""] * (len(rows[0]) - 2)))
+    memory = results["peak_memory"]
+    note = "Compilation is not in the whole run. "
+    note += f"{torch['what']}. Factor: their seconds over ours. " if torch else ""
+    note += f"In all, peak memory {memory['bytes'] / 2**20:,.0f} MiB {memory['whose']}."
+    columns = ("phase", "seconds", "useful GFLOP", "GFLOP/s", "of matrix rate")
+    return Table(of, (*columns, *(("PyTorch s", "factor") if torch else ())), tuple(rows), note)
+
+
+def _products(results: Mapping[str, Any]) -> Table:
+    rows = []
+    for product, rates in results["matrix_rates"].items():
+        numbers = (f"{f(rates) / GIGA:.1f}" for f in (statistics.median, min, max))
+        used = "<- the matrix rate" if product == results["matrix_rate"]["product"] else ""
+        rows.append((product, *numbers, str(len(rates)), used))
+    return Table(
+        "float32 matrix products under XLA on the same devices, in between, GFLOP/s",
+        ("product", "median", "lowest", "highest", "times", ""),
+        tuple(rows),
     )
 
 
-def format_table(results: dict[str, Any]) -> str:
-    """Return seconds and rates of every phase, the matrix rates and the memory as text.
-
-    The factors are PyTorch's seconds over ours: above 1, ours is faster.
-    """
-    timing, torch, rate = results["timing"], results["torch"], results["matrix_rate"]
-    ours = {**timing["phases"], "between phases": timing["between"], "whole run": timing["total"]}
-    flop = {**results["useful_flop"], "whole run": sum(results["useful_flop"].values())}
+def csv_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every phase: seconds, useful FLOP and PyTorch's seconds."""
+    flop, torch = results["useful_flop"], results["torch"]
     theirs = torch["seconds"] if torch else {}
-    lines = [f"{'':14}{'seconds':>9}{'useful GFLOP':>14}{'GFLOP/s':>9}{'of matrix rate':>16}"]
-    lines[0] += f"{'PyTorch s':>11}{'factor':>8}" if torch else ""
-    for name, seconds in ours.items():
-        line = f"{name:14}{seconds:9.2f}"
-        if name in flop:
-            speed = flop[name] / seconds
-            line += (
-                f"{flop[name] / GIGA:14,.0f}{speed / GIGA:9.1f}{speed / rate['flop_per_s']:16.1%}"
-            )
-        if name in theirs:
-            line += f"{theirs[name]:11.2f}{theirs[name] / seconds:8.2f}"
-        lines.append(line)
-    lines.append(f"{'compilation':14}{timing['compiling']:9.2f}   (not included above)")
-    lines += ["", "float32 matrix products under XLA on the same devices, in between, GFLOP/s:"]
-    for product, rates in results["matrix_rates"].items():
-        low, middle, high = (f(rates) / GIGA for f in (min, statistics.median, max))
-        used = "   <- the matrix rate" if product == rate["product"] else ""
-        text = f"median {middle:.1f} of {len(rates)}, {low:.1f} to {high:.1f}"
-        lines.append(f"  {product:20}{text}{used}")
-    if torch:
-        lines += ["", torch["what"]]
-    memory = results["peak_memory"]
-    lines += ["", f"peak memory {memory['bytes'] / 2**20:,.0f} MiB {memory['whose']}"]
-    return "\n".join(lines)
+    rows = [
+        (name, seconds, flop.get(name), theirs.get(name))
+        for name, seconds in _seconds(results).items()
+    ]
+    return ("phase", "seconds", "useful_flop", "pytorch_seconds"), rows
+
+
+def _seconds(results: Mapping[str, Any]) -> dict[str, float]:
+    timing = results["timing"]
+    between = {"between phases": timing["between"], "whole run": timing["total"]}
+    return {**timing["phases"], **between}

@@ -5,14 +5,12 @@ batch, and the compiler does the rest.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from subliminal_jax.batch import Batch, Params
 from subliminal_jax.execution import placement
@@ -24,30 +22,19 @@ from subliminal_jax.execution.mesh import (
     tree_shardings,
     whole,
 )
-from subliminal_jax.execution.protocol import MemberFn, check_batch, over_members
+from subliminal_jax.execution.protocol import MemberFn, SplitBatches, check_batch, over_members
 from subliminal_jax.train import GradFn, Totals, accumulate
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnMesh:
+class OnMesh(SplitBatches):
     """`jit` over a mesh.
 
     Attributes:
-        mesh: the devices.
         rules: how states and weights are sharded; without rules they are replicated.
-        at_once: members mapped together; None for all.
-        accumulate: parts of a device's examples, computed one after the other.
     """
 
-    mesh: Mesh
     rules: ShardingRules = ()
-    at_once: int | None = None
-    accumulate: int = 1
-
-    @property
-    def devices(self) -> int:
-        """All devices work on every member."""
-        return self.mesh.size
 
     @cached_property
     def parts(self) -> int:
@@ -60,10 +47,6 @@ class OnMesh:
             "accumulate": self.accumulate
         }
 
-    def split(self, members: Any, axis: int | None = None) -> Any:
-        """Place members by the rules, with the member axis whole, or split their own batches."""
-        return self.share(members) if axis is None else self.spread(members, axis)
-
     def share(self, tree: Any) -> Any:
         """Place a tree by the rules."""
         return jax.tree.map(placement.place, tree, self._shardings(tree))
@@ -74,11 +57,6 @@ class OnMesh:
         for leaf in jax.tree.leaves(tree):
             check_batch(np.shape(leaf)[axis], self._splits)
         return jax.tree.map(lambda leaf: placement.place(leaf, sharding), tree)
-
-    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
-        """Compute the members where the rules place them."""
-        forms = self.split(jax.eval_shape(make_members, *arguments))
-        return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
         """The gradient with gathered parameters, a part of the examples at a time."""
@@ -110,10 +88,6 @@ class OnMesh:
         places = self._shardings(carry), whole(self.mesh)
         jitted = jax.jit(run, donate_argnums=0, out_shardings=places)
         return jitted.lower(carry, members, shared).compile()
-
-    def fetch(self, tree: Any) -> Any:
-        """Copy the whole of every leaf to every host; all hosts must call it together."""
-        return placement.fetch(tree)
 
     def _shardings(self, tree: Any) -> Any:
         return tree_shardings(tree, self.mesh, self.rules)

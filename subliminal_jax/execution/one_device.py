@@ -14,10 +14,6 @@ from subliminal_jax.execution.protocol import MemberFn, WholeBatches, over_membe
 class OneDevice(WholeBatches):
     """`jit` on one device; the attributes are those of `WholeBatches`."""
 
-    def split(self, members: Any, axis: int | None = None) -> Any:
-        """Put the members on the device."""
-        return self.share(members) if axis is None else self.spread(members, axis)
-
     def share(self, tree: Any) -> Any:
         """Put the tree on the device."""
         return jax.tree.map(_put, tree)

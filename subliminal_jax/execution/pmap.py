@@ -4,7 +4,6 @@ If each device sees only its part of a batch, the all-reduce comes *after* the g
 differentiated function it makes gradients under pmap wrong, by a factor that Adam hides.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,13 @@ from subliminal_jax.batch import Batch, Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import placement
 from subliminal_jax.execution.mesh import batch_sharding, line_of_devices, whole
-from subliminal_jax.execution.protocol import MemberFn, WholeBatches, check_batch, over_members
+from subliminal_jax.execution.protocol import (
+    MemberFn,
+    SplitBatches,
+    WholeBatches,
+    check_batch,
+    over_members,
+)
 from subliminal_jax.train import GradFn, Totals, accumulate
 
 
@@ -70,32 +75,16 @@ class MemberParallel(WholeBatches):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataParallel:
+class DataParallel(SplitBatches):
     """`pmap` with every batch split evenly over devices, and all members whole on each.
 
-    Attributes:
-        mesh: the devices, in a line.
-        at_once: members mapped together; None for all.
-        accumulate: parts of a device's examples, computed one after the other.
+    The attributes are those of `SplitBatches`; the mesh is a line of devices.
     """
-
-    mesh: Mesh
-    at_once: int | None = None
-    accumulate: int = 1
-
-    @property
-    def devices(self) -> int:
-        """All devices work on every member."""
-        return self.mesh.size
 
     @property
     def parts(self) -> int:
         """Devices, times `accumulate`."""
         return self.accumulate * self.mesh.size
-
-    def split(self, members: Any, axis: int | None = None) -> Any:
-        """Copy the members to every device, or split their own batches over the devices."""
-        return self.share(members) if axis is None else self.spread(members, axis)
 
     def share(self, tree: Any) -> Any:
         """Copy the tree to every device."""
@@ -111,11 +100,6 @@ class DataParallel:
             return placement.place(placement.cut(leaf, axis, self.mesh.size), sharding)
 
         return jax.tree.map(spread_leaf, tree)
-
-    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
-        """Compute the members on every device."""
-        forms = self.split(jax.eval_shape(make_members, *arguments))
-        return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
         """The sum of the devices' gradients, each over its own examples, a part at a time."""
@@ -146,10 +130,6 @@ class DataParallel:
             devices=list(self.mesh.devices.flat),
         )
         return run.lower(carry, members, shared).compile()
-
-    def fetch(self, tree: Any) -> Any:
-        """Copy to every host."""
-        return placement.fetch(tree)
 
     @property
     def _axis(self) -> str:

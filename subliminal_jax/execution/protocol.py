@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
@@ -101,8 +102,29 @@ class Execution(Protocol):
         ...
 
 
+class Placing(ABC):
+    """Base of executions: places members by how a tree is shared and examples are spread."""
+
+    @abstractmethod
+    def share(self, tree: Any) -> Any:
+        """As `Execution.share`."""
+
+    @abstractmethod
+    def spread(self, tree: Any, axis: int) -> Any:
+        """As `Execution.spread`."""
+
+    def split(self, members: Any, axis: int | None = None) -> Any:
+        """Place the members as a tree that all share, or spread their own batches."""
+        return self.share(members) if axis is None else self.spread(members, axis)
+
+    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
+        """Compute each member where `split` would place it."""
+        forms = self.split(jax.eval_shape(make_members, *arguments))
+        return placement.make(make_members, arguments, forms)
+
+
 @dataclass(frozen=True)
-class WholeBatches(ABC):
+class WholeBatches(Placing):
     """Base of executions whose devices each see all examples of a batch.
 
     Attributes:
@@ -115,24 +137,11 @@ class WholeBatches(ABC):
     devices: int = 1
     parts: int = 1
 
-    @abstractmethod
-    def split(self, members: Any, axis: int | None = None) -> Any:
-        """As `Execution.split`."""
-
-    @abstractmethod
-    def share(self, tree: Any) -> Any:
-        """As `Execution.share`."""
-
     def spread(self, tree: Any, axis: int) -> Any:
         """Place the tree as `share` does; its examples must split into `parts`."""
         for leaf in jax.tree.leaves(tree):
             check_batch(np.shape(leaf)[axis], {"accumulate": self.parts})
         return self.share(tree)
-
-    def make(self, make_members: Callable[..., Any], *arguments: Any) -> Any:
-        """Compute each member where `split` would place it."""
-        forms = self.split(jax.eval_shape(make_members, *arguments))
-        return placement.make(make_members, arguments, forms)
 
     def gradient(self, gradient: GradFn) -> GradFn:
         """The gradient of a part of the examples at a time."""
@@ -141,6 +150,30 @@ class WholeBatches(ABC):
     def total(self, sums: Any) -> Any:
         """The sums themselves: a device sees all examples."""
         return sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitBatches(Placing):
+    """Base of executions whose devices each see a part of the examples of a batch.
+
+    Attributes:
+        mesh: the devices.
+        at_once: members mapped together; None for all.
+        accumulate: parts of a device's examples, computed one after the other.
+    """
+
+    mesh: Mesh
+    at_once: int | None = None
+    accumulate: int = 1
+
+    @property
+    def devices(self) -> int:
+        """All devices work on every member."""
+        return self.mesh.size
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy the whole of every leaf to every host; all hosts must call it together."""
+        return placement.fetch(tree)
 
 
 def over_members(fn: MemberFn, at_once: int | None) -> Callable[..., Any]:

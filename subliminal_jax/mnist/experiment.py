@@ -91,10 +91,11 @@ def _measure(
 
     def member_of(row: dict[str, Any]) -> int | None:
         match row:
-            case {"member": int(member), "accuracy": accuracy, "init_distance": distance} if (
+            case {"member": int(member)} if (
                 0 <= member < config.members
-                and runner.has_numbers(accuracy, _networks(experiment))
-                and runner.has_numbers(distance, list(experiment.arms))
+                and runner.has_numbers(row.get("accuracy"), _networks(experiment))
+                and runner.has_numbers(row.get("init_distance"), list(experiment.arms))
+                and runner.has_numbers(row.get("losses"), ["teacher", *experiment.arms])
             ):
                 return member
         return None
@@ -109,7 +110,7 @@ def _measure(
         with Progress(len(blocks) * study.epochs_per_block(), experiment.name) as progress:
             study.on_epochs = progress.update
             for block in blocks:
-                yield from _rows(experiment, experiment.methods(study, block))
+                yield from _rows(experiment, study, experiment.methods(study, block))
 
     rows = runner.all_rows(
         directory, MEMBERS, member_of, missing, total=config.members, what="members"
@@ -126,12 +127,13 @@ def _networks(experiment: MnistExperiment) -> list[str]:
     return ["reference", "teacher", *experiment.arms]
 
 
-def _rows(experiment: MnistExperiment, outcome: Outcome) -> list[dict[str, Any]]:
+def _rows(experiment: MnistExperiment, study: Study, outcome: Outcome) -> list[dict[str, Any]]:
     return [
         {
             "member": int(member),
             "accuracy": dict(zip(_networks(experiment), map(float, accuracy), strict=True)),
             "init_distance": dict(zip(experiment.arms, map(float, distance), strict=True)),
+            "losses": study.epoch_losses(place),
         }
-        for member, accuracy, distance in zip(*outcome, strict=True)
+        for place, (member, accuracy, distance) in enumerate(zip(*outcome, strict=True))
     ]

@@ -121,7 +121,7 @@ class Phases:
         self, carry: None, reference: Params, shared: None
     ) -> tuple[TrainState, None]:
         """The teacher before its first step: the reference, with a fresh optimiser."""
-        return init_state(reference, self._tx(1.0)), None  # the state does not depend on the rate
+        return self._begun(reference), None
 
     def teach(
         self, state: TrainState, who: Members, shared: tuple[Images, Int[Array, ""]]
@@ -189,7 +189,7 @@ class Phases:
         def begin(mix: relations.Mixture) -> tuple[TrainState, Float[Array, ""]]:
             start = relations.blend(mix, reference, others_reference, fresh, key)
             distance = relations.relative_distance(start, reference)
-            return init_state(start, self._tx(1.0)), distance
+            return self._begun(start), distance
 
         return jax.vmap(begin)(mixtures)
 
@@ -295,6 +295,10 @@ class Phases:
             layer: {name: scales[name] * leaf for name, leaf in leaves.items()}
             for layer, leaves in unit.items()
         }
+
+    def _begun(self, params: Params) -> TrainState:
+        """The state before the first step, which is the same for every learning rate."""
+        return init_state(params, self._tx(1.0))
 
     def _tx(self, learning_rate: Any) -> Any:
         return make_optimizer(self.config.optimizer, learning_rate)

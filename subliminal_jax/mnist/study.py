@@ -42,7 +42,7 @@ C = TypeVar("C", bound=MnistConfig)
 
 
 def with_precision(
-    config: C, data: ImageData, arms: int, directory: SharedRun | None
+    config: C, data: ImageData, arms: int, directory: SharedRun
 ) -> tuple[C, Decision]:
     """Return the config with its precision, and the decision, whose facts belong to the results.
 
@@ -50,7 +50,7 @@ def with_precision(
         config: the experiment's.
         data: the images.
         arms: students per member.
-        directory: the run's, which keeps the choice; None for a benchmark without one.
+        directory: the run's, which keeps the choice.
 
     Raises:
         InputError: the recorded choice is damaged, or there are too few devices or too little
@@ -117,7 +117,7 @@ class Study:
     """One MNIST experiment: its data, its arms, its programs.
 
     Each method is one phase for a block of members, all members and arms mapped in one compiled
-    program. Nothing is kept between blocks.
+    program. Of a block nothing is kept but its losses, until the next one.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class Study:
         self.train = self.execution.share(Images(data.train_images, data.train_labels))
         self._test = self.execution.share(_in_batches(data.test_images, data.test_labels))
         self._test_size = len(data.test_labels)
+        self._losses: dict[str, list[Float[np.ndarray, " m"]]] = {}
 
     def blocks(self) -> list[Members]:
         """Return the members in equal blocks, each with its partner and the config's dials."""
@@ -179,12 +180,12 @@ class Study:
 
         The next epoch consumes the teacher's buffers.
         """
-        members = self.execution.split(block)
-        reference, _ = self.programs["reference"](None, (members.member, members.dials), None)
+        placed = self.execution.split(block)
+        reference, _ = self.programs["reference"](None, (placed.member, placed.dials), None)
         state, _ = self.programs["begin_teacher"](None, reference, None)
         for epoch in range(self.schedule.teacher_epochs):
-            state, losses = self.programs["teach"](state, members, (self.train, jnp.int32(epoch)))
-            self.check(losses[..., None], epoch, ["teacher"], block)
+            state, losses = self.programs["teach"](state, placed, (self.train, jnp.int32(epoch)))
+            self.record(losses[..., None], epoch, ["teacher"], block)
             self.on_epochs(1, "teachers")
             yield epoch + 1, reference, state.params
 
@@ -208,17 +209,17 @@ class Study:
 
         The next epoch consumes the students' buffers.
         """
-        members = self.execution.split(block)
-        others, _ = self.programs["reference"](None, (members.partner, members.dials), None)
-        begin = (members, reference, others)
+        placed = self.execution.split(block)
+        others, _ = self.programs["reference"](None, (placed.partner, placed.dials), None)
+        begin = (placed, reference, others)
         states, distances = self.programs["begin_students"](None, begin, None)
         distances = self.execution.fetch(distances)
         yield 0, Students(states, distances)
         for epoch in range(self.schedule.student_epochs):
             states, losses = self.programs["distill"](
-                states, (members, teacher_logits), (self.train, jnp.int32(epoch))
+                states, (placed, teacher_logits), (self.train, jnp.int32(epoch))
             )
-            self.check(losses, epoch, list(self.arms), block)
+            self.record(losses, epoch, list(self.arms), block)
             self.on_epochs(len(self.arms), "students")
             yield epoch + 1, Students(states, distances)
 
@@ -251,17 +252,40 @@ class Study:
         """Return the time spent compiling so far."""
         return sum(program.compile_seconds for program in self.programs.values())
 
-    def check(self, losses: Array, epoch: int, arms: list[str], block: Members) -> None:
-        """Refuse losses that are not finite; name step, arm and member of the first."""
-        values = self.execution.fetch(losses)  # [members, steps, arms]
+    def record(self, losses: Array, epoch: int, networks: list[str], block: Members) -> None:
+        """Keep the mean of an epoch's losses, for `epoch_losses`.
+
+        Args:
+            losses: of every member, step and network, `[m, steps, n]`, as an execution has them.
+            epoch: from 0; at 0 earlier losses of these networks are forgotten.
+            networks: their names.
+            block: the members.
+
+        Raises:
+            RunError: a loss is not finite; names step, network and member of the first.
+        """
+        values = self.execution.fetch(losses)
         bad = np.argwhere(~np.isfinite(values.transpose(1, 0, 2)))
         if len(bad):
-            step, member, arm = bad[0]
+            step, member, network = bad[0]
             raise RunError(
-                f"the loss of {arms[arm]} is {values[member, step, arm]} at step "
+                f"the loss of {networks[network]} is {values[member, step, network]} at step "
                 f"{epoch * values.shape[1] + step} in member {block.member[member]}; "
                 "a smaller --learning-rate usually helps"
             )
+        means = values.astype(np.float64).mean(axis=1)
+        for name, mean in zip(networks, means.T, strict=True):
+            self._losses[name] = [*(self._losses.get(name, []) if epoch else []), mean]
+
+    def epoch_losses(self, place: int) -> dict[str, list[float]]:
+        """Return the mean loss of each epoch so far, of every network of a member of the block.
+
+        Args:
+            place: index of the member in the block.
+        """
+        return {
+            name: [float(mean[place]) for mean in epochs] for name, epochs in self._losses.items()
+        }
 
 
 def _in_batches(images: np.ndarray, labels: np.ndarray) -> Images:

@@ -37,14 +37,14 @@ class Decision:
 
 
 def decided(
-    directory: SharedRun | None,
+    directory: SharedRun,
     asked: PrecisionSetting,
     measure: Callable[[], Mapping[Precision, float]],
 ) -> Decision:
     """The precision that was asked for; for `auto` the one chosen when the run was started.
 
     Args:
-        directory: the run's; it keeps the choice, which a resumed run reads. None for a benchmark.
+        directory: the run's; it keeps the choice, which a resumed run reads.
         asked: the setting.
         measure: returns this machine's FLOP/s by precision, for products as in the run.
 
@@ -53,12 +53,11 @@ def decided(
     """
     if asked != "auto":
         return Decision(asked, {})
-    if directory is not None and (recorded := directory.read_rows(FILE)):
+    if recorded := directory.read_rows(FILE):
         return _told(_read(directory, recorded), "chosen when the run was started")
     rates = hosts.from_first({str(name): rate for name, rate in measure().items()})
     chosen: Precision = "bfloat16" if rates["bfloat16"] >= GAIN * rates["float32"] else "float32"
-    if directory is not None:
-        directory.append_row(FILE, {"chosen": chosen, "flop_per_s": rates})
+    directory.append_row(FILE, {"chosen": chosen, "flop_per_s": rates})
     return _told(Decision(chosen, rates), "chosen now")
 
 

@@ -41,7 +41,7 @@ class Experiment:
         table: the results as text for a terminal.
         csv: the header and the rows of results.csv.
         page: the results as a page.
-        figures: functions that draw a figure of the results, by the name of its files.
+        figures: functions that draw a figure of the results, by the name of its files; may be none.
         out: the run directory; None for one named after the config's digest.
         overwrite: discard what an earlier run left in the directory.
     """
@@ -97,8 +97,8 @@ def run(experiment: Experiment) -> dict[str, Any] | None:
         if not hosts.is_first():
             return None
         print(experiment.table(results))
-        figures = "Figure" if len(experiment.figures) == 1 else "Figures"
-        print(f"\n{figures}, report and numbers: {one_line(str(directory.path))}")
+        kinds = {0: "Report", 1: "Figure, report"}.get(len(experiment.figures), "Figures, report")
+        print(f"\n{kinds} and numbers: {one_line(str(directory.path))}")
     return results
 
 

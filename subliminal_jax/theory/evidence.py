@@ -14,9 +14,8 @@ from subliminal_jax.data.images import ImageData
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.models import mlp
+from subliminal_jax.theory import beyond, theorem
 from subliminal_jax.theory import cases as draws
-from subliminal_jax.theory import departures as beyond
-from subliminal_jax.theory import theorem
 from subliminal_jax.theory.config import TheoremConfig, network_parts
 from subliminal_jax.theory.theorem import Start
 

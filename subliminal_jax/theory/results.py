@@ -132,15 +132,19 @@ def claims(config: TheoremConfig, evidence: Evidence) -> dict[str, Any]:
             for name, which in _kinds(cases)
         ],
         "broken": _broken(cases),
-        "degenerate": {
-            case: {
-                "cases": len(found.inner),
-                "largest_inner": float(np.abs(found.inner / found.norm[:, None]).max()),
-                "largest_update": float(found.student_slope.max()),
-            }
-            for case, found in evidence.degenerate.items()
-        },
+        "degenerate": _degenerate(evidence),
         "beyond": list(_beyond(evidence)),
+    }
+
+
+def _degenerate(evidence: Evidence) -> dict[str, Any]:
+    return {
+        case: {
+            "cases": len(found.inner),
+            "largest_inner": float(np.abs(found.inner / found.norm[:, None]).max()),
+            "largest_update": float(found.student_slope.max()),
+        }
+        for case, found in evidence.degenerate.items()
     }
 
 

@@ -160,6 +160,32 @@ def predicted_slope(
     return jnp.sum(change * curved) / len(inputs), student_slope
 
 
+class _Students(NamedTuple):
+    """How the students of a case start, `[E + P + 3]`; all are updated in one loop.
+
+    There is one per eps, one per perturbation, and one at each of the places `small`, `other` and
+    `untaught`, all at the small eps: of the shared initialisation, of the independent one, and of
+    the independent one with the untrained teacher.
+
+    Attributes:
+        sigma: the perturbation of the shared initialisation.
+        apart: 1 for the independent initialisation, 0 for the shared one.
+        eps: the length of the teacher's step.
+    """
+
+    sigma: Any
+    apart: Any
+    eps: Any
+
+
+class _Places(NamedTuple):
+    """Places of the last students; see `_Students`."""
+
+    small: int
+    other: int
+    untaught: int
+
+
 def measure(
     apply: ApplyFn, trait_loss: Callable[[Params, Any], Scalar], start: Start, grids: Grids
 ) -> Measured:
@@ -176,42 +202,25 @@ def measure(
     gradient, size = jax.grad(loss)(reference), norm(reference)
     stretch = size / norm(gradient)
     direction = scale(-stretch, gradient)
-    seen = start.inputs, start.imitation
-    slope, student_slope = predicted_slope(apply, reference, direction, *seen)
+    slope, student_slope = predicted_slope(
+        apply, reference, direction, start.inputs, start.imitation
+    )
     length = norm(student_slope)
     # A student whose direction vanishes takes no step.
     alpha = jnp.where(length > 0, size / jnp.where(length > 0, length, 1.0), 0.0)
 
-    # One loop over all students: one per eps, one per perturbation, and two of the independent
-    # initialisation: with the teacher at the small eps, and with the untrained teacher.
-    epses, steps, sigmas = len(grids.eps), len(grids.steps), len(grids.sigmas)
-    sigma = jnp.concatenate([jnp.zeros(epses), grids.sigmas, jnp.zeros(3)])
-    apart = jnp.zeros_like(sigma).at[-2:].set(1.0)
-    eps = jnp.concatenate([grids.eps, jnp.full(sigmas + 2, grids.small), jnp.zeros(1)])
-
-    def start_at(sigma: Scalar, apart: Scalar) -> Params:
-        away = add(other, reference, -1.0)
-        return add(add(reference, start.nearby, sigma), away, apart)
-
-    def update(student: tuple[Scalar, Scalar, Scalar]) -> Params:
-        sigma, apart, eps = student
-        teacher = add(reference, direction, eps)
-        return student_direction(apply, start_at(sigma, apart), teacher, *seen)
-
-    updates = jax.lax.map(update, (sigma, apart, eps))
+    students, places = _students(grids)
+    updates = _updates(apply, start, direction, students)
     inner = jax.vmap(lambda update: dot(update, direction))(updates)
     cosines = jax.vmap(lambda update: cosine(update, direction))(updates)
-    untaught = jax.tree.map(lambda leaf: leaf[-1], updates)
-    other_update = jax.tree.map(lambda leaf: leaf[-2], updates)
+    untaught = jax.tree.map(lambda leaf: leaf[places.untaught], updates)
+    other_update = jax.tree.map(lambda leaf: leaf[places.other], updates)
 
-    # One loop over all steps: one per eps, one per length at the small eps, and the independent
-    # student's, of the teacher's length and of length 0.
-    which = jnp.concatenate([jnp.arange(epses), jnp.full(steps, -3), jnp.full(2, -2)])
-    other_lengths = jnp.array([1.0, 0.0]) * grids.small * size / norm(other_update)
-    lengths = jnp.concatenate([jnp.full(epses, alpha), alpha * grids.steps, other_lengths])
-    starts = lambda which: start_at(jnp.zeros(()), 1.0 * (which == -2))
+    epses = len(grids.eps)
+    which, lengths = _steps(grids, places, alpha, grids.small * size / norm(other_update))
+    starts = lambda which: _start_at(start, jnp.zeros(()), 1.0 * (which == places.other))
     losses = _losses_after(loss, starts, updates, which, lengths)
-    change = losses[: epses + steps] - loss(reference)
+    change = losses[: epses + len(grids.steps)] - loss(reference)
     taught = add(other_update, untaught, -1.0)
     return Measured(
         slope=slope,
@@ -221,11 +230,53 @@ def measure(
         change=change[:epses],
         predicted_change=-grids.eps * alpha * slope / stretch,
         step_change=change[epses:],
-        perturbed_cosine=cosines[epses:-3],
-        other_cosine=cosines[-2],
+        perturbed_cosine=cosines[epses : places.small],
+        other_cosine=cosines[places.other],
         other_effect=-cosine(taught, jax.grad(loss)(other)),
         other_change=losses[-2] - losses[-1],
     )
+
+
+def _students(grids: Grids) -> tuple[_Students, _Places]:
+    """All students of a case, and the places of the last three."""
+    epses, sigmas = len(grids.eps), len(grids.sigmas)
+    places = _Places(*(epses + sigmas + last for last in range(3)))
+    sigma = jnp.concatenate([jnp.zeros(epses), grids.sigmas, jnp.zeros(3)])
+    apart = jnp.zeros_like(sigma).at[places.other :].set(1.0)
+    eps = jnp.concatenate([grids.eps, jnp.full(sigmas + 2, grids.small), jnp.zeros(1)])
+    return _Students(sigma, apart, eps), places
+
+
+def _start_at(start: Start, sigma: Scalar, apart: Scalar) -> Params:
+    """A student's start: the teacher's, perturbed, or all the way to the independent one."""
+    away = add(start.other, start.reference, -1.0)
+    return add(add(start.reference, start.nearby, sigma), away, apart)
+
+
+def _updates(apply: ApplyFn, start: Start, direction: Params, students: _Students) -> Params:
+    """The directions of all students, with a leading axis."""
+
+    def update(student: _Students) -> Params:
+        teacher = add(start.reference, direction, student.eps)
+        own = _start_at(start, student.sigma, student.apart)
+        return student_direction(apply, own, teacher, start.inputs, start.imitation)
+
+    return jax.lax.map(update, students)
+
+
+def _steps(
+    grids: Grids, places: _Places, alpha: Scalar, other_length: Scalar
+) -> tuple[Int[Array, " s"], Float[Array, " s"]]:
+    """All steps of a case: whose update, and how many times it is taken.
+
+    There is one per eps, one per length at the small eps, and two of the independent student: of
+    the teacher's length, and of length 0.
+    """
+    epses, steps = len(grids.eps), len(grids.steps)
+    ends = [jnp.full(steps, places.small), jnp.full(2, places.other)]
+    which = jnp.concatenate([jnp.arange(epses), *ends])
+    other_lengths = jnp.array([1.0, 0.0]) * other_length
+    return which, jnp.concatenate([jnp.full(epses, alpha), alpha * grids.steps, other_lengths])
 
 
 def _losses_after(

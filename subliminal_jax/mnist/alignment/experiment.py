@@ -22,6 +22,7 @@ from subliminal_jax.mnist.alignment.results import NETWORKS
 from subliminal_jax.mnist.alignment.students import SteeredStudents, Track
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import resolve
+from subliminal_jax.mnist.experiment import MEMBERS
 from subliminal_jax.mnist.phases import Images, Members
 from subliminal_jax.mnist.relations import Different, Same
 from subliminal_jax.mnist.study import TEST_BATCH, Students, Study, with_precision
@@ -30,8 +31,8 @@ from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
-ROWS = "members.jsonl"
 CURVES = Track._fields
+PROBES = tuple(f"the probe of {name}" for name in NETWORKS)
 SHOWS = "Cosines of the two gradients step by step; below, the test accuracy of every network."
 
 
@@ -84,11 +85,14 @@ class Alignment:
                     kind: _named(tuple(COURSES), values[place].T)
                     for kind, values in tracks._asdict().items()
                 },
+                "losses": study.epoch_losses(place),
             }
             for place, member in enumerate(block.member)
         ]
 
-    def _distil(self, block: Members, states: Any, reference: Any, logits: Any) -> tuple[Any, Track]:
+    def _distil(
+        self, block: Members, states: Any, reference: Any, logits: Any
+    ) -> tuple[Any, Track]:
         """Return the trained students, and what was recorded at each step, `[m, steps, A]`."""
         study, tracks = self.study, []
         member = (study.execution.split(block), reference, logits)
@@ -96,19 +100,21 @@ class Alignment:
             hold = self.config.hold * (epoch < self.config.hold_epochs)
             shared = (study.train, jnp.int32(epoch), jnp.float32(hold))
             states, track = self.programs["students"](states, member, shared)
-            study.check(track.loss, epoch, list(COURSES), block)
+            study.record(track.loss, epoch, list(COURSES), block)
             tracks.append(study.execution.fetch(track))
             study.on_epochs(len(COURSES), "students")
         return states, Track(*(np.concatenate(kind, axis=1) for kind in zip(*tracks, strict=True)))
 
-    def _probed(self, block: Members, everyone: Any, students: Students) -> Float[np.ndarray, "m n"]:
+    def _probed(
+        self, block: Members, everyone: Any, students: Students
+    ) -> Float[np.ndarray, "m n"]:
         """Return the test accuracy of a linear probe of every network's last hidden layer."""
         study, programs = self.study, self.programs
         probes, _ = programs["begin_probes"](None, everyone, None)
         member = (study.execution.split(block), everyone)
         for epoch in range(self.config.probe_epochs):
             probes, losses = programs["probe"](probes, member, (study.train, jnp.int32(epoch)))
-            study.check(losses, epoch, [f"the probe of {name}" for name in NETWORKS], block)
+            study.record(losses, epoch, list(PROBES), block)
             study.on_epochs(len(NETWORKS), "probes")
         probed = programs["with_probes"](None, (everyone, probes.params), None)[1]
         reference, teacher, params = programs["apart"](None, probed, None)[1]
@@ -208,6 +214,7 @@ def _measure(
                     runner.has_numbers(row.get(kind), NETWORKS)
                     for kind in ("accuracy", "probe", "cka")
                 )
+                and runner.has_numbers(row.get("losses"), ("teacher", *COURSES, *PROBES))
                 and list(curves) == list(CURVES)
                 and all(runner.has_numbers(curve, tuple(COURSES)) for curve in curves.values())
             ):
@@ -224,6 +231,6 @@ def _measure(
                 yield from alignment.rows(block)
 
     rows = runner.all_rows(
-        directory, ROWS, member_of, missing, total=config.members, what="members"
+        directory, MEMBERS, member_of, missing, total=config.members, what="members"
     )
     return [rows[member] for member in range(config.members)], alignment.timing()

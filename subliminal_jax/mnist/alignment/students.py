@@ -165,7 +165,7 @@ class SteeredStudents:
 
         Args:
             states: the students, `[A, ...]`.
-            member: its index, partner and dials, its reference, and its teacher's logits on its noise images.
+            member: who it is, its reference, and its teacher's logits on its noise images.
             shared: digits, the epoch, and the weight with which students are held in it.
         """
         who, _, teacher_logits = member
@@ -181,7 +181,9 @@ class SteeredStudents:
         tracked: Any = fit(arms_step, states, self._batches(member, shared), steps)
         return tracked
 
-    def _batches(self, member: tuple[Members, Params, Array], shared: tuple[Images, Any, Any]) -> Any:
+    def _batches(
+        self, member: tuple[Members, Params, Array], shared: tuple[Images, Any, Any]
+    ) -> Any:
         """A function from step to the batches of noise and of digits, common to all students.
 
         The noise's targets are the teacher's and the reference's logits; the digits' targets are

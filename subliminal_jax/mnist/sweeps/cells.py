@@ -244,16 +244,24 @@ def measure(
         return
     for chosen in blocks(len(todo), config.block, work.teachers.execution.devices):
         block = [todo[index] for index in chosen]
-        for place, outcome, leaks, reading in _run_block(work, block):
+        for place, measured, reading in _run_block(work, block):
             name = work.names[block[place][0]][reading.spec]
             if not done(name, block[place][1]):
-                yield _row(name, place, outcome, leaks, reading)
+                yield _row(name, place, measured, reading)
         advance(len(set(block)) * work.epochs())
+
+
+class _Measured(NamedTuple):
+    """What was measured on a block of members in a cell; the losses are those of its epochs."""
+
+    outcome: Outcome
+    leaks: Leak
+    losses: list[dict[str, list[float]]]
 
 
 def _run_block(
     work: Work, dials_and_members: list[tuple[int, int]]
-) -> Iterator[tuple[int, Outcome, Leak, Reading]]:
+) -> Iterator[tuple[int, _Measured, Reading]]:
     """Train a block's teachers and the students of every study; yields index, results, cell."""
     members = np.array([member for _, member in dials_and_members])
     dials = [work.dials[place] for place, _ in dials_and_members]
@@ -267,10 +275,16 @@ def _run_block(
                 wanted = [reading for reading in readings if reading.epoch == epoch]
                 if wanted:
                     outcome = study.evaluate(block, reference, teacher, students)
-                    yield from ((i, outcome, leaks, r) for r in wanted for i in range(len(dials)))
+                    taught = [work.teachers.epoch_losses(i)["teacher"] for i in range(len(dials))]
+                    losses = [
+                        study.epoch_losses(i) | {"teacher": one} for i, one in enumerate(taught)
+                    ]
+                    measured = _Measured(outcome, leaks, losses)
+                    yield from ((i, measured, r) for r in wanted for i in range(len(dials)))
 
 
-def _row(name: str, place: int, outcome: Outcome, leaks: Leak, reading: Reading) -> Row:
+def _row(name: str, place: int, measured: _Measured, reading: Reading) -> Row:
+    outcome, leaks, losses = measured.outcome, measured.leaks, measured.losses[place]
     accuracy, distance = outcome.accuracy[place], outcome.init_distance[place]
     return {
         "cell": name,
@@ -282,4 +296,6 @@ def _row(name: str, place: int, outcome: Outcome, leaks: Leak, reading: Reading)
             student: {score: float(all_[place, arm]) for score, all_ in leaks._asdict().items()}
             for student, arm in reading.arms.items()
         },
+        "losses": {"teacher": losses["teacher"]}
+        | {student: losses[str(arm)] for student, arm in reading.arms.items()},
     }

@@ -14,12 +14,12 @@ from subliminal_jax.mnist.sweeps import cells as sweep
 from subliminal_jax.mnist.sweeps import results as sweep_results
 from subliminal_jax.mnist.sweeps.config import Cell, SweepConfig
 from subliminal_jax.mnist.sweeps.sweep_speed import SweepSpeed
+from subliminal_jax.mnist.sweeps.sweep_students import ROWS
 from subliminal_jax.progress import Progress
 from subliminal_jax.report.image_results import FIGURE, image_page, image_text
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
-ROWS = "cells.jsonl"
 SHOWS = "Test accuracy of the students, cell by cell, beside teachers and controls."
 
 
@@ -100,12 +100,14 @@ def _measure(
                 "member": int(member),
                 "accuracy": dict(accuracy),
                 "leak": dict(leaks),
+                "losses": dict(losses),
             } if (
                 cell in names
                 and 0 <= member < config.members
                 and {"reference", "teacher", *config.students} <= set(accuracy)
                 and all(isinstance(value, float) for value in accuracy.values())
                 and set(leaks) == set(accuracy) - {"reference", "teacher"}
+                and runner.has_numbers(losses, ("teacher", *leaks))
             ):
                 return cell, member
         return None

@@ -1,191 +1,55 @@
 """Tests whether the leak score predicts students' accuracy across sweeps.
 
-A cell that occurs in several sweeps (the unchanged one occurs in most) is one cell, and its
-students count once. Predictions leave out a whole sweep at a time: a fit on sweeps of auxiliary
-counts and noises, say, must predict accuracies along a sweep of learning rates.
+Predictions leave out a whole sweep at a time: a fit on sweeps of auxiliary counts and noises, say,
+must predict accuracies along a sweep of learning rates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy import stats
 
-from subliminal_jax.config import config_dict, config_digest, read_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import parse_json
-from subliminal_jax.mnist.sweeps.config import FIXED, SweepConfig, cells
-from subliminal_jax.mnist.sweeps.leak_prediction import DIFFERENT, PRIMARY, SAME, bounded, fitted
-from subliminal_jax.report.tables import Table
-from subliminal_jax.runs.sealed import own_row
+from subliminal_jax.mnist.sweeps.leak_prediction import (
+    bounded,
+    chosen_first,
+    judge,
+    mean_error,
+    predictions,
+    with_intervals,
+)
+from subliminal_jax.mnist.sweeps.sweep_students import Students, Sweep
+from subliminal_jax.report.page import Page, run_sections
+from subliminal_jax.report.tables import CsvRows, Table
 
-ROWS = "cells.jsonl"
-SCORES = ("drop", "cosine", "sign_drop", "towards")
-STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
-RESAMPLES = 1000
 PERMUTATIONS = 100
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The contents of a sweep's run directory.
-
-    Attributes:
-        name: of the directory.
-        dataset: its images.
-        cells: by name, a digest of the cell's settings: equal for equal cells of all sweeps.
-        rows: one per finished cell and member.
-    """
-
-    name: str
-    dataset: str
-    cells: Mapping[str, str]
-    rows: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Students:
-    """Students of many sweeps, each once.
-
-    Attributes:
-        scores: computed before training, `[n]`.
-        accuracy: after training, `[n]`.
-        cell: index of its cell, `[n]`.
-        member: index of its member, `[n]`.
-        sweep: index of the first sweep that contains its cell, `[n]`.
-        in_sweep: whether a sweep contains its cell, `[sweeps, n]`.
-    """
-
-    scores: Float64[np.ndarray, " n"]
-    accuracy: Float64[np.ndarray, " n"]
-    cell: Int64[np.ndarray, " n"]
-    member: Int64[np.ndarray, " n"]
-    sweep: Int64[np.ndarray, " n"]
-    in_sweep: Bool[np.ndarray, "s n"]
-
-
-def read_sweep(path: Path) -> Sweep:
-    """Read a sweep's directory, finished or not, without changing it.
-
-    Raises:
-        InputError: it is not a sweep's directory, or a row is not a row of this sweep.
-    """
-    if not (path / ROWS).is_file() or not (path / "config.json").is_file():
-        raise InputError(f"{path}: not a sweep's directory (it lacks config.json or {ROWS})")
-    config = read_config(SweepConfig, path / "config.json")
-    run = config_digest(parse_json((path / "config.json").read_bytes()))
-    free = lambda one: {k: v for k, v in config_dict(one).items() if k not in FIXED}
-    known = {c.name: config_digest(free(c.config) | {"seed": config.seed}) for c in cells(config)}
-    rows: list[Mapping[str, Any]] = []
-    text = (path / ROWS).read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]  # a running sweep may be writing the last row
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            row = own_row(parse_json(line), run, ROWS)
-        except ValueError:
-            row = None
-        if row is None or not _is_row(row, known):
-            raise InputError(f"{path / ROWS}: line {number} is not a row of this sweep; remove it")
-        rows.append(row)
-    return Sweep(path.resolve().name, config.data, known, rows)
-
-
-def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
-    match row:
-        case {
-            "cell": str(cell),
-            "member": int(),
-            "accuracy": dict(accuracy),
-            "leak": dict(leaks),
-        } if cell in known and set(leaks) <= set(accuracy):
-            numbers = [*accuracy.values(), *(v for leak in leaks.values() for v in leak.values())]
-            named = all(set(leak) == set(SCORES) for leak in leaks.values())
-            return named and all(isinstance(value, float) for value in numbers)
-    return False
-
-
-def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Students:
-    """Return all students of these kinds, each once, even if several sweeps contain its cell."""
-    numbers: dict[str, int] = {}
-    found: dict[tuple[str, int, str], tuple[float, float, int, int, int]] = {}
-    for place, sweep in enumerate(sweeps):
-        for row in sweep.rows:
-            key = sweep.cells[row["cell"]]
-            for kind in kinds:
-                if kind in row["leak"] and (key, row["member"], kind) not in found:
-                    found[key, row["member"], kind] = (
-                        row["leak"][kind][score],
-                        row["accuracy"][kind],
-                        numbers.setdefault(key, len(numbers)),
-                        row["member"],
-                        place,
-                    )
-    columns = list(zip(*found.values(), strict=True)) or [()] * 5
-    contained = [[key in sweep.cells.values() for key, _, _ in found] for sweep in sweeps]
-    scores, accuracy = (np.array(column, np.float64) for column in columns[:2])
-    cell, member, first = (np.array(column, np.int64) for column in columns[2:])
-    in_sweep = np.array(contained, bool).reshape(len(sweeps), len(found))
-    return Students(scores, accuracy, cell, member, first, in_sweep)
-
-
-def predictions(found: Students) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
-
-    A fit without a sweep uses no cell of it, even if another sweep contains that cell too. NaN
-    where nothing is left to fit.
-    """
-    by_sweep, by_cell = np.full((2, len(found.scores)), np.nan)
-    for place in np.unique(found.sweep):
-        left_out, others = found.sweep == place, ~found.in_sweep[place]
-        if others.any():
-            by_sweep[left_out] = fitted(
-                found.scores[others], found.accuracy[others], found.scores[left_out]
-            )
-    for cell in np.unique(found.cell):
-        left_out = found.cell == cell
-        if not left_out.all():
-            by_cell[left_out] = fitted(
-                found.scores[~left_out], found.accuracy[~left_out], found.scores[left_out]
-            )
-    return {"sweep": by_sweep, "cell": by_cell}
-
-
-def judge(sweeps: Sequence[Sweep], seed: int = 0) -> list[dict[str, Any]]:
-    """Judge how well each score predicts accuracy, by initialisation.
+def across_sweeps(found: Students, seed: int = 0) -> dict[str, Any]:
+    """Return how well a score predicts accuracy in what is left out, along sweeps and in cells.
 
     Returns:
-        A row per initialisation (of at least three cells) and score, with Spearman's correlations
-        and 95% percentile intervals. `sweep`, `cell`: of accuracy and its prediction with the sweep
-        or cell left out; compare these with `chance`, not with 0. `along`, `within`: of score and
-        accuracy, ranked within each sweep (where one setting changes) or within each cell.
+        Spearman's correlations with 95% percentile intervals. `sweep`, `cell`: of accuracy and its
+        prediction with the sweep or cell left out; compare these with `chance`, not with 0.
+        `along`, `within`: of score and accuracy, ranked within each sweep (where one setting
+        changes) or within each cell. Also `error` with the sweep left out, and the numbers of
+        `students`, `cells` and `sweeps`.
 
     Intervals resample both cells and members: students of a cell share its settings, and students
     of a member share its initialisation and often its teacher (Owen, "The pigeonhole bootstrap",
     Annals of Applied Statistics 1 (2007), 386-411).
     """
-    judged = []
-    for start, kinds in STARTS.items():
-        for score in SCORES:
-            found = students(sweeps, kinds, score)
-            if len(np.unique(found.cell)) < 3:
-                continue
-            predicted = predictions(found)
-            judged.append(
-                {
-                    "start": start,
-                    "score": score,
-                    "students": len(found.scores),
-                    "cells": len(np.unique(found.cell)),
-                    "sweeps": len(np.unique(found.sweep)),
-                    "error": _error(predicted["sweep"], found.accuracy),
-                    "chance": chance(found, predicted, seed),
-                }
-                | _correlations(found, predicted, seed)
-            )
-    return judged
+    predicted = predictions(found)
+    return {
+        "students": len(found.scores),
+        "cells": len(np.unique(found.cell)),
+        "sweeps": len(np.unique(found.sweep)),
+        "error": mean_error(predicted["sweep"], found.accuracy),
+        "chance": chance(found, predicted, seed),
+    } | _correlations(found, predicted, seed)
 
 
 def chance(
@@ -223,11 +87,6 @@ def chance(
     return compared
 
 
-def _error(predicted: Float64[np.ndarray, " n"], actual: Float64[np.ndarray, " n"]) -> float | None:
-    known = np.isfinite(predicted)
-    return float(np.abs(predicted - actual)[known].mean()) if known.any() else None
-
-
 def _correlations(
     found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int
 ) -> dict[str, Any]:
@@ -238,28 +97,19 @@ def _correlations(
         name: [_centred_ranks(values, group) for values in (found.scores, found.accuracy)]
         for name, group in groups.items()
     }
+    everyone = np.arange(len(found.scores))
 
-    def measures(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
+    def correlations(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
         actual = found.accuracy[chosen]
         rhos = {name: _spearman(values[chosen], actual) for name, values in predicted.items()}
         return rhos | {name: _pearson(a[chosen], b[chosen]) for name, (a, b) in ranks.items()}
 
-    all_students = np.arange(len(found.scores))
-    points = measures(all_students)
-    drawn: dict[str, list[float]] = {name: [] for name in points}
-    for _ in range(RESAMPLES):
+    def draw() -> Int64[np.ndarray, " k"]:
         times_cell = np.bincount(random.integers(n_cells, size=n_cells), minlength=n_cells)
         times_member = np.bincount(random.integers(n_members, size=n_members), minlength=n_members)
-        times = times_cell[found.cell] * times_member[found.member]
-        for name, rho in measures(np.repeat(all_students, times)).items():
-            drawn[name] += [] if rho is None else [rho]
-    bounds = {
-        name: [float(q) for q in np.quantile(drawn[name], (0.025, 0.975))]
-        if rho is not None and drawn[name]
-        else [None, None]
-        for name, rho in points.items()
-    }
-    return {name: {"rho": rho, "ci95": bounds[name]} for name, rho in points.items()}
+        return np.repeat(everyone, times_cell[found.cell] * times_member[found.member])
+
+    return with_intervals(correlations, draw, len(everyone))
 
 
 def _centred_ranks(
@@ -284,34 +134,69 @@ def _pearson(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> floa
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def audit(paths: Sequence[Path]) -> dict[str, Any]:
-    """Read sweeps and judge the leak score across them.
+def audit(sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    """Return the judgement of the leak score across sweeps of one dataset, as plain values.
+
+    Returns:
+        `dataset`, `sweeps` (rows by name), `judged` (rows of `judge`) and `finding`.
 
     Raises:
-        InputError: a directory is refused, repeated or of another dataset, or cells are too few.
+        InputError: cells are too few.
     """
-    sweeps = [read_sweep(path) for path in paths]
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError("runs: a directory is given twice; give each once")
-    for sweep in sweeps[1:]:
-        if sweep.dataset != sweeps[0].dataset:
-            raise InputError(
-                f"runs: {sweep.name} is on {sweep.dataset}, {sweeps[0].name} on "
-                f"{sweeps[0].dataset}; judge each dataset on its own"
-            )
-    judged = judge(sweeps)
+    judged = judge(sweeps, across_sweeps)
     if not judged:
         raise InputError("runs: fewer than three cells are done; give more sweeps")
     return {
         "dataset": sweeps[0].dataset,
         "sweeps": {sweep.name: len(sweep.rows) for sweep in sweeps},
         "judged": judged,
+        "finding": _finding(chosen_first(judged)[0]),
     }
+
+
+def _finding(row: Mapping[str, Any]) -> str:
+    return (
+        f"Accuracy that the {row['score']} predicts in sweeps left out of the fit correlates "
+        f"{bounded(row['sweep'])} with that measured ({row['start']} initialisation); by chance "
+        f"{_by_chance(row['chance']['sweep'])}."
+    )
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """Return what was read and the judgement as text for a terminal."""
+    read = [f"{name}: {rows} cells and members" for name, rows in results["sweeps"].items()]
+    return "\n".join([*read, "", table(results).text()])
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    """Return the report's page."""
+    return Page(
+        experiment="leak_audit",
+        finding=results["finding"],
+        subtitle=f"{sum(results['sweeps'].values())} cells and members of "
+        f"{', '.join(results['sweeps'])}, on {results['dataset']}.",
+        blocks=[table(results)],
+        sections=run_sections(results),
+    )
+
+
+def csv_rows(results: Mapping[str, Any]) -> CsvRows:
+    """Return a CSV row for every initialisation, score and way to correlate."""
+    ways = ("sweep", "cell", "along", "within")
+    rows = [
+        (
+            *(row["start"], row["score"], way, row[way]["rho"], *row[way]["ci95"]),
+            *(row["chance"].get(way, {}).get(value) for value in ("median", "p")),
+        )
+        for row in results["judged"]
+        for way in ways
+    ]
+    return ("start", "score", "way", "rho", "low", "high", "chance_median", "chance_p"), rows
 
 
 def table(results: Mapping[str, Any]) -> Table:
     """Return the judgement as a table, the score chosen beforehand first."""
-    rows = sorted(results["judged"], key=lambda row: row["score"] != PRIMARY)
+    rows = chosen_first(results["judged"])
     columns = ("initialisation", "score", "sweep left out", "chance", "cell left out", "chance")
     columns += ("along a sweep", "within a cell")
     return Table(

@@ -1,36 +1,73 @@
-"""How well a score known before training predicts a student's final accuracy."""
+"""How well a score known before training predicts students' final accuracy.
 
-from collections.abc import Mapping, Sequence
+A score predicts what is left out of a fit: isotonic regression of accuracy on the score over the
+other sweeps, or the other cells. Students of one sweep and of several are judged alike; what is
+measured of them, and what is drawn again for the intervals, differs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from scipy import optimize, stats
 
+from subliminal_jax.mnist.sweeps.sweep_students import SCORES, Students, Sweep, students
 from subliminal_jax.report.tables import Table
 
 RESAMPLES = 1000
 PRIMARY = "cosine"  # the score chosen beforehand; the others are shown beside it
+FEWEST_CELLS = 3
 SAME, DIFFERENT = ("student_aux", "student_all"), ("cross_model_aux", "cross_model_all")
+STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
 Values = Float64[np.ndarray, " n"]
+Correlations = Mapping[str, float | None]
 
 
-def predict_left_out(scores: Values, outcomes: Values, groups: Sequence[str]) -> Values:
-    """Predict every outcome from its score, fitted to the other groups only.
-
-    For each group, isotonic regression of outcomes on scores is fitted to all other groups, and
-    evaluated at this group's scores.
+def judge(
+    sweeps: Sequence[Sweep], measure: Callable[[Students], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what is measured of every score, by initialisation.
 
     Args:
-        scores: scores known before training.
-        outcomes: outcomes to predict.
-        groups: the group of each; one group is left out at a time.
+        sweeps: whose students are judged together.
+        measure: `students -> values by name`, such as `in_one_sweep`.
+
+    Returns:
+        A row with `start`, `score` and the measurements for every initialisation of at least
+        three cells and every score.
     """
-    names, predicted = np.asarray(groups), np.zeros(len(scores))
-    for name in dict.fromkeys(groups):
-        inside = names == name
-        predicted[inside] = fitted(scores[~inside], outcomes[~inside], scores[inside])
-    return predicted
+    judged = []
+    for start, kinds in STARTS.items():
+        for score in SCORES:
+            found = students(sweeps, kinds, score)
+            if len(np.unique(found.cell)) >= FEWEST_CELLS:
+                judged.append({"start": start, "score": score} | dict(measure(found)))
+    return judged
+
+
+def predictions(found: Students) -> dict[str, Values]:
+    """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
+
+    A fit without a sweep uses no cell of it, even if another sweep contains that cell too.
+
+    Returns:
+        Under `sweep` and `cell` a prediction per student; NaN where nothing is left to fit.
+    """
+    by_sweep, by_cell = np.full((2, len(found.scores)), np.nan)
+    for place in np.unique(found.sweep):
+        _predict(by_sweep, found, found.sweep == place, ~found.in_sweep[place])
+    for cell in np.unique(found.cell):
+        _predict(by_cell, found, found.cell == cell, found.cell != cell)
+    return {"sweep": by_sweep, "cell": by_cell}
+
+
+def _predict(predicted: Values, found: Students, left_out: Any, others: Any) -> None:
+    """Fill in the predictions of those left out, by a fit of the others, if there are any."""
+    if others.any():
+        predicted[left_out] = fitted(
+            found.scores[others], found.accuracy[others], found.scores[left_out]
+        )
 
 
 def fitted(
@@ -46,32 +83,63 @@ def fitted(
     return np.interp(at, points, optimize.isotonic_regression(means, weights=counts).x)
 
 
-def rank_correlation(
-    scores: Values, outcomes: Values, groups: Sequence[str], seed: int = 0
-) -> dict[str, Any]:
-    """Spearman's correlation of outcomes with their predictions from the other groups.
+def mean_error(predicted: Values, actual: Values) -> float | None:
+    """Return the mean absolute error of the predictions that are known; None if none is."""
+    known = np.isfinite(predicted)
+    return float(np.abs(predicted - actual)[known].mean()) if known.any() else None
 
-    The interval is a 95% bootstrap over whole groups: the members of a group share its settings, so
-    only the groups are independent.
+
+def with_intervals(
+    correlations: Callable[[Int64[np.ndarray, " k"]], Correlations],
+    draw: Callable[[], Int64[np.ndarray, " k"]],
+    everyone: int,
+) -> dict[str, dict[str, Any]]:
+    """Return correlations with 95% percentile intervals of a bootstrap.
+
+    Args:
+        correlations: `places of students -> correlations by name`; None where one is undefined.
+        draw: draws the places of a resample.
+        everyone: number of students.
+
+    Returns:
+        For each name `rho` and `ci95`; both are None where `rho` is undefined.
+    """
+    points = correlations(np.arange(everyone))
+    drawn: dict[str, list[float]] = {name: [] for name in points}
+    for _ in range(RESAMPLES):
+        for name, rho in correlations(draw()).items():
+            drawn[name] += [] if rho is None else [rho]
+    found = {}
+    for name, rho in points.items():
+        known = rho is not None and drawn[name]
+        bounds = [float(q) for q in np.quantile(drawn[name], (0.025, 0.975))] if known else None
+        found[name] = {"rho": rho, "ci95": bounds or [None, None]}
+    return found
+
+
+def in_one_sweep(found: Students, seed: int = 0) -> dict[str, Any]:
+    """Return Spearman's correlation of accuracy with its prediction, each cell left out in turn.
+
+    The interval is a bootstrap over whole cells: the students of a cell share its settings.
 
     Returns:
         `rho`, `ci95`, `error` (the mean absolute error of the predictions), `n`, `groups`; `rho`
-        and `ci95` are None where all predictions or outcomes are equal.
+        and `ci95` are None where all predictions or accuracies are equal.
     """
-    predicted = predict_left_out(scores, outcomes, groups)
+    predicted = predictions(found)["cell"]
     random = np.random.Generator(np.random.Philox(key=seed))
-    places = [np.flatnonzero(np.asarray(groups) == name) for name in dict.fromkeys(groups)]
-    drawn = []
-    for _ in range(RESAMPLES):
-        chosen = np.concatenate([places[i] for i in random.integers(len(places), size=len(places))])
-        drawn.append(_spearman(predicted[chosen], outcomes[chosen]))
-    rho, known = _spearman(predicted, outcomes), [rho for rho in drawn if rho is not None]
-    bounds = [float(q) for q in np.quantile(known, (0.025, 0.975))] if known else [None, None]
+    places = [np.flatnonzero(found.cell == cell) for cell in np.unique(found.cell)]
+
+    def draw() -> Int64[np.ndarray, " k"]:
+        return np.concatenate([places[i] for i in random.integers(len(places), size=len(places))])
+
+    def correlations(chosen: Int64[np.ndarray, " k"]) -> Correlations:
+        return {"cell": _spearman(predicted[chosen], found.accuracy[chosen])}
+
     return {
-        "rho": rho,
-        "ci95": bounds if rho is not None else [None, None],
-        "error": float(np.abs(predicted - outcomes).mean()),
-        "n": len(scores),
+        **with_intervals(correlations, draw, len(found.scores))["cell"],
+        "error": mean_error(predicted, found.accuracy),
+        "n": len(found.scores),
         "groups": len(places),
     }
 
@@ -82,30 +150,13 @@ def _spearman(a: Values, b: Values) -> float | None:
     return float(stats.spearmanr(a, b).statistic)
 
 
-def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how well every score predicts accuracy in left-out cells, by initialisation.
-
-    Args:
-        rows: a row for every cell and member, with `accuracy` and `leak` by student.
-    """
-    found = []
-    for start, students in (("same", SAME), ("different", DIFFERENT), ("both", SAME + DIFFERENT)):
-        having = [(row, s) for row in rows for s in students if s in row["leak"]]
-        cells = [row["cell"] for row, _ in having]
-        if len(set(cells)) < 3:
-            continue
-        outcomes = np.array([row["accuracy"][student] for row, student in having], np.float64)
-        for score in having[0][0]["leak"][having[0][1]]:
-            scores = np.array([r["leak"][student][score] for r, student in having], np.float64)
-            found.append(
-                {"start": start, "score": score} | rank_correlation(scores, outcomes, cells)
-            )
-    return found
+def chosen_first(judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return rows of `judge` with the score chosen beforehand first."""
+    return sorted(judged, key=lambda row: row["score"] != PRIMARY)
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the rank correlations as a table, the primary score first."""
-    rows = sorted(found, key=lambda row: row["score"] != PRIMARY)
+def table(judged: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the rank correlations in one sweep as a table, the primary score first."""
     return Table(
         "Final accuracy predicted before the student trains, in left-out cells",
         ("initialisation", "score", "rank correlation", "mean error", "students", "cells"),
@@ -118,7 +169,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
                 str(row["n"]),
                 str(row["groups"]),
             )
-            for row in rows
+            for row in chosen_first(judged)
         ),
         "Spearman's correlation of accuracy with its prediction from the score, fitted to the "
         "other cells (isotonic regression); interval: bootstrap over cells. Chance is about -0.5, "

@@ -12,6 +12,7 @@ from subliminal_jax.mnist.arms import PAPER_ARMS
 from subliminal_jax.mnist.sweeps import leak_prediction as prediction
 from subliminal_jax.mnist.sweeps import sweep_speed
 from subliminal_jax.mnist.sweeps.config import CONTROL, Cell, SweepConfig, plain
+from subliminal_jax.mnist.sweeps.sweep_students import Sweep
 from subliminal_jax.report.results import bracketed, interval_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
@@ -62,9 +63,14 @@ def summarise(
         "base": base,
         "cells": summary,
         "power": _power(summary, base),
-        "prediction": prediction.judge(rows),
+        "prediction": prediction.judge([_sweep(cells, rows, data)], prediction.in_one_sweep),
         "run": f"{config.members} members in each of {len(cells)} cells, {config.recipe} recipe",
     }
+
+
+def _sweep(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]], data: ImageData) -> Sweep:
+    """Return the rows as those of a sweep whose cells all differ."""
+    return Sweep("this sweep", data.name, {cell.name: cell.name for cell in cells}, rows)
 
 
 def _values(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -27,7 +27,7 @@ def arm_leaks(
     Args:
         phases: the experiment's phases.
         carry: unused.
-        member: its index, partner and dials, the students' initial parameters `[A, ...]`, its teacher's parameters,
+        member: who it is, the students' initial parameters `[A, ...]`, its teacher's parameters,
             and the teacher's logits on the images that the students see.
         digits: the training images and labels, for the trait's loss.
     """

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from subliminal_jax.batch import Batch, Criterion, Params, Scalar
+from subliminal_jax.batch import ApplyFn, Batch, Criterion, Params, Scalar
 from subliminal_jax.losses import EXCLUDED, cross_entropy
 from subliminal_jax.models import mlp
 from subliminal_jax.theory.theorem import Imitation, Start, add, cosine, imitation_loss
@@ -64,14 +64,11 @@ def follow(
     def loss(params: Params) -> Scalar:
         return jnp.mean(trait(apply(params, trait_data.images), trait_data.labels))
 
-    def train(params: Params, criterion: Criterion, batch_at: Callable[[Array], Batch]) -> Params:
-        step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
-        return fit(step, init_state(params, tx), batch_at, steps)[0].params
-
     def digits(_: Array) -> Batch:
         images, labels = trait_data.images, trait_data.labels
         return Batch(inputs=images, targets=labels, weights=jnp.ones(len(labels)))
 
+    train = partial(_trained, apply, tx, steps)
     teacher = train(reference, trait, digits)
     logits = apply(teacher, start.inputs)
 
@@ -93,6 +90,18 @@ def follow(
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, start.other)
     over_labels = jax.vmap(student, in_axes=(None, 0))
     return jax.vmap(over_labels, in_axes=(0, None))(starts, jnp.array([False, True]))
+
+
+def _trained(
+    apply: ApplyFn,
+    tx: optax.GradientTransformation,
+    steps: int,
+    params: Params,
+    criterion: Criterion,
+    batch_at: Callable[[Array], Batch],
+) -> Params:
+    step = make_train_step(total_gradient(make_loss_fn(apply, criterion)), tx)
+    return fit(step, init_state(params, tx), batch_at, steps)[0].params
 
 
 def sample_labels(
