@@ -277,7 +277,8 @@ class Decoder(nn.Module):
         old = [None] * config.layers if stored is None else list(zip(*stored, strict=True))
         layer, kept = Layer(config, self.keep, parent=None), []
         if config.compute.remat:
-            layer = nn.remat(Layer, prevent_cse=False)(config, self.keep, parent=None)
+            # Outside of a scan, equal expressions would be merged: nothing computed again.
+            layer = nn.remat(Layer)(config, self.keep, parent=None)
         for index, params in enumerate(apart):
             variables = {"params": params, ADAPTER: adapters[index]}
             x, new = layer.apply(variables, x, kinds[index], old[index], places)
