@@ -96,7 +96,7 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
 def test_a_part_is_a_process_that_is_stopped_in_time(tmp_path):
     how = accelerator.run_part("doctor", "toy", tmp_path / "doctor.json", 0.1)
     assert how.startswith("stopped after 0 s")
-    how = accelerator.run_part("unknown", "toy", tmp_path / "unknown.json", 60)
+    how = accelerator.run_part("unknown", "toy", tmp_path / "unknown.json", 600)
     assert how.startswith("failed after")
     assert "KeyError: 'unknown'" in (tmp_path / "unknown.log").read_text()
 

@@ -145,7 +145,7 @@ def test_of_two_processes_one_pretrains_and_one_waits(kept, tmp_path, monkeypatc
     def pretrain(*arguments):
         trained.append(arguments)
         begun.set()
-        assert waited.wait(60)
+        assert waited.wait(600)
         return untrained(*arguments)
 
     monkeypatch.setattr(reference, "pretrain", pretrain)
@@ -154,7 +154,7 @@ def test_of_two_processes_one_pretrains_and_one_waits(kept, tmp_path, monkeypatc
     )
     other = threading.Thread(target=lambda: found.append(get(tmp_path)))
     other.start()
-    assert begun.wait(60)
+    assert begun.wait(600)
     assert get(tmp_path).digest == found[0].digest == kept[1].digest
     assert len(trained) == 1
     (line,) = capsys.readouterr().err.splitlines()
