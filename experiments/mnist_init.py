@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subliminal_jax.config import parse_config, presets_of
+from subliminal_jax.config import Fraction, Scale, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import MnistConfig, with_pairs
-from subliminal_jax.config import Fraction, Scale
 
 if TYPE_CHECKING:
     from subliminal_jax.mnist.arms import Arm
