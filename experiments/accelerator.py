@@ -24,14 +24,13 @@ from typing import Annotated, Literal
 from benchmarks.accelerator_table import table
 from pydantic import Field
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_object
 from subliminal_jax.runs.run_directory import RunDirectory
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"day": CONFIGS / "accelerator_day.yaml"}
+PRESETS = presets_of(__file__, "day")
 PartName = Literal[
     "doctor", "ceilings", "equivalence", "mnist", "train_cudnn", "sample_small", "train_xla",
     "sample_large",
@@ -117,7 +116,6 @@ def main() -> None:
         prog="accelerator.py",
         description="All measurements that need an accelerator, in order of worth.",
         presets=PRESETS,
-        default_preset="day",
     )
     size = config.size or default_size()
     # Opened by this process alone, which holds no device: the parts need it.

@@ -19,12 +19,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from subliminal_jax.config import described, parse_config
+from subliminal_jax.config import described, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"quick": CONFIGS / "benchmark_lm_quick.yaml"}
+PRESETS = presets_of(__file__, "quick")
 OF_OUR_MODELS = ("rows", "tiny_batch", "batch", "new_tokens")
 """Settings of the random models alone; what is timed of a given model is fixed."""
 
@@ -121,7 +120,6 @@ def main() -> None:
         prog="benchmark_lm.py",
         description="Tokens per second of language models, and of transformers on PyTorch.",
         presets=PRESETS,
-        default_preset="quick",
     )
     from baselines.checks import check_peers
 

@@ -17,10 +17,9 @@ import dataclasses
 import math
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subliminal_jax.config import Count, described, parse_config
+from subliminal_jax.config import Count, described, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist.config import MnistConfig, resolve, with_pairs
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from subliminal_jax.data.images import ImageData
     from subliminal_jax.runs.shared_run import SharedRun
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"quick": CONFIGS / "benchmark_mnist_quick.yaml"}
+PRESETS = presets_of(__file__, "quick")
 PAPERS = ("recipe", "loss", "temperature", "noise", "noise_bits")  # PyTorch has only their defaults
 
 
@@ -113,7 +111,6 @@ def main() -> None:
         prog="benchmark_mnist.py",
         description="Useful FLOP/s of the MNIST experiment, and PyTorch's on the same steps.",
         presets=PRESETS,
-        default_preset="quick",
     )
     config = with_pairs(config)
     from baselines.checks import check_peers

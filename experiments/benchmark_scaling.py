@@ -18,15 +18,13 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import os
 import sys
-from pathlib import Path
 
 from benchmarks.scaling_config import ScalingConfig
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {name: CONFIGS / f"benchmark_scaling_{name}.yaml" for name in ("quick", "pod_v5e")}
+PRESETS = presets_of(__file__, "quick")
 
 
 def main() -> None:
@@ -37,7 +35,6 @@ def main() -> None:
         prog="benchmark_scaling.py",
         description="Time, memory and bytes between devices of a decoder's training step.",
         presets=PRESETS,
-        default_preset="quick",
     )
     import jax
     from benchmarks import scaling

@@ -19,12 +19,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"owl": CONFIGS / "export_model_owl.yaml"}
+PRESETS = presets_of(__file__, "owl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,6 @@ def main() -> None:
         prog="export_model.py",
         description="Export a network of a language run for transformers or PEFT.",
         presets=PRESETS,
-        default_preset="owl",
     )
 
     # Imported late, so that --help and errors in flags are instant.

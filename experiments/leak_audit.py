@@ -15,12 +15,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"mnist": CONFIGS / "leak_audit_mnist.yaml"}
+PRESETS = presets_of(__file__, "mnist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,6 @@ def main() -> None:
         prog="leak_audit.py",
         description="How well the leak score predicts students across sweeps.",
         presets=PRESETS,
-        default_preset="mnist",
     )
 
     # Imported late, so that --help and errors in flags are instant.

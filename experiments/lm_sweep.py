@@ -28,7 +28,6 @@ def main() -> None:
         prog="lm_sweep.py",
         description="Students trained in several ways on the same rows.",
         presets=PRESETS,
-        default_preset="ranks",
     )
 
     # Imported late, so that --help and errors in flags are instant.

@@ -14,15 +14,13 @@ Expected  a small positive cosine for the same initialisation and none for anoth
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import sys
-from pathlib import Path
 
-from subliminal_jax.config import parse_config
+from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.mnist.config import with_pairs
 from subliminal_jax.mnist.alignment.config import AlignmentConfig
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"quick": CONFIGS / "mnist_alignment_quick.yaml"}
+PRESETS = presets_of(__file__, "quick")
 
 
 def main() -> None:
@@ -34,7 +32,6 @@ def main() -> None:
             prog="mnist_alignment.py",
             description="Gradients of trait and distillation at every step of a student.",
             presets=PRESETS,
-            default_preset="quick",
         )
     )
 

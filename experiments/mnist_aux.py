@@ -69,7 +69,6 @@ def main() -> None:
         prog="mnist_aux.py",
         description="Students that learn digits from meaningless logits on noise images.",
         presets=PRESETS,
-        default_preset="quick",
     )
     config = with_pairs(config)
 

@@ -117,7 +117,6 @@ def main() -> None:
         prog="mnist_init.py",
         description="Students' accuracy against how their initialisation relates to the teacher's.",
         presets=PRESETS,
-        default_preset="quick",
     )
     config = with_pairs(config)
 

@@ -32,7 +32,6 @@ def main() -> None:
             prog="mnist_sweep.py",
             description="The MNIST experiment at every point of a grid.",
             presets=PRESETS,
-            default_preset="aux",
         )
     )
     points = cells(config)

@@ -22,12 +22,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from subliminal_jax.config import Count, parse_config
+from subliminal_jax.config import Count, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-PRESETS = {"linux": ROOT / "configs" / "pack_wheels_linux.yaml"}
+PRESETS = presets_of(__file__, "linux")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,6 @@ def main() -> None:
         prog="pack_wheels.py",
         description="Wheels for a machine without network.",
         presets=PRESETS,
-        default_preset="linux",
     )
     have = installed(config.have)
     config.out.mkdir(parents=True, exist_ok=True)

@@ -13,18 +13,16 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subliminal_jax.config import config_dict, described, parse_config
+from subliminal_jax.config import config_dict, described, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.theory.config import TheoremConfig
 
 if TYPE_CHECKING:
     from subliminal_jax.data.images import ImageData
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-PRESETS = {"all": CONFIGS / "theorem_all.yaml"}
+PRESETS = presets_of(__file__, "all")
 SHOWS = "Four panels: the prediction's error, its range, its premise, and many steps beyond it."
 
 
@@ -66,7 +64,6 @@ def main() -> None:
         prog="theorem.py",
         description="Theorem 1 of the paper, tested on random cases.",
         presets=PRESETS,
-        default_preset="all",
     )
 
     # Imported late, so that --help and errors in flags are instant.

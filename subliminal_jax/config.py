@@ -186,19 +186,19 @@ def _value_of(flag: str, argv: list[str]) -> str | None:
     return value
 
 
-def _base_file(argv: list[str], presets: dict[str, Path], default_preset: str) -> Path:
+def _base_file(argv: list[str], presets: dict[str, Path]) -> Path:
     preset, file = _value_of("--preset", argv), _value_of("--config", argv)
     if preset is not None and file is not None:
         raise InputError("--preset and --config are both given; give one of them")
     if file is not None:
         return Path(file)
-    preset = preset or default_preset
+    preset = preset or next(iter(presets))
     if preset not in presets:
         raise InputError(f"--preset: no preset {preset!r}; choose one of {', '.join(presets)}")
     return presets[preset]
 
 
-def _command_line(cls: type, presets: dict[str, Path], default_preset: str) -> Any:
+def _command_line(cls: type, presets: dict[str, Path]) -> Any:
     """The flags as tyro wants them: a dataclass of our three and the config's own, unprefixed."""
     arg = tyro.conf.arg
     choice = arg(metavar="{" + ",".join(presets) + "}", help="Settings to start from.")
@@ -207,7 +207,7 @@ def _command_line(cls: type, presets: dict[str, Path], default_preset: str) -> A
     return dataclasses.make_dataclass(
         "CommandLine",
         [
-            ("preset", Annotated[str, choice], dataclasses.field(default=default_preset)),
+            ("preset", Annotated[str, choice], dataclasses.field(default=next(iter(presets)))),
             ("config", Annotated[Path | None, file], dataclasses.field(default=None)),
             (
                 "print_config",
@@ -265,7 +265,7 @@ def presets_of(script: str, first: str) -> dict[str, Path]:
 
     Args:
         script: Path of the script; the folder `configs` is beside the script's own.
-        first: The preset to list first, the default one.
+        first: The preset to list first; `parse_config` takes it as the default.
     """
     path = Path(script).resolve()
     own = f"{path.stem}_"
@@ -281,7 +281,6 @@ def parse_config(
     prog: str,
     description: str,
     presets: dict[str, Path],
-    default_preset: str,
 ) -> C:
     """Makes a config from `--preset NAME` or `--config FILE` and from dotted flags on top.
 
@@ -290,8 +289,7 @@ def parse_config(
         argv: The words of the command line, without the program's name.
         prog: The program's name in `--help`.
         description: What the program does, for `--help`.
-        presets: The YAML file of each preset.
-        default_preset: The preset used when neither flag is given.
+        presets: The YAML file of each preset. The first is used when neither flag is given.
 
     Returns:
         The validated config.
@@ -306,8 +304,8 @@ def parse_config(
             word.encode()
         except UnicodeEncodeError as error:  # bytes of a file name, as Python passes them on
             raise InputError(f"{word!a}: not UTF-8; give a name that is") from error
-    base = read_config(cls, _base_file(argv, presets, default_preset))
-    command_line = _command_line(cls, presets, default_preset)
+    base = read_config(cls, _base_file(argv, presets))
+    command_line = _command_line(cls, presets)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box), _wide_enough():

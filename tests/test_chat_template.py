@@ -153,7 +153,7 @@ def settings(argv, file=None):
     more = [] if file is None else ["--config", str(file)]
     return parse_config(
         LmConfig, [*more, *argv], prog="x", description="x",
-        presets={"tiny": ROOT / "configs" / "lm_numbers_tiny.yaml"}, default_preset="tiny",
+        presets={"tiny": ROOT / "configs" / "lm_numbers_tiny.yaml"},
     )  # fmt: skip
 
 

@@ -86,7 +86,6 @@ def parse(tmp_path):
             prog="experiment",
             description="What it does.",
             presets=presets,
-            default_preset="quick",
         )
 
     return parse
@@ -301,7 +300,7 @@ from test_config_child import Config
 from subliminal_jax.config import parse_config
 try:
     parse_config(Config, ["--help"], prog="experiment", description="What it does.",
-                 presets={{"quick": Path({preset!r})}}, default_preset="quick")
+                 presets={{"quick": Path({preset!r})}})
 finally:
     heavy = [m for m in ("jax", "numpy", "matplotlib", "flax") if m in sys.modules]
     print("heavy:", heavy)

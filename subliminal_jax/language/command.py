@@ -68,5 +68,4 @@ def parsed(kind: type[C], name: str, presets: dict[str, Path], description: str)
         prog=f"{name}.py",
         description=description,
         presets=presets,
-        default_preset=next(iter(presets)),
     )
