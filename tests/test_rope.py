@@ -42,7 +42,7 @@ def test_a_rotation_keeps_lengths_and_sees_distances_alone():
     query, key = jnp.asarray(rng.normal(size=(2, 1, 1, 2, 6)), jnp.float32)
 
     def at(x, position):
-        cos, sin = rotations((LayerKind(theta=10.0),), 6, jnp.array([[position]]), 16)
+        cos, sin = rotations((LayerKind(theta=10.0),), 6, jnp.array([[position]]))
         return np.asarray(rotate(x, cos[0], sin[0]))
 
     assert_allclose(
@@ -63,6 +63,6 @@ def test_a_quarter_turn():
 def test_a_rotation_in_half_precision_is_rounded_once():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(1, 9, 2, 6)), jnp.bfloat16)
-    cos, sin = rotations((LayerKind(),), 6, jnp.arange(9)[None], 9)
+    cos, sin = rotations((LayerKind(),), 6, jnp.arange(9)[None])
     expected = rotate(x.astype(jnp.float32), cos[0], sin[0]).astype(jnp.bfloat16)
     np.testing.assert_array_equal(rotate(x, cos[0], sin[0]), expected)

@@ -40,8 +40,7 @@ def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
     `config.initial_std`, biases 0, norms 1.
     """
     tokens = jnp.zeros((1, 1), jnp.int32)
-    mask = visible(config.kinds, tokens, tokens, tokens[:, None] == 0)
-    places = _places(config, tokens, mask, length=1)
+    places = _places(config, tokens, visible(config.kinds, tokens, tokens, tokens[:, None] == 0))
     return Decoder(config).init(key, tokens, tokens, places)["params"]
 
 
@@ -155,8 +154,7 @@ def hidden_states(
     positions = positions_of(segments)
     same = segments[:, :, None] == segments[:, None, :]
     index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    mask = visible(config.kinds, index, index, same)
-    places = _places(config, positions, mask, length=tokens.shape[1])
+    places = _places(config, positions, visible(config.kinds, index, index, same))
     hidden, _ = _decoder(config, params, adapter)(tokens, positions, places)
     return hidden
 
@@ -209,7 +207,7 @@ def start(
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
     cache = replace(cache, lengths=jnp.zeros_like(cache.lengths))
     positions = next_positions(cache, mask)
-    places = _places(config, positions, _among_new(config, mask), length=tokens.shape[1])
+    places = _places(config, positions, _among_new(config, mask))
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
         tokens, jnp.maximum(positions, 0), places
     )
@@ -240,8 +238,7 @@ def extend(
     slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
     filled = (slots < cache.lengths[:, None])[:, None]
     stored = visible(config.kinds, positions, slots, filled)
-    length = cache.slots + tokens.shape[1]
-    places = _places(config, positions, _among_new(config, mask), length)._replace(stored=stored)
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=stored)
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
         tokens, jnp.maximum(positions, 0), places, (cache.keys, cache.values)
     )
@@ -254,11 +251,11 @@ def _among_new(config: DecoderConfig, mask: Bool[Array, "b t"]) -> Bool[Array, "
 
 
 def _places(
-    config: DecoderConfig, positions: Int[Array, "b t"], mask: Bool[Array, "k b t s"], length: int
+    config: DecoderConfig, positions: Int[Array, "b t"], mask: Bool[Array, "k b t s"]
 ) -> Places:
     if config.learned_positions:
         return Places(None, None, mask)
-    cos, sin = rotations(config.kinds, config.head_dim, positions, length)
+    cos, sin = rotations(config.kinds, config.head_dim, positions)
     return Places(cos, sin, mask)
 
 

@@ -277,7 +277,7 @@ class Decoder(nn.Module):
         old = [None] * config.layers if stored is None else list(zip(*stored, strict=True))
         layer, kept = Layer(config, self.keep, parent=None), []
         if config.compute.remat:
-            # Outside of a scan, equal expressions would be merged: nothing computed again.
+            # Outside of a scan, XLA may merge equal expressions, and `jax.checkpoint` prevents it.
             layer = nn.remat(Layer)(config, self.keep, parent=None)
         for index, params in enumerate(apart):
             variables = {"params": params, ADAPTER: adapters[index]}

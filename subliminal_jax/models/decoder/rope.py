@@ -25,16 +25,12 @@ def _slowed(inverse: np.ndarray, scaling: RopeScaling) -> np.ndarray:
 
 
 def rotations(
-    kinds: tuple[LayerKind, ...], head_dim: int, positions: Int[Array, "b t"], length: int
+    kinds: tuple[LayerKind, ...], head_dim: int, positions: Int[Array, "b t"]
 ) -> tuple[Float[Array, "k b t half"], Float[Array, "k b t half"]]:
-    """Cosines and sines of every position's angles, for every kind of layer, float32.
-
-    They are looked up in a table of `length` positions: a CPU would otherwise compute them again
-    for every head of every layer.
-    """
+    """Cosines and sines of every position's angles, for every kind of layer, float32."""
     inverse = jnp.asarray(np.stack([frequencies(kind, head_dim) for kind in kinds]))
-    angles = jnp.arange(length, dtype=jnp.float32)[None, :, None] * inverse[:, None, :]
-    return jnp.cos(angles)[:, positions], jnp.sin(angles)[:, positions]
+    angles = positions[None, :, :, None].astype(jnp.float32) * inverse[:, None, None, :]
+    return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(
