@@ -11,7 +11,6 @@ Expected  On 2 free cores: 48,000 tokens/s tiny; factors 1.5 in sampling, 0.8 in
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-import dataclasses
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from subliminal_jax.config import described, parse_config, presets_of
+from subliminal_jax.config import Count, described, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
@@ -32,17 +31,17 @@ OF_OUR_MODELS = ("rows", "tiny_batch", "batch", "new_tokens")
 class BenchmarkConfig:
     """What is timed, and how long."""
 
-    rows: Annotated[int, Field(ge=1)] = 10_000
+    rows: Count = 10_000
     """Short completions of the tiny model."""
-    tiny_batch: Annotated[int, Field(ge=1)] = 512
+    tiny_batch: Count = 512
     """Batch size of the tiny model."""
-    batch: Annotated[int, Field(ge=1)] = 64
+    batch: Count = 64
     """Batch size of the model with 25 million parameters."""
     new_tokens: Annotated[int, Field(ge=1, le=256)] = 64
     """Tokens that it samples for each row, after prompts of 32."""
-    steps: Annotated[int, Field(ge=1)] = 2
+    steps: Count = 2
     """Its training steps in each repetition, of 8 sequences of 128 tokens."""
-    repetitions: Annotated[int, Field(ge=1)] = 3
+    repetitions: Count = 3
     """Repetitions of all timings, in turn; medians are reported."""
     model: str | None = None
     """A given model to time instead: in sampling, and in training an adapter as a student does."""
@@ -59,59 +58,6 @@ class BenchmarkConfig:
                 raise InputError(f"{one.name}: is not of a given model; drop it, or drop --model")
 
 
-def measure(config: BenchmarkConfig) -> dict[str, Any]:
-    """Time everything in turn, `repetitions` times; return the results."""
-    import jax
-    from benchmarks import language as benchmark
-    from benchmarks.memory import peak_memory
-
-    from subliminal_jax.models.sampling.settings import Sampling
-
-    tiny, medium = benchmark.TINY, benchmark.MEDIUM
-    short = benchmark.short_requests(tiny, config.rows)
-    equal = benchmark.equal_requests(medium, config.batch, 32)
-    drawing = Sampling(max_tokens=config.new_tokens)
-    work = {
-        "tiny sampling": benchmark.sampling(
-            tiny, short, Sampling(max_tokens=24), config.tiny_batch, stop_ids=range(80)
-        ),
-        "sampling": benchmark.sampling(medium, equal, drawing, config.batch),
-        "training": benchmark.training(medium, 8, 128, config.steps),
-    }
-    memory, whose = peak_memory(1)
-    deep = benchmark.compilation(benchmark.DEEP)
-    if config.torch:
-        from baselines.torch_lm import TorchLm
-
-        model, prompts = TorchLm(medium), [request.prompt for request in equal]
-        work |= {
-            "sampling, PyTorch": benchmark.Timed(lambda: model.sample(prompts, config.new_tokens)),
-            "training, PyTorch": benchmark.Timed(lambda: model.train(8, 128, config.steps)),
-        }
-    for _ in range(config.repetitions):
-        for timed in work.values():
-            timed.repeat()
-    return {
-        "backend": jax.default_backend(),
-        "parameters": {
-            "tiny": benchmark.parameter_count(tiny),
-            "medium": benchmark.parameter_count(medium),
-        },
-        "speeds": {name: dataclasses.asdict(timed.speed()) for name, timed in work.items()},
-        "padding": benchmark.padding(short),
-        "compilation": deep,
-        "peak_memory": {"bytes": memory, "whose": whose},
-    }
-
-
-def measure_given(config: BenchmarkConfig, model: str) -> dict[str, Any]:
-    """Time a given model in turn, `repetitions` times; return the results."""
-    from benchmarks import given
-
-    work = given.Workload(steps=config.steps)
-    return given.measure_given(model, work, config.repetitions, torch=config.torch)
-
-
 def main() -> None:
     """Check the flags, then measure."""
     config = parse_config(
@@ -126,21 +72,28 @@ def main() -> None:
     peers = ["torch"] if config.model is None else ["torch", "peft"]
     check_peers(peers if config.torch else [])
 
-    from benchmarks import given
-    from benchmarks import language as benchmark
+    from benchmarks import given, language
+    from benchmarks import language_tables as tables
     from benchmarks.run import run
 
-    if config.model is None:
-        what, blocks = "random models", benchmark.blocks
-    else:
-        what, blocks = config.model, given.blocks
-
     def measured(directory: Any) -> dict[str, Any]:
-        results = measure(config) if config.model is None else measure_given(config, config.model)
-        return results | {"finding": benchmark.finding(results)}
+        if config.model is not None:
+            student = given.Workload(steps=config.steps)
+            results = given.measure(config.model, student, config.repetitions, torch=config.torch)
+        else:
+            work = language.RandomModelWork(
+                rows=config.rows,
+                tiny_batch=config.tiny_batch,
+                batch=config.batch,
+                new_tokens=config.new_tokens,
+                steps=config.steps,
+            )
+            results = language.measure(work, config.repetitions, torch=config.torch)
+        return results | {"finding": tables.finding(results)}
 
-    settings = described(config, ("out", "overwrite"))
-    run(config, settings, "benchmark_lm", what, measured, blocks, benchmark.csv_rows)
+    what, settings = config.model or "random models", described(config, ("out", "overwrite"))
+    blocks = tables.blocks if config.model is None else given.blocks
+    run(config, settings, "benchmark_lm", what, measured, blocks, tables.csv_rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax
 import pytest
-from benchmarks import given
+from benchmarks import given, language_tables
 from benchmarks import language as benchmark
 from quick import random_params
 from scripts import ROOT
@@ -94,7 +94,7 @@ def test_compilation_is_timed_in_parts(monkeypatch):
 def test_the_table_compares():
     one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
     tiny = {"rows": 7, "mean_length": 3.0, "busy": 0.75}
-    tables = benchmark.blocks(
+    tables = language_tables.blocks(
         {
             "speeds": {
                 "tiny sampling": one | {"tokens": 100.0, "notes": tiny},
@@ -121,7 +121,7 @@ def test_the_table_compares():
 
 def test_the_finding_compares():
     speeds = {"sampling": {"tokens": 1500.0}, "sampling, PyTorch": {"tokens": 1000.0}}
-    found = benchmark.finding({"speeds": {"tiny sampling": {"tokens": 48_000.0}} | speeds})
+    found = language_tables.finding({"speeds": {"tiny sampling": {"tokens": 48_000.0}} | speeds})
     assert found == (
         "Tiny sampling 48,000 tokens/s; sampling 1,500 tokens/s (1.50 times PyTorch's)."
     )

@@ -158,7 +158,7 @@ def rates(model: LanguageModel, work: Workload) -> Mapping[Precision, float]:
     return product_rates(work.rows * work.length, config.width, config.mlp_width)
 
 
-def measure_given(name: str, work: Workload, repetitions: int, *, torch: bool) -> dict[str, Any]:
+def measure(name: str, work: Workload, repetitions: int, *, torch: bool) -> dict[str, Any]:
     """Time a given model in both precisions, in turn; return the results.
 
     Args:

@@ -1,10 +1,10 @@
 """Speed of language models in sampling and training: tokens per second, padding, compilation."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
+from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, Params, RandomKey
 from subliminal_jax.data.tokens import pack_rows, pad_rows
@@ -27,7 +28,6 @@ from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKi
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
 from subliminal_jax.models.sampling.settings import Sampling
-from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.train import TrainState, init_state, make_train_step, total_gradient
 
 TINY = DecoderConfig(
@@ -53,6 +53,29 @@ DEEP = replace(TINY, layers=32)
 
 PYTORCH = ", PyTorch"
 """Suffix of the names of PyTorch's timings."""
+
+SHORT, PROMPT, SEQUENCES, LENGTH = 24, 32, 8, 128
+"""The most tokens of a tiny model's completion; tokens of the larger model's prompts; sequences of
+its training step, and their tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomModelWork:
+    """What is timed of the random models.
+
+    Attributes:
+        rows: short completions of the tiny model.
+        tiny_batch: its rows that are sampled together.
+        batch: rows of the larger model that are sampled together.
+        new_tokens: tokens that it samples for each.
+        steps: its training steps in a repetition.
+    """
+
+    rows: int
+    tiny_batch: int
+    batch: int
+    new_tokens: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -234,60 +257,44 @@ def step_bytes(config: DecoderConfig, rows: int, length: int) -> int:
     return (multiplied_weights(config) + stored) * jnp.dtype(config.compute.dtype).itemsize
 
 
-def finding(results: Mapping[str, Any]) -> str:
-    """Return tokens per second in words; where PyTorch was timed, also ours over PyTorch's."""
-    speeds, said = results["speeds"], []
-    for name, speed in speeds.items():
-        if not name.endswith(PYTORCH):
-            said.append(f"{name} {speed['tokens']:,.0f} tokens/s")
-            if (theirs := speeds.get(name + PYTORCH)) is not None:
-                said[-1] += f" ({speed['tokens'] / theirs['tokens']:.2f} times PyTorch's)"
-    text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
+def measure(work: RandomModelWork, repetitions: int, *, torch: bool) -> dict[str, Any]:
+    """Time the random models in turn; return the results.
+
+    Args:
+        work: what is timed.
+        repetitions: of all timings; medians are reported.
+        torch: whether transformers on PyTorch is timed too.
+    """
+    short = short_requests(TINY, work.rows)
+    equal = equal_requests(MEDIUM, work.batch, PROMPT)
+    brief, drawing = Sampling(max_tokens=SHORT), Sampling(max_tokens=work.new_tokens)
+    timed = {
+        "tiny sampling": sampling(TINY, short, brief, work.tiny_batch, stop_ids=range(80)),
+        "sampling": sampling(MEDIUM, equal, drawing, work.batch),
+        "training": training(MEDIUM, SEQUENCES, LENGTH, work.steps),
+    }
+    memory, whose = peak_memory(1)
+    deep = compilation(DEEP)
+    if torch:
+        timed |= _torch(equal, work)
+    for _ in range(repetitions):
+        for each in timed.values():
+            each.repeat()
+    return {
+        "backend": jax.default_backend(),
+        "parameters": {"tiny": parameter_count(TINY), "medium": parameter_count(MEDIUM)},
+        "speeds": {name: asdict(each.speed()) for name, each in timed.items()},
+        "padding": padding(short),
+        "compilation": deep,
+        "peak_memory": {"bytes": memory, "whose": whose},
+    }
 
 
-def blocks(results: Mapping[str, Any]) -> list[Table]:
-    """Return tokens per second, where PyTorch was timed also ours over PyTorch's, and the rest."""
-    speeds, parameters = results["speeds"], results["parameters"]
-    rows = []
-    for name, speed in speeds.items():
-        if name.endswith(PYTORCH):
-            continue
-        seconds = statistics.median(speed["seconds"])
-        row = [name, f"{speed['tokens']:,.0f}", f"{seconds:.2f}", f"{speed['first']:.2f}", "", ""]
-        if (theirs := speeds.get(name + PYTORCH)) is not None:
-            row[4:] = [f"{theirs['tokens']:,.0f}", f"{speed['tokens'] / theirs['tokens']:.2f}"]
-        rows.append(tuple(row))
-    of = (
-        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
-        f"{os.cpu_count()} processor cores, {results['backend']}"
-    )
-    columns = ("work", "tokens/s", "seconds", "first", "PyTorch", "factor")
-    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included."
-    return [Table(of, columns, tuple(rows), note), _beside(results)]
+def _torch(requests: Sequence[Request], work: RandomModelWork) -> dict[str, Timed]:
+    """Return the larger model's work in transformers on PyTorch."""
+    from baselines.torch_lm import TorchLm  # an extra
 
-
-def _beside(results: Mapping[str, Any]) -> Table:
-    notes, shares = results["speeds"]["tiny sampling"]["notes"], results["padding"]
-    deep, memory = results["compilation"], results["peak_memory"]
-    rows = (
-        ("tiny sampling: completions", f"{notes['rows']:,.0f}"),
-        ("their mean tokens", f"{notes['mean_length']:.1f}"),
-        ("sampled tokens that were used", f"{notes['busy']:.0%}"),
-        ("padding, a row per sequence", f"{shares['padded']:.1%}"),
-        ("padding, packed", f"{shares['packed']:.1%}"),
-        (f"{DEEP.layers} tiny layers, to compile a step", f"{deep['compile']:.1f} s"),
-        (f"{DEEP.layers} tiny layers, to a first answer", f"{deep['first_answer']:.1f} s"),
-        ("peak memory before PyTorch", f"{memory['bytes'] / 1e9:.2f} GB {memory['whose']}"),
-    )
-    return Table("Beside", ("what", "measured"), rows)
-
-
-def csv_rows(results: Mapping[str, Any]) -> CsvRows:
-    """Return a CSV row for every repetition; number 0 is the first run, which compiles."""
-    rows = [
-        (name, number, seconds)
-        for name, speed in results["speeds"].items()
-        for number, seconds in enumerate([speed["first"], *speed["seconds"]])
-    ]
-    return ("work", "repetition", "seconds"), rows
+    model, prompts = TorchLm(MEDIUM), [request.prompt for request in requests]
+    sample = partial(model.sample, prompts, work.new_tokens)
+    train = partial(model.train, SEQUENCES, LENGTH, work.steps)
+    return {f"sampling{PYTORCH}": Timed(sample), f"training{PYTORCH}": Timed(train)}
