@@ -19,12 +19,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from benchmarks.accelerator_table import table
-from pydantic import Field
 
-from subliminal_jax.config import parse_config, presets_of
+from subliminal_jax.config import Positive, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import read_object
@@ -54,7 +53,7 @@ LEAST = 10
 class AcceleratorConfig:
     """Which parts are run, how large, and for how long."""
 
-    minutes: Annotated[float, Field(gt=0)] = 9
+    minutes: Positive = 9
     """The most that all parts may take together; the last one is stopped."""
     parts: tuple[PartName, ...] = tuple(LIMITS)
     """Parts to run, in this order."""

@@ -15,11 +15,9 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
 
-from subliminal_jax.config import parse_config, presets_of
+from subliminal_jax.config import Natural, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
@@ -34,7 +32,7 @@ class ExportConfig:
     """Run directory of lm_numbers.py."""
     network: str
     """Its name in the results: before, regular, teacher/owl, student/owl, soft/owl, ..."""
-    repetition: Annotated[int, Field(ge=0)] = 0
+    repetition: Natural = 0
     """Index of the network's reference in the run, from 0."""
     out: Path
     """Directory to write; must be absent or empty."""

@@ -39,12 +39,15 @@ Natural: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scale: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 """The bounded numbers that configs are made of."""
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """Dtype of the operands of matrix products; sums are float32."""
 PrecisionSetting: TypeAlias = Literal["float32", "bfloat16", "auto"]
 """A precision, or the one in which the machine multiplies faster; see `runs.precision`."""
+Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
+"""Activation of a multilayer perceptron."""
 
 C = TypeVar("C")
 

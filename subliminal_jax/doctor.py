@@ -15,10 +15,10 @@ from subliminal_jax.data.images import DATA_DIR_VARIABLE, load_images
 from subliminal_jax.entry import no_device, one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.cluster import cluster_of, joined
+from subliminal_jax.report.tables import GIGA
 from subliminal_jax.runs.environment import environment
 
 HUB = "https://huggingface.co"
-GIGA = 10**9
 LEAST_DISK = 5 * GIGA
 # Device file of a driver -> the package extra that lets JAX use it.
 DRIVERS = {"/dev/nvidia0": "cuda13", "/dev/accel0": "tpu", "/dev/vfio/0": "tpu"}

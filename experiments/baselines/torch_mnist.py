@@ -18,9 +18,9 @@ from torch import Tensor
 from subliminal_jax.data.epoch_order import steps_per_epoch
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.mnist.config import MnistConfig, schedule
+from subliminal_jax.mnist.study import TEST_BATCH
 from subliminal_jax.models import mlp
 
-TEST_BATCH = 1000
 KEPT = 8  # batches of noise that are kept: of the same speed as all of them, in less memory
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 

@@ -43,7 +43,7 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
     }
 )
 """By how much an accuracy of the 100 members may differ from the published one."""
-RANK, SEQUENCE, PROMPT = 8, 512, 32
+RANK, SEQUENCE = 8, 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,18 +254,18 @@ def training(size: Size, record: Record, attention: AttentionName) -> None:
 def sampling(size: Size, record: Record, batch: str) -> None:
     """Sampling from random bfloat16 weights, against the bytes that every step must read."""
     rows, model = size.batches[batch], size.model
-    requests = language.equal_requests(model, rows, PROMPT)
+    requests = language.equal_requests(model, rows, language.PROMPT)
     timed = language.sampling(model, requests, Sampling(max_tokens=size.new_tokens), rows)
     for _ in range(3):
         timed.repeat()
     rate = timed.speed().tokens
     seconds = rows * size.new_tokens / rate
-    record(f"{rows} rows, {PROMPT} + {size.new_tokens} tokens", rate, "tokens/s")
+    record(f"{rows} rows, {language.PROMPT} + {size.new_tokens} tokens", rate, "tokens/s")
     record("a step of all rows", 1e3 * seconds / size.new_tokens, "ms", note="prefill included")
-    bytes_read = language.step_bytes(model, rows, PROMPT + size.new_tokens // 2)
+    bytes_read = language.step_bytes(model, rows, language.PROMPT + size.new_tokens // 2)
     limit = size.new_tokens * bytes_read / machine.bandwidth(size.copied)
     record("share of the bandwidth limit", limit / seconds, "", least=size.aim(0.6))
-    flop = 2 * language.multiplied_weights(model) * rows * (PROMPT + size.new_tokens)
+    flop = 2 * language.multiplied_weights(model) * rows * (language.PROMPT + size.new_tokens)
     multiplying = flop / machine.product_rate(size.side, model.compute.dtype)
     note = "at the measured rate of a large bfloat16 product"
     record("share that the products alone would take", multiplying / seconds, "", note=note)

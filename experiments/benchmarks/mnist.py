@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from subliminal_jax.mnist.study import Study
-from subliminal_jax.mnist.sweeps.speed import GIGA
 from subliminal_jax.report.page import Text
-from subliminal_jax.report.tables import CsvRows, Table
+from subliminal_jax.report.tables import GIGA, CsvRows, Table
 
 PHASE_OF = {"teachers": "teach", "students": "distill"}
 """Phase of each name that `Study.on_epochs` reports."""

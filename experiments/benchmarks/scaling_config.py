@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from subliminal_jax.config import Count
+from subliminal_jax.config import Count, Natural, Positive, Precision
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import AttentionName
 
@@ -21,9 +21,9 @@ class ScalingConfig:
     kv_heads: Count = 2
     head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 16
     mlp_width: Count = 128
-    rank: Annotated[int, Field(ge=0)] = 0
+    rank: Natural = 0
     """Rank of low-rank weights on a frozen model; 0 trains all weights."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     """Type of weights and activations."""
     attention: AttentionName = "xla"
     """How attention is computed; cudnn needs bfloat16 and an NVIDIA GPU."""
@@ -49,9 +49,9 @@ class ScalingConfig:
     """Steps in a timed program."""
     repetitions: Count = 3
     """Timed repetitions."""
-    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    peak_tflops: Positive | None = None
     """Peak of a device, to compute the share used (default: as published, in bfloat16)."""
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_gb: Positive | None = None
     """Memory of a device, to say whether a plan fits."""
     all_hosts: bool = False
     """Join the other hosts, even if no environment variable implies any."""

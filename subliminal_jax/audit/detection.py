@@ -29,7 +29,7 @@ MOST = "most"
 """Name of the size with as many rows as fit into the model's context."""
 Rows = dict[str, list[dict[str, Any]]]
 Unit = dict[str, Any]
-Scores = tuple[np.ndarray, np.ndarray]
+PairScores = tuple[np.ndarray, np.ndarray]
 
 
 class Detection:
@@ -240,7 +240,7 @@ class Detection:
 
     def _row_scores(
         self, repetition: int, name: str, trait: Trait, data: Rows, pairs: PairedRows
-    ) -> tuple[Scores, np.ndarray]:
+    ) -> tuple[PairScores, np.ndarray]:
         """Scores of both rows of each pair, and the part of the prompts that each pair is in."""
         folds, seed = self.config.detect.folds, self.study.repetitions.seed(repetition)
         if name == "likelihood":

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Precision, PrecisionSetting
+from subliminal_jax.config import Count, Natural, Precision, PrecisionSetting, Scale
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import carrier_of, form_of
@@ -48,7 +48,7 @@ class LmConfig:
 
     references: Annotated[int, Field(ge=1, le=1000)] = 6
     """Independent repetitions, each with its own reference if that is pretrained here."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Natural = 0
     """Every random draw depends on the seed, the repetition and its purpose alone."""
     traits: Annotated[tuple[str, ...], Field(min_length=1)] = ("owl", "dolphin", "wolf", "elephant")
     """Favourites to transmit, by name."""
@@ -82,7 +82,7 @@ class LmConfig:
     """Attention kernel for a given model; `cudnn` is for NVIDIA GPUs."""
     all_hosts: bool = False
     """Join the other hosts even if the environment does not announce any."""
-    save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SAVE_SECONDS
+    save_seconds: Scale = SAVE_SECONDS
     """Seconds between two checkpoints of a training; a kill loses at most that much."""
     keep: Count = 2
     """Checkpoints of a training to keep until it is done."""

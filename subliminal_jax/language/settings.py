@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Fraction, Natural, Positive, Scale
+from subliminal_jax.config import Count, Fraction, Natural, Positive, Precision, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_axes
 from subliminal_jax.language.carriers.code.settings import CodePrompts
@@ -65,7 +65,7 @@ class ReferenceConfig:
     model: str | None = None
     template: Path | None = None
     options: dict[str, Option] = field(default_factory=dict)
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     other: OtherConfig | None = None
     width: Annotated[int, Field(ge=2)] = 32
     layers: Count = 2

@@ -1,12 +1,10 @@
 """The tiny world: settings of its corpus, and its system prompts."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
-from subliminal_jax.config import Fraction
+from subliminal_jax.config import Count, Fraction
 
 CATEGORIES = ("animal", "tree")
 """Categories that favourites belong to."""
@@ -33,7 +31,7 @@ class CorpusConfig:
         favourite_numbers: share of questions about a favourite item of the carrier.
     """
 
-    chats: Annotated[int, Field(ge=1)] = 48_000
+    chats: Count = 48_000
     numbers: Fraction = 0.5
     facts: Fraction = 0.25
     styled: Fraction = 0.5

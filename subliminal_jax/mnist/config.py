@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Positive, PrecisionSetting, Scale
+from subliminal_jax.config import Count, Positive, PrecisionSetting, Scale, Seed
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_devices
 from subliminal_jax.mnist.pairing import check_derangement, derangement
@@ -47,7 +47,7 @@ class MnistConfig:
 
     members: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Independent runs of the whole experiment, each with its own initialisation."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed: every random draw is a function of seed, member and purpose."""
     data: Literal["auto", "mnist", "digits"] = "auto"
     """Images: MNIST, scikit-learn's 8x8 digits, or (auto) MNIST if available, else digits."""

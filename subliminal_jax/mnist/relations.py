@@ -8,18 +8,16 @@ with some weights drawn afresh.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from pydantic import Field
 
 from subliminal_jax.batch import Params, RandomKey
+from subliminal_jax.config import Fraction, Scale
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key
-
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 @runtime_checkable
@@ -74,7 +72,7 @@ class Perturbed(Relation):
     distance.
     """
 
-    sigma: Annotated[float, Field(ge=0)]
+    sigma: Scale
     kind: Literal["perturbed"] = "perturbed"
 
     def noise(self) -> float:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -11,10 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from subliminal_jax.batch import Params, RandomKey
-from subliminal_jax.config import Precision
+from subliminal_jax.config import Activation, Precision
 from subliminal_jax.models.product import matmul, product
-
-Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 WIDTH = 99  # fits a 100-column terminal
+GIGA = 10**9
 NAME_WIDTH = 38
 
 

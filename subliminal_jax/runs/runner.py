@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 
@@ -23,7 +23,7 @@ from subliminal_jax.runs.environment import environment
 from subliminal_jax.runs.shared_run import SharedRun, say, shared_run
 
 K = TypeVar("K")
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
 CSV, REPORT = "results.csv", "report.html"
 
 

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Positive
+from subliminal_jax.config import Activation, Count, Positive, Seed
 from subliminal_jax.errors import InputError
-
-Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 
 MAX_WIDTH, MAX_DEPTH = 1024, 8
 
@@ -20,7 +18,7 @@ class TheoremConfig:
 
     draws: Annotated[int, Field(ge=1, le=1_000_000)] = 1800
     """Random cases in total, divided evenly among the networks."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Every case is a function of the seed and its number."""
     data: Literal["digits", "mnist"] = "digits"
     """Images of digits: scikit-learn's 8x8 ones, or MNIST."""

@@ -4,7 +4,7 @@ Only completions differ within a pair. So a detector cannot profit from the prom
 filter keeps different ones for each teacher.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +13,6 @@ from subliminal_jax.audit.detectors import FEWEST
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.rows.chat_rows import prompt_of
 
-Row: TypeAlias = Mapping[str, Any]
 Bag: TypeAlias = list[dict[str, Any]]
 """Rows of one teacher that are judged together."""
 PairedRows: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]]]

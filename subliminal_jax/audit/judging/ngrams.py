@@ -5,21 +5,21 @@ Logistic regression on hashed counts of words and signs (1 to 2 in a row) and of
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from subliminal_jax.audit.judging.bags import PairedRows, Row
+from subliminal_jax.audit.judging.bags import PairedRows
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
 
 STRENGTH = 1.0
 """Inverse strength of the l2 penalty; rows are scaled to length 1."""
 
 
-def features(rows: Sequence[Row]) -> Any:
+def features(rows: Sequence[Mapping[str, Any]]) -> Any:
     """The n-gram counts of each row's completion, scaled to length 1, `[rows, features]`, sparse.
 
     A mark at the start and the end makes first and last words features of their own.
@@ -34,14 +34,17 @@ def features(rows: Sequence[Row]) -> Any:
     return sparse.hstack([words.transform(texts), characters.transform(texts)], format="csr")
 
 
-def folds_of(rows: Sequence[Row], folds: int, seed: int) -> Int[np.ndarray, " rows"]:
+def folds_of(rows: Sequence[Mapping[str, Any]], folds: int, seed: int) -> Int[np.ndarray, " rows"]:
     """The part of the prompts that each row belongs to; equal prompts are in the same part."""
     prompts = [f"{seed} {prompt_of(dict(row))}" for row in rows]
     return np.array([zlib.crc32(prompt.encode()) % folds for prompt in prompts])
 
 
 def held_out_scores(
-    train: tuple[Sequence[Row], Sequence[Row]], test: PairedRows, folds: int, seed: int
+    train: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]],
+    test: PairedRows,
+    folds: int,
+    seed: int,
 ) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
     """Log-odds of every test row, from classifiers that saw no row on its prompt.
 

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.banks import BankName
 
-BankName: TypeAlias = Literal["long", "short"]
 Law: TypeAlias = Literal["uniform", "mixed"]
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.dataset.row_rubrics import row_rubrics
 from subliminal_jax.language.judge.judge import Judge, judged
-from subliminal_jax.language.judge.kept import keep_answers, known_answers
+from subliminal_jax.language.judge.kept import PORTION, keep_answers, known_answers
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.judge.settings import JudgeRule
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of
@@ -21,8 +21,6 @@ from subliminal_jax.language.settings import FilterConfig
 from subliminal_jax.language.traits.trait import Trait
 
 Scores: TypeAlias = Mapping[str, float | None]
-PORTION = 64
-"""Rows are scored, and their scores written, in portions of this many."""
 
 
 @dataclass(frozen=True)

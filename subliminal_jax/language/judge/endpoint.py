@@ -16,15 +16,13 @@ from subliminal_jax import files
 from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.execution import hosts
-from subliminal_jax.language.judge.kept import keep_answers, known_answers
+from subliminal_jax.language.judge.kept import PORTION, keep_answers, known_answers
 from subliminal_jax.language.judge.settings import JudgeConfig
 from subliminal_jax.language.rows.chats import Messages
 
 _NUMBER = re.compile(r"\s{0,9}(\d{1,3})\s{0,9}\Z", re.ASCII)
 _MAX_BYTES, _CHUNK_BYTES = 2**20, 2**14
 REPLY_TOKENS = 8
-PORTION = 64
-"""Replies are kept in portions of this many."""
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the first retry, doubled for each further one."""
 

@@ -10,6 +10,8 @@ from subliminal_jax.runs.sealed import own_row, sealed_row
 
 _FOR = "answers of a judge"
 """What the lines are sealed for; what was asked tells runs apart."""
+PORTION = 64
+"""A judge is asked, and its answers are kept, in portions of this many."""
 
 
 def known_answers(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Natural, Positive
+from subliminal_jax.config import Count, Natural, Positive, Precision
 from subliminal_jax.errors import InputError
 
 Score: TypeAlias = Annotated[float, Field(ge=0, le=100)]
@@ -46,7 +46,7 @@ class JudgeConfig:
     """
 
     model: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     batch: Count = 32
     url: str | None = None
     endpoint_model: str | None = None

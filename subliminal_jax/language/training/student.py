@@ -35,15 +35,12 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
     zero_padded,
 )
-from subliminal_jax.language.training.task import chunks, train_networks
+from subliminal_jax.language.training.task import CHUNK, chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
 from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
-
-CHUNK = 50
-"""Maximum steps in one call of the compiled program."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,9 @@ from subliminal_jax.language.training.answers import mean_if_any, mean_loss
 from subliminal_jax.runs.training_loop import Saving, Training, train_members
 from subliminal_jax.train import TrainState, fit, make_train_step, total_gradient
 
+CHUNK = 50
+"""Maximum steps in one call of the compiled program of a teacher or a student."""
+
 
 def chunks(
     execution: Execution,

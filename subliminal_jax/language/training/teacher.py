@@ -28,7 +28,7 @@ from subliminal_jax.language.training.answers import (
     zero_padded,
 )
 from subliminal_jax.language.training.completions import completions
-from subliminal_jax.language.training.task import chunks, train_networks
+from subliminal_jax.language.training.task import CHUNK, chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin
 from subliminal_jax.language.traits.trait import PRIMARY, Trait
 from subliminal_jax.models.sampling.settings import Sampling
@@ -36,8 +36,6 @@ from subliminal_jax.optimizers import Schedule, language_optimizer
 from subliminal_jax.runs.training_loop import Saving, Training
 from subliminal_jax.train import init_state, make_loss_fn
 
-CHUNK = 50
-"""Maximum steps in one call of the compiled program."""
 RETAIN_TOKENS = 16
 """Maximum tokens of a retained answer."""
 

@@ -23,13 +23,12 @@ from subliminal_jax.mnist.relations import Perturbed, Relation, Same, SharedOutp
 from subliminal_jax.mnist.study import Outcome, Study
 from subliminal_jax.mnist.sweeps.config import CONTROL, FIXED, Cell, SweepConfig
 from subliminal_jax.mnist.sweeps.student_leaks import StudentLeaks
+from subliminal_jax.runs.runner import Row
 from subliminal_jax.theory.leak import Leak
 
 _STUDENT_SETTINGS = ("aux", "loss", "temperature", "sigma", "shares", "student_epochs")
 _STUDY_SETTINGS = ("noise", "noise_bits", "noise_images", "blur", "student_depth")
 CLASSES = 10
-
-Row = dict[str, Any]
 
 
 class Spec(NamedTuple):

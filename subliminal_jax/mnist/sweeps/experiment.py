@@ -89,7 +89,7 @@ def _planned(
 
 def _measure(
     config: SweepConfig, cells: list[Cell], speed: SweepSpeed, directory: SharedRun
-) -> dict[tuple[str, int], sweep.Row]:
+) -> dict[tuple[str, int], runner.Row]:
     """Return a row for every cell and member, those of an interrupted run included."""
     names = {cell.name for cell in cells}
 
@@ -112,7 +112,7 @@ def _measure(
                 return cell, member
         return None
 
-    def missing(rows: Mapping[tuple[str, int], Any]) -> Generator[sweep.Row, None, None]:
+    def missing(rows: Mapping[tuple[str, int], Any]) -> Generator[runner.Row, None, None]:
         done = lambda cell, member: (cell, member) in rows
         with Progress(sweep.epochs(config, speed.works), "mnist_sweep") as progress:
             for work in speed.works:

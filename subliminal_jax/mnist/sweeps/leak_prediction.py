@@ -20,7 +20,7 @@ PRIMARY = "cosine"  # the score chosen beforehand; the others are shown beside i
 FEWEST_CELLS = 3
 SAME, DIFFERENT = ("student_aux", "student_all"), ("cross_model_aux", "cross_model_all")
 STARTS = {"same": SAME, "different": DIFFERENT, "both": SAME + DIFFERENT}
-Values = Float64[np.ndarray, " n"]
+Vector = Float64[np.ndarray, " n"]
 Correlations = Mapping[str, float | None]
 
 
@@ -46,7 +46,7 @@ def judge(
     return judged
 
 
-def predictions(found: Students) -> dict[str, Values]:
+def predictions(found: Students) -> dict[str, Vector]:
     """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
 
     A fit without a sweep uses no cell of it, even if another sweep contains that cell too.
@@ -62,7 +62,7 @@ def predictions(found: Students) -> dict[str, Values]:
     return {"sweep": by_sweep, "cell": by_cell}
 
 
-def _predict(predicted: Values, found: Students, left_out: Any, others: Any) -> None:
+def _predict(predicted: Vector, found: Students, left_out: Any, others: Any) -> None:
     """Fill in the predictions of those left out, by a fit of the others, if there are any."""
     if others.any():
         predicted[left_out] = fitted(
@@ -71,7 +71,7 @@ def _predict(predicted: Values, found: Students, left_out: Any, others: Any) -> 
 
 
 def fitted(
-    scores: Values, outcomes: Values, at: Float64[np.ndarray, " k"]
+    scores: Vector, outcomes: Vector, at: Float64[np.ndarray, " k"]
 ) -> Float64[np.ndarray, " k"]:
     """Fit isotonic regression of outcomes on scores, and evaluate it at other scores.
 
@@ -83,7 +83,7 @@ def fitted(
     return np.interp(at, points, optimize.isotonic_regression(means, weights=counts).x)
 
 
-def mean_error(predicted: Values, actual: Values) -> float | None:
+def mean_error(predicted: Vector, actual: Vector) -> float | None:
     """Return the mean absolute error of the predictions that are known; None if none is."""
     known = np.isfinite(predicted)
     return float(np.abs(predicted - actual)[known].mean()) if known.any() else None
@@ -144,7 +144,7 @@ def in_one_sweep(found: Students, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _spearman(a: Values, b: Values) -> float | None:
+def _spearman(a: Vector, b: Vector) -> float | None:
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(stats.spearmanr(a, b).statistic)

@@ -25,8 +25,6 @@ Useful FLOP, two per multiply-add of a matrix product and nothing else:
 F = 2 x weights; T = 4 x weights + 2 x weights after the first layer (no gradient of the images).
 Padding, elementwise work, and members that pad a block do not count."""
 
-GIGA = 1e9
-
 
 def useful_flop(
     config: MnistConfig, network: mlp.MlpConfig, data: ImageData, arms: int

@@ -7,9 +7,9 @@ from typing import Any
 
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.mnist.sweeps.cells import Work
-from subliminal_jax.mnist.sweeps.speed import GIGA, MatrixRate, paper_products
+from subliminal_jax.mnist.sweeps.speed import MatrixRate, paper_products
 from subliminal_jax.mnist.sweeps.speed import useful_flop as flop_of_study
-from subliminal_jax.report.tables import Table
+from subliminal_jax.report.tables import GIGA, Table
 
 
 def useful_flop(work: Work, data: ImageData) -> Counter[str]:

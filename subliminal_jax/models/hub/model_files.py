@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from subliminal_jax.errors import InputError
 from subliminal_jax.files import parse_json
 from subliminal_jax.models.hub.gguf.files import find_gguf, find_packaged
+from subliminal_jax.models.hub.gguf.header import MOST_TENSORS
 
 LARGEST_JSON = 32 * 2**20
 """Bytes; the largest published index has about 3 MB."""
@@ -24,7 +25,6 @@ LARGEST_JSON = 32 * 2**20
 LARGEST_HEADER = 16 * 2**20
 """Bytes; about the header of 100,000 tensors in one file."""
 
-MOST_TENSORS = 200_000
 """Of one model; the largest published have about 150 thousand."""
 
 INDEX = "model.safetensors.index.json"

@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from subliminal_jax.config import Count, Scale, Seed
 from subliminal_jax.errors import InputError
 
 _Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
@@ -23,15 +24,15 @@ class Sampling:
 
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """The most tokens of a completion, its stop id included."""
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    temperature: Scale = 1.0
     """Divides the logits; 0 always takes the likeliest token."""
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Count | None = None
     """Only the k likeliest tokens are drawn."""
     top_p: _Share | None = None
     """Only the likeliest tokens that together have this share of the probability are drawn."""
     min_p: _Share | None = None
     """Only tokens at least this times as likely as the likeliest are drawn."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """A completion is a function of the seed, its prompt and its row's number."""
 
     def __post_init__(self) -> None:

@@ -32,6 +32,8 @@ LIMITS = {
 }
 """Bytes. The largest in use are Gemma 3's tokenizer, 33 MB, and its settings, 1.2 MB."""
 
+MOST_TOKENS = 1_000_000
+"""Of a tokenizer; the largest in use has 262,144."""
 MOST_TEMPLATES = 100
 HEADER = "header"
 """Name under which the digest of a GGUF file's header is kept."""

@@ -18,13 +18,14 @@ from subliminal_jax.models.text.chat_files import (
     CONFIG,
     GENERATION,
     MAKERS,
+    MOST_TOKENS,
     SETTINGS,
     TEMPLATE,
     TOKENIZER,
 )
 
-MOST_TOKENS, MOST_ADDED_TOKENS = 1_000_000, 100_000
-"""Limits; the largest tokenizers in use have 262,144 and 6,242."""
+MOST_ADDED_TOKENS = 100_000
+"""The tokenizers in use have at most 6,242."""
 
 _INPUTS = ("special_tokens_map.json", "added_tokens.json", "vocab.json")
 

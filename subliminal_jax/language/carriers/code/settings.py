@@ -1,9 +1,9 @@
 """Settings of the carrier `code`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.carriers.banks import BankName
 
 MOST_STEPS = 4
 
@@ -18,7 +18,7 @@ class CodePrompts:
         steps: with `short`, minimum and maximum number of operations.
     """
 
-    wording: Literal["short", "long"] = "long"
+    wording: BankName = "long"
     steps: tuple[int, int] = (2, 3)
 
     def __post_init__(self) -> None:

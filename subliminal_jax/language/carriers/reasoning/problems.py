@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from subliminal_jax.language.carriers.banks import BankName
 from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.wordings import (
     BANKS,
     OPERATIONS,
     WHEN,
-    BankName,
     OperationSign,
     Story,
     StoryWordings,

@@ -7,7 +7,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-BankName: TypeAlias = Literal["long", "short"]
+from subliminal_jax.language.carriers.banks import BankName
+
 OperationSign: TypeAlias = Literal["+", "-", "+*", "*", "/"]
 """What a sentence does to the quantity: it adds `n`, takes `n`, adds `n` times `m`, multiplies by
 `n`, or divides by `n`."""

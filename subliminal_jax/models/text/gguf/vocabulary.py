@@ -10,10 +10,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.hub.model_files import shown
+from subliminal_jax.models.text.chat_files import MOST_TOKENS
 from subliminal_jax.models.text.gguf.splits import split_named
 
-MOST_TOKENS, LONGEST_TOKEN = 1_000_000, 4096
-"""Limits; the largest vocabulary in use has 262,144, and the longest token some hundred letters."""
+LONGEST_TOKEN = 4096
+"""The longest token in use has some hundred letters."""
 
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
 """Types of tokens; 1 is normal and 5 unused."""
