@@ -2,6 +2,7 @@ import base64
 import csv
 import html
 import re
+from dataclasses import replace
 
 import pytest
 from fake_results import AUX_ARMS, aux_results, init_results
@@ -211,6 +212,14 @@ def test_a_cell_breaks_after_an_underscore_only():
     style = page[page.index("<style>") : page.index("</style>")]
     cells = re.search(r"th, td {([^}]*)}", style)[1]
     assert "overflow-wrap: normal" in cells
+
+
+def test_a_column_of_text_wraps():
+    rows = (("a", "1.5", "too long 12%, a trait's word 3%"),)
+    page = html_page(replace(PAGE, blocks=[Table("", ("set", "n", "why"), rows)]), {})
+    assert '<th>n</th><th class="text">why</th>' in page
+    assert '<td>1.5</td><td class="text long">too long 12%, a trait&#39;s word 3%</td>' in page
+    assert "td.text { text-align: left; white-space: normal; }" in page
 
 
 def test_the_page_suits_dark_screens_phones_and_paper():

@@ -17,6 +17,13 @@ def test_a_table_is_aligned():
     )  # fmt: skip
 
 
+def test_a_column_with_a_cell_longer_than_any_number_is_text():
+    longest, reasons = "9" * 30, "too long 12%, a trait's word 3%"
+    table = Table("", ("name", "mean", "why"), (("a", longest, ""), ("b", "1", reasons)))
+    assert table.of_text == (True, False, True)
+    assert Table("", ("name", "n"), ()).of_text == (True, False)
+
+
 def test_a_long_note_is_wrapped():
     note = "word " * 60
     lines = Table("T", ("a",), (("1",),), note).text().splitlines()

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jinja2
 
 from subliminal_jax.report.results import duration
-from subliminal_jax.report.tables import Table
+from subliminal_jax.report.tables import LONGEST_NUMBER, Table
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def html_page(page: Page, pictures: Mapping[str, bytes]) -> str:
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         page=page,
         blocks=[(type(block).__name__, block) for block in page.blocks],
+        longest_number=LONGEST_NUMBER,
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
         sections={title: _flat(entries) for title, entries in page.sections.items()},
     )

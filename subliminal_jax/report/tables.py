@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 WIDTH = 99  # fits a 100-column terminal
 GIGA = 10**9
 NAME_WIDTH = 38
+LONGEST_NUMBER = 30
+"""Letters of the longest number with its interval; a longer cell is text."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Table:
     def __post_init__(self) -> None:
         if wrong := [row for row in self.rows if len(row) != len(self.columns)]:
             raise ValueError(f"{self.title}: {wrong[0]} does not fit the columns {self.columns}")
+
+    @property
+    def of_text(self) -> tuple[bool, ...]:
+        """Whether each column holds text, which a page aligns to the left and wraps.
+
+        Names are text, and so is a column with a cell that is longer than any number.
+        """
+        return tuple(
+            place < self.names or any(len(row[place]) > LONGEST_NUMBER for row in self.rows)
+            for place in range(len(self.columns))
+        )
 
     def text(self) -> str:
         """Return the table in aligned columns, names to the left and numbers to the right.
