@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="subliminal-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-from quick import QUICK_FLAGS, collect_seldom, import_without_collecting, share_contexts
+from quick import QUICK_FLAGS, collect_seldom, import_without_collecting
 
 # Tests compile for longer than they compute.
 os.environ["XLA_FLAGS"] = (
@@ -42,7 +42,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/workers")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-share_contexts()
 import_without_collecting()  # the tests, until all are collected
 # A shell's background job ignores interrupts, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

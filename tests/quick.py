@@ -1,13 +1,10 @@
 """Fast beginnings: tests compile in a hurry, and parameters are drawn without compiling."""
 
 import gc
-import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.interpreters import mlir
 
 # A fifth of the usual compile time on a CPU: code is not optimised, nor divided among threads.
 _IN_A_HURRY: dict[str, int | bool] = {
@@ -34,22 +31,6 @@ def collect_seldom() -> None:
     gc.freeze()
     gc.set_threshold(70_000, 20, 20)
     gc.enable()
-
-
-def share_contexts(programs: int = 50) -> None:
-    """Have JAX lower this many programs in one context of its compiler.
-
-    By default each program has its own, and to make it takes longer than to lower a small program.
-    """
-    make, made = mlir.make_ir_context, itertools.count()
-    held: list[Any] = []
-
-    def shared() -> Any:
-        if next(made) % programs == 0:
-            held[:] = [make()]
-        return held[0]
-
-    mlir.make_ir_context = shared
 
 
 def random_params(config, seed: int = 0, scale: float = 0.2):

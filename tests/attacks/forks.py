@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from quick import QUICK_FLAGS, collect_seldom, import_without_collecting, share_contexts
+from quick import QUICK_FLAGS, collect_seldom, import_without_collecting
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -236,7 +236,6 @@ def serve() -> None:
 
     mains.import_all()
     replace_whole_entries()
-    share_contexts()
     warnings.filterwarnings("ignore", "os.fork")
     collect_seldom()  # no child goes through all that was imported, nor copies it
     print("ready", flush=True)
