@@ -53,8 +53,8 @@ def main() -> None:
                 lines = scaling.plan_lines(planned, config.memory_gb)
             else:
                 steps, repetitions = config.steps, config.repetitions
-                found = scaling.measure(job, execution, config.batch, steps, repetitions)
-                lines = [scaling.line(found, execution.devices, peak)]
+                measured = scaling.measure(job, execution, config.batch, steps, repetitions)
+                lines = [scaling.line(measured, execution.devices, peak)]
             if hosts.is_first():
                 print(name, *lines, sep="\n  ", flush=True)
 

@@ -93,18 +93,18 @@ def finding(results: dict[str, Any]) -> str:
     from subliminal_jax.report.results import percent
     from subliminal_jax.stats import paired_difference
 
-    found = results["arms"]
-    apart = found["different"]["values"]
+    students = results["arms"]
+    apart = students["different"]["values"]
     perturbed = {
         arm["relation"]["sigma"]: paired_difference(arm["values"], apart).low > 0
-        for arm in found.values()
+        for arm in students.values()
         if arm.get("relation", {}).get("kind") == "perturbed"
     }
     carried = [sigma for sigma, gains in perturbed.items() if gains]
     reach = f"up to sigma {max(carried):g}" if carried else "at none of the sigmas"
     return (
-        f"Students read {percent(found['same'])} of the test digits from the teacher's own "
-        f"initialisation and {percent(found['different'])} from another's; perturbed students "
+        f"Students read {percent(students['same'])} of the test digits from the teacher's own "
+        f"initialisation and {percent(students['different'])} from another's; perturbed students "
         f"beat students of another initialisation {reach}."
     )
 

@@ -89,9 +89,9 @@ def fetch(config: PackConfig, wanted: str) -> Path:
         build = ["wheel", "--no-deps", "-w", into]
         for words in ([*download, "--python-version", config.python], build):
             done = subprocess.run([*pip, *words, wanted], capture_output=True, text=True)
-            found = next(Path(into).glob("*.whl"), None)
-            if found and (words is not build or found.stem.endswith("-none-any")):
-                return found.rename(config.out / found.name)
+            wheel = next(Path(into).glob("*.whl"), None)
+            if wheel and (words is not build or wheel.stem.endswith("-none-any")):
+                return wheel.rename(config.out / wheel.name)
     raise InputError(f"{wanted}: no wheel for Python {config.python}; pip says: {done.stderr}")
 
 

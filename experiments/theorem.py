@@ -41,16 +41,16 @@ def measure(config: TheoremConfig, data: "ImageData") -> dict[str, Any]:
         # In float64: both steps, from the same initialisation, a near one and an independent one;
         # then the cases where nothing is transmitted; then many steps, Adam and sampled labels.
         evidence = verification.gather(config, digits, progress.update)
-    found = verdict.claims(config, evidence)
+    claims = verdict.claims(config, evidence)
     return {
         "experiment": "theorem",
         "dataset": data.name,
         "data": data.facts(),
         "config": config_dict(config),
-        "run": f"{found['cases']:,} random cases in float64",
-        "claims": found,
+        "run": f"{claims['cases']:,} random cases in float64",
+        "claims": claims,
         "cases": verdict.case_rows(evidence),
-        "finding": verdict_text.finding(found),
+        "finding": verdict_text.finding(claims),
         "timing": {"compile_s": round(evidence.compile_seconds, 3), "phases": {}},
     }
 

@@ -64,9 +64,9 @@ def examine(say: Callable[[str], None] = print, all_hosts: bool = False) -> bool
 
 def versions() -> Iterator[Finding]:
     """Python and the packages."""
-    found = environment()
-    packages = " ".join(f"{name} {version}" for name, version in found["packages"].items())
-    yield Finding("versions", f"Python {found['python']}, {packages}, git {found['git']}")
+    versions = environment()
+    packages = " ".join(f"{name} {version}" for name, version in versions["packages"].items())
+    yield Finding("versions", f"Python {versions['python']}, {packages}, git {versions['git']}")
 
 
 def devices(exists: Callable[[str], bool] = os.path.exists) -> Iterator[Finding]:

@@ -111,15 +111,15 @@ def terminations_raised() -> Iterator[None]:
 
     before: dict[signal.Signals, Any] = {}
     for number in STATUS:
-        found = _at_start.pop(number, signal.getsignal(number))
-        if number == signal.SIGTERM or found == signal.default_int_handler:
+        handler = _at_start.pop(number, signal.getsignal(number))
+        if number == signal.SIGTERM or handler == signal.default_int_handler:
             signal.signal(number, handle)
-            before[number] = found
+            before[number] = handler
     try:
         yield
     finally:
-        for number, found in before.items():
-            signal.signal(number, found)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

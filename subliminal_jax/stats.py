@@ -280,17 +280,17 @@ def members_needed(
     if difference <= 0 or spread <= 0:
         raise ValueError(f"difference {difference} and spread {spread} must be positive")
 
-    def found(n: int) -> float:
+    def power_of(n: int) -> float:
         quantile, shift = stats.t.ppf(1 - level / 2, n - 1), difference / spread * math.sqrt(n)
         upper, lower = (stats.nct.cdf(q, n - 1, shift) for q in (quantile, -quantile))
         return float(1 - upper + lower)
 
     low, high = 1, 2
-    while found(high) < power:
+    while power_of(high) < power:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if found(middle) >= power else (middle, high)
+        low, high = (low, middle) if power_of(middle) >= power else (middle, high)
     return high
 
 

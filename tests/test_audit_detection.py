@@ -121,7 +121,7 @@ def test_an_interrupted_run_resumes_behind_its_last_detector(finished, tmp_path)
         experiment.run(again, stopped, NAME)
 
     def resumed(audit, repetition):
-        asked.append(sorted(name for place, name in audit._found if place == repetition))
+        asked.append(sorted(name for place, name in audit._done if place == repetition))
         methods(audit, repetition)
 
     units = [u for u in results["units"] if u["detector"] in QUICK]
@@ -138,7 +138,7 @@ def test_rows_about_other_datasets_are_refused(finished, tmp_path):
         experiment.run(settings(tmp_path / "run"), stopped, NAME)
 
     def other(audit, repetition):
-        audit._found[repetition, "ngrams"]["data"] = "another"
+        audit._done[repetition, "ngrams"]["data"] = "another"
         audit.ngrams(repetition)
 
     with pytest.raises(InputError, match="ngrams of repetition 0 judged other datasets"):

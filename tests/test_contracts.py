@@ -311,16 +311,23 @@ def test_a_call_has_its_arguments_written_out(name):
         assert not [each for each in starred if isinstance(each, ast.Tuple | ast.List)], call.lineno
 
 
-@pytest.mark.parametrize("name", sorted(under("language", "audit", "models", "runs")))
-def test_a_result_is_named_by_what_it_is(name):
-    bound = {node.id for node in ast.walk(TREES[name])
-             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}  # fmt: skip
-    assert "found" not in bound | taken(TREES[name])
+@pytest.mark.parametrize(
+    "path", [*FILES.values(), *sorted((ROOT / "experiments").rglob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)  # fmt: skip
+def test_a_result_is_named_by_what_it_is(path):
+    assert not {"found", "_found"} & set(bound(ast.parse(path.read_text())))
 
 
-def taken(tree):
-    """The names of all parameters."""
-    return {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+def bound(tree):
+    """The names of all variables, parameters, attributes that are set, and functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name
 
 
 @pytest.mark.parametrize("name", CODE)

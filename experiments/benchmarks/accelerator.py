@@ -105,14 +105,14 @@ class Record:
 
     def __init__(self, path: Path, part: str):
         self._path, self._start, self._device = path, time.perf_counter(), jax.devices()[0]
-        found = environment()
-        self._found: dict[str, Any] = {
+        facts = environment()
+        self._record: dict[str, Any] = {
             "part": part,
             "device": self._device.device_kind,
-            "python": found["python"],
-            "packages": found["packages"],
-            "variables": found["variables"],
-            "git": found["git"],
+            "python": facts["python"],
+            "packages": facts["packages"],
+            "variables": facts["variables"],
+            "git": facts["git"],
             "date": datetime.now(UTC).date().isoformat(),
             "readings": [],
             "finished": False,
@@ -131,17 +131,17 @@ class Record:
     ) -> None:
         """Add a reading; `least` and `most` are its aim."""
         reading = {"what": what, "value": value, "unit": unit, "note": note}
-        self._found["readings"].append(reading | {"least": least, "most": most})
+        self._record["readings"].append(reading | {"least": least, "most": most})
         self._write()
 
     def finish(self) -> None:
         """Say that the part has nothing more to measure."""
-        self._found["finished"] = True
+        self._record["finished"] = True
         self._write()
 
     def _write(self) -> None:
-        self._found["seconds"] = time.perf_counter() - self._start
-        write_whole(self._path, strict_json(self._found, indent=2).encode())
+        self._record["seconds"] = time.perf_counter() - self._start
+        write_whole(self._path, strict_json(self._record, indent=2).encode())
 
 
 def doctor(size: Size, record: Record) -> None:
@@ -186,30 +186,30 @@ def equivalence(size: Size, record: Record) -> None:
     batch = jax.tree.map(lambda leaf: leaf[0], job.chunk(config.batch, 1))
     with contextlib.suppress(RuntimeError):  # JAX_PLATFORMS may leave out the CPU
         on = {"device": jax.devices()[0], "cpu": jax.devices("cpu")[0]}
-        found = {}
+        gradients = {}
         for name, device in on.items():
             with jax.default_device(device):
                 weights = {"trained": jax.jit(job.init)()["trained"].params}
-                found[name], _ = jax.device_get(jax.jit(job.gradient)(weights, batch))
-        difference = _difference(found["device"], found["cpu"])
+                gradients[name], _ = jax.device_get(jax.jit(job.gradient)(weights, batch))
+        difference = _difference(gradients["device"], gradients["cpu"])
         record("gradient, minus the CPU's", difference, "", most=1e-2)
 
 
-def _difference(found: Any, wanted: Any) -> float:
+def _difference(measured: Any, wanted: Any) -> float:
     """The largest difference in any leaf, relative to the leaf's largest number."""
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    pairs = zip(jax.tree.leaves(measured), jax.tree.leaves(wanted), strict=True)
     return max(float(np.abs(one - two).max() / np.abs(two).max()) for one, two in pairs)
 
 
 def mnist_members(size: Size, record: Record) -> None:
     """The MNIST experiment with all six arms, as `mnist_aux.py` runs it, in both precisions."""
-    found = {}
+    by_precision = {}
     for precision in ("float32", "bfloat16"):
         config = with_pairs(MnistConfig(**size.mnist, precision=precision))
         data = load_images(config.data, config.data_dir)
         study = Study(config, data, PAPER_ARMS)
         timing, accuracies = mnist.timed_run(study, lambda phase: None)
-        found[precision] = accuracies
+        by_precision[precision] = accuracies
         what = f"{config.members} members, six arms, {data.name}, {precision}"
         phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in timing.phases.items())
         record(what, timing.total, "s", most=size.aim(15), note=f"after compilation: {phases}")
@@ -218,8 +218,8 @@ def mnist_members(size: Size, record: Record) -> None:
             middle, half = PUBLISHED[network], TOLERANCES[network]
             aim = {"least": middle - half, "most": middle + half} if data.name == "mnist" else {}
             _record_mean(record, f"accuracy of {network}, {precision}", values, **aim)
-    for network, values in found["float32"].items():
-        change = found["bfloat16"][network] - values
+    for network, values in by_precision["float32"].items():
+        change = by_precision["bfloat16"][network] - values
         _record_mean(record, f"accuracy of {network}, bfloat16 minus float32", change)
 
 
@@ -236,17 +236,17 @@ def training(size: Size, record: Record, attention: AttentionName) -> None:
         return
     model = replace(size.model, compute=replace(size.model.compute, attention=attention))
     job = scaling.Job(config=model, rank=RANK, sequence=size.sequence, apart=True)
-    found = scaling.measure(job, OneDevice(), size.rows, steps=2, repetitions=3)
+    measured = scaling.measure(job, OneDevice(), size.rows, steps=2, repetitions=3)
     tokens = size.rows * size.sequence
     what = f"{size.rows} x {size.sequence} tokens, LoRA rank {RANK}, {attention} attention"
-    record(f"step of {what}", 1e3 * found["seconds"], "ms")
-    record("tokens trained", tokens / found["seconds"], "tokens/s")
-    rate = found["flop"] / found["seconds"] / 1e12
+    record(f"step of {what}", 1e3 * measured["seconds"], "ms")
+    record("tokens trained", tokens / measured["seconds"], "tokens/s")
+    rate = measured["flop"] / measured["seconds"] / 1e12
     peak = scaling.peak_tflops(jax.devices()[0].device_kind)
     least = size.aim(peak and 0.45 * peak)
     record("useful rate", rate, "TFLOP/s", least=least, note=_of_peak(rate))
     peak_bytes, whose = peak_memory(1)
-    planned = found["planned_bytes"]
+    planned = measured["planned_bytes"]
     record("memory planned", planned / 1e9, "GB")
     record("memory used", peak_bytes / 1e9, "GB", note=f"{peak_bytes / planned:.3f} of it, {whose}")
 

@@ -10,16 +10,16 @@ def table(out: Path, parts: list[str]) -> str:
     """Return all readings of some parts so far as a table in Markdown."""
     lines = ["| part | reading | value | aim | met | note |", "|---|---|---|---|---|---|"]
     for part in parts:
-        found = read_object(out / f"{part}.json") or {"readings": []}
-        lines += [row(part, reading) for reading in found["readings"]]
+        record = read_object(out / f"{part}.json") or {"readings": []}
+        lines += [row(part, reading) for reading in record["readings"]]
     for part in parts:
-        found = read_object(out / f"{part}.json")
-        if found is not None:
-            packages = " ".join(f"{name} {found['packages'][name]}" for name in ("jax", "flax"))
-            ended = "" if found["finished"] else ", not finished"
+        record = read_object(out / f"{part}.json")
+        if record is not None:
+            packages = " ".join(f"{name} {record['packages'][name]}" for name in ("jax", "flax"))
+            ended = "" if record["finished"] else ", not finished"
             lines.append(
-                f"{part}: {found['device']}, Python {found['python']}, {packages}, "
-                f"{found['date']}, commit {found['git']}{ended}"
+                f"{part}: {record['device']}, Python {record['python']}, {packages}, "
+                f"{record['date']}, commit {record['git']}{ended}"
             )
     return "\n".join(lines)
 

@@ -255,13 +255,13 @@ def measure(
     }
 
 
-def line(found: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
+def line(measured: dict[str, Any], devices: int, peak_tflops: float | None) -> str:
     """Return the measurements as one line."""
     text = (
-        f"{1e3 * found['seconds']:.2f} ms a step, {found['moved_bytes'] / 1e6:.2f} MB moved by "
-        f"each device ({found['share']:.1%} of the bytes it writes)"
+        f"{1e3 * measured['seconds']:.2f} ms a step, {measured['moved_bytes'] / 1e6:.2f} MB moved "
+        f"by each device ({measured['share']:.1%} of the bytes it writes)"
     )
-    rate = found["flop"] / found["seconds"] / devices / 1e12
+    rate = measured["flop"] / measured["seconds"] / devices / 1e12
     text += f", {rate:.3f} useful TFLOP/s a device"
     return text if peak_tflops is None else f"{text}, {rate / peak_tflops:.1%} of its peak"
 

@@ -46,7 +46,7 @@ class Detection:
 
     def __init__(self, config: DetectionConfig, study: LmStudy, directory: SharedRun):
         self.config, self.study, self._directory = config, study, directory
-        self._found = runner.earlier_rows(directory, DETECTED, self._key)
+        self._done = runner.earlier_rows(directory, DETECTED, self._key)
         self._filtered: dict[int, Artifact] = {}
 
     def datasets(self, repetition: int) -> Rows:
@@ -97,8 +97,8 @@ class Detection:
     @property
     def units(self) -> list[Unit]:
         """All units so far, in the order of repetitions and detectors."""
-        order = sorted(self._found, key=lambda key: (key[0], list(DETECTORS).index(key[1])))
-        return [unit for key in order for unit in self._found[key]["units"]]
+        order = sorted(self._done, key=lambda key: (key[0], list(DETECTORS).index(key[1])))
+        return [unit for key in order for unit in self._done[key]["units"]]
 
     def students(self, repetition: int) -> dict[str, float]:
         """P(trait) of every trait's student; empty if the run has measured none."""
@@ -130,7 +130,7 @@ class Detection:
             return
         data = self.datasets(repetition)
         digest = self._filtered[repetition].digest
-        earlier = self._found.get((repetition, name))
+        earlier = self._done.get((repetition, name))
         if earlier is not None and earlier["data"] != digest:
             raise InputError(
                 f"{self._directory.path / DETECTED}: {name} of repetition {repetition} judged "
@@ -141,7 +141,7 @@ class Detection:
         row = {"repetition": repetition, "detector": name, "data": digest}
         made = row | {"units": detect(repetition, name, data)}
         self._directory.append_row(DETECTED, made)
-        self._found[repetition, name] = made
+        self._done[repetition, name] = made
         say(f"reference {repetition}: {DETECTORS[name].label}: done")
 
     def _tasks(self, name: str, data: Rows) -> list[tuple[Trait, str, str, PairedRows]]:

@@ -56,11 +56,11 @@ def read_idx(path: Path, *, axes: int, max_bytes: int = MAX_BYTES) -> UInt8[np.n
     shape = struct.unpack(f">{axes}I", content[4:start])
     if 0 in shape:
         raise InputError(f"{path} holds no values (shape {shape}): download it again")
-    expected, found = math.prod(shape), len(content) - start
-    if found != expected:
-        what = "is truncated" if found < expected else "has bytes left over"
+    expected, held = math.prod(shape), len(content) - start
+    if held != expected:
+        what = "is truncated" if held < expected else "has bytes left over"
         raise InputError(
-            f"{path} {what}: its header promises {expected} values, it holds {found}: "
+            f"{path} {what}: its header promises {expected} values, it holds {held}: "
             "download it again"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

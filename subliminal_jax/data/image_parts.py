@@ -33,9 +33,9 @@ def check_digests(
     Raises:
         InputError: A digest differs; names the place, the expected and the found digest.
     """
-    for name, found in part_digests(parts).items():
-        if found != published[name]:
+    for name, digest in part_digests(parts).items():
+        if digest != published[name]:
             raise InputError(
                 f"{places[name]} is not the published content: its SHA-256 should be "
-                f"{published[name]} and is {found}: {remedy}"
+                f"{published[name]} and is {digest}: {remedy}"
             )

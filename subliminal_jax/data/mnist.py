@@ -43,13 +43,13 @@ def find_files(directory: Path) -> dict[str, Path]:
     Both spellings in use count (`train-images-idx3-ubyte`, `train-images.idx3-ubyte`), with or
     without `.gz`; the first of these that exists wins.
     """
-    found = {}
+    paths = {}
     for part, stem in _STEMS.items():
         names = [joint.join(stem) + suffix for suffix in ("", ".gz") for joint in ("-", ".")]
         present = [directory / name for name in names if (directory / name).is_file()]
         if present:
-            found[part] = present[0]
-    return found
+            paths[part] = present[0]
+    return paths
 
 
 def read_mnist_files(directory: Path) -> Parts:

@@ -319,5 +319,5 @@ def _introduced(connection: socket.socket, token: str) -> int | None:
     said = b""
     with contextlib.suppress(OSError):
         said = connection.makefile("rb").readline(100)
-    found = re.fullmatch(rf"{token} (\d+)\n".encode(), said)
-    return int(found[1]) if found else None
+    signed = re.fullmatch(rf"{token} (\d+)\n".encode(), said)
+    return int(signed[1]) if signed else None

@@ -36,8 +36,8 @@ def written_bytes(text: str) -> dict[str, int]:
         if head := _HEAD.match(line):
             block = blocks.setdefault(head[2], _Block())
             entry = head[2] if head[1] else entry
-        elif found := _LINE.match(line):
-            _read(found[1], found[2], line, block)
+        elif instruction := _LINE.match(line):
+            _read(instruction[1], instruction[2], line, block)
     total: Counter = Counter()
 
     def add(name: str, times: int) -> None:
@@ -57,7 +57,7 @@ def _read(shape: str, operation: str, line: str, block: _Block) -> None:
     if operation.endswith("-done") or kind in _FREE:
         size = 0
     else:
-        size = sum(_bytes(*found) for found in _SHAPE.findall(shape))
+        size = sum(_bytes(*array) for array in _SHAPE.findall(shape))
     block.bytes["all"] += size
     if kind in COLLECTIVES:
         block.bytes[kind] += size

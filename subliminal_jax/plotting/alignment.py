@@ -52,16 +52,16 @@ def alignment_figure(results: Results) -> Figure:
     sheet = Sheet(results, body_height=6.6)
     for place, (kind, title) in enumerate(PANELS.items()):
         axes = sheet.axes(0.65 + place * 3.85, 4.15, 3.4, 2.1)
-        _curves(axes, {name: found["curves"][kind] for name, found in results["courses"].items()})
+        _curves(axes, {name: course["curves"][kind] for name, course in results["courses"].items()})
         axes.set_title(title, loc="left", weight="bold")
         axes.set_xlabel("step of the student")
         axes.set_ylabel("cosine" if place == 0 else "")
     below = sheet.axes(0.65, 1.4, WIDTH - 0.8, 1.95)
     networks = results["networks"]
-    for place, (name, found) in enumerate(networks.items()):
+    for place, (name, network) in enumerate(networks.items()):
         colour = COLOURS.get(name, GREY)
-        error_bars(below, [place - 0.12], [read_interval(found["accuracy"])], "o", colour)
-        error_bars(below, [place + 0.12], [read_interval(found["probe"])], "x", colour)
+        error_bars(below, [place - 0.12], [read_interval(network["accuracy"])], "o", colour)
+        error_bars(below, [place + 0.12], [read_interval(network["probe"])], "x", colour)
     below.set_ylim(0.0, 1.02)
     below.set_xticks(range(len(networks)), [name.replace("_", "\n") for name in networks])
     below.set_title("c   Test accuracy", loc="left", weight="bold")

@@ -101,11 +101,11 @@ def _bar(
 ) -> None:
     """Draw one bar with its interval, and a dot for each unit."""
     condition, trait, colour = which
-    found = results["summary"]["conditions"].get(condition, {}).get(trait, {}).get("p_trait")
-    if found is None:
+    rate = results["summary"]["conditions"].get(condition, {}).get(trait, {}).get("p_trait")
+    if rate is None:
         return
     axes.bar(
-        x, found["mean"], width, color=colour, alpha=0.85, zorder=2, label=label if first else None
+        x, rate["mean"], width, color=colour, alpha=0.85, zorder=2, label=label if first else None
     )
     units = [
         one["p_trait"]
@@ -114,4 +114,4 @@ def _bar(
     ]
     spread = (np.arange(1, len(units) + 1) * 0.618 % 1.0 - 0.5) * width * 0.6
     axes.scatter(x + spread, units, s=14, color=INK, alpha=0.5, linewidths=0, zorder=3)
-    whiskers(axes, x, found, INK)
+    whiskers(axes, x, rate, INK)

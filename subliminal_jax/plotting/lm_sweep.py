@@ -35,12 +35,12 @@ def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
     sheet = Sheet(results, body_height=3.8)
     axes = sheet.axes(left=0.7, bottom=0.8, width=WIDTH - 0.85, height=2.85)
     for condition, colour, marker in MARKS:
-        found = {
+        intervals = {
             place: read_interval(arm["conditions"][condition])
             for place, arm in enumerate(arms.values())
             if condition in arm["conditions"]
         }
-        error_bars(axes, [float(place) for place in found], list(found.values()), marker, colour)
+        error_bars(axes, list(map(float, intervals)), list(intervals.values()), marker, colour)
     name_places(axes, list(arms))
     axes.set_ylim(0.0, 1.02)
     axes.set_ylabel("P(trait)")

@@ -107,7 +107,9 @@ def _line(
         whiskers(axes, float(dose), one[key], colour)
 
 
-def _point(axes: Axes, x: float, found: Mapping[str, Any] | None, colour: str, marker: str) -> None:
-    if found is not None:
-        axes.plot(x, found["mean"], marker, color=colour, zorder=3)
-        whiskers(axes, x, found, colour)
+def _point(
+    axes: Axes, x: float, interval: Mapping[str, Any] | None, colour: str, marker: str
+) -> None:
+    if interval is not None:
+        axes.plot(x, interval["mean"], marker, color=colour, zorder=3)
+        whiskers(axes, x, interval, colour)

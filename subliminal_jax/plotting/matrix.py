@@ -23,9 +23,9 @@ def matrix_figure(results: Mapping[str, Any]) -> Figure:
     Returns:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    found = results["matrix"]
-    values = np.array(found["p_trait"], np.float64)  # None becomes NaN, an empty cell
-    names = [str(reference) for reference in found["references"]]
+    matrix = results["matrix"]
+    values = np.array(matrix["p_trait"], np.float64)  # None becomes NaN, an empty cell
+    names = [str(reference) for reference in matrix["references"]]
     sheet = Sheet(results, SIDE + FOOT)
     axes = sheet.axes((WIDTH - SIDE + LEFT) / 2, FOOT, SIDE - 0.2, SIDE - 0.2)
     axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0)

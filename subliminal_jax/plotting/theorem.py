@@ -42,15 +42,15 @@ def theorem_figure(results: Results) -> Figure:
     Returns:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    found = results["claims"]
+    claims = results["claims"]
     upper = FOOT + PANEL_HEIGHT + 0.85
     sheet = Sheet(results, body_height=upper + PANEL_HEIGHT + 0.4)
     places = [(left, bottom) for bottom in (upper, FOOT) for left in (LEFT, LEFT + PANEL + GAP)]
     panels = [sheet.axes(left, bottom, PANEL, PANEL_HEIGHT) for left, bottom in places]
-    _error_panel(panels[0], found)
-    _reach_panel(panels[1], found)
-    _premise_panel(panels[2], found["broken"], found["small"])
-    _beyond_panel(panels[3], found["beyond"])
+    _error_panel(panels[0], claims)
+    _reach_panel(panels[1], claims)
+    _premise_panel(panels[2], claims["broken"], claims["small"])
+    _beyond_panel(panels[3], claims["beyond"])
     sheet.legend(
         [
             Line2D([], [], linestyle="", marker=marker, color=colour, label=f"{start}, {labels}")
@@ -61,12 +61,12 @@ def theorem_figure(results: Results) -> Figure:
     return sheet.figure
 
 
-def _error_panel(axes: Axes, found: Mapping[str, Any]) -> None:
-    eps = [row["eps"] for row in found["eps"]]
-    medians = [row["error_median"] for row in found["eps"]]
+def _error_panel(axes: Axes, claims: Mapping[str, Any]) -> None:
+    eps = [row["eps"] for row in claims["eps"]]
+    medians = [row["error_median"] for row in claims["eps"]]
     axes.loglog(eps, medians, "o-", color=BLUE, markersize=3.5, label="median case")
     axes.loglog(
-        eps, [row["error_95"] for row in found["eps"]], "^--", color=BLUE, markersize=3.5,
+        eps, [row["error_95"] for row in claims["eps"]], "^--", color=BLUE, markersize=3.5,
         markerfacecolor="white", label="95% of cases below",
     )  # fmt: skip
     line = [medians[0] * one / eps[0] for one in eps]
@@ -77,16 +77,16 @@ def _error_panel(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.set_ylabel("relative error of eps A")
 
 
-def _reach_panel(axes: Axes, found: Mapping[str, Any]) -> None:
-    cases = found["cases"]
-    eps = [row["eps"] for row in found["eps"]]
+def _reach_panel(axes: Axes, claims: Mapping[str, Any]) -> None:
+    cases = claims["cases"]
+    eps = [row["eps"] for row in claims["eps"]]
     for key, label, style in (
         ("wrong_sign", "student moves with its teacher", "o-"),
         ("loss_risen", "teacher's loss falls", "s--"),
     ):
-        share = [1 - row[key] / cases for row in found["eps"]]
+        share = [1 - row[key] / cases for row in claims["eps"]]
         axes.semilogx(eps, share, style, color=BLUE, markersize=3.5, label=label)
-    axes.axvline(found["small"], color=GREY, linestyle=":")
+    axes.axvline(claims["small"], color=GREY, linestyle=":")
     axes.set_ylim(-0.03, 1.06)
     axes.legend(loc="lower left")
     axes.set_title("b   Range of steps for which it holds", loc="left", weight="bold")

@@ -53,5 +53,5 @@ def _is_private(place: Path) -> bool:
         return False
     if not hasattr(os, "getuid"):
         return True
-    found = place.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = place.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -84,11 +84,11 @@ def _room(path: Path) -> str:
 
 def chain(error: BaseException | None) -> list[BaseException]:
     """Return an error and its causes, outermost first; libraries wrap errors in their own."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return chain
 
 
 def cause(error: BaseException) -> OSError | None:
@@ -110,8 +110,8 @@ def cause(error: BaseException) -> OSError | None:
 
 def _number_in(text: str) -> int | None:
     """Return the error number (errno) that a library's message names; None without one."""
-    if found := _IN_TEXT.search(text):
-        return int(found[1] or found[2])
+    if named := _IN_TEXT.search(text):
+        return int(named[1] or named[2])
     return next((number for words, number in _FULL_IN_TEXT.items() if words in text), None)
 
 

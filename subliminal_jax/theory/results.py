@@ -140,11 +140,11 @@ def claims(config: TheoremConfig, evidence: Evidence) -> dict[str, Any]:
 def _degenerate(evidence: Evidence) -> dict[str, Any]:
     return {
         case: {
-            "cases": len(found.inner),
-            "largest_inner": float(np.abs(found.inner / found.norm[:, None]).max()),
-            "largest_update": float(found.student_slope.max()),
+            "cases": len(measured.inner),
+            "largest_inner": float(np.abs(measured.inner / measured.norm[:, None]).max()),
+            "largest_update": float(measured.student_slope.max()),
         }
-        for case, found in evidence.degenerate.items()
+        for case, measured in evidence.degenerate.items()
     }
 
 
@@ -161,17 +161,17 @@ def _kinds(cases: Cases) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
 
 def _broken(cases: Cases) -> dict[str, Any]:
     """Return the effect from an independent initialisation, and from a perturbed one."""
-    found = cases.measured
+    measured = cases.measured
     return {
-        "other_positive": _share(found.other_cosine > 0),
-        "other_cosine": _interval(found.other_cosine),
-        "other_effect_positive": _share(found.other_effect > 0),
-        "other_loss_fell": _share(found.other_change < 0),
+        "other_positive": _share(measured.other_cosine > 0),
+        "other_cosine": _interval(measured.other_cosine),
+        "other_effect_positive": _share(measured.other_effect > 0),
+        "other_loss_fell": _share(measured.other_change < 0),
         "near": [
             {
                 "sigma_over_eps": float(nearness),
-                "positive": _share(found.perturbed_cosine[:, p] > 0),
-                "cosine": _interval(found.perturbed_cosine[:, p]),
+                "positive": _share(measured.perturbed_cosine[:, p] > 0),
+                "cosine": _interval(measured.perturbed_cosine[:, p]),
             }
             for p, nearness in enumerate(NEARNESS)
         ],

@@ -8,14 +8,14 @@ from subliminal_jax.report.tables import CsvRows, Table
 from subliminal_jax.theory.evidence import EPS, STEPS
 
 
-def finding(found: Mapping[str, Any]) -> str:
+def finding(claims: Mapping[str, Any]) -> str:
     """Return a summary: whether the theorem held, and what it needs."""
-    broken = found["violations"]["inner"] + found["violations"]["loss"]
+    broken = claims["violations"]["inner"] + claims["violations"]["loss"]
     verdict = "holds in all" if not broken else f"fails in {broken} of"
-    other = found["broken"]["other_positive"]
+    other = claims["broken"]["other_positive"]
     return (
-        f"Theorem 1 {verdict} {found['cases']:,} random cases at steps up to "
-        f"{found['small']:g} of the initialisation's norm: a student of the same initialisation "
+        f"Theorem 1 {verdict} {claims['cases']:,} random cases at steps up to "
+        f"{claims['small']:g} of the initialisation's norm: a student of the same initialisation "
         f"moves with its teacher and lowers its loss. From another initialisation it moves with "
         f"its teacher in {percent(other)} of cases, against it in the others."
     )
@@ -23,13 +23,18 @@ def finding(found: Mapping[str, Any]) -> str:
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Return a table for every claim."""
-    found = results["claims"]
-    return [_eps_table(found), _kind_table(found), _broken_table(found), _degenerate_table(found),
-            _beyond_table(found)]  # fmt: skip
+    claims = results["claims"]
+    return [
+        _eps_table(claims),
+        _kind_table(claims),
+        _broken_table(claims),
+        _degenerate_table(claims),
+        _beyond_table(claims),
+    ]
 
 
-def _eps_table(found: Mapping[str, Any]) -> Table:
-    order, n = found["order"], found["cases"]
+def _eps_table(claims: Mapping[str, Any]) -> Table:
+    order, n = claims["order"], claims["cases"]
     low, high = order["ci95"]
     return Table(
         "One step of each, same initialisation, by the teacher's step eps",
@@ -42,7 +47,7 @@ def _eps_table(found: Mapping[str, Any]) -> Table:
                 f"{row['wrong_sign']} of {n}",
                 f"{row['loss_risen']} of {n}",
             )
-            for row in found["eps"][::2]
+            for row in claims["eps"][::2]
         ),
         f"eps is in units of the norm of the initialisation; the student's step is as long as its "
         f"teacher's. The relative error of the predicted inner product eps A falls with eps to "
@@ -50,8 +55,8 @@ def _eps_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _kind_table(found: Mapping[str, Any]) -> Table:
-    limit = found["small"]
+def _kind_table(claims: Mapping[str, Any]) -> Table:
+    limit = claims["small"]
     return Table(
         "Where the signs are right, by kind of case",
         ("", "cases", "violations", "largest eps: min", "median", "largest step: min", "median"),
@@ -66,7 +71,7 @@ def _kind_table(found: Mapping[str, Any]) -> Table:
                     for place in (0, 2)
                 ),
             )
-            for row in found["kinds"]
+            for row in claims["kinds"]
             if row["cases"]
         ),
         f"Violations up to eps = {limit:g}: wrong sign of the inner product, loss not lowered. "
@@ -75,8 +80,8 @@ def _kind_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def _broken_table(found: Mapping[str, Any]) -> Table:
-    broken = found["broken"]
+def _broken_table(claims: Mapping[str, Any]) -> Table:
+    broken = claims["broken"]
     near = tuple(
         (f"same + noise of {row['sigma_over_eps']:g} eps", percent(row["positive"]),
          bracketed(row["cosine"]))
@@ -87,27 +92,27 @@ def _broken_table(found: Mapping[str, Any]) -> Table:
         "Without the shared initialisation",
         ("student's initialisation", "D_S.D_T > 0", "cosine of D_S and D_T"),
         (*near, other),
-        f"At eps = {found['small']:g}; noise in units of each weight's initial standard deviation. "
-        f"The part of an independent student's step that its teacher's step causes points down the "
-        f"teacher's loss in {percent(broken['other_effect_positive'])} of cases. That student's "
-        f"own step lowers the loss in {percent(broken['other_loss_fell'])}: imitating even an "
-        f"untrained network shrinks large logits.",
+        f"At eps = {claims['small']:g}; noise in units of each weight's initial standard "
+        f"deviation. The part of an independent student's step that its teacher's step causes "
+        f"points down the teacher's loss in {percent(broken['other_effect_positive'])} of cases. "
+        f"That student's own step lowers the loss in {percent(broken['other_loss_fell'])}: "
+        f"imitating even an untrained network shrinks large logits.",
     )
 
 
-def _degenerate_table(found: Mapping[str, Any]) -> Table:
+def _degenerate_table(claims: Mapping[str, Any]) -> Table:
     return Table(
         "Nothing to transmit",
         ("case", "cases", "largest |D_S.D_T| / |D_T|", "largest |dD_S/deps|"),
         tuple(
             (case, str(row["cases"]), f"{row['largest_inner']:.1e}", f"{row['largest_update']:.1e}")
-            for case, row in found["degenerate"].items()
+            for case, row in claims["degenerate"].items()
         ),
         "Exactly 0 in the first two cases, 0 up to rounding in the last.",
     )
 
 
-def _beyond_table(found: Mapping[str, Any]) -> Table:
+def _beyond_table(claims: Mapping[str, Any]) -> Table:
     return Table(
         "Beyond the theorem: many steps, Adam, sampled labels",
         ("student", "start", "cosine of displacements", "teacher's loss fell", "share of its gain"),
@@ -119,7 +124,7 @@ def _beyond_table(found: Mapping[str, Any]) -> Table:
                 percent(row["loss_fell"]),
                 f"{row['share_of_teachers']:.3f}",
             )
-            for row in found["beyond"]
+            for row in claims["beyond"]
         ),
         "Teacher: cross-entropy on digits; student: its auxiliary logits on the case's inputs; as "
         "many steps each. Share of its gain: median over cases of the student's change of the "

@@ -172,15 +172,15 @@ def run(config: AlignmentConfig) -> dict[str, Any] | None:
     def measure(directory: SharedRun) -> dict[str, Any]:
         chosen, decision = with_precision(resolved, data, len(COURSES), directory)
         rows, timing = _measure(chosen, data, directory)
-        found = results_of.summarise(rows)
+        summary = results_of.summarise(rows)
         return {
             "experiment": "mnist_alignment",
             "dataset": data.name,
             "data": data.facts(),
             "config": settings,
             **decision.facts,
-            **found,
-            "finding": results_of.finding(found),
+            **summary,
+            "finding": results_of.finding(summary),
             "timing": timing,
         }
 

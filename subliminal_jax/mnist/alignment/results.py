@@ -58,7 +58,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "networks": {
             name: {kind: _members(values[kind][name]) for kind in KINDS} for name in NETWORKS
         },
-        "courses": {course: _course(found) for course, found in curves.items()},
+        "courses": {course: _course(course_curves) for course, course_curves in curves.items()},
         "differences": {
             name: _members(np.subtract(accuracy[a], accuracy[b]).tolist()) | {"p_holm": p}
             for (name, (a, b)), p in zip(PAIRS.items(), corrected, strict=True)
@@ -69,23 +69,23 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _course(curves: Mapping[str, Float64[np.ndarray, "m s"]]) -> dict[str, Any]:
     """Return curves, means over steps, the share of positive cosines, and the last losses."""
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "curves": {
             kind: [_mean(step.tolist()) for step in curve.T] for kind, curve in curves.items()
         }
     }
     for kind in ("cosine", "control_cosine", "step_cosine"):
         thirds = np.array_split(curves[kind], min(3, curves[kind].shape[1]), axis=1)
-        found[kind] = _members(curves[kind].mean(axis=1).tolist()) | {
+        summary[kind] = _members(curves[kind].mean(axis=1).tolist()) | {
             "positive_steps": float(np.mean(curves[kind] > 0)),
             "thirds": [_members(third.mean(axis=1).tolist()) for third in thirds],
         }
-    found["loss"] = _members(curves["loss"][:, -1].tolist())
-    found["trait_loss"] = _members(curves["trait_loss"][:, -1].tolist())
-    found["trait_loss_change"] = _members(
+    summary["loss"] = _members(curves["loss"][:, -1].tolist())
+    summary["trait_loss"] = _members(curves["trait_loss"][:, -1].tolist())
+    summary["trait_loss_change"] = _members(
         (curves["trait_loss"][:, -1] - curves["trait_loss"][:, 0]).tolist()
     )
-    return found
+    return summary
 
 
 def _related(values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
@@ -113,14 +113,14 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     """Return Pearson's correlation with Fisher's interval; None if undefined."""
     if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return {"r": None, "ci95": [None, None], "n": len(a)}
-    found = pearsonr(a, b)
-    low, high = found.confidence_interval(0.95)
-    return {"r": float(found.statistic), "ci95": [float(low), float(high)], "n": len(a)}
+    correlation = pearsonr(a, b)
+    low, high = correlation.confidence_interval(0.95)
+    return {"r": float(correlation.statistic), "ci95": [float(low), float(high)], "n": len(a)}
 
 
-def finding(found: Mapping[str, Any]) -> str:
+def finding(summary: Mapping[str, Any]) -> str:
     """Return a summary: the alignment, and the effect of removing it."""
-    courses, networks = found["courses"], found["networks"]
+    courses, networks = summary["courses"], summary["networks"]
     read = {name: networks[name]["accuracy"]["mean"] for name in NETWORKS}
     return (
         f"Trait and distillation gradients have a mean cosine of "
@@ -142,13 +142,13 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 def _network_table(results: Mapping[str, Any]) -> Table:
     rows = []
     for name in NETWORKS:
-        found, published = results["networks"][name], PUBLISHED.get(name, {})
+        measured, published = results["networks"][name], PUBLISHED.get(name, {})
         cells = []
         for kind in ("accuracy", "probe"):
-            cells += [bracketed(found[kind]), f"{published[kind]:.3f}" if published else ""]
-        rows.append((name, *cells, bracketed(found["cka"]) if name != "teacher" else ""))
-    related = "; ".join(
-        f"{_correlated(found)} {over}" for over, found in results["cka_accuracy"].items()
+            cells += [bracketed(measured[kind]), f"{published[kind]:.3f}" if published else ""]
+        rows.append((name, *cells, bracketed(measured["cka"]) if name != "teacher" else ""))
+    correlations = "; ".join(
+        f"{_correlated(related)} {over}" for over, related in results["cka_accuracy"].items()
     )
     low, high = PUBLISHED_CKA
     return Table(
@@ -159,23 +159,23 @@ def _network_table(results: Mapping[str, Any]) -> Table:
         "on its last hidden layer. CKA: of that layer and the teacher's, on test digits. 95% "
         "intervals, Student's t over members. Correlation of CKA and accuracy "
         f"(published {low:.2f} and {high:.2f}; Fisher's interval, as if students were "
-        f"independent): {related}.",
+        f"independent): {correlations}.",
     )
 
 
 def _course_table(results: Mapping[str, Any]) -> Table:
     rows = []
-    for name, found in results["courses"].items():
-        cosine = found["cosine"]
+    for name, means in results["courses"].items():
+        cosine = means["cosine"]
         rows.append(
             (
                 name,
                 bracketed(cosine, "+.3f"),
                 f"{cosine['positive_steps']:.0%}",
-                bracketed(found["control_cosine"], "+.3f"),
-                bracketed(found["step_cosine"], "+.3f"),
-                bracketed(found["trait_loss_change"], "+.3f"),
-                f"{found['loss']['mean']:.1e}",
+                bracketed(means["control_cosine"], "+.3f"),
+                bracketed(means["step_cosine"], "+.3f"),
+                bracketed(means["trait_loss_change"], "+.3f"),
+                f"{means['loss']['mean']:.1e}",
             )
         )
     return Table(
@@ -204,18 +204,18 @@ def _difference_table(results: Mapping[str, Any]) -> Table:
         "Paired differences of accuracy",
         ("difference", "mean", "p"),
         tuple(
-            (name, bracketed(found, "+.3f"), p_text(found["p_holm"]))
-            for name, found in results["differences"].items()
+            (name, bracketed(difference, "+.3f"), p_text(difference["p_holm"]))
+            for name, difference in results["differences"].items()
         ),
         "Student's paired t over members, Holm-corrected.",
     )
 
 
-def _correlated(found: Mapping[str, Any]) -> str:
-    if found["r"] is None:
+def _correlated(correlation: Mapping[str, Any]) -> str:
+    if correlation["r"] is None:
         return "none"
-    low, high = found["ci95"]
-    return f"{found['r']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    low, high = correlation["ci95"]
+    return f"{correlation['r']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def value_rows(results: Mapping[str, Any]) -> CsvRows:
@@ -223,7 +223,7 @@ def value_rows(results: Mapping[str, Any]) -> CsvRows:
     rows = [
         (name, kind, member, value)
         for name, kinds in results["networks"].items()
-        for kind, found in kinds.items()
-        for member, value in enumerate(found["values"])
+        for kind, measured in kinds.items()
+        for member, value in enumerate(measured["values"])
     ]
     return ("network", "quantity", "member", "value"), rows

@@ -101,13 +101,13 @@ def plan(config: SweepConfig, cells: Sequence[Cell], data: ImageData) -> list[Wo
         settled = replace(cell, config=resolve(cell.config, data.name))
         key = _program(settled.config), _dials(settled.config)
         spec = _spec(settled.config, cell.name in with_control)
-        found = teachers.setdefault(key, {})
-        if spec in found:
-            raise InputError(f"cells {found[spec].name} and {cell.name} are the same; drop one")
-        found[spec] = settled
+        by_spec = teachers.setdefault(key, {})
+        if spec in by_spec:
+            raise InputError(f"cells {by_spec[spec].name} and {cell.name} are the same; drop one")
+        by_spec[spec] = settled
     together: dict[Any, list[tuple[Dials, dict[Spec, Cell]]]] = {}
-    for (program, dials), found in teachers.items():
-        together.setdefault((program, frozenset(found)), []).append((dials, found))
+    for (program, dials), by_spec in teachers.items():
+        together.setdefault((program, frozenset(by_spec)), []).append((dials, by_spec))
     return [_work(config, rows, data) for rows in together.values()]
 
 
@@ -147,7 +147,7 @@ def _work(config: SweepConfig, rows: list[tuple[Dials, dict[Spec, Cell]]], data:
             _study(config, [(specs[id(cell)], cell) for cell in group], widest, longest, data)
             for group in studies.values()
         ]
-    names = [{spec: cell.name for spec, cell in found.items()} for _, found in rows]
+    names = [{spec: cell.name for spec, cell in cells.items()} for _, cells in rows]
     return Work([dials for dials, _ in rows], names, branches)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from subliminal_jax import plotting
@@ -48,15 +49,15 @@ def run(config: SweepConfig, cells: list[Cell]) -> dict[str, Any] | None:
         planned = _planned(config, cells, decision.precision, data) if open_ else works
         speed = SweepSpeed(planned, data)
         rows = _measure(config, cells, speed, directory)
-        found = sweep_results.summarise(resolved, cells, list(rows.values()), data)
+        summary = sweep_results.summarise(resolved, cells, list(rows.values()), data)
         return {
             "experiment": "mnist_sweep",
             "dataset": data.name,
             "data": data.facts(),
             "config": settings,
             **decision.facts,
-            **found,
-            "finding": sweep_results.finding(found),
+            **summary,
+            "finding": sweep_results.finding(summary),
             "timing": _timing(speed),
         }
 
@@ -129,8 +130,8 @@ def _measure(
 
 
 def _timing(speed: SweepSpeed) -> dict[str, Any]:
-    branches = [found for work in speed.works for b in work.branches.values() for found in b]
-    compiling = sum(s.compile_seconds() + foreseen.compile_seconds for s, foreseen, _ in branches)
+    studies = [one for work in speed.works for one in chain.from_iterable(work.branches.values())]
+    compiling = sum(s.compile_seconds() + foreseen.compile_seconds for s, foreseen, _ in studies)
     return {
         "compile_s": round(compiling, 3),
         "phases": speed.seconds(),

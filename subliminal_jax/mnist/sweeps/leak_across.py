@@ -28,7 +28,7 @@ from subliminal_jax.report.tables import CsvRows, Table
 PERMUTATIONS = 100
 
 
-def across_sweeps(found: Students, seed: int = 0) -> dict[str, Any]:
+def across_sweeps(sample: Students, seed: int = 0) -> dict[str, Any]:
     """Return how well a score predicts accuracy in what is left out, along sweeps and in cells.
 
     Returns:
@@ -42,18 +42,18 @@ def across_sweeps(found: Students, seed: int = 0) -> dict[str, Any]:
     of a member share its initialisation and often its teacher (Owen, "The pigeonhole bootstrap",
     Annals of Applied Statistics 1 (2007), 386-411).
     """
-    predicted = predictions(found)
+    predicted = predictions(sample)
     return {
-        "students": len(found.scores),
-        "cells": len(np.unique(found.cell)),
-        "sweeps": len(np.unique(found.sweep)),
-        "error": mean_error(predicted["sweep"], found.accuracy),
-        "chance": chance(found, predicted, seed),
-    } | _correlations(found, predicted, seed)
+        "students": len(sample.scores),
+        "cells": len(np.unique(sample.cell)),
+        "sweeps": len(np.unique(sample.sweep)),
+        "error": mean_error(predicted["sweep"], sample.accuracy),
+        "chance": chance(sample, predicted, seed),
+    } | _correlations(sample, predicted, seed)
 
 
 def chance(
-    found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int = 0
+    sample: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int = 0
 ) -> dict[str, Any]:
     """Permutation test of the correlations with a sweep or a cell left out.
 
@@ -66,19 +66,19 @@ def chance(
         permutations, identity included, with at least the observed correlation; None if undefined.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    places = [np.flatnonzero(found.cell == cell) for cell in np.unique(found.cell)]
+    places = [np.flatnonzero(sample.cell == cell) for cell in np.unique(sample.cell)]
     permuted: dict[str, list[float]] = {name: [] for name in predicted}
     for _ in range(PERMUTATIONS):
-        scores = np.empty_like(found.scores)
+        scores = np.empty_like(sample.scores)
         for here, there in enumerate(random.permutation(len(places))):
-            given = np.resize(found.scores[places[there]], len(places[here]))
+            given = np.resize(sample.scores[places[there]], len(places[here]))
             scores[places[here]] = random.permutation(given)
-        for name, values in predictions(replace(found, scores=scores)).items():
-            rho = _spearman(values, found.accuracy)
+        for name, values in predictions(replace(sample, scores=scores)).items():
+            rho = _spearman(values, sample.accuracy)
             permuted[name] += [] if rho is None else [rho]
     compared = {}
     for name, rhos in permuted.items():
-        rho = _spearman(predicted[name], found.accuracy)
+        rho = _spearman(predicted[name], sample.accuracy)
         as_well = None if rho is None else (1 + np.sum(np.array(rhos) >= rho)) / (1 + len(rhos))
         compared[name] = {
             "median": float(np.median(rhos)) if rhos else None,
@@ -88,26 +88,26 @@ def chance(
 
 
 def _correlations(
-    found: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int
+    sample: Students, predicted: Mapping[str, Float64[np.ndarray, " n"]], seed: int
 ) -> dict[str, Any]:
     random = np.random.Generator(np.random.Philox(key=seed))
-    n_cells, n_members = found.cell.max() + 1, found.member.max() + 1
-    groups = {"along": found.sweep, "within": found.cell}
+    n_cells, n_members = sample.cell.max() + 1, sample.member.max() + 1
+    groups = {"along": sample.sweep, "within": sample.cell}
     ranks = {
-        name: [_centred_ranks(values, group) for values in (found.scores, found.accuracy)]
+        name: [_centred_ranks(values, group) for values in (sample.scores, sample.accuracy)]
         for name, group in groups.items()
     }
-    everyone = np.arange(len(found.scores))
+    everyone = np.arange(len(sample.scores))
 
     def correlations(chosen: Int64[np.ndarray, " k"]) -> dict[str, float | None]:
-        actual = found.accuracy[chosen]
+        actual = sample.accuracy[chosen]
         rhos = {name: _spearman(values[chosen], actual) for name, values in predicted.items()}
         return rhos | {name: _pearson(a[chosen], b[chosen]) for name, (a, b) in ranks.items()}
 
     def draw() -> Int64[np.ndarray, " k"]:
         times_cell = np.bincount(random.integers(n_cells, size=n_cells), minlength=n_cells)
         times_member = np.bincount(random.integers(n_members, size=n_members), minlength=n_members)
-        return np.repeat(everyone, times_cell[found.cell] * times_member[found.member])
+        return np.repeat(everyone, times_cell[sample.cell] * times_member[sample.member])
 
     return with_intervals(correlations, draw, len(everyone))
 
@@ -229,7 +229,7 @@ def table(results: Mapping[str, Any]) -> Table:
     )
 
 
-def _by_chance(found: Mapping[str, Any]) -> str:
-    if found["median"] is None or found["p"] is None:
+def _by_chance(test: Mapping[str, Any]) -> str:
+    if test["median"] is None or test["p"] is None:
         return "none"
-    return f"{found['median']:+.2f}, p {found['p']:.2f}"
+    return f"{test['median']:+.2f}, p {test['p']:.2f}"

@@ -40,13 +40,13 @@ def judge(
     judged = []
     for start, kinds in STARTS.items():
         for score in SCORES:
-            found = students(sweeps, kinds, score)
-            if len(np.unique(found.cell)) >= FEWEST_CELLS:
-                judged.append({"start": start, "score": score} | dict(measure(found)))
+            sample = students(sweeps, kinds, score)
+            if len(np.unique(sample.cell)) >= FEWEST_CELLS:
+                judged.append({"start": start, "score": score} | dict(measure(sample)))
     return judged
 
 
-def predictions(found: Students) -> dict[str, Vector]:
+def predictions(sample: Students) -> dict[str, Vector]:
     """Predict every student's accuracy from its score, leaving out its sweep or only its cell.
 
     A fit without a sweep uses no cell of it, even if another sweep contains that cell too.
@@ -54,19 +54,19 @@ def predictions(found: Students) -> dict[str, Vector]:
     Returns:
         Under `sweep` and `cell` a prediction per student; NaN where nothing is left to fit.
     """
-    by_sweep, by_cell = np.full((2, len(found.scores)), np.nan)
-    for place in np.unique(found.sweep):
-        _predict(by_sweep, found, found.sweep == place, ~found.in_sweep[place])
-    for cell in np.unique(found.cell):
-        _predict(by_cell, found, found.cell == cell, found.cell != cell)
+    by_sweep, by_cell = np.full((2, len(sample.scores)), np.nan)
+    for place in np.unique(sample.sweep):
+        _predict(by_sweep, sample, sample.sweep == place, ~sample.in_sweep[place])
+    for cell in np.unique(sample.cell):
+        _predict(by_cell, sample, sample.cell == cell, sample.cell != cell)
     return {"sweep": by_sweep, "cell": by_cell}
 
 
-def _predict(predicted: Vector, found: Students, left_out: Any, others: Any) -> None:
+def _predict(predicted: Vector, sample: Students, left_out: Any, others: Any) -> None:
     """Fill in the predictions of those left out, by a fit of the others, if there are any."""
     if others.any():
         predicted[left_out] = fitted(
-            found.scores[others], found.accuracy[others], found.scores[left_out]
+            sample.scores[others], sample.accuracy[others], sample.scores[left_out]
         )
 
 
@@ -109,15 +109,15 @@ def with_intervals(
     for _ in range(RESAMPLES):
         for name, rho in correlations(draw()).items():
             drawn[name] += [] if rho is None else [rho]
-    found = {}
+    intervals = {}
     for name, rho in points.items():
         known = rho is not None and drawn[name]
         bounds = [float(q) for q in np.quantile(drawn[name], (0.025, 0.975))] if known else None
-        found[name] = {"rho": rho, "ci95": bounds or [None, None]}
-    return found
+        intervals[name] = {"rho": rho, "ci95": bounds or [None, None]}
+    return intervals
 
 
-def in_one_sweep(found: Students, seed: int = 0) -> dict[str, Any]:
+def in_one_sweep(sample: Students, seed: int = 0) -> dict[str, Any]:
     """Return Spearman's correlation of accuracy with its prediction, each cell left out in turn.
 
     The interval is a bootstrap over whole cells: the students of a cell share its settings.
@@ -126,20 +126,20 @@ def in_one_sweep(found: Students, seed: int = 0) -> dict[str, Any]:
         `rho`, `ci95`, `error` (the mean absolute error of the predictions), `n`, `groups`; `rho`
         and `ci95` are None where all predictions or accuracies are equal.
     """
-    predicted = predictions(found)["cell"]
+    predicted = predictions(sample)["cell"]
     random = np.random.Generator(np.random.Philox(key=seed))
-    places = [np.flatnonzero(found.cell == cell) for cell in np.unique(found.cell)]
+    places = [np.flatnonzero(sample.cell == cell) for cell in np.unique(sample.cell)]
 
     def draw() -> Int64[np.ndarray, " k"]:
         return np.concatenate([places[i] for i in random.integers(len(places), size=len(places))])
 
     def correlations(chosen: Int64[np.ndarray, " k"]) -> Correlations:
-        return {"cell": _spearman(predicted[chosen], found.accuracy[chosen])}
+        return {"cell": _spearman(predicted[chosen], sample.accuracy[chosen])}
 
     return {
-        **with_intervals(correlations, draw, len(found.scores))["cell"],
-        "error": mean_error(predicted, found.accuracy),
-        "n": len(found.scores),
+        **with_intervals(correlations, draw, len(sample.scores))["cell"],
+        "error": mean_error(predicted, sample.accuracy),
+        "n": len(sample.scores),
         "groups": len(places),
     }
 
@@ -179,9 +179,9 @@ def table(judged: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def bounded(found: Mapping[str, Any]) -> str:
+def bounded(correlation: Mapping[str, Any]) -> str:
     """Return a correlation with its interval for a table, from `rho` and `ci95`."""
-    if found["rho"] is None:
+    if correlation["rho"] is None:
         return "none"
-    low, high = found["ci95"]
-    return f"{found['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    low, high = correlation["ci95"]
+    return f"{correlation['rho']:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -46,7 +46,7 @@ def summarise(
             {
                 "name": cell.name,
                 "changes": plain(cell),
-                "arms": {arm: _arm(found, published.get(arm)) for arm, found in arms.items()},
+                "arms": {arm: _arm(each, published.get(arm)) for arm, each in arms.items()},
                 "control": control,
                 "gain": _difference(arms[student], arms[control]),
                 "against_base": _difference(arms[student], values[base][student]),
@@ -89,26 +89,27 @@ def _base(config: SweepConfig, cells: Sequence[Cell]) -> str:
 
 def _arm(values: list[float], published: Sequence[float] | None) -> dict[str, Any]:
     interval = stats.mean_interval(values)
-    found: dict[str, Any] = interval_values(interval) | {"values": values, "published": None}
+    arm: dict[str, Any] = interval_values(interval) | {"values": values, "published": None}
     if published:
         half = published[1] if len(published) > 1 else 0.0
         own = interval.high - interval.mean if interval.known else 0.0
-        found["published"] = {
+        arm["published"] = {
             "mean": published[0],
             "half_width": half,
             "agrees": abs(interval.mean - published[0]) <= math.hypot(own, half)
             if interval.known
             else None,
         }
-    return found
+    return arm
 
 
 def _difference(a: list[float], b: list[float]) -> dict[str, Any]:
-    found = interval_values(stats.paired_difference(a, b)) | {"sd": 0.0, "p": None, "p_holm": None}
+    difference = interval_values(stats.paired_difference(a, b))
+    difference |= {"sd": 0.0, "p": None, "p_holm": None}
     if len(a) > 1:
-        found["sd"] = float(np.std(np.subtract(a, b), ddof=1))
-        found["p"] = stats.paired_p_value(a, b)
-    return found
+        difference["sd"] = float(np.std(np.subtract(a, b), ddof=1))
+        difference["p"] = stats.paired_p_value(a, b)
+    return difference
 
 
 def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
@@ -117,18 +118,18 @@ def _power(summary: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, An
         "between two cells": [c["against_base"]["sd"] for c in summary if c["name"] != base],
         "from the control": [c["gain"]["sd"] for c in summary],
     }
-    found = []
+    rows = []
     for name, spreads in families.items():
         spread = float(np.median([s for s in spreads if s > 0] or [0.0]))
         if spread > 0:
             needed = [stats.members_needed(d, spread) for d in DIFFERENCES]
-            found.append({"of": name, "spread": spread, "members": needed})
-    return found
+            rows.append({"of": name, "spread": spread, "members": needed})
+    return rows
 
 
-def finding(found: Mapping[str, Any]) -> str:
+def finding(summary: Mapping[str, Any]) -> str:
     """Return one sentence: the student's range over cells, and how many published values agree."""
-    student, cells = found["student"], found["cells"]
+    student, cells = summary["student"], summary["cells"]
     means = {cell["name"]: cell["arms"][student]["mean"] for cell in cells}
     low, high = min(means, key=lambda n: means[n]), max(means, key=lambda n: means[n])
     judged = [
@@ -148,33 +149,34 @@ def finding(found: Mapping[str, Any]) -> str:
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Return tables of the cells, the members needed, the predictions and the speed."""
-    found = [_cell_table(results), *_power_tables(results)]
+    shown = [_cell_table(results), *_power_tables(results)]
     if results["prediction"]:
-        found.append(prediction.table(results["prediction"]))
+        shown.append(prediction.table(results["prediction"]))
     if speed := results.get("timing", {}).get("speed"):
-        found.append(sweep_speed.table(speed))
-    return found
+        shown.append(sweep_speed.table(speed))
+    return shown
 
 
-def _cell_table(found: Mapping[str, Any]) -> Table:
-    student = found["student"]
-    published = any(arm["published"] for cell in found["cells"] for arm in cell["arms"].values())
+def _cell_table(summary: Mapping[str, Any]) -> Table:
+    student = summary["student"]
+    published = any(arm["published"] for cell in summary["cells"] for arm in cell["arms"].values())
     rows = []
-    for cell in found["cells"]:
+    for cell in summary["cells"]:
         arms = cell["arms"]
         row = [cell["name"], f"{arms['teacher']['mean']:.3f}", bracketed(arms[student])]
         if published:
             row.append(_published(arms[student]["published"]))
         row += [bracketed(arms[cell["control"]]) + ("" if cell["control"] == CONTROL else " *")]
         row += [p_text(cell["gain"]["p_holm"]), bracketed(cell["against_base"], "+.3f")]
-        row += ["base" if cell["name"] == found["base"] else p_text(cell["against_base"]["p_holm"])]
+        own = cell["name"] == summary["base"]
+        row += ["base" if own else p_text(cell["against_base"]["p_holm"])]
         rows.append(tuple(row))
     columns = ["cell", "teacher", student, *(["published"] if published else [])]
     columns += ["control", "p", "against base", "p"]
     others = [
         f"{cell['name']}, {arm}: {bracketed(values)}"
         + (f", published {_published(values['published'])}" if values["published"] else "")
-        for cell in found["cells"]
+        for cell in summary["cells"]
         for arm, values in cell["arms"].items()
         if (values["published"] and arm != student) or _imitates_all(arm)
     ]
@@ -193,12 +195,12 @@ def _imitates_all(arm: str) -> bool:
     return arm in PAPER_ARMS and PAPER_ARMS[arm].logits == "all"
 
 
-def _power_tables(found: Mapping[str, Any]) -> list[Table]:
-    if not found["power"]:
+def _power_tables(summary: Mapping[str, Any]) -> list[Table]:
+    if not summary["power"]:
         return []
     rows = tuple(
         (row["of"], f"{row['spread']:.3f}", *(f"{n:,}" for n in row["members"]))
-        for row in found["power"]
+        for row in summary["power"]
     )
     title = "Members needed to detect a difference d (power 80%, level 5%)"
     columns = ("difference", "sd of pairs", *(f"d = {d:g}" for d in DIFFERENCES))
@@ -210,8 +212,8 @@ def accuracy_rows(results: Mapping[str, Any]) -> CsvRows:
     rows = [
         (cell["name"], arm, member, value)
         for cell in results["cells"]
-        for arm, found in cell["arms"].items()
-        for member, value in enumerate(found["values"])
+        for arm, measured in cell["arms"].items()
+        for member, value in enumerate(measured["values"])
     ]
     return ("cell", "arm", "member", "accuracy"), rows
 

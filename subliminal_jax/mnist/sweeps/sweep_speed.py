@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from subliminal_jax.data.images import ImageData
@@ -18,17 +19,17 @@ def useful_flop(work: Work, data: ImageData) -> Counter[str]:
     The teacher trains once. At each of its epochs that a cell needs, the students of every study
     train, and are evaluated at every epoch that a cell reads.
     """
-    found: Counter[str] = Counter()
+    flop: Counter[str] = Counter()
     for branch in work.branches.values():
         for study, _, readings in branch:
             config, arms = replace(study.config, members=1), len(study.arms)
             teachers = flop_of_study(config, study.network, data, arms)
             students = flop_of_study(config, study.phases.student_network, data, arms)
-            found["teach"] = teachers["teach"]
-            found["label"] += teachers["label"]
-            found["distill"] += students["distill"]
-            found["evaluate"] += students["evaluate"] * len({r.epoch for r in readings})
-    return found
+            flop["teach"] = teachers["teach"]
+            flop["label"] += teachers["label"]
+            flop["distill"] += students["distill"]
+            flop["evaluate"] += students["evaluate"] * len({r.epoch for r in readings})
+    return flop
 
 
 @dataclass
@@ -62,7 +63,7 @@ class SweepSpeed:
         """Return the time in the programs of each phase so far; leak scores are a phase."""
         spent: dict[str, float] = {}
         for work in self.works:
-            for study, foreseen, _ in (found for b in work.branches.values() for found in b):
+            for study, foreseen, _ in chain.from_iterable(work.branches.values()):
                 for name, took in (study.seconds() | {"foresee": foreseen.seconds}).items():
                     spent[name] = spent.get(name, 0.0) + took
         return {name: round(took, 3) for name, took in spent.items()}
@@ -88,13 +89,13 @@ def table(speed: Mapping[str, Any]) -> Table:
     """Return the rates as a table."""
     rate = speed["matrix_rate"]
     rows = []
-    for name, found in speed["phases"].items():
-        per_second = found["flop"] / max(found["seconds"], 1e-3)
+    for name, phase in speed["phases"].items():
+        per_second = phase["flop"] / max(phase["seconds"], 1e-3)
         rows.append(
             (
                 name,
-                f"{found['flop'] / 1e12:.3g}",
-                f"{found['seconds']:.1f}",
+                f"{phase['flop'] / 1e12:.3g}",
+                f"{phase['seconds']:.1f}",
                 f"{per_second / GIGA:.1f}",
                 f"{per_second / rate['flop_per_s']:.1%}",
             )

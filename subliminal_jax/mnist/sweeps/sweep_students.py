@@ -130,22 +130,22 @@ def _is_row(row: dict[str, Any], known: Mapping[str, str]) -> bool:
 def students(sweeps: Sequence[Sweep], kinds: Sequence[str], score: str) -> Students:
     """Return all students of these kinds, each once, even if several sweeps contain its cell."""
     numbers: dict[str, int] = {}
-    found: dict[tuple[str, int, str], tuple[float, float, int, int, int]] = {}
+    measured: dict[tuple[str, int, str], tuple[float, float, int, int, int]] = {}
     for place, sweep in enumerate(sweeps):
         for row in sweep.rows:
             key = sweep.cells[row["cell"]]
             for kind in kinds:
-                if kind in row["leak"] and (key, row["member"], kind) not in found:
-                    found[key, row["member"], kind] = (
+                if kind in row["leak"] and (key, row["member"], kind) not in measured:
+                    measured[key, row["member"], kind] = (
                         row["leak"][kind][score],
                         row["accuracy"][kind],
                         numbers.setdefault(key, len(numbers)),
                         row["member"],
                         place,
                     )
-    columns = list(zip(*found.values(), strict=True)) or [()] * 5
-    contained = [[key in sweep.cells.values() for key, _, _ in found] for sweep in sweeps]
+    columns = list(zip(*measured.values(), strict=True)) or [()] * 5
+    contained = [[key in sweep.cells.values() for key, _, _ in measured] for sweep in sweeps]
     scores, accuracy = (np.array(column, np.float64) for column in columns[:2])
     cell, member, first = (np.array(column, np.int64) for column in columns[2:])
-    in_sweep = np.array(contained, bool).reshape(len(sweeps), len(found))
+    in_sweep = np.array(contained, bool).reshape(len(sweeps), len(measured))
     return Students(scores, accuracy, cell, member, first, in_sweep)

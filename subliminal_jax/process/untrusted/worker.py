@@ -87,8 +87,8 @@ def _reason(source: str, function: str | None, tests: list[list[str]]) -> str | 
             return "no such function" if function else "no function"
         call = space[function or defined[-1]]
         for given, expected in tests:
-            found, wanted = call(*ast.literal_eval(given)), ast.literal_eval(expected)
-            if type(found) is not type(wanted) or found != wanted:
+            returned, wanted = call(*ast.literal_eval(given)), ast.literal_eval(expected)
+            if type(returned) is not type(wanted) or returned != wanted:
                 return "wrong result"
     except MemoryError:
         return "takes too much memory"
