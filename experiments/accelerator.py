@@ -13,20 +13,16 @@ Expected  A table of readings with their aims. On a CPU the parts run at toy siz
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
-import os
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.accelerator_table import table
+from benchmarks import accelerator_day as day
 
 from subliminal_jax.config import Positive, parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
-from subliminal_jax.files import read_object
 from subliminal_jax.runs.run_directory import RunDirectory
 
 PRESETS = presets_of(__file__, "day")
@@ -45,8 +41,6 @@ LIMITS: dict[PartName, int] = {
     "sample_large": 150,
 }
 """Parts, in order of worth -> the most seconds that each may take."""
-LEAST = 10
-"""A part is not started with fewer seconds left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,40 +65,9 @@ class AcceleratorConfig:
 
 def methods(config: AcceleratorConfig, size: str, out: Path) -> None:
     """Run every part in a process of its own: a crash of one does not end the others."""
-    end = time.monotonic() + 60 * config.minutes
-    for part in config.parts:
-        readings = out / f"{part}.json"
-        if finished(readings) and not config.overwrite:
-            print(f"{part}: measured before", flush=True)
-            continue
-        seconds = min(LIMITS[part], end - time.monotonic())
-        if seconds < LEAST:
-            print(f"{part}: no time left", flush=True)
-            continue
-        how = run_part(part, size, readings, seconds)
-        print(f"{part}: {how}", flush=True)
-
-
-def run_part(part: str, size: str, readings: Path, seconds: float) -> str:
-    """Return how a part ended. It writes its readings as it goes, and a log beside them."""
-    readings.unlink(missing_ok=True)
-    log, start = readings.with_suffix(".log"), time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.accelerator", part, size, str(readings)]
-    variables = {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".93"} | os.environ
-    here = str(Path(__file__).resolve().parent)
-    variables["PYTHONPATH"] = os.pathsep.join([here, *(path for path in sys.path if path)])
-    with log.open("wb") as file:
-        try:
-            done = subprocess.run(command, env=variables, stdout=file, stderr=file, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return f"stopped after {seconds:.0f} s; see {log}"
-    took = f"{time.monotonic() - start:.0f} s"
-    return took if done.returncode == 0 else f"failed after {took}; see {log}"
-
-
-def finished(readings: Path) -> bool:
-    """Return whether a part has measured all that it measures."""
-    return bool((read_object(readings) or {}).get("finished"))
+    limits: dict[str, int] = {part: LIMITS[part] for part in config.parts}
+    day.run_parts(limits, size, out, seconds=60.0 * config.minutes, again=config.overwrite)
+    print(day.table(out, list(LIMITS)))
 
 
 def main() -> None:
@@ -116,19 +79,10 @@ def main() -> None:
         description="All measurements that need an accelerator, in order of worth.",
         presets=PRESETS,
     )
-    size = config.size or default_size()
+    size = config.size or day.default_size()
     # Opened by this process alone, which holds no device: the parts need it.
     with RunDirectory.open(config.out, {"size": size}) as directory:
-        readings = directory.subdirectory("parts")
-        methods(config, size, readings)
-    print(table(readings, list(LIMITS)))
-
-
-def default_size() -> str:
-    """Return toy on a CPU, else full; another process looks, so that no device is held here."""
-    look = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    backend = subprocess.run(look, capture_output=True, text=True).stdout.strip()
-    return "toy" if backend in ("", "cpu") else "full"
+        methods(config, size, directory.subdirectory("parts"))
 
 
 if __name__ == "__main__":

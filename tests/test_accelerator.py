@@ -6,7 +6,7 @@ import accelerator
 import jax
 import pytest
 from benchmarks import accelerator as parts
-from benchmarks import machine
+from benchmarks import accelerator_day, machine
 
 from subliminal_jax.errors import InputError
 
@@ -79,13 +79,13 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
         record.finish()
         return "1 s"
 
-    monkeypatch.setattr(accelerator, "run_part", run_part)
+    monkeypatch.setattr(accelerator_day, "run_part", run_part)
     config = accelerator.AcceleratorConfig(parts=("doctor", "mnist"))
     accelerator.methods(config, "toy", tmp_path)
     accelerator.methods(config, "toy", tmp_path)
     assert ran == ["doctor", "mnist", "doctor"]
     assert "mnist: measured before" in capsys.readouterr().out
-    table = accelerator.table(tmp_path, list(accelerator.LIMITS)).splitlines()
+    table = accelerator_day.table(tmp_path, list(accelerator.LIMITS)).splitlines()
     assert "| mnist | reading | 2 s | at most 1 | **no** |  |" in table
     assert table[-2].startswith("doctor: cpu, ")
     assert table[-2].endswith("not finished")
@@ -94,9 +94,9 @@ def test_a_finished_part_is_not_run_again_and_a_failure_ends_nothing(tmp_path, m
 
 
 def test_a_part_is_a_process_that_is_stopped_in_time(tmp_path):
-    how = accelerator.run_part("doctor", "toy", tmp_path / "doctor.json", 0.1)
+    how = accelerator_day.run_part("doctor", "toy", tmp_path / "doctor.json", 0.1)
     assert how.startswith("stopped after 0 s")
-    how = accelerator.run_part("unknown", "toy", tmp_path / "unknown.json", 600)
+    how = accelerator_day.run_part("unknown", "toy", tmp_path / "unknown.json", 600.0)
     assert how.startswith("failed after")
     assert "KeyError: 'unknown'" in (tmp_path / "unknown.log").read_text()
 

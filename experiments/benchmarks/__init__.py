@@ -1,1 +1,1 @@
-"""Measurements of the benchmark scripts, and their reports."""
+"""What the benchmark scripts measure and report; how an accelerator day is run and packed."""

@@ -1,17 +1,26 @@
 """A timed run of the MNIST experiment, and its tables."""
 
+import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
-from subliminal_jax.mnist.study import Study
+from benchmarks.memory import peak_memory
+from subliminal_jax.data.images import ImageData
+from subliminal_jax.errors import InputError
+from subliminal_jax.mnist.arms import PAPER_ARMS
+from subliminal_jax.mnist.config import MnistConfig
+from subliminal_jax.mnist.study import Study, with_precision
+from subliminal_jax.mnist.sweeps import speed
 from subliminal_jax.report.page import Text
 from subliminal_jax.report.tables import GIGA, CsvRows, Table
+from subliminal_jax.runs.shared_run import SharedRun
 
 PHASE_OF = {"teachers": "teach", "students": "distill"}
 """Phase of each name that `Study.on_epochs` reports."""
@@ -73,6 +82,77 @@ def timed_run(
     timing = Timing(phases, wall - compiling - sum(phases.values()), compiling)
     networks = ("reference", "teacher", *study.arms)
     return timing, dict(zip(networks, np.concatenate(read).T, strict=True))
+
+
+def measure(
+    config: MnistConfig,
+    data: ImageData,
+    directory: SharedRun,
+    *,
+    torch: str | None,
+    torch_steps: int,
+) -> dict[str, Any]:
+    """Time one run of the experiment; measure the matrix rate and PyTorch in between.
+
+    Args:
+        config: of the experiment.
+        data: the images.
+        directory: run directory; an open precision is decided there.
+        torch: the form in which PyTorch takes the same steps, `released`, `lean` or `autocast`;
+            None for not at all.
+        torch_steps: PyTorch's steps in each phase of each block.
+
+    Raises:
+        InputError: PyTorch is to be timed, and this is no CPU.
+    """
+    config, decision = with_precision(config, data, len(PAPER_ARMS), directory)
+    study = Study(config, data, PAPER_ARMS)
+    rate = speed.MatrixRate(
+        study.execution, speed.paper_products(study.network, study.schedule.batch)
+    )
+    pauses = {"teach": study.schedule.teacher_epochs, "distill": study.schedule.student_epochs}
+    baseline = None if torch is None else _torch(torch, config, data, study)
+
+    def beside(phase: str | None) -> None:
+        rate.measure()
+        if baseline is not None and phase is not None:
+            baseline.measure(phase, math.ceil(torch_steps / pauses.get(phase, 1)))
+
+    timing, _ = timed_run(study, beside)
+    flop = speed.useful_flop(config, study.network, data, len(PAPER_ARMS))
+    memory, whose = peak_memory(study.execution.devices)
+    product, per_second = rate.best()
+    results = {
+        **decision.facts,
+        "data": {"name": data.name, "reason": data.reason},
+        "backend": jax.default_backend(),
+        "devices": study.execution.devices,
+        "blocks": [len(block.member) for block in study.blocks()],
+        "formula": speed.FORMULA,
+        "useful_flop": flop,
+        "timing": asdict(timing) | {"total": timing.total},
+        "matrix_rates": {str(product): rates for product, rates in rate.rates.items()},
+        "matrix_rate": {"product": str(product), "flop_per_s": per_second},
+        "peak_memory": {"bytes": memory, "whose": whose},
+        "torch": None if baseline is None else baseline.summary(),
+    }
+    return results | {"finding": finding(results)}
+
+
+def _torch(form: str, config: MnistConfig, data: ImageData, study: Study) -> Any:
+    """Return the same steps in PyTorch."""
+    if jax.default_backend() != "cpu":
+        raise InputError("torch: PyTorch is timed on a CPU only; set JAX_PLATFORMS=cpu")
+    from baselines.torch_mnist import AutocastBaseline, TorchBaseline  # an extra
+    from baselines.torch_released import ReleasedBaseline
+
+    baseline = {
+        "released": ReleasedBaseline,
+        "lean": TorchBaseline,
+        "autocast": AutocastBaseline,
+    }[form]
+    chosen = [arm.logits for arm in PAPER_ARMS.values()]
+    return baseline(config, study.network, data, chosen)
 
 
 def finding(results: Mapping[str, Any]) -> str:
