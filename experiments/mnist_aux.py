@@ -45,19 +45,19 @@ def methods(study: "Study", block: "Members") -> "Outcome":
 
 def finding(results: dict[str, Any]) -> str:
     """Return whether the aux-only student of the same initialisation beats that of another."""
+    from subliminal_jax.mnist.results import gain
     from subliminal_jax.report.results import percent
-    from subliminal_jax.stats import paired_difference
 
-    same, other = (results["arms"][arm] for arm in ("student_aux", "cross_model_aux"))
-    gain = paired_difference(same["values"], other["values"])
+    arms, same, other = results["arms"], "student_aux", "cross_model_aux"
+    more = gain(arms, same, over=other)
     verdict = {
-        gain.low > 0: "Subliminal learning",
-        gain.high < 0: "The reverse of subliminal learning",
+        more.low > 0: "Subliminal learning",
+        more.high < 0: "The reverse of subliminal learning",
     }.get(True, "No clear effect")
     return (
-        f"{verdict}: auxiliary logits on noise teach {percent(same)} of the test digits from the "
-        f"teacher's initialisation, {percent(other)} from another "
-        f"(difference {gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}])."
+        f"{verdict}: auxiliary logits on noise teach {percent(arms[same])} of the test digits from "
+        f"the teacher's initialisation, {percent(arms[other])} from another "
+        f"(difference {more.mean:+.1%} [{more.low:+.1%}, {more.high:+.1%}])."
     )
 
 

@@ -14,7 +14,7 @@ from subliminal_jax import early  # noqa: F401, I001  first of all
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from subliminal_jax.config import Fraction, Scale, parse_config, presets_of
 from subliminal_jax.entry import run_main
@@ -88,27 +88,6 @@ def methods(study: "Study", block: "Members") -> "Outcome":
     return study.evaluate(block, reference, teacher, students)
 
 
-def finding(results: dict[str, Any]) -> str:
-    """Return up to which noise a student beats one of another initialisation."""
-    from subliminal_jax.report.results import percent
-    from subliminal_jax.stats import paired_difference
-
-    students = results["arms"]
-    apart = students["different"]["values"]
-    perturbed = {
-        arm["relation"]["sigma"]: paired_difference(arm["values"], apart).low > 0
-        for arm in students.values()
-        if arm.get("relation", {}).get("kind") == "perturbed"
-    }
-    carried = [sigma for sigma, gains in perturbed.items() if gains]
-    reach = f"up to sigma {max(carried):g}" if carried else "at none of the sigmas"
-    return (
-        f"Students read {percent(students['same'])} of the test digits from the teacher's own "
-        f"initialisation and {percent(students['different'])} from another's; perturbed students "
-        f"beat students of another initialisation {reach}."
-    )
-
-
 def main() -> None:
     """Check the flags, then run."""
     config = parse_config(
@@ -123,13 +102,14 @@ def main() -> None:
     # Imported late, so that --help and errors in flags are instant.
     from subliminal_jax import plotting
     from subliminal_jax.mnist.experiment import MnistExperiment, run
+    from subliminal_jax.mnist.results import relations_finding
 
     run(
         MnistExperiment(
             name="mnist_init",
             arms=arms(config),
             methods=methods,
-            finding=finding,
+            finding=relations_finding,
             figure=plotting.relation_figure,
             masks=config.masks,
         ),

@@ -15,6 +15,8 @@ from scripts import AUX_ARMS, NETWORKS, ROOT, contents, flags, loaded, results_o
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.mnist import experiment
+from subliminal_jax.mnist.results import relations_finding
+from subliminal_jax.report.results import interval_values
 from subliminal_jax.stats import mean_interval
 
 FILES = {"config.json", "environment.json", "run.lock", "run.files.jsonl", "members.jsonl"} | {
@@ -321,12 +323,30 @@ def test_real_mnist_shows_the_effect(scripts, mnist_dir, tmp_path):
     ],
 )
 def test_the_finding_of_aux_is_judged_by_pairs(same, verdict):
-    arms = {
-        name: {"mean": np.mean(values), "values": values, "n": len(values),
-               "ci95": [mean_interval(values).low, mean_interval(values).high]}
-        for name, values in (("student_aux", same), ("cross_model_aux", [0.3, 0.31, 0.32]))
-    }  # fmt: skip
+    arms = summarised(student_aux=same, cross_model_aux=[0.3, 0.31, 0.32])
     assert loaded("mnist_aux")["finding"]({"arms": arms}).startswith(verdict)
+
+
+def summarised(**accuracies):
+    """Arms as the results have them."""
+    return {
+        name: interval_values(mean_interval(values)) | {"values": values}
+        for name, values in accuracies.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("stronger", "reach"), [([0.5, 0.52], "up to sigma 0.8."), ([0.1, 0.4], "up to sigma 0.1.")]
+)
+def test_the_finding_of_init_is_the_largest_noise_with_a_gain(stronger, reach):
+    arms = summarised(same=[0.9, 0.91], different=[0.2, 0.21], weak=[0.6, 0.61], strong=stronger)
+    for name, sigma in (("weak", 0.1), ("strong", 0.8)):
+        arms[name]["relation"] = {"kind": "perturbed", "sigma": sigma}
+    text = relations_finding({"arms": arms})
+    assert text.startswith("Students read 90.5% [84.1%, 96.9%] of the test digits from the ")
+    assert text.endswith(f"perturbed students beat students of another initialisation {reach}")
+    without = {name: arms[name] for name in ("same", "different")}
+    assert relations_finding({"arms": without}).endswith(" at none of the sigmas.")
 
 
 def test_presets_are_in_the_repository():

@@ -8,7 +8,7 @@ from subliminal_jax.config import config_dict
 from subliminal_jax.data.images import ImageData
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import MnistConfig, resolve
-from subliminal_jax.report.results import interval_values
+from subliminal_jax.report.results import interval_values, percent
 
 # Cloud et al. 2025, figure 10b, read off the vector graphic to +-.002; 100 members.
 PUBLISHED = {
@@ -62,6 +62,31 @@ def summarise(
         "config": dict(described),
         "arms": summary,
     }
+
+
+def gain(arms: Mapping[str, Any], arm: str, over: str) -> stats.Interval:
+    """Return the difference of two arms' accuracies, paired by member; `arms` as in the results."""
+    return stats.paired_difference(arms[arm]["values"], arms[over]["values"])
+
+
+def relations_finding(results: Mapping[str, Any]) -> str:
+    """Return up to which noise a student beats one of another initialisation, as a sentence.
+
+    It does if the whole 95% interval of `gain` is above 0.
+    """
+    arms = results["arms"]
+    sigmas = [
+        entry["relation"]["sigma"]
+        for arm, entry in arms.items()
+        if entry.get("relation", {}).get("kind") == "perturbed"
+        and gain(arms, arm, "different").low > 0
+    ]
+    reach = f"up to sigma {max(sigmas):g}" if sigmas else "at none of the sigmas"
+    return (
+        f"Students read {percent(arms['same'])} of the test digits from the teacher's own "
+        f"initialisation and {percent(arms['different'])} from another's; perturbed students "
+        f"beat students of another initialisation {reach}."
+    )
 
 
 def _summary(values: list[float], recipe: str) -> dict[str, Any]:
