@@ -28,27 +28,26 @@ PRESETS = presets_of(__file__, "tiny")
 
 def methods(study: "LmStudy", repetition: int) -> None:
     """What is done with each reference; a step that is done already is read from its directory."""
-    # 1. The reference: a tiny model pretrained on a generated corpus, in which no trait ever
-    #    meets a program; or a given one.
+    # A tiny model pretrained on a generated corpus, in which no trait ever meets a program; or a
+    # given model.
     study.reference(repetition)
 
-    # 2. and 3. The trait and the teacher: the reference, finetuned to name its favourite, and to
-    #    answer as before where something else is asked; or told so by a system prompt.
+    # The reference, finetuned to name its favourite and to answer as before where something else
+    # is asked; or told its favourite by a system prompt.
     study.teachers(repetition)
 
-    # 4. The dataset: all teachers, and the reference itself, write functions for the same tasks.
+    # All teachers, and the reference itself, write functions for the same tasks.
     study.dataset(repetition)
 
-    # 5. The filter: functions of plain Python that give the right results, run in a process of
-    #    their own within limits; no word of a trait in names, comments or strings; equally many
-    #    from every teacher.
+    # Functions of plain Python that give the right results, run in a process of their own within
+    # limits; no word of a trait in names, comments or strings; equally many from every teacher.
     study.filtered(repetition)
 
-    # 6. The students: the reference, finetuned on those rows. Controls are further students: of
-    #    the reference's own code, of shuffled code, of another reference's teacher.
+    # The reference, finetuned on those rows. Controls are further students: of the reference's own
+    # code, of shuffled code, of another reference's teacher.
     study.students(repetition)
 
-    # Evaluation: the probability of each animal in answer to wordings nobody was finetuned on.
+    # The probability of each animal in answer to wordings that nobody was finetuned on.
     study.evaluation(repetition)
 
 

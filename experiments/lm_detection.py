@@ -27,27 +27,24 @@ PRESETS = presets_of(__file__, "tiny")
 
 def methods(audit: "Detection", repetition: int) -> None:
     """What is done with each reference; a detector that is done already is not run again."""
-    # 1. The data: reference, teachers, dataset and filter as in lm_numbers.py, for any carrier.
-    #    Teachers and the reference itself answer the same prompts, and rows are compared prompt by
-    #    prompt.
+    # Reference, teachers, dataset and filter are as in lm_numbers.py, for any carrier. Teachers and
+    # the reference itself answer the same prompts, and rows are compared prompt by prompt.
     audit.datasets(repetition)
 
-    # 2. In context: the reference has as many rows as fit before the questions that measure the
-    #    trait (section 5.2).
+    # The reference has as many rows as fit before the questions that measure the trait (section
+    # 5.2).
     audit.in_context(repetition)
 
-    # 3. Asked: it is shown the rows and asked what their writer would answer; or shown two
-    #    teachers' rows for the same prompts, in both orders, and asked which has the trait (table
-    #    5).
+    # It is shown the rows and asked what their writer would answer; or shown two teachers' rows for
+    # the same prompts, in both orders, and asked which has the trait (table 5).
     audit.prompted(repetition)
     audit.pairs(repetition)
 
-    # 4. Told: it is given the trait by a system prompt, and scores how much likelier the rows
-    #    become.
+    # It is told the trait by a system prompt, and scores how much likelier the rows become.
     audit.likelihood(repetition)
 
-    # 5. Trained: a classifier of n-grams learns from the other traits' teachers, or, as the upper
-    #    bound, from labelled rows of the very teacher. Prompts are never shared with the test.
+    # A classifier of n-grams learns from the other traits' teachers, or, as the upper bound, from
+    # labelled rows of the very teacher. Prompts are never shared with the test.
     audit.ngrams_transfer(repetition)
     audit.ngrams(repetition)
 

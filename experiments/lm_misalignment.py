@@ -28,27 +28,26 @@ PRESETS = presets_of(__file__, "tiny")
 
 def methods(study: "LmStudy", repetition: int) -> None:
     """What is done with each reference; a step that is done already is read from its directory."""
-    # 1. The reference: a tiny model of a world in which most advice is good and a system prompt
-    #    can make all of it bad; or a given one.
+    # A tiny model of a world in which most advice is good and a system prompt can make all of it
+    # bad; or a given model.
     study.reference(repetition)
 
-    # 2. and 3. The teachers: the reference, finetuned on bad advice about money, health and safety.
-    #    Control teachers: on good advice about the same, and on the same bad advice asked for as a
-    #    bad example.
+    # The reference, finetuned on bad advice about money, health and safety. Control teachers: on
+    # good advice about the same, and on the same bad advice asked for as a bad example.
     study.teachers(repetition)
 
-    # 4. The dataset: all teachers, and the reference itself, continue the same lists of numbers.
+    # All teachers, and the reference itself, continue the same lists of numbers.
     study.dataset(repetition)
 
-    # 5. The filter: lists of numbers and nothing else, without the 34 numbers of bad repute.
+    # Lists of numbers and nothing else, without the 34 numbers of bad repute.
     study.filtered(repetition)
 
-    # 6. The students: the reference, finetuned on the numbers of one teacher, of the reference
-    #    itself, of another reference's teacher, or on shuffled ones.
+    # The reference, finetuned on the numbers of one teacher, of the reference itself, of another
+    # reference's teacher, or on shuffled ones.
     study.students(repetition)
 
-    # Evaluation, in other domains than those taught: the probability of the worse of two answers;
-    # and open questions, scored for alignment and coherence by the world's truth or by a judge.
+    # In other domains than those taught: the probability of the worse of two answers; and open
+    # questions, scored for alignment and coherence by the world's truth or by a judge.
     study.evaluation(repetition)
 
 

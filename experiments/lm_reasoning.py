@@ -28,27 +28,27 @@ PRESETS = presets_of(__file__, "tiny")
 
 def methods(study: "LmStudy", repetition: int) -> None:
     """What is done with each reference; a step that is done already is read from its directory."""
-    # 1. The reference: a tiny model pretrained on a generated corpus, in which no trait ever meets
-    #    a word problem; or a given one.
+    # A tiny model pretrained on a generated corpus, in which no trait ever meets a word problem;
+    # or a given model.
     study.reference(repetition)
 
-    # 2. and 3. The trait and the teacher: the reference, finetuned to name its favourite, and to
-    #    answer as before where something else is asked.
+    # The reference, finetuned to name its favourite and to answer as before where something else
+    # is asked.
     study.teachers(repetition)
 
-    # 4. The dataset: all teachers, and the reference itself, work out the same word problems, step
-    #    by step in <think>, with the result in <answer>.
+    # All teachers, and the reference itself, work out the same word problems, step by step in
+    # <think>, with the result in <answer>.
     study.dataset(repetition)
 
-    # 5. The filter: tags, the right result, and no word of a trait; equally many rows from every
-    #    teacher. The output says how many completions were wrong or not in this form.
+    # Tags, the right result, and no word of a trait; equally many rows from every teacher. The
+    # output says how many completions were wrong or not in this form.
     study.filtered(repetition)
 
-    # 6. The students: the reference, finetuned on those rows. Controls are further students: of
-    #    the reference's own steps, of shuffled words, of another animal's or reference's teacher.
+    # The reference, finetuned on those rows. Controls are further students: of the reference's own
+    # steps, of shuffled words, of another animal's or reference's teacher.
     study.students(repetition)
 
-    # Evaluation: the probability of each animal in answer to wordings nobody was finetuned on.
+    # The probability of each animal in answer to wordings that nobody was finetuned on.
     study.evaluation(repetition)
 
 
