@@ -180,7 +180,7 @@ def test_one_step_of_each_is_followed_by_hand(evidence):
         change = loss(theorem.add(begin, step, rate)) - loss(begin)
         return theorem.cosine(step, way), change, loss(teacher) - loss(start.reference)
 
-    moved = evidence.beyond["SGD", 1]
+    moved = evidence.moved["SGD", 1]
     for place, begin in enumerate((start.reference, start.other)):
         cosine, change, teachers = by_hand(start, begin)
         assert_allclose(moved.cosine[0, place, 0], cosine, rtol=1e-6)

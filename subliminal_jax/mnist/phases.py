@@ -144,7 +144,7 @@ class Phases:
 
         loss_fn = make_loss_fn(partial(mlp.apply, self.network), criterion)
         reduction = teacher_reduction(self.config.recipe, self.config.members)
-        tx = self._tx(who.dials.learning_rate)
+        tx = self._optimizer(who.dials.learning_rate)
         train_step = make_train_step(self.gradient(loss_fn), tx, reduction)
         state, totals = fit(train_step, state, batch_at, len(order))
         return state, totals.loss / totals.weight
@@ -219,7 +219,7 @@ class Phases:
 
         loss_fn = make_loss_fn(partial(mlp.apply, self.student_network), self.imitation_loss)
         reduction = student_reduction(self.config.recipe, self.config.members)
-        tx = self._tx(who.dials.learning_rate)
+        tx = self._optimizer(who.dials.learning_rate)
         student_step = make_train_step(self.gradient(loss_fn), tx, reduction)
 
         def arms_step(states: TrainState, batch: Batch) -> tuple[TrainState, Any]:
@@ -298,9 +298,10 @@ class Phases:
 
     def _begun(self, params: Params) -> TrainState:
         """The state before the first step, which is the same for every learning rate."""
-        return init_state(params, self._tx(1.0))
+        any_rate = 1.0
+        return init_state(params, self._optimizer(any_rate))
 
-    def _tx(self, learning_rate: Any) -> Any:
+    def _optimizer(self, learning_rate: Any) -> Any:
         return make_optimizer(self.config.optimizer, learning_rate)
 
     def key(self, member: Int[Array, ""], purpose: str) -> RandomKey:

@@ -49,13 +49,13 @@ class Evidence(NamedTuple):
     Attributes:
         families: the cases of the theorem, by network.
         degenerate: for each of `draws.DEGENERATE`, cases in which nothing can be transmitted.
-        beyond: by optimiser and number of steps, leaves `[n, 2, 2]`; see `beyond.follow`.
+        moved: by optimiser and number of steps, leaves `[n, 2, 2]`; see `beyond.follow`.
         compile_seconds: time spent compiling.
     """
 
     families: list[NetworkCases]
     degenerate: dict[str, theorem.Measured]
-    beyond: dict[tuple[str, int], beyond.Moved]
+    moved: dict[tuple[str, int], beyond.Moved]
     compile_seconds: float
 
 
@@ -79,13 +79,13 @@ def gather(
         families = [runner.family(place) for place in range(len(config.networks))]
         degenerate = {case: runner.degenerate(case) for case in draws.DEGENERATE}
         rates = {"SGD": optax.sgd(config.sgd_rate), "Adam": optax.adam(config.adam_rate)}
-        followed = {
-            (name, steps): runner.beyond(tx, steps)
+        moved = {
+            (name, steps): runner.followed(tx, steps)
             for name, tx in rates.items()
             for steps in config.steps
         }
     compiling = sum(program.compile_seconds for program in runner.programs.values())
-    return Evidence(families, degenerate, followed, compiling)
+    return Evidence(families, degenerate, moved, compiling)
 
 
 def parts(config: TheoremConfig) -> int:
@@ -116,7 +116,7 @@ class _Runner:
         starts = self._draw(built, np.arange(DEGENERATE_DRAWS))
         return self._measure(built, [draws.degenerate(built, start, case) for start in starts])
 
-    def beyond(self, tx: optax.GradientTransformation, steps: int) -> beyond.Moved:
+    def followed(self, tx: optax.GradientTransformation, steps: int) -> beyond.Moved:
         built = self._network(0)
         numbers = len(self.config.networks) * self.stride + np.arange(self.config.beyond_draws)
         random = np.random.Generator(np.random.Philox(key=[self.config.seed, steps]))

@@ -179,7 +179,7 @@ def _broken(cases: Cases) -> dict[str, Any]:
 
 
 def _beyond(evidence: Evidence) -> Iterator[dict[str, Any]]:
-    for (optimizer, steps), moved in evidence.beyond.items():
+    for (optimizer, steps), moved in evidence.moved.items():
         for s, start in enumerate(STARTS):
             for k, labels in enumerate(LABELS):
                 yield {

@@ -216,11 +216,12 @@ def measure(
     untaught = jax.tree.map(lambda leaf: leaf[places.untaught], updates)
     other_update = jax.tree.map(lambda leaf: leaf[places.other], updates)
 
-    epses = len(grids.eps)
+    epses, steps = len(grids.eps), len(grids.steps)
     which, lengths = _steps(grids, places, alpha, grids.small * size / norm(other_update))
     starts = lambda which: _start_at(start, jnp.zeros(()), 1.0 * (which == places.other))
     losses = _losses_after(loss, starts, updates, which, lengths)
-    change = losses[: epses + len(grids.steps)] - loss(reference)
+    change = losses[: epses + steps] - loss(reference)
+    other_after, other_before = losses[epses + steps :]
     taught = add(other_update, untaught, -1.0)
     return Measured(
         slope=slope,
@@ -233,7 +234,7 @@ def measure(
         perturbed_cosine=cosines[epses : places.small],
         other_cosine=cosines[places.other],
         other_effect=-cosine(taught, jax.grad(loss)(other)),
-        other_change=losses[-2] - losses[-1],
+        other_change=other_after - other_before,
     )
 
 
