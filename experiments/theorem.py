@@ -29,28 +29,28 @@ SHOWS = "Four panels: the prediction's error, its range, its premise, and many s
 def measure(config: TheoremConfig, data: "ImageData") -> dict[str, Any]:
     """Draw networks, inputs, teachers' losses and imitation losses, and take the steps."""
     from subliminal_jax.progress import Progress
-    from subliminal_jax.theory import evidence as verification
-    from subliminal_jax.theory import results as verdict
-    from subliminal_jax.theory import tables as verdict_text
+    from subliminal_jax.theory.evidence import gather, parts, scaled_digits
+    from subliminal_jax.theory.results import case_rows, claims
+    from subliminal_jax.theory.tables import finding
 
     # A case is a network with a random initialisation; inputs that are digits, noise, one grey or
     # one random image; a teacher's loss that reads digits, is a random quadratic or a norm; and
     # squared errors or cross-entropies over all logits, the auxiliary ones or a random choice.
-    digits = verification.scaled_digits(data)
-    with Progress(verification.parts(config), "theorem") as progress:
+    digits = scaled_digits(data)
+    with Progress(parts(config), "theorem") as progress:
         # In float64: both steps, from the same initialisation, a near one and an independent one;
         # then the cases where nothing is transmitted; then many steps, Adam and sampled labels.
-        evidence = verification.gather(config, digits, progress.update)
-    claims = verdict.claims(config, evidence)
+        evidence = gather(config, digits, progress.update)
+    claimed = claims(config, evidence)
     return {
         "experiment": "theorem",
         "dataset": data.name,
         "data": data.facts(),
         "config": config_dict(config),
-        "run": f"{claims['cases']:,} random cases in float64",
-        "claims": claims,
-        "cases": verdict.case_rows(evidence),
-        "finding": verdict_text.finding(claims),
+        "run": f"{claimed['cases']:,} random cases in float64",
+        "claims": claimed,
+        "cases": case_rows(evidence),
+        "finding": finding(claimed),
         "timing": {"compile_s": round(evidence.compile_seconds, 3), "phases": {}},
     }
 

@@ -30,3 +30,8 @@ def over_members(fn: Callable[..., Any], at_once: int | None) -> Callable[..., A
 def stack(trees: Sequence[Any]) -> Any:
     """One tree whose leaves are the given trees' leaves, stacked on a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def member(tree: Any, place: Any) -> Any:
+    """The tree at a place of the axis that `stack` makes; with several places, their stack."""
+    return jax.tree.map(lambda leaf: leaf[place], tree)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import BEFORE, PROMPTED, REGULAR, TEACHER, trait_of
@@ -151,7 +151,7 @@ class Networks:
         return Imitated(
             targets="greedy" if "greedy" in (kind, settings.targets) else "soft",
             tuning=tuning,
-            trained=jax.tree.map(lambda leaf: leaf[places], trained),
+            trained=ensemble.member(trained, places),
             tokens=imitated_tokens(reference, self.carrier, settings.tokens),
             teachers=foreign,
         )

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from subliminal_jax.plotting.canvas import (
     BLUE,
-    CHANCE,
+    GUESSING,
     INK,
     ORANGE,
     SKY,
@@ -61,7 +61,7 @@ def bar_figure(results: Results) -> Figure:
     reference = arms[0].accuracy.mean
     for position, arm in enumerate(arms):
         _draw_arm(axes, float(position), arm)
-        _label_value(axes, float(position), arm, floor=max(CHANCE, reference))
+        _label_value(axes, float(position), arm, floor=max(GUESSING, reference))
     lines = [_reference_line(axes, reference), chance_line(axes)]
     names = [_tick_label(arm.label) for arm in arms]
     axes.set_xticks(range(len(arms)), names, parse_math=False)

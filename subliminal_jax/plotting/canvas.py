@@ -31,7 +31,8 @@ from subliminal_jax.stats import Interval
 WIDTH = 8.0  # inches: nine-point text is 14 pixels high when the PNG is shown 900 pixels wide
 DPI = 200
 MARGIN = 0.15
-CHANCE = 0.1  # ten balanced digits
+GUESSING = 0.1
+"""Accuracy of guessing one of ten balanced digits."""
 HEADING = "heading"
 
 # Okabe and Ito's palette, safe for every common colour blindness; grey is not part of it.
@@ -198,7 +199,7 @@ def name_places(axes: Axes, names: Sequence[str]) -> None:
 def chance_line(axes: Axes) -> Line2D:
     """Draw the accuracy of guessing one of ten digits."""
     return axes.axhline(
-        CHANCE, color=GREY, linestyle=(0, (6, 3)), linewidth=1.0, zorder=1, label="chance (0.1)"
+        GUESSING, color=GREY, linestyle=(0, (6, 3)), linewidth=1.0, zorder=1, label="chance (0.1)"
     )
 
 

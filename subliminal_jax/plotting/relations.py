@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from subliminal_jax.plotting.canvas import (
     BLUE,
-    CHANCE,
     GREEN,
     GREY,
+    GUESSING,
     INK,
     ORANGE,
     PURPLE,
@@ -102,7 +102,7 @@ def _looks(arms: list[ArmResult]) -> dict[str, Look]:
 
 def _finish(panels: list[Axes], arms: list[ArmResult]) -> Line2D:
     """Give all panels one scale and the reference lines; return the line of chance."""
-    shown = [CHANCE, *(arm.accuracy.mean for arm in arms)]
+    shown = [GUESSING, *(arm.accuracy.mean for arm in arms)]
     shown += [arm.accuracy.high for arm in arms if arm.accuracy.known]
     chance = [chance_line(axes) for axes in panels]
     for axes in panels:

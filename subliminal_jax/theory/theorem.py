@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from subliminal_jax import ensemble
 from subliminal_jax.batch import ApplyFn, Batch, Params, Scalar
 from subliminal_jax.losses import EXCLUDED, kl_divergence
 from subliminal_jax.train import make_loss_fn, mean_gradient, total_gradient
@@ -213,8 +214,8 @@ def measure(
     updates = _updates(apply, start, direction, students)
     inner = jax.vmap(lambda update: dot(update, direction))(updates)
     cosines = jax.vmap(lambda update: cosine(update, direction))(updates)
-    untaught = jax.tree.map(lambda leaf: leaf[places.untaught], updates)
-    other_update = jax.tree.map(lambda leaf: leaf[places.other], updates)
+    untaught = ensemble.member(updates, places.untaught)
+    other_update = ensemble.member(updates, places.other)
 
     epses, steps = len(grids.eps), len(grids.steps)
     which, lengths = _steps(grids, places, alpha, grids.small * size / norm(other_update))
@@ -291,8 +292,7 @@ def _losses_after(
 
     def after(step: tuple[Array, Scalar]) -> Scalar:
         which, length = step
-        update = jax.tree.map(lambda leaf: leaf[which], updates)
-        return loss(add(starts(which), update, length))
+        return loss(add(starts(which), ensemble.member(updates, which), length))
 
     return jax.lax.map(after, (which, lengths))
 

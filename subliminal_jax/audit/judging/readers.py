@@ -194,7 +194,7 @@ def _both_orders(subject: Inquiry, shown: Sequence[Bag], other: Sequence[Bag]) -
     """For each pair, the question with the first bag as number 1, then as number 2."""
     chats = []
     for place, (one, two) in enumerate(zip(shown, other, strict=True)):
-        lesson = subject.lessons[place % len(subject.lessons)]
+        *_, question, answer = subject.lessons[place % len(subject.lessons)]
         for first, second in ((one, two), (two, one)):
             text = filled(
                 "pair",
@@ -202,8 +202,8 @@ def _both_orders(subject: Inquiry, shown: Sequence[Bag], other: Sequence[Bag]) -
                 first=quoted(first),
                 second=quoted(second),
                 items=subject.items,
-                question=lesson[-2]["content"],
-                answer=lesson[-1]["content"],
+                question=question["content"],
+                answer=answer["content"],
             )
             chats.append(chat(text))
     return chats

@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from subliminal_jax import __version__
+from subliminal_jax import __version__, ensemble
 from subliminal_jax.batch import Params
 from subliminal_jax.config import config_digest, read_config
 from subliminal_jax.errors import InputError, RunError
@@ -234,4 +232,4 @@ def _check_kept(study: LmStudy, repetition: int) -> None:
 
 
 def _member(path: Path, place: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[place], load_tree(path))
+    return ensemble.member(load_tree(path), place)

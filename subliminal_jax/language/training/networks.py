@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
-
+from subliminal_jax import ensemble
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.settings import TuningConfig
@@ -23,8 +22,10 @@ def trained_networks(
 ) -> list[Network]:
     """The networks at these indices of a file, in this order."""
     every = load_tree(path)
-    trained = [jax.tree.map(lambda leaf: leaf[place], every) for place in places]  # noqa: B023
-    return [network(tuning, reference.config, reference.params, one) for one in trained]
+    return [
+        network(tuning, reference.config, reference.params, ensemble.member(every, place))
+        for place in places
+    ]
 
 
 def named_networks(
