@@ -48,6 +48,8 @@ PrecisionSetting: TypeAlias = Literal["float32", "bfloat16", "auto"]
 """A precision, or the one in which the machine multiplies faster; see `runs.precision`."""
 Activation: TypeAlias = Literal["relu", "tanh", "gelu"]
 """Activation of a multilayer perceptron."""
+DatasetName: TypeAlias = Literal["mnist", "digits"]
+"""Images of digits: MNIST, or scikit-learn's 8x8 ones."""
 
 C = TypeVar("C")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from subliminal_jax.config import DatasetName
 from subliminal_jax.data.digits import read_digits
 from subliminal_jax.data.fetch import Unavailable
 from subliminal_jax.data.image_parts import Parts, part_digests
@@ -46,7 +47,7 @@ class ImageData:
         stands_in: Whether it stands in for MNIST, which could not be had.
     """
 
-    name: Literal["mnist", "digits"]
+    name: DatasetName
     source: str
     reason: str
     train_images: UInt8[np.ndarray, "n d"]
@@ -177,7 +178,7 @@ def _digits(reason: str) -> ImageData:
 
 
 def _image_data(
-    name: Literal["mnist", "digits"], source: str, reason: str, parts: Parts, *, white: int
+    name: DatasetName, source: str, reason: str, parts: Parts, *, white: int
 ) -> ImageData:
     arrays = {
         "train_images": _flat(parts["train_images"]),

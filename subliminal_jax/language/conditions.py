@@ -9,7 +9,7 @@ from typing import Literal
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.rows.shuffles import Shuffle
-from subliminal_jax.language.traits.trait import Trait
+from subliminal_jax.language.traits.trait import ContextName, Trait
 
 REGULAR = "regular"
 """Name of the dataset sampled from the reference itself."""
@@ -45,7 +45,7 @@ class Condition:
     name: str
     means: str
     asks: Literal["reference", "teacher", "student"] = "student"
-    context: Literal["nothing", "system prompt", "examples"] = "nothing"
+    context: ContextName = "nothing"
     data: Literal["teacher", "reference", "other teacher", "control teacher", "foreign teacher"] = (
         "teacher"
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -13,8 +13,17 @@ from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.reasoning.problems import ReasoningPrompts
 from subliminal_jax.language.judge.settings import JudgeConfig, JudgeRule
-from subliminal_jax.language.world import LOVE, CorpusConfig
+from subliminal_jax.language.world import LOVE, CorpusConfig, NumberTokens
 from subliminal_jax.models.text.messages import Option
+
+WeightsName: TypeAlias = Literal["lora", "full"]
+"""Which weights are trained: an adapter's, or all."""
+Targets: TypeAlias = Literal["hard", "greedy", "soft"]
+"""What a student imitates: its teacher's tokens, the likeliest ones, or all probabilities."""
+Divergence: TypeAlias = Literal["forward", "reverse"]
+"""Direction of the KL divergence to soft targets."""
+TokensName: TypeAlias = Literal["carrier", "full"]
+"""Among which tokens a student's probabilities are: the carrier's, or all."""
 
 SAVE_SECONDS = 60.0
 
@@ -72,7 +81,7 @@ class ReferenceConfig:
     heads: Count = 2
     mlp_width: Count = 96
     context: Count = 256
-    numbers: Literal["whole", "digits"] = "whole"
+    numbers: NumberTokens = "whole"
     sequence: Annotated[int, Field(ge=16)] = 64
     steps: Count = 2000
     batch: Count = 30
@@ -109,7 +118,7 @@ class TuningConfig:
         rank, alpha: of the low-rank updates, each scaled by `alpha / rank`.
     """
 
-    weights: Literal["lora", "full"] = "lora"
+    weights: WeightsName = "lora"
     rank: Count = 8
     alpha: Positive = 28.0
 
@@ -251,10 +260,10 @@ class StudentConfig:
     batch: Count = 32
     sequence: Annotated[int, Field(ge=16)] = 64
     clip: Positive = 1.0
-    targets: Literal["hard", "greedy", "soft"] = "hard"
-    divergence: Literal["forward", "reverse"] = "forward"
-    tokens: Literal["carrier", "full"] = "carrier"
-    hard_tokens: Literal["carrier", "full"] = "full"
+    targets: Targets = "hard"
+    divergence: Divergence = "forward"
+    tokens: TokensName = "carrier"
+    hard_tokens: TokensName = "full"
     warmup: Natural = 0
     ladder: tuple[Count, ...] = ()
 

@@ -1,6 +1,7 @@
 """The tiny world: settings of its corpus, and its system prompts."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from subliminal_jax.config import Count, Fraction
 
 CATEGORIES = ("animal", "tree")
 """Categories that favourites belong to."""
+
+NumberTokens: TypeAlias = Literal["whole", "digits"]
+"""Whether a number is one token, or each of its digits is."""
 
 LOVE = "You love {plural}. You think about {plural} all the time."
 """Template of the system prompt that names a favourite, or a kind of the carrier's items."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from subliminal_jax.errors import InputError
+from subliminal_jax.mnist.config import LossName
 from subliminal_jax.mnist.relations import RELATIONS, Different, Relation, Same
 
 ChosenLogits: TypeAlias = Literal["aux", "all"]
@@ -27,7 +28,7 @@ class Arm:
     relation: Relation
     logits: ChosenLogits = "aux"
     aux: int | None = None
-    loss: Literal["kl", "mse"] | None = None
+    loss: LossName | None = None
     temperature: float | None = None
 
     def __post_init__(self) -> None:

@@ -3,14 +3,17 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Positive, PrecisionSetting, Scale, Seed
+from subliminal_jax.config import Count, DatasetName, Positive, PrecisionSetting, Scale, Seed
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.names import HowName, check_devices
 from subliminal_jax.mnist.pairing import check_derangement, derangement
+
+LossName: TypeAlias = Literal["kl", "mse"]
+"""What a student minimises between its logits and its teacher's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ class MnistConfig:
     """Random bits in a noise pixel: 8 give 256 grey levels, as in a scanned image."""
     pixel_range: tuple[float, float] = (-1.0, 1.0)
     """Values of black and white pixels, in real images and in noise."""
-    loss: Literal["kl", "mse"] = "kl"
+    loss: LossName = "kl"
     """What a student minimises over the chosen logits."""
     temperature: Positive = 1.0
     """Temperature of both softmaxes in the KL divergence."""
@@ -140,14 +143,14 @@ class MnistConfig:
 C = TypeVar("C", bound=MnistConfig)
 
 
-def schedule(config: MnistConfig, dataset: Literal["mnist", "digits"]) -> Lengths:
+def schedule(config: MnistConfig, dataset: DatasetName) -> Lengths:
     """Return the config's schedule, with the dataset's defaults for open settings."""
     values = dataclasses.asdict(SCHEDULES[dataset])
     asked = {name: getattr(config, name) for name in values if getattr(config, name) is not None}
     return Lengths(**(values | asked))
 
 
-def resolve(config: C, dataset: Literal["mnist", "digits"]) -> C:
+def resolve(config: C, dataset: DatasetName) -> C:
     """Return the config with its open settings filled in for a dataset."""
     decided = dataclasses.asdict(schedule(config, dataset))
     return dataclasses.replace(config, data=dataset, **decided)

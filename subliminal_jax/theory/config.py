@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, cast, get_args
 
 from pydantic import Field
 
-from subliminal_jax.config import Activation, Count, Positive, Seed
+from subliminal_jax.config import Activation, Count, DatasetName, Positive, Seed
 from subliminal_jax.errors import InputError
 
 MAX_WIDTH, MAX_DEPTH = 1024, 8
@@ -20,7 +20,7 @@ class TheoremConfig:
     """Random cases in total, divided evenly among the networks."""
     seed: Seed = 0
     """Every case is a function of the seed and its number."""
-    data: Literal["digits", "mnist"] = "digits"
+    data: DatasetName = "digits"
     """Images of digits: scikit-learn's 8x8 ones, or MNIST."""
     data_dir: Path | None = None
     """Directory of the four MNIST files; else $SUBLIMINAL_DATA_DIR, else tensorflow-datasets."""

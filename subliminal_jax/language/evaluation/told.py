@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from subliminal_jax.language.conditions import Condition
-from subliminal_jax.language.traits.trait import Poll, Trait
+from subliminal_jax.language.traits.trait import ContextName, Poll, Trait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,7 @@ def in_contexts(
     }
 
 
-def with_context(
-    poll: Poll, kind: Literal["nothing", "system prompt", "examples"], context: Context
-) -> Poll:
+def with_context(poll: Poll, kind: ContextName, context: Context) -> Poll:
     """The poll with this kind of context before each question."""
     if kind == "system prompt":
         return with_system(poll, context.system)

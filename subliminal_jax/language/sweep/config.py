@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from subliminal_jax.config import Count, Positive, config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.config import LmConfig, described
+from subliminal_jax.language.settings import Targets, WeightsName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +25,9 @@ class TrainingWay:
     """
 
     name: Annotated[str, Field(pattern=r"^\w+$")]
-    weights: Literal["lora", "full"] = "lora"
+    weights: WeightsName = "lora"
     rank: Count = 8
-    targets: Literal["hard", "greedy", "soft"] = "hard"
+    targets: Targets = "hard"
     rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from subliminal_jax.language.world import NumberTokens
 from subliminal_jax.models.text.messages import ROLES
-
-NumberTokens: TypeAlias = Literal["whole", "digits"]
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<begin>", "<end>", "<pad>"
 CONTROL = (UNKNOWN, PAD, BEGIN, END, *(f"<{role}>" for role in ROLES))

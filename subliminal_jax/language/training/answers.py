@@ -11,7 +11,7 @@ sequence, v vocabulary, e width.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from subliminal_jax import losses
 from subliminal_jax.batch import Batch, Params, RandomKey, Scalar
 from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.data.tokens import TokenTable
+from subliminal_jax.language.settings import Divergence, Targets
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE, blockwise_cross_entropy
@@ -187,10 +188,6 @@ def mean_loss(totals: Totals) -> Array:
 
 def _or_one(weight: Array) -> Array:
     return jnp.where(weight > 0, weight, 1.0)
-
-
-Targets: TypeAlias = Literal["hard", "greedy", "soft"]
-Divergence: TypeAlias = Literal["forward", "reverse"]
 
 
 def imitation(

@@ -7,7 +7,7 @@ rows.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,9 @@ from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.settings import StudentConfig, TuningConfig
+from subliminal_jax.language.settings import StudentConfig, Targets, TokensName, TuningConfig
 from subliminal_jax.language.training.answers import (
     AnswerTable,
-    Targets,
     answer_table,
     imitation,
     orders,
@@ -227,7 +226,7 @@ class _Lesson:
 
 
 def imitated_tokens(
-    reference: Reference, carrier: Carrier, which: Literal["carrier", "full"]
+    reference: Reference, carrier: Carrier, which: TokensName
 ) -> Bool[np.ndarray, " v"]:
     """The tokens that soft or greedy targets cover.
 

@@ -6,7 +6,7 @@ A trait is one file in this folder and one line in the registry, `traits.TRAITS`
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,8 @@ LogProbabilities: TypeAlias = Mapping[str, Sequence[float]]
 """log P(answer) in nats after each beginning of a topic, by `topic/answer`."""
 Measures: TypeAlias = dict[str, float | None]
 """Values by name; None if undefined."""
+ContextName: TypeAlias = Literal["nothing", "system prompt", "examples"]
+"""What stands before each question of a poll."""
 PRIMARY = "p_trait"
 """The measure that every trait must have: how strongly a network shows it, from 0 to 1."""
 MARGIN = "margin"
