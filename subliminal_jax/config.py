@@ -276,7 +276,7 @@ def presets_of(script: str, first: str) -> dict[str, Path]:
     own = f"{path.stem}_"
     configs = (path.parent.parent / "configs").glob(f"{own}*.yaml")
     presets = {config.stem.removeprefix(own): config for config in configs}
-    return dict(sorted(presets.items(), key=lambda preset: (preset[0] != first, preset[0])))
+    return {first: presets.pop(first)} | dict(sorted(presets.items()))
 
 
 def parse_config(

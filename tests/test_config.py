@@ -99,6 +99,8 @@ def test_a_scripts_presets_are_the_configs_named_after_it(tmp_path):
     presets = presets_of(str(tmp_path / "experiments" / "study.py"), "quick")
     assert list(presets) == ["quick", "deep", "slow"]
     assert presets["deep"] == tmp_path / "configs" / "study_deep.yaml"
+    with pytest.raises(KeyError, match="quik"):  # another would be the default unnoticed
+        presets_of(str(tmp_path / "experiments" / "study.py"), "quik")
 
 
 def test_default_preset(parse):
