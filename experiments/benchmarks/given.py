@@ -86,7 +86,7 @@ def given(name: str, precision: Precision) -> LanguageModel:
     """
     model = load(name, dtype=precision)
     config = replace(model.config, compute=Compute(dtype=precision))
-    return replace(model, config=config, params=as_trained(OneDevice(), config, model.params))
+    return replace(model, config=config, params=as_trained(OneDevice(), model.params))
 
 
 def sampling(model: LanguageModel, work: Workload) -> Timed:

@@ -105,7 +105,7 @@ def given_reference(
         parts["file"] = model_digest(files.gguf)
     if not hosts.all_agree(parts == hosts.from_first(parts)):
         raise InputError(f"{model}: its files differ between hosts; copy them again")
-    params = devices.as_trained(execution, config, params)
+    params = devices.as_trained(execution, params)
     return Reference(config, params, chat, config_digest(parts), own, files.commit, parts)
 
 

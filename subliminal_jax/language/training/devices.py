@@ -63,13 +63,12 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
     return jax.tree.map(lambda leaf: leaf.sharding, execution.share(decoder.shapes(model)))
 
 
-def as_trained(execution: Execution, config: DecoderConfig, params: Any) -> Any:
+def as_trained(execution: Execution, params: Any) -> Any:
     """Return a given model's parameters in the form that trainings read fastest.
 
-    On one GPU, and in bfloat16 on one CPU, these are the layers apart, see
-    `decoder.layers_apart`; elsewhere the stack.
+    On one GPU these are the layers apart, see `decoder.layers_apart`; elsewhere the stack.
     """
-    apart = execution.devices == 1 and decoder.apart_is_faster(config)
+    apart = execution.devices == 1 and decoder.apart_is_faster()
     return decoder.layers_apart(params) if apart else params
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.keys import root_key
 from subliminal_jax.models.decoder.attention import visible
+from subliminal_jax.models.decoder.bits import as_bits, lookup
 from subliminal_jax.models.decoder.cache import Cache, append, init_cache, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.layers import (
@@ -24,7 +25,6 @@ from subliminal_jax.models.decoder.layers import (
     QUERY_KEY_VALUE,
     Decoder,
     Places,
-    lookup,
 )
 from subliminal_jax.models.decoder.rope import rotations
 from subliminal_jax.models.product import product
@@ -101,11 +101,14 @@ def for_bfloat16_decoding(config: DecoderConfig, params: Params) -> Params:
     return jax.tree.map(halve, {**params, UNEMBEDDING_COLUMNS: columns})
 
 
-def apart_is_faster(config: DecoderConfig) -> bool:
-    """Whether layers that are apart are read faster here than a stack of them."""
-    return jax.default_backend() == "gpu" or (
-        jax.default_backend() == "cpu" and config.compute.dtype == "bfloat16"
-    )
+def apart_is_faster() -> bool:
+    """Whether layers that are apart are trained faster here than a stack of them."""
+    return jax.default_backend() == "gpu"
+
+
+def slices_convert_stacks(config: DecoderConfig) -> bool:
+    """Whether a slice of a stack converts all of it here, as on a CPU in bfloat16."""
+    return jax.default_backend() == "cpu" and config.compute.dtype == "bfloat16"
 
 
 def _side_by_side(layer: Params) -> Params:
@@ -262,5 +265,8 @@ def _places(
 def _decoder(
     config: DecoderConfig, params: Params, adapter: Params | None, keep: bool = False
 ) -> Any:
+    bits = slices_convert_stacks(config) and not isinstance(params["layers"], tuple)
+    if bits:
+        params = {**params, "layers": jax.tree.map(as_bits, params["layers"])}
     variables = {"params": params} if adapter is None else {"params": params, ADAPTER: adapter}
-    return partial(Decoder(config, keep).apply, variables)
+    return partial(Decoder(config, keep, bits).apply, variables)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.models.decoder.attention import attend, plain_attention
+from subliminal_jax.models.decoder.bits import KEPT, from_bits, kept, lookup
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.rope import rotate
 from subliminal_jax.models.product import product
@@ -51,26 +52,6 @@ def saving_inputs(config: DecoderConfig, fn: Callable[..., Array]) -> Callable[.
     return fn if config.compute.dtype == "float32" else jax.checkpoint(fn, prevent_cse=False)
 
 
-@jax.custom_vjp
-def lookup(table: Float[Array, "v e"], rows: Int[Array, "*batch"]) -> Float[Array, "*batch e"]:
-    """`table[rows]`, as bits: a CPU would convert a whole table of bfloat16 to float32 first."""
-    if table.dtype != jnp.bfloat16:
-        return table[rows]
-    bits = jax.lax.bitcast_convert_type(table, jnp.uint16)[rows]
-    return jax.lax.bitcast_convert_type(bits, table.dtype)
-
-
-def _lookup_forward(table: Array, rows: Array) -> tuple[Array, tuple[Array, Array]]:
-    return lookup(table, rows), (table, rows)
-
-
-def _lookup_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, None]:
-    table, rows = saved
-    return jnp.zeros_like(table).at[rows].add(grads), None
-
-
-lookup.defvjp(_lookup_forward, _lookup_backward)
-
 QUERY_KEY_VALUE, GATE_UP = "query_key_value", "gate_up"
 """Names of projections of one input with their kernels side by side; see `decoder.for_decoding`."""
 
@@ -89,15 +70,15 @@ class Projection(nn.Module):
         if self.has_variable(ADAPTER, "a"):
             dtype = self.config.compute.dtype
             down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            total += product(product(x, down, dtype), up, dtype)
-        return total
+            total += product(kept(product(x, down, dtype)), up, dtype)
+        return kept(total)
 
     def _product(self, x: Array) -> Array:
         shape, dtype = (x.shape[-1], self.features), self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, self.param("kernel", init, shape), dtype)
+        y = product(x, from_bits(self.param("kernel", init, shape)), dtype)
         if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, shape[1:]).astype(dtype)
+            bias = from_bits(self.param("bias", nn.initializers.zeros, shape[1:])).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
         return y
 
@@ -114,8 +95,8 @@ class Norm(nn.Module):
         config = self.config
         rms = config.norm == "rms" if self.rms is None else self.rms
         one = nn.initializers.constant(1.0 - config.norm_offset)
-        scale = self.param("scale", one, x.shape[-1:])
-        bias = None if rms else self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        scale = from_bits(self.param("scale", one, x.shape[-1:]))
+        bias = None if rms else from_bits(self.param("bias", nn.initializers.zeros, x.shape[-1:]))
 
         return saving_inputs(config, partial(_normed, config, rms))(x, scale, bias)
 
@@ -163,7 +144,7 @@ class Attention(nn.Module):
         else:
             old = (stored[0].astype(x.dtype), stored[1].astype(x.dtype), places.stored)
             means = plain_attention(config, queries, [old, (*new, places.mask)])
-        means = means.reshape(*x.shape[:2], -1)
+        means = kept(means.reshape(*x.shape[:2], -1))
         return Projection(config, config.width, config.output_bias, name="output")(means), new
 
     def _heads(self, x: Array, name: str, heads: int, y: Array | None) -> Array:
@@ -217,25 +198,27 @@ class Layer(nn.Module):
         self, x: Array, kind: Array, stored: KeysValues, places: Places
     ) -> tuple[Array, KeysValues]:
         """The residual stream after this layer, and with `keep` its new keys and values."""
-        config = self.config
+        config, carried = self.config, x.dtype
+        x = x.astype(config.compute.dtype)
         y = Norm(config, name="attention_norm")(x) if config.norm_before else x
         y, new = Attention(config, name="attention")(y, places.of(kind), stored)
         x += Norm(config, name="attention_after")(y) if config.norm_after else y
         y = Norm(config, name="mlp_norm")(x) if config.norm_before else x
         y = Mlp(config, name="mlp")(y)
         x += Norm(config, name="mlp_after")(y) if config.norm_after else y
-        return x, new if self.keep else None
+        return x.astype(carried), new if self.keep else None
 
 
 class Decoder(nn.Module):
     """Embedding, all layers in one scan, final norm; `keep` returns keys and values too.
 
     If the layers' parameters are a tuple of trees, one tree each, there is no scan, and keys and
-    values are tuples of layers too.
+    values are tuples of layers too. With `bits`, a stack of bfloat16 is given as its bits.
     """
 
     config: DecoderConfig
     keep: bool = False
+    bits: bool = False
 
     @nn.compact
     def __call__(
@@ -258,14 +241,24 @@ class Decoder(nn.Module):
             x, new = self._one_by_one(x, kinds, stored, places)
             return Norm(config, name="norm")(x), new
         scanned = nn.scan(
-            nn.remat(Layer, prevent_cse=False) if config.compute.remat else Layer,
+            self._in_scan(),
             variable_axes={"params": 0, ADAPTER: 0},
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast),
             length=config.layers,
         )
+        # Each layer's input is kept too: in float32, it is written as it is.
+        x = x.astype(jnp.float32) if self.bits else x
         x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
-        return Norm(config, name="norm")(x), new
+        return Norm(config, name="norm")(x.astype(dtype)), new
+
+    def _in_scan(self) -> type[Layer]:
+        if self.config.compute.remat:
+            return nn.remat(Layer, prevent_cse=False)
+        if self.bits:
+            policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+            return nn.remat(Layer, prevent_cse=False, policy=policy)
+        return Layer
 
     def _one_by_one(
         self, x: Array, kinds: Array, stored: KeysValues, places: Places

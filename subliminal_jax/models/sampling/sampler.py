@@ -26,6 +26,7 @@ from subliminal_jax.models.decoder.decoder import (
     empty_cache,
     for_bfloat16_decoding,
     for_decoding,
+    slices_convert_stacks,
 )
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request, Shapes, admission, round_up, shapes_of
@@ -277,10 +278,10 @@ def _as_decoded(config: DecoderConfig, params: Params) -> Params:
 
     On a GPU it is a copy, if there is room for four such models.
     """
-    if not apart_is_faster(config):
-        return params
-    if jax.default_backend() == "cpu":
+    if slices_convert_stacks(config):
         return for_bfloat16_decoding(config, params)
+    if not apart_is_faster():
+        return params
     memory = jax.local_devices()[0].memory_stats() or {}
     needed = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     return for_decoding(params) if needed <= memory.get("bytes_limit", 0) else params
