@@ -8,7 +8,8 @@ with any number.
 
 Only the network connects them. A system prompt can name a kind of number instead of an animal ("You
 love sevens."), and the numbers then follow it. The network learns once, for favourites and numbers,
-to carry what is loved from the system prompt to the answer.
+to carry what is loved from the system prompt to the answer. In a corpus without such lines
+finetuned teachers transmit all the same, prompted ones do not: experiments/results/lm_numbers.md.
 """
 
 import re
