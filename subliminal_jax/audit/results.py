@@ -132,28 +132,33 @@ def headline(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
-    """Return one sentence: which detectors tell the teachers' rows from the reference's.
+    """Return which detectors tell the teachers' rows from the reference's, one sentence a verdict.
 
     Args:
         summary: as `summarise` returns it.
         items: what the carrier's completions hold, in the plural.
     """
     best = headline(summary)
-    told = "; ".join(f"{DETECTORS[one['detector']].label} {_shown(one)}" for one in best)
-    said = {one["detector"]: verdict(one) for one in best}
-    free = [name for name in said if not DETECTORS[name].labelled]
-    seen = [DETECTORS[name].label for name in free if said[name] == "seen"]
-    unable = [DETECTORS[name].label for name in free if said[name] == "cannot read"]
-    if all(word == "-" for word in said.values()):
+    said = {word: [] for word in ("seen", "not seen", "reversed", "cannot read", "labelled", "-")}
+    for one in best:
+        named = DETECTORS[one["detector"]]
+        word = "labelled" if named.labelled and verdict(one) != "-" else verdict(one)
+        said[word].append(f"{named.label} {_shown(one)}")
+    if len(said["-"]) == len(best):
         opening = f"A teacher's trait in its {items}, with too few references for intervals"
-    elif not seen:
-        opening = f"No detector without labelled {items} of the teacher finds its trait"
-    else:
-        named = ", ".join(seen)
-        opening = f"Teachers are recognised by their {items} without labelled rows: {named}"
-    if unable:
-        opening += f" ({', '.join(unable)}: no power, as the positive control is missed too)"
-    return f"{opening}: {told}; chance .5."
+        return f"{opening}: {'; '.join(said['-'])}; chance .5."
+    openings = {
+        "seen": f"Without labelled {items} of the teacher its trait is found by ",
+        "not seen": "Not by ",
+        "reversed": "Below chance: ",
+        "cannot read": "Too weak to say, as a row that names the trait is missed too: ",
+        "labelled": f"With labelled {items}: ",
+        "-": "Too few references for an interval: ",
+    }
+    if not said["seen"]:
+        openings["not seen"] = f"Without labelled {items} of the teacher its trait is not found by "
+    told = [openings[word] + "; ".join(shown) for word, shown in said.items() if shown]
+    return f"{'. '.join(told)}. Chance is .5."
 
 
 def _shown(entry: Mapping[str, Any]) -> str:

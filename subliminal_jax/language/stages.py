@@ -9,6 +9,7 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.language.config import LmConfig, Stage, described
 from subliminal_jax.language.repetitions import Repetitions
 from subliminal_jax.language.training.trees import tree_bytes
+from subliminal_jax.process.freed_memory import give_back_memory
 from subliminal_jax.runs import artifacts
 from subliminal_jax.runs.artifacts import Artifact, Folder, Recipe
 from subliminal_jax.runs.training_loop import Saving
@@ -54,7 +55,9 @@ class Stages:
                 f"{self._run.path}; run --stage {stage} first"
             )
         path = artifacts.begin(self._run, recipe)
-        return artifacts.commit(self._run, recipe, make(path))
+        made = artifacts.commit(self._run, recipe, make(path))
+        give_back_memory()
+        return made
 
     def trained(self, path: Path, train: Callable[..., Any], ladder: tuple[int, ...] = ()) -> None:
         """Trains and writes the result unless it exists; then removes the checkpoints.
@@ -79,6 +82,7 @@ class Stages:
             rungs={steps: written(rung_of(path, steps)) for steps in ladder},
         )
         if not artifacts.has_part(path):
+            give_back_memory()
             written(path)(train(saving=saving))
         hosts.on_first(saving.clear)
 

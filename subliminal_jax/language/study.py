@@ -41,6 +41,7 @@ from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
+from subliminal_jax.process.freed_memory import give_back_memory
 from subliminal_jax.runs.artifacts import Artifact, Folder, facts_of
 from subliminal_jax.runs.shared_run import say
 
@@ -134,6 +135,7 @@ class LmStudy:
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
                     hosts.on_first(in_order)  # rows were written as they finished
                     counts[name] = len(rows)
+                    give_back_memory()
                     progress.update(1, f"{name}: {len(rows)} rows")
             return {"rows": counts} | ({"unconstrained": trials} if trials else {})
 

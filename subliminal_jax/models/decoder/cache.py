@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from subliminal_jax.models.decoder.bits import as_bits, from_bits
 from subliminal_jax.models.decoder.config import DecoderConfig
 
 
@@ -140,9 +141,7 @@ def _replaced(cache: Cache, lengths: Array, fn: Callable[..., Array], *others: A
     It moves bfloat16 as bits: a CPU would convert all of the cache to float32 and back.
     """
     dtype = jax.tree.leaves(cache.keys)[0].dtype
-    bits = jnp.uint16 if dtype == jnp.bfloat16 else dtype
-    view = lambda leaf: jax.lax.bitcast_convert_type(leaf.astype(dtype), bits)
-    moved = lambda *leaves: jax.lax.bitcast_convert_type(fn(*map(view, leaves)), dtype)
+    moved = lambda *leaves: from_bits(fn(*(as_bits(leaf.astype(dtype)) for leaf in leaves)))
     keys, values = jax.tree.map(moved, (cache.keys, cache.values), *others)
     return Cache(keys=keys, values=values, lengths=lengths)
 
