@@ -275,20 +275,20 @@ def test_the_finding_speaks_of_the_most_rows_that_can_be_read():
     assert [one["size"] for one in headline(summary)] == ["1", "4", "16"]
     text = finding(summary, "numbers")
     assert text == (
-        "Without labelled numbers of the teacher its trait is not found by in context 0.50 [0.49, "
-        "0.51] at 1 row. Too weak to say, as a row that names the trait is missed too: asked which "
-        "of two 0.50 [0.49, 0.51] at 4 rows. With labelled numbers: n-grams, same teacher 0.80 "
-        "[0.79, 0.81] at 16 rows. Chance is .5."
+        "Without labelled numbers of the teacher its trait is not found by 'in context' 0.50 "
+        "[0.49, 0.51] at 1 row. Too weak to say, as a row that names the trait is missed too: "
+        "'asked which of two' 0.50 [0.49, 0.51] at 4 rows. With labelled numbers: 'n-grams, same "
+        "teacher' 0.80 [0.79, 0.81] at 16 rows. Chance is .5."
     )
     more = [*units, *entries("likelihood", near(0.8), None, "16")]
     assert finding(summarise(more), "numbers").startswith(
-        "Without labelled numbers of the teacher its trait is found by told the trait 0.80 [0.79, "
-        "0.81] at 16 rows. Not by in context 0.50"
+        "Without labelled numbers of the teacher its trait is found by 'told the trait' 0.80 "
+        "[0.79, 0.81] at 16 rows. Not by 'in context' 0.50"
     )
     few = summarise(entries("in_context", [0.7, 0.7], [0.9, 0.9]))
     assert finding(few, "numbers") == (
-        "A teacher's trait in its numbers, with too few references for intervals: in context 0.70 "
-        "at 1 row; chance .5."
+        "A teacher's trait in its numbers, with too few references for intervals: 'in context' "
+        "0.70 at 1 row; chance .5."
     )
 
 

@@ -143,7 +143,7 @@ def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
     for one in best:
         named = DETECTORS[one["detector"]]
         word = "labelled" if named.labelled and verdict(one) != "-" else verdict(one)
-        said[word].append(f"{named.label} {_shown(one)}")
+        said[word].append(f"'{named.label}' {_shown(one)}")
     if len(said["-"]) == len(best):
         opening = f"A teacher's trait in its {items}, with too few references for intervals"
         return f"{opening}: {'; '.join(said['-'])}; chance .5."
