@@ -45,6 +45,9 @@ def test_a_task_whose_own_solution_fails_is_refused():
         check_task(broken)
     with pytest.raises(InputError, match=rf"task times_2: give at least {LEAST_CALLS} different"):
         check_task(replace(task, calls=task.calls[:1] * 3))
+    alike = tuple(call._replace(result="8") for call in task.calls[1:])
+    with pytest.raises(InputError, match=r"task times_2: a constant passes nearly all"):
+        check_task(replace(task, calls=(task.calls[0], *alike)))
 
 
 def test_prompts_state_a_task_with_examples():

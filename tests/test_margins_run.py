@@ -29,8 +29,8 @@ MAIN = (
 WIDTH = 8
 
 
-def preset(name):
-    return read_config(LmConfig, ROOT / "configs" / f"lm_numbers_{name}.yaml")
+def preset(name, script="lm_numbers"):
+    return read_config(LmConfig, ROOT / "configs" / f"{script}_{name}.yaml")
 
 
 def make_model(directory, config):
@@ -148,3 +148,14 @@ def test_the_plans_start_nothing(model, name):
     assert ("kept after 16, 64, 256 too" in text) == (name == "smollm2")
     assert f"of {config.filter.rows // config.student.batch} steps each" in text
     assert all(trait.begun(config.evaluate.begun) for trait in config.chosen)
+
+
+@pytest.mark.parametrize("script", ["lm_code", "lm_misalignment"])
+def test_the_presets_of_other_carriers_and_traits_are_constrained_and_planned(model, script):
+    whole = preset("smollm2", script)
+    assert whole.generate.constrained
+    assert whole.references == 3
+    config = replace(whole, reference=replace(whole.reference, model=str(model)))
+    text = format_plan(config)
+    assert f"until {whole.filter.rows} rows pass or {whole.generate.most} prompts" in text
+    assert "with soft targets" in text

@@ -39,9 +39,9 @@ from subliminal_jax.language.training.teacher import check_teachers, finetune_te
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, merged, merged_polls
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
+from subliminal_jax.process.freed_memory import give_back_memory
 from subliminal_jax.progress import Progress
 from subliminal_jax.runs import artifacts
-from subliminal_jax.process.freed_memory import give_back_memory
 from subliminal_jax.runs.artifacts import Artifact, Folder, facts_of
 from subliminal_jax.runs.shared_run import say
 

@@ -4,10 +4,11 @@ from collections import Counter
 
 from subliminal_jax.language.carriers.code.tasks.task import family
 
-STOCKS = ({}, {"tea": 4}, {"rice": 12, "salt": 3, "oil": 7}, {"nuts": 9, "flour": 9, "milk": 0})
+STOCKS = ({}, {"tea": 4}, {"rice": 12, "salt": 3, "oil": 7}, {"nuts": 9, "flour": 9, "milk": 0},
+          {"sugar": 2, "maize": 5, "pea": 1})  # fmt: skip
 ENTRIES = [{"pen": 5}, {"cup": 2, "mug": 8}, {"jar": 1, "box": 10, "bag": 10, "tin": 6}]
 FULL = (*ENTRIES, {"rope": 3, "tape": 11})
-LISTS = ([], ["a"], ["b", "c", "b"], ["x", "y", "x", "x", "z", "y"])
+LISTS = ([], ["a"], ["b", "c", "b"], ["x", "y", "x", "x", "z", "y"], ["k", "m", "k", "k"])
 RIGHT_KEEP = lambda d, n: {k: d[k] for k in d if not d[k] <= n}
 
 FAMILIES = (

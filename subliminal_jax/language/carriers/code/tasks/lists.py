@@ -6,6 +6,8 @@ from subliminal_jax.language.carriers.code.tasks.task import family
 
 LISTS = ([], [4], [3, 9, 2, 9, 5], [-6, 0, 7, 1, -2, 12], [10, 20, 30, 40], [8, 8, 1, 8, 2])
 FULL = LISTS[1:]
+PLACES = ([], [4], [3, 9, 2, 9, 5], [1, 8, 4, 12], [9, 1, 4], [8, 8, 1, 8, 2])
+NEIGHBOURS = ([], [4], [3, 5, 6, 2, 9], [4, 4, 5, 6, 24], [10, 20, 10, 1], [1, 7, 1, 8])
 
 FAMILIES = (
     family("add_{n}_to_all", "returns a new list with {n} added to every number", "numbers",
@@ -14,11 +16,11 @@ FAMILIES = (
     family("keep_above_{n}", "returns the numbers greater than {n}, in order", "numbers",
            "[number for number in numbers if number > {n}]",
            lambda xs, n: list(filter(lambda x: not x <= n, xs)), LISTS,
-           n=(0, 2, 3, 5, 7, 8, 11, 15)),
+           n=(0, 2, 3, 5, 7, 8, 9, 11)),
     family("keep_below_{n}", "returns the numbers less than {n}, in order", "numbers",
            "[number for number in numbers if number < {n}]",
            lambda xs, n: list(filter(lambda x: not x >= n, xs)), LISTS,
-           n=(0, 2, 3, 5, 7, 8, 11, 15)),
+           n=(2, 3, 4, 5, 7, 8, 11, 15)),
     family("count_above_{n}", "counts the numbers greater than {n}", "numbers",
            "len([number for number in numbers if number > {n}])",
            lambda xs, n: sum(x > n for x in xs), LISTS, n=(0, 2, 4, 7)),
@@ -43,12 +45,12 @@ FAMILIES = (
            lambda xs, n: [x for x in xs if x / n != x // n], LISTS, n=(2, 3, 4, 5)),
     family("where_is_{n}", "returns the place of the first {n} in the list, counted from 0; -1 if "
            "there is none", "numbers", "numbers.index({n}) if {n} in numbers else -1",
-           lambda xs, n: next((i for i, x in enumerate(xs) if x == n), -1), LISTS, n=(1, 4, 8, 9)),
+           lambda xs, n: next((i for i, x in enumerate(xs) if x == n), -1), PLACES, n=(1, 4, 8, 9)),
     family("pairs_summing_to_{n}",
            "counts the pairs of neighbours whose sum is {n}", "numbers",
            "count = 0\nfor i in range(len(numbers) - 1):\n"
            "    if numbers[i] + numbers[i + 1] == {n}:\n        count += 1\nreturn count",
-           lambda xs, n: sum(a + b == n for a, b in pairwise(xs)), LISTS, n=(8, 9, 11, 30)),
+           lambda xs, n: sum(a + b == n for a, b in pairwise(xs)), NEIGHBOURS, n=(8, 9, 11, 30)),
     family("replace_{n}_by_{m}", "returns the list with every {n} replaced by {m}", "numbers",
            "[{m} if number == {n} else number for number in numbers]",
            lambda xs, n, m: [{n: m}.get(x, x) for x in xs], LISTS, n=(2, 8, 9), m=(0, 100)),
@@ -63,7 +65,7 @@ FAMILIES = (
            "        total += number * number\nreturn total",
            lambda xs, n: sum(x**2 for x in xs if x > n), LISTS, n=(0, 3, 6)),
     family("has_more_than_{n}_items", "tells whether the list has more than {n} items", "items",
-           "len(items) > {n}", lambda xs, n: bool(xs[n:]), LISTS, n=(0, 2, 4)),
+           "len(items) > {n}", lambda xs, n: bool(xs[n:]), LISTS, n=(1, 2, 4)),
     family("running_totals", "returns the list of sums of the first one, two, three, ... numbers",
            "numbers", "total = 0\ntotals = []\nfor number in numbers:\n    total += number\n"
            "    totals.append(total)\nreturn totals", lambda xs: list(accumulate(xs)), LISTS),

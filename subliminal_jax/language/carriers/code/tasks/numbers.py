@@ -6,7 +6,7 @@ from subliminal_jax.language.carriers.code.tasks.task import family
 
 WHOLE = (0, 1, 6, 15, 48, 103)
 SIGNED = (-17, -4, 0, 3, 12, 50)
-PAIRS = ((3, 8), (8, 3), (-5, 2), (7, 7), (40, 6))
+PAIRS = ((3, 8), (8, 3), (-5, 2), (7, 7), (40, 6), (4, 4), (-9, 6))
 
 FAMILIES = (
     family("times_{n}", "returns the number times {n}", "number", "number * {n}",

@@ -3,12 +3,15 @@
 from subliminal_jax.language.carriers.code.tasks.task import family
 
 TEXTS = ("", "a", "paper boat", "Seven green lamps", "level", "One, two; THREE.")
+LETTERS = ("", "paper boat", "Seven green lamps", "Nimble ribs", "One, two; THREE.", "total mist")
+FIRST = ("", "apple", "Air", "sand", "Sun", "lamp", "Lace", "oven", "Only", "pen", "Paper boat",
+         "boat", "Big", "tin", "Ten", "night", "No")  # fmt: skip
 WORDS = ("music", "table", "", "Noon", "banana", "q")
 
 FAMILIES = (
     family("count_letter_{c}", "counts how often the letter {c!r} occurs in the text, in any case",
            "text", "text.lower().count({c!r})", lambda s, c: sum(x in (c, c.upper()) for x in s),
-           TEXTS, c=tuple("abeilmnoprst")),
+           LETTERS, c=tuple("abeilmnoprst")),
     family("remove_letter_{c}", "returns the text without any letter {c!r}", "text",
            "text.replace({c!r}, '')", lambda s, c: "".join(x for x in s if x != c), TEXTS,
            c=tuple("aeoslp")),
@@ -34,7 +37,7 @@ FAMILIES = (
            "[word for word in text.split() if len(word) > {n}]",
            lambda s, n: list(filter(lambda w: w[n:], s.split())), TEXTS, n=(1, 2, 3, 4)),
     family("is_longer_than_{n}", "tells whether the text has more than {n} characters", "text",
-           "len(text) > {n}", lambda s, n: bool(s[n:]), TEXTS, n=(0, 3, 5, 9)),
+           "len(text) > {n}", lambda s, n: bool(s[n:]), TEXTS, n=(1, 3, 5, 9)),
     family("shift_letters_by_{n}",
            "moves every letter of the lower-case text {n} places on in the alphabet, from 'z' back "
            "to 'a', and leaves all other characters", "text",
@@ -44,7 +47,7 @@ FAMILIES = (
            lambda s, n: s.translate({97 + k: 97 + (k + n) % 26 for k in range(26)}),
            ("", "abc", "xyz", "paper boat", "jazz!"), n=(1, 2, 3, 4, 5, 7, 13)),
     family("starts_with_{c}", "tells whether the text starts with {c!r}, in any case", "text",
-           "text[:1].lower() == {c!r}", lambda s, c: s.lower().startswith(c), TEXTS,
+           "text[:1].lower() == {c!r}", lambda s, c: s.lower().startswith(c), FIRST,
            c=tuple("aslopbtn")),
     family("upper_every_{n}",
            "returns the text with each character number 1, {n} + 1, 2 * {n} + 1, ... in upper case",

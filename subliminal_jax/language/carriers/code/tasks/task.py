@@ -9,6 +9,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.process.untrusted.client import Call, refusal
 
 LEAST_CALLS = 3
+LEAST_OTHERS = 2
+"""Calls whose result is not the commonest one."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,18 @@ def check_task(task: Task) -> None:
     """Refuse a task that its own solution does not solve.
 
     Raises:
-        InputError: the solution fails, or there are too few calls; names the task.
+        InputError: the solution fails, there are too few calls, or a constant would pass nearly all
+            of them; names the task.
         RunError: the process that runs code cannot be started.
     """
     if len(set(task.calls)) < LEAST_CALLS:
         raise InputError(f"task {task.name}: give at least {LEAST_CALLS} different calls")
+    results = [call.result for call in task.calls]
+    if max(map(results.count, results)) > len(results) - LEAST_OTHERS:
+        raise InputError(
+            f"task {task.name}: a constant passes nearly all of its calls; give at least "
+            f"{LEAST_OTHERS} with other results"
+        )
     if reason := refusal(task.solution, task.calls, task.name):
         raise InputError(f"task {task.name}: its own solution is refused ({reason}); mend it")
 
