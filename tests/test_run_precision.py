@@ -2,13 +2,19 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.settings import ReferenceConfig
+from subliminal_jax.language.settings import (
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+    TuningConfig,
+)
 from subliminal_jax.language.training import precision as language_precision
 from subliminal_jax.mnist import experiment, study
 from subliminal_jax.mnist.arms import PAPER_ARMS
@@ -124,3 +130,40 @@ def test_products_of_a_tiny_reference_are_timed_at_its_shape(monkeypatch):
     )
     language_precision._rates(ReferenceConfig(width=8, mlp_width=20))
     assert asked == [(1024, 8, 20)]
+
+
+def test_the_rates_of_a_wide_model_are_those_of_a_smaller_product(monkeypatch):
+    """Its config is not checked against its weights yet."""
+    asked, wide = [], SimpleNamespace(width=10**6, mlp_width=10**7)
+    monkeypatch.setattr(language_precision, "find_model", lambda name: name)
+    monkeypatch.setattr(language_precision, "read_config", lambda files: (None, wide))
+    monkeypatch.setattr(
+        language_precision, "product_rates", lambda *shape: asked.append(shape) or FAST
+    )
+    language_precision._rates(ReferenceConfig(model="a"))
+    assert asked == [(1024, 8192, 8192)]
+
+
+@pytest.mark.parametrize(("rates", "chosen"), [(FAST, "bfloat16"), (SLOW, "float32")])
+def test_a_given_model_with_adapters_has_the_faster_precision(rates, chosen, tmp_path, monkeypatch):
+    monkeypatch.setattr(language_precision, "_rates", lambda reference: rates)
+    config = LmConfig(reference=ReferenceConfig(model="a"))
+    with shared_run(tmp_path / "run", {"a": 1}) as run:
+        settled, decision = language_precision.with_precision(config, run)
+    assert settled.reference.dtype == settled.fixed_precision == decision.precision == chosen
+
+
+def test_a_given_model_whose_weights_are_all_trained_is_float32():
+    full = TuningConfig(weights="full")
+    given = ReferenceConfig(model="a")
+    config = LmConfig(reference=given, student=StudentConfig(tuning=full))
+    assert config.asked_precision == "float32"
+    prompted = TeacherConfig(kind="prompted", tuning=full)
+    assert LmConfig(reference=given, teacher=prompted).asked_precision == "auto"
+
+
+def test_a_precision_that_is_asked_for_leaves_the_weights_in_float32():
+    config = LmConfig(reference=ReferenceConfig(model="a"), precision="bfloat16")
+    settled = config.settled("bfloat16")
+    assert (settled.reference.dtype, settled.precision) == ("float32", "bfloat16")
+    assert LmConfig().settled("float32") == LmConfig()

@@ -1,8 +1,8 @@
 """Settings of the language experiment as a whole."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ from subliminal_jax.language.settings import (
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
+    TuningConfig,
 )
 from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.traits import choose_traits
@@ -141,15 +142,19 @@ class LmConfig:
                 f"precision: {self.precision} is for weights in float32, but reference.dtype is "
                 "bfloat16; drop one of them"
             )
-        trained = {"student": self.student.tuning}
-        if self.teacher.kind == "finetuned":
-            trained["teacher"] = self.teacher.tuning
-        for name, tuning in trained.items():
+        for name, tuning in self._trained.items():
             if self.reference.dtype == "bfloat16" and tuning.weights == "full":
                 raise InputError(
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
                 )
+
+    @property
+    def _trained(self) -> dict[str, TuningConfig]:
+        """Which weights are trained, by step."""
+        if self.teacher.kind == "prompted":
+            return {"student": self.student.tuning}
+        return {"student": self.student.tuning, "teacher": self.teacher.tuning}
 
     def _check_crossed(self) -> None:
         """Refuses a matrix of references without another reference, or without its students."""
@@ -215,7 +220,18 @@ class LmConfig:
     @property
     def asked_precision(self) -> PrecisionSetting:
         """The precision that was asked for, or that of the reference's weights."""
-        return self.reference.dtype if self.precision is None else self.precision
+        if self.precision is not None:
+            return self.precision
+        if self.reference.dtype is not None:
+            return self.reference.dtype
+        frozen = all(tuning.weights == "lora" for tuning in self._trained.values())
+        return "auto" if frozen else "float32"
+
+    def settled(self, precision: Precision) -> Self:
+        """The config with the precision that was chosen, and with a dtype of the weights."""
+        dtype = self.reference.dtype or ("float32" if self.precision else precision)
+        asked = precision if self.precision == "auto" else self.precision
+        return replace(self, precision=asked, reference=replace(self.reference, dtype=dtype))
 
     @property
     def fixed_precision(self) -> Precision:

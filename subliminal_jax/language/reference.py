@@ -97,7 +97,7 @@ def given_reference(
     config = replace(config, compute=compute)
     chat = Chat.load(files.path, settings.template, settings.options)
     chat.check_fits(config.vocab)
-    load = partial(load_params, files, family, config, settings.dtype)
+    load = partial(load_params, files, family, config, settings.dtype or "float32")
     params = load(places := devices.everywhere(execution, config))
     own = None if places is None else load(devices.here(config))
     parts = _parts(config, params if own is None else own, chat)

@@ -60,7 +60,8 @@ class ReferenceConfig:
         template: Jinja file with a chat template, for a model without one.
         options: variables of the chat template, such as `enable_thinking: false`.
         dtype: dtype that a given model's weights are kept in; adapters are float32. What they are
-            multiplied in is the experiment's `precision`.
+            multiplied in is the experiment's `precision`. None: if that is None too and only
+            adapters are trained, both are what `--precision auto` takes; else float32.
         other: another reference beside a given model; each trains students on the other's data.
         width, layers, heads, mlp_width, context: sizes of the tiny reference, a Llama with tied
             embeddings.
@@ -74,7 +75,7 @@ class ReferenceConfig:
     model: str | None = None
     template: Path | None = None
     options: dict[str, Option] = field(default_factory=dict)
-    dtype: Precision = "float32"
+    dtype: Precision | None = None
     other: OtherConfig | None = None
     width: Annotated[int, Field(ge=2)] = 32
     layers: Count = 2
@@ -95,6 +96,8 @@ class ReferenceConfig:
                 f"reference.width: {self.width} is not a multiple of 2 * reference.heads = "
                 f"{2 * self.heads}; change one of them"
             )
+        if self.model is None and self.dtype is None:
+            object.__setattr__(self, "dtype", "float32")
         if self.model is None and self.dtype != "float32":
             raise InputError("reference.dtype: the tiny reference is float32; set reference.model")
         if self.model is None and self.other is not None:

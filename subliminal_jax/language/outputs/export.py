@@ -84,8 +84,8 @@ def open_run(path: Path, cache: Path | None = None) -> LmStudy:
     if config.reference.model is None:
         cache = cache or find_cache(path)
         config = replace(config, reference=replace(config.reference, cache=cache))
-    if config.precision == "auto":
-        config = replace(config, precision=recorded(path))
+    asked = config.asked_precision
+    config = config.settled(recorded(path) if asked == "auto" else asked)
     return LmStudy(replace(config, stage="evaluate"), _Finished(path))
 
 

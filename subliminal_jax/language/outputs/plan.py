@@ -108,16 +108,17 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     ]
     from subliminal_jax.models.hub.model_files import find_local  # imported late: takes a second
 
-    local = find_local(model)
+    # What a machine chooses is not known yet; float32 is the most.
+    local, dtype = find_local(model), config.reference.dtype or "float32"
     if local is None or not (local.gguf or (local.path / "config.json").is_file()):
-        size = 2 if config.reference.dtype == "bfloat16" else 4
+        size = 2 if dtype == "bfloat16" else 4
         return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
     # Imported late: they take seconds.
     from subliminal_jax.language.training.devices import gigabytes_of_each
     from subliminal_jax.models.hub.weights import read_config
 
     _, decoder = read_config(local)
-    held = gigabytes_of_each(mesh, config.reference.dtype, config.student, decoder, students)
+    held = gigabytes_of_each(mesh, dtype, config.student, decoder, students)
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
     lines.append(f"{each}{students} student(s) with their optimiser, and activations")
     if count > 1:

@@ -1,7 +1,6 @@
 """The precision of an experiment's products: as asked, or the faster one on this machine."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,22 +13,20 @@ from subliminal_jax.models.product_rate import product_rates
 from subliminal_jax.runs.precision import Decision, decided
 from subliminal_jax.runs.shared_run import SharedRun
 
-ROWS = 1024
-"""Tokens in the products that are timed to choose a precision."""
+ROWS, WIDEST = 1024, 8192
+"""Tokens, and most features, of the products that are timed to choose a precision."""
 
 C = TypeVar("C", bound=LmConfig)
 
 
 def with_precision(config: C, directory: SharedRun) -> tuple[C, Decision]:
-    """Return the config with its precision, and the decision, whose facts belong to the results.
+    """Return the config with its precision and the decision, whose facts belong to the results.
 
     Raises:
         InputError: the recorded choice is damaged.
     """
     decision = decided(directory, config.asked_precision, partial(_rates, config.reference))
-    if config.precision == "auto":
-        config = replace(config, precision=decision.precision)
-    return config, decision
+    return config.settled(decision.precision), decision
 
 
 def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
@@ -38,4 +35,4 @@ def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
     if reference.model is not None:
         _, config = read_config(find_model(reference.model))
         width, inner = config.width, config.mlp_width
-    return product_rates(ROWS, width, inner)
+    return product_rates(ROWS, min(width, WIDEST), min(inner, WIDEST))
