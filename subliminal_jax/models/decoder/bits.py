@@ -36,12 +36,12 @@ def from_bits(leaf: Array) -> Array:
 
 @jax.custom_jvp
 def kept(x: Array) -> Array:
-    """`x`; in bfloat16 its bits are what a scan keeps of a layer for the backward pass."""
+    """`x`; of bfloat16 on a CPU a scan keeps the bits for its backward pass, see `Decoder.bits`."""
     return _kept(x)
 
 
 def _kept(x: Array) -> Array:
-    if x.dtype != jnp.bfloat16:
+    if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
         return x
     return from_bits(checkpoint_name(as_bits(x), KEPT))
 
