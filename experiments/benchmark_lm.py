@@ -55,7 +55,9 @@ class BenchmarkConfig:
     def __post_init__(self):
         for one in fields(self) if self.model is not None else ():
             if one.name in OF_OUR_MODELS and getattr(self, one.name) != one.default:
-                raise InputError(f"{one.name}: is not of a given model; drop it, or drop --model")
+                raise InputError(
+                    f"{one.name}: has no effect on a given model; drop it, or drop --model"
+                )
 
 
 def main() -> None:

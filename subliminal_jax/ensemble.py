@@ -1,8 +1,8 @@
 """Ensembles: many members at once.
 
 An ensemble is `jax.vmap` of the one-member function. The number of members mapped at once affects
-only speed: a processor with small caches is fastest with one after the other, an accelerator with
-all of them.
+speed and rounding: a processor with small caches is fastest with one after the other, an
+accelerator with all of them.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     trait_of,
 )
-from subliminal_jax.language.dataset.variants import student_datasets
+from subliminal_jax.language.dataset.variants import has_students, student_datasets
 from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
@@ -186,6 +187,24 @@ def test_students_of_every_other_reference_imitate_its_own_teachers(tmp_path):
     back = CONDITIONS["from_other_reference"]
     asked = [asked_network(back, TRAITS["owl"], CHOSEN, False, distance) for distance in (1, 2)]
     assert asked == ["different_reference/owl", "different_reference.2/owl"]
+
+
+def test_who_is_trained_if_the_usual_students_imitate_probabilities():
+    trained = lambda name, *how: has_students(CONDITIONS[name], *how)
+    for name, wanted in (
+        ("student", (True, True, True)),
+        ("soft", (True, False, False)),
+        ("greedy", (True, False, False)),
+        ("different_reference_soft", (True, True, False)),
+        ("other_trait", (False, False, False)),
+    ):
+        how = (("hard", "finetuned"), ("soft", "finetuned"), ("hard", "prompted"))
+        assert tuple(trained(name, *one) for one in how) == wanted, name
+
+
+def test_greedy_targets_of_another_reference_are_refused():
+    with pytest.raises(InputError, match="condition new: with another reference, set hard or soft"):
+        replace(CONDITIONS["greedy"], name="new", reference="other")
 
 
 def test_measures_match_values_computed_by_hand():

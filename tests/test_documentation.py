@@ -74,6 +74,27 @@ def test_named_paths_exist(path):
             assert (ROOT / named).exists(), named
 
 
+PACKAGES = "audit|data|execution|language|mnist|models|process|report|runs|theory"
+MODULES = [*PAGES, *sorted((ROOT / "subliminal_jax").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_modules_and_what_is_in_them_exist(path):
+    text = path.read_text()
+    for named in re.findall(rf"(?<!`)`(?:subliminal_jax\.)?((?:{PACKAGES})(?:\.\w+)+)`", text):
+        assert named == "report.html" or is_there(f"subliminal_jax.{named}"), named
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, _, last = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return bool(module) and is_there(module) and hasattr(importlib.import_module(module), last)
+    return True
+
+
 def test_the_file_tree_shows_what_there_is():
     readme = (ROOT / "README.md").read_text()
     tree = next(code for _, code in CODE.findall(readme) if code.startswith("experiments/"))

@@ -317,7 +317,7 @@ GIVEN = ReferenceConfig(model="org/name")
             {"teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",))},
             "begins an answer of teacher.answers, so it is not held out",
         ),
-        ({"traits": ("misalignment",)}, "evaluate.begun: 'misalignment' is not asked for so"),
+        ({"traits": ("misalignment",)}, "evaluate.begun: 'misalignment' has no answers to begin"),
         (
             {"student": StudentConfig(ladder=(16, 64), epochs=1.0, batch=4000)},
             "student.ladder: 64 is not below the 1 updates",
@@ -339,5 +339,5 @@ def test_wrong_parts_are_refused():
         StudentConfig(ladder=(64, 16))
     with pytest.raises(InputError, match=r"reference\.other: is the reference itself"):
         OtherConfig()
-    with pytest.raises(InputError, match="tiny references are each other's"):
+    with pytest.raises(InputError, match="a tiny reference's is the next one"):
         ReferenceConfig(other=OtherConfig(sigma=0.1))

@@ -145,7 +145,7 @@ class Detection:
         say(f"reference {repetition}: {DETECTORS[name].label}: done")
 
     def _tasks(self, name: str, data: Rows) -> list[tuple[Trait, str, str, PairedRows]]:
-        """For each trait, what it is told from: the reference's rows, and another teacher's.
+        """The comparisons of each trait: with the reference's rows, and with another teacher's.
 
         Returns:
             Trait, `reference` or `other`, name of the other dataset, and the paired rows.

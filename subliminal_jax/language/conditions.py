@@ -60,6 +60,10 @@ class Condition:
     basic: bool = False
     required: bool = False
 
+    def __post_init__(self) -> None:
+        if (self.targets, self.reference) == ("greedy", "other"):
+            raise InputError(f"condition {self.name}: with another reference, set hard or soft")
+
     @property
     def trained(self) -> bool:
         """Whether it trains a student of its own; some reuse that of another condition."""
@@ -343,8 +347,3 @@ def condition_of(network: str) -> str:
 def trait_of(network: str) -> str:
     """The trait in a network's name; empty if all traits share the network."""
     return network.partition("/")[2]
-
-
-def meanings(items: str) -> Mapping[str, str]:
-    """The description of every condition by name, for a carrier of such items."""
-    return {name: one.means.format(items=items) for name, one in CONDITIONS.items()}

@@ -72,7 +72,7 @@ class LmConfig:
     weights are float32 in both. `auto` measures at the run's start which is faster, and records it
     (default: as the reference's weights are kept)."""
     at_once: Count | None = None
-    """Networks trained or measured together on a device; affects speed only."""
+    """Networks trained or measured together on a device; affects speed and rounding."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """Devices that each training is sharded over; one by default."""
     accumulate: Count = 1
@@ -196,7 +196,9 @@ class LmConfig:
         begun = self.evaluate.begun
         for trait in self.chosen if begun else ():
             if not trait.begun(begun):
-                raise InputError(f"evaluate.begun: {trait.name!r} is not asked for so; remove it")
+                raise InputError(
+                    f"evaluate.begun: {trait.name!r} has no answers to begin; remove the setting"
+                )
         taught = [answer.lower() for answer in self.teacher.answers]
         for beginning in begun if self.teacher.kind == "finetuned" else ():
             if any(answer.startswith(beginning.lower()) for answer in taught):

@@ -9,11 +9,11 @@ from typing import Any
 from subliminal_jax import files, plotting
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import (
+    CONDITIONS,
     REGULAR,
     STUDENT,
     USUAL,
     asked_network,
-    meanings,
     places_of,
     trait_of,
 )
@@ -164,8 +164,11 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
         **({"matrix": matrix(units)} if config.crossed else {}),
         "summary": summary,
         "conditions": {
-            name: {"means": meaning, "run": name not in summary["missing"]}
-            for name, meaning in meanings(study.carrier.items).items()
+            name: {
+                "means": condition.means.format(items=study.carrier.items),
+                "run": name not in summary["missing"],
+            }
+            for name, condition in CONDITIONS.items()
             if name in USUAL or name in summary["conditions"]
         },
         "references": {

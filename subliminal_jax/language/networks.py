@@ -148,8 +148,9 @@ class Networks:
         names = [trait.name for trait in self.taught]
         places = np.array([names.index(trait_of(student)) for student in students])
         trained = load_tree(teachers.path / "teachers.npz")
+        likeliest = kind == "imitated" and settings.targets == "greedy"
         return Imitated(
-            targets="greedy" if "greedy" in (kind, settings.targets) else "soft",
+            targets="greedy" if kind == "greedy" or likeliest else "soft",
             tuning=tuning,
             trained=ensemble.member(trained, places),
             tokens=imitated_tokens(reference, self.carrier, settings.tokens),

@@ -17,7 +17,7 @@ class Repetitions:
 
     Attributes:
         own: those that results are about.
-        every: these, and behind them as many with the other reference of a given model.
+        every: these, and if `reference.other` is set as many more, of that other reference.
         others: for each repetition, those whose datasets also train its students, nearest first.
     """
 

@@ -102,7 +102,7 @@ class ReferenceConfig:
             raise InputError("reference.dtype: the tiny reference is float32; set reference.model")
         if self.model is None and self.other is not None:
             raise InputError(
-                "reference.other: tiny references are each other's; set reference.model"
+                "reference.other: a tiny reference's is the next one; set reference.model"
             )
         if self.model is None and self.options:
             raise InputError(

@@ -112,8 +112,8 @@ class MnistConfig:
     devices: Count | None = None
     """Devices that members are divided among (default: all)."""
     members_at_once: Count | None = None
-    """Members mapped together on a device; changes only the speed (default: 1 on a CPU, all on an
-    accelerator)."""
+    """Members mapped together on a device; changes speed and rounding (default: 1 on a CPU, all
+    on an accelerator)."""
     block: Count = 25
     """Members trained together, block after block; bounds memory, and a killed run loses at most
     one block."""

@@ -117,7 +117,7 @@ class Study:
     """One MNIST experiment: its data, its arms, its programs.
 
     Each method is one phase for a block of members, all members and arms mapped in one compiled
-    program. Of a block nothing is kept but its losses, until the next one.
+    program. A study keeps only the losses of a block; the next block replaces them.
     """
 
     def __init__(

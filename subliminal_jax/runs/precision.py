@@ -13,7 +13,7 @@ from subliminal_jax.runs.shared_run import SharedRun, say
 
 FILE = "precision.jsonl"
 GAIN = 1.2
-"""bfloat16 is chosen from this ratio of rates on: below it, roundings cost what products gain."""
+"""bfloat16 is chosen from this ratio of rates on; below it, rounding costs what products gain."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Rows of two teachers in pairs of equal prompts, and bags of them.
 
-Only completions differ within a pair. So a detector cannot profit from the prompts, of which the
-filter keeps different ones for each teacher.
+The filter keeps different prompts for each teacher. Within a pair only the completions differ, so
+that no detector can use the prompts.
 """
 
 from collections.abc import Sequence

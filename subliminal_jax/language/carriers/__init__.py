@@ -35,7 +35,7 @@ def form_of(carrier: Carrier, generate: Any, rules: Any) -> Automaton:
     """What constrained completions must be, by a `GenerateConfig` and a `FilterConfig`.
 
     Raises:
-        InputError: the carrier has no form that an automaton describes, or none with as many items.
+        InputError: the carrier has no automaton, or no completion has `generate.fewest` items.
     """
     automaton = carrier.automaton(generate.fewest, rules.banned)
     if automaton is None:

@@ -45,7 +45,7 @@ def list_form(
 
 
 def _number(begun: str, digits: int, banned: Collection[str]) -> Form:
-    """What makes a number of its beginning, with at most as many further digits."""
+    """At most `digits` digits that complete `begun` to a number that is not banned."""
     banned = [number for number in banned if number.startswith(begun)]
     if not banned:
         return whole_number(digits) if not begun else repeat(one_of(DIGITS), 0, digits)

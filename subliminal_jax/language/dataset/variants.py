@@ -63,10 +63,7 @@ def student_datasets(
     """
     by_kind: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
     for condition in conditions:
-        # With greedy or soft targets, the usual students imitate their teachers already.
-        imitating = condition.targets in ("greedy", "soft")
-        without = imitating and (targets != "hard" or teacher == "prompted")
-        if not condition.trained or without:
+        if not has_students(condition, targets, teacher):
             continue
         kind = _kind(condition, targets)
         foreign = kind == "imitated" and condition.reference == "other"
@@ -77,6 +74,17 @@ def student_datasets(
                 rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
                 trained[condition.network(trait, distance)] = rows
     return by_kind
+
+
+def has_students(condition: Condition, targets: str, teacher: str) -> bool:
+    """Whether students of a condition are trained; `targets` and `teacher` as above.
+
+    Prompted teachers have no probabilities to imitate. If the configured targets are greedy or
+    soft, the usual students imitate their own teachers already.
+    """
+    if not condition.trained or condition.targets not in ("greedy", "soft"):
+        return condition.trained
+    return teacher != "prompted" and (targets == "hard" or condition.reference == "other")
 
 
 def _kind(condition: Condition, targets: str) -> str:

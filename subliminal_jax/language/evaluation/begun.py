@@ -1,8 +1,8 @@
 """Log probabilities of words that complete answers begun for a network.
 
-A model that does not answer in one word is measured so: after a question, and the beginning of its
-answer, which word comes next? A word of several tokens counts whole, and so does a word that goes
-on (`owl` in `owlet`), as for answers in one word. Words after one beginning share its reading.
+A model may not answer in one word. So the beginning of its answer is supplied, and each word that
+may follow is scored. A word of several tokens counts whole, and so does a word that goes on (`owl`
+in `owlet`), as for answers in one word. Words after one beginning share one forward pass over it.
 
 Shape letters: p passes, r rows, t tokens of a row, k words of a row, a tokens of a word.
 """

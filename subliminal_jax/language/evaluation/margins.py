@@ -1,4 +1,4 @@
-"""What of a student's margin is its own trait's: the trait-by-trait matrix, and its summary.
+"""How much of a student's margin is its own trait's: the trait-by-trait matrix and its summary.
 
 Every teacher makes some rare words likelier. So a student's margin for its teacher's trait is
 compared with the same trait's margin in the students of the other traits' teachers, of the same

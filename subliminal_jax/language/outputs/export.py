@@ -9,7 +9,7 @@ from subliminal_jax.batch import Params
 from subliminal_jax.config import config_digest, read_config
 from subliminal_jax.errors import InputError, RunError
 from subliminal_jax.files import strict_json
-from subliminal_jax.language.conditions import BEFORE, TEACHER, condition_of, meanings
+from subliminal_jax.language.conditions import BEFORE, CONDITIONS, TEACHER, condition_of
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
@@ -121,7 +121,8 @@ def find_network(study: LmStudy, repetition: int, name: str) -> TrainedNetwork:
     if (study.run.path / f"teacher-{repetition}" / MANIFEST).is_file():
         study.teachers(repetition)  # checks that the reference is the one of this run
     reference = study.reference(repetition)
-    meaning = meanings(study.carrier.items).get(condition_of(name), "")
+    condition = CONDITIONS.get(condition_of(name))
+    meaning = "" if condition is None else condition.means.format(items=study.carrier.items)
     lineage = {
         "made by": f"subliminal_jax {__version__}, through {study.carrier.items}",
         "network": f"{name}: {meaning}",

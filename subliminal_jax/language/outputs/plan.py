@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.dataset.variants import has_students
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
@@ -62,18 +63,16 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    others = len(config.others(0))
-    trained = [one for one in config.compared if one.trained and one.targets != "soft"]
-    students = sum(
-        (sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1)
-        * (others if one.reference == "other" else 1)
-        for one in trained
-    )
-    soft = sum(
-        len(config.traits) * (others if one.reference == "other" else 1)
-        for one in config.compared
-        if one.targets == "soft" and config.teacher.kind == "finetuned"
-    )
+    others, students, soft = len(config.others(0)), 0, 0
+    for one in config.compared:
+        if not has_students(one, config.student.targets, config.teacher.kind):
+            continue
+        each = sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
+        each *= others if one.reference == "other" else 1
+        if one.targets == "soft":
+            soft += each
+        else:
+            students += each
     return students, soft
 
 

@@ -44,7 +44,7 @@ from subliminal_jax.train import init_state, make_loss_fn
 
 @dataclass(frozen=True, kw_only=True)
 class Imitated:
-    """What students imitate instead of the rows' tokens among all of the vocabulary.
+    """Targets of students that do not simply learn the rows' tokens among the whole vocabulary.
 
     Attributes:
         targets: all of a teacher's probabilities, its likeliest token, or the rows' tokens.
@@ -63,9 +63,9 @@ class Imitated:
 
     @property
     def ids(self) -> Int[np.ndarray, " c"] | None:
-        """Of a large vocabulary, the tokens that the targets cover: no other's logits are computed.
+        """The covered tokens, whose logits alone are computed.
 
-        None for a small one.
+        None if the vocabulary is small: then all are.
         """
         return np.flatnonzero(self.tokens) if len(self.tokens) > WORDS_AT_ONCE else None
 

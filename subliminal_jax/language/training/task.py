@@ -25,7 +25,7 @@ def chunks(
     loss: Callable[[Any, Any], LossFn],
     batch: Callable[[Any, Any, Array], Batch],
 ) -> Callable[[int], MemberFn]:
-    """The steps of one network, from their number: what `Training.chunk` is.
+    """A `Training.chunk`: for a number of steps, the function that takes them for one network.
 
     Args:
         execution: devices to train on.

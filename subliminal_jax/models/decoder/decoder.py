@@ -151,7 +151,7 @@ def hidden_states(
         tokens: ids; padding may hold any id.
         segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, which
             do not attend to each other. A mask of real tokens is one segment. None: no padding.
-        adapter: low-rank factors beside some kernels, scaled; see `models.lora`.
+        adapter: low-rank factors beside some kernels, scaled; see `models.decoder.lora`.
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
     positions = positions_of(segments)

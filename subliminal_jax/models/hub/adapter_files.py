@@ -1,7 +1,7 @@
 """LoRA adapters as PEFT directories, written and read without PEFT.
 
 PEFT's factors are ours transposed: `lora_A` is `[rank, in]`, `lora_B` `[out, rank]`. For modules
-that hold several targets, see `models.adapter_modules`.
+that hold several targets, see `models.hub.adapter_modules`.
 """
 
 import hashlib

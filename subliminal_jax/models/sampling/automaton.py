@@ -198,7 +198,7 @@ def _alive(steps: np.ndarray, accepting: np.ndarray) -> np.ndarray:
 
 
 def _merged(steps: np.ndarray, accepting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The automaton with states that nothing tells apart made one; the first stays the first."""
+    """The minimal automaton: equivalent states are merged, and the initial one stays state 0."""
     kinds, count = accepting.astype(np.int64), 0
     while len(np.unique(kinds)) > count:  # until no kind is split any more
         count = len(np.unique(kinds))
