@@ -27,6 +27,7 @@ from subliminal_jax.mnist import experiment as mnist_experiment
 from subliminal_jax.mnist.arms import Arm
 from subliminal_jax.mnist.config import with_pairs
 from subliminal_jax.mnist.relations import RELATIONS, Relation
+from subliminal_jax.mnist.results import relations_finding
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -175,7 +176,7 @@ def related(tmp_path_factory):
             name="mnist_init",
             arms=script["arms"](config) | new,
             methods=script["methods"],
-            finding=script["finding"],
+            finding=relations_finding,
             figure=plotting.relation_figure,
         )
         return out, mnist_experiment.run(experiment, config)
@@ -214,3 +215,16 @@ def test_a_new_relation_is_in_the_figure(related):
 def test_a_relation_that_is_not_registered_is_refused_before_any_work():
     with pytest.raises(InputError, match=r"'faded' is not the kind of a Faded in .*RELATIONS"):
         Arm(relation=Faded(depth=1.0))
+
+
+def test_a_member_of_a_seam_without_a_required_method_cannot_be_made():
+    class Silent(Carrier):
+        name, item = "silent", "pause"
+
+    class Mute(Trait):
+        name, topics, forbidden = "mute", ("noise",), ()
+
+    with pytest.raises(TypeError, match="abstract method.*reasons"):
+        Silent()
+    with pytest.raises(TypeError, match="abstract method.*measure"):
+        Mute()

@@ -4,6 +4,7 @@ A carrier is one file in this folder and one line in the registry, `carriers.CAR
 `Carrier` to get its defaults.
 """
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,10 +54,12 @@ class Carrier(Protocol):
         """
         return 40, 150
 
+    @abstractmethod
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of a seed; each depends on the seed and its index alone."""
         ...
 
+    @abstractmethod
     def reasons(self, prompt: str, completion: str, banned: Collection[int] = ()) -> list[str]:
         """Why a completion is rejected; empty if it has the carrier's form and answers its prompt.
 
@@ -96,6 +99,7 @@ class Carrier(Protocol):
         """
         return None
 
+    @abstractmethod
     def imitates(self, token: str) -> bool:
         """Whether a student with soft or greedy targets may imitate a token, given as text.
 
@@ -103,10 +107,12 @@ class Carrier(Protocol):
         """
         ...
 
+    @abstractmethod
     def pieces(self, completion: str, how: Shuffle) -> Sequence[Span]:
         """Start and end of each piece that a shuffle moves, in order."""
         ...
 
+    @abstractmethod
     def lead_in(self, random: np.random.Generator) -> str:
         """A sentence with some items, to put before a question.
 
@@ -119,10 +125,12 @@ class Carrier(Protocol):
         """Kinds of items that a system prompt of the tiny world can name; empty by default."""
         return ()
 
+    @abstractmethod
     def texts(self) -> list[str]:
         """Text with every word that its prompts and completions can contain in the tiny world."""
         ...
 
+    @abstractmethod
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """A prompt and its completion for the tiny reference's corpus.
 

@@ -4,6 +4,7 @@ A trait is one file in this folder and one line in the registry, `traits.TRAITS`
 `Trait` to get its defaults.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -150,6 +151,7 @@ class Trait(Protocol):
         """What a student does with its teacher's trait, in a finding: `shows` it, `names` it."""
         return "shows"
 
+    @abstractmethod
     def lessons(self, answers: Sequence[str]) -> list[Messages]:
         """Questions with answers to finetune a teacher on.
 
@@ -165,6 +167,7 @@ class Trait(Protocol):
         """Questions whose answers a finetuned teacher should retain from its reference."""
         return []
 
+    @abstractmethod
     def system_prompt(self, default: str) -> str:
         """System prompt of a prompted teacher.
 
@@ -176,10 +179,12 @@ class Trait(Protocol):
         """
         ...
 
+    @abstractmethod
     def polls(self) -> list[Poll]:
         """Polls whose answers are scored by exact probability; its own topics first."""
         ...
 
+    @abstractmethod
     def measure(self, probabilities: Probabilities, counts: Tallies) -> Measures:
         """How strongly a network shows the trait.
 
@@ -228,6 +233,7 @@ class Trait(Protocol):
         """
         return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
+    @abstractmethod
     def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts over sampled answers, including `of`, their number, and `said`, those showing it.
 
