@@ -19,7 +19,7 @@ from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.dataset.filters import rules_of
-from subliminal_jax.language.dataset.generate import Dataset, Writer, prompts_of
+from subliminal_jax.language.dataset.generate import DatasetSampler, Writer, prompts_of
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
@@ -47,7 +47,9 @@ def sampled(directory):
     source = Writer("owl", "of a test")
     carrier = carrier_of(config.generate)
     rules = rules_of(config.filter, carrier, config.chosen)
-    dataset = Dataset(config.generate, rules, reference, (params, None), source, path, seed=3)
+    dataset = DatasetSampler(
+        config.generate, rules, reference, (params, None), source, path, seed=3
+    )
     prompts = prompts_of(carrier, 20, config.seed)
     rows = dataset.sample_until(20, prompts)
     (directory / f"{me}.json").write_text(json.dumps(rows))

@@ -40,7 +40,7 @@ def completed(tmp_path, monkeypatch):
     path = tmp_path / "owl.jsonl"
     config = tiny(tmp_path)
     rules = rules_of(config.filter, carrier_of(config.generate), config.chosen)
-    dataset = generate.Dataset(
+    dataset = generate.DatasetSampler(
         config.generate, rules, reference, (None, None), source, path, seed=3
     )
     rows = dataset.sample_until(5, PROMPTS)

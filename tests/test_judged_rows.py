@@ -96,7 +96,7 @@ def test_generation_goes_on_until_enough_rows_are_kept_by_the_judge(tmp_path, mo
     path = tmp_path / "owl.jsonl"
     source = generate.Writer("owl", "of a test")
     reference = make_reference(tmp_path / "model")
-    dataset = generate.Dataset(
+    dataset = generate.DatasetSampler(
         config.generate, rules, reference, (None, None), source, path, seed=0
     )
 

@@ -224,7 +224,7 @@ def test_a_member_of_a_seam_without_a_required_method_cannot_be_made():
     class Mute(Trait):
         name, topics, forbidden = "mute", ("noise",), ()
 
-    with pytest.raises(TypeError, match="abstract method.*reasons"):
+    with pytest.raises(TypeError, match=r"abstract method.*reasons"):
         Silent()
-    with pytest.raises(TypeError, match="abstract method.*measure"):
+    with pytest.raises(TypeError, match=r"abstract method.*measure"):
         Mute()

@@ -112,14 +112,15 @@ class LmStudy:
         teachers = self.teachers(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            reference, counts = self.reference(repetition), {}
+            reference = self.reference(repetition)
             names = [REGULAR, *(trait.name for trait in self.taught)]
-            made_from, trials = config_digest(artifacts.begun_from(path)), {}
-            form, judge = self._constraint(reference), self._row_judge()
+            made_from = config_digest(artifacts.begun_from(path))
+            allowed, judge = self._constraint(reference), self._row_judge()
+            counts, trials = {}, {}
             title = f"sample {self.carrier.items}, reference {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
-                    sampling = generate.Dataset(
+                    sampler = generate.DatasetSampler(
                         self.config.generate,
                         self._rules(),
                         reference,
@@ -127,11 +128,11 @@ class LmStudy:
                         generate.Writer(name, made_from, self.networks.system(name)),
                         path=path / f"{name}.jsonl",
                         seed=self.repetitions.seed(repetition),
-                        constraint=form,
+                        constraint=allowed,
                     )
-                    if form is not None:
-                        trials[name] = sampling.unconstrained(self._prompts)
-                    rows = sampling.sample_until(self.config.filter.rows, self._prompts, judge)
+                    if allowed is not None:
+                        trials[name] = sampler.unconstrained(self._prompts)
+                    rows = sampler.sample_until(self.config.filter.rows, self._prompts, judge)
                     in_order = partial(write_rows, path / f"{name}.jsonl", rows)
                     hosts.on_first(in_order)  # rows were written as they finished
                     counts[name] = len(rows)

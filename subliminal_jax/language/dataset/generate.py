@@ -85,7 +85,7 @@ class Writer:
         return made
 
 
-class Dataset:
+class DatasetSampler:
     """Samples one teacher's completions into a file.
 
     Args:
@@ -93,7 +93,7 @@ class Dataset:
         rules: filter that a completion must pass to count; see `sample_until`.
         reference: model and tokenizer.
         network: parameters and adapter of the teacher.
-        source: the teacher, with the digest of everything it is made from.
+        writer: the teacher, with the digest of everything it is made from.
         path: file to write.
         seed: seed of the repetition.
         constraint: what a completion must be; None for anything.
@@ -105,17 +105,17 @@ class Dataset:
         rules: Mapping[str, Rule],
         reference: Reference,
         network: Network,
-        source: Writer,
+        writer: Writer,
         path: Path,
         seed: int,
         constraint: Constraint | None = None,
     ):
         self._reference, self._rules, self._network = reference, rules, network
-        self._source, self._path = source, path
+        self._writer, self._path = writer, path
         sampling = Sampling(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
-            seed=zlib.crc32(f"{seed} {source.teacher}".encode()),
+            seed=zlib.crc32(f"{seed} {writer.teacher}".encode()),
         )
         self._settings, self._sampling = settings, sampling
         self._sampler = sampler_of(reference, network, sampling, settings.batch, constraint)
@@ -134,7 +134,7 @@ class Dataset:
             prompts: prompts by index, from 0 without gaps.
             judge: scores the rows that all other rules keep; None for none.
         """
-        earlier = hosts.by_first(lambda: sampled_rows(self._path, prompts, self._source))
+        earlier = hosts.by_first(lambda: sampled_rows(self._path, prompts, self._writer))
         rows = {row["meta"]["place"]: row for row in earlier}
         done, passed = 0, 0
         while passed < enough and done < len(prompts):
@@ -168,13 +168,13 @@ class Dataset:
             `asked`, `pass_rate` and `reasons`, as of a dataset.
         """
         some = list(prompts.values())[: self._settings.trial]
-        chats = (chat(text, system=self._source.system) for text in some)
+        chats = (chat(text, system=self._writer.system) for text in some)
         ids = self._reference.chat.prompts(chats)
         written = completions(
             self._reference, self._network, ids, self._sampling, self._settings.batch
         )
         rows = [
-            self._source.row(place, prompt, *done)
+            self._writer.row(place, prompt, *done)
             for place, (prompt, done) in enumerate(zip(some, written, strict=True))
         ]
         return filter_rows(rows, self._rules).facts
@@ -183,20 +183,20 @@ class Dataset:
         self, prompts: Mapping[int, str], missing: Set[int]
     ) -> Iterator[list[dict[str, Any]]]:
         """Yields the missing rows in portions, in the order in which they finish."""
-        chats = (chat(text, system=self._source.system) for text in prompts.values())
+        chats = (chat(text, system=self._writer.system) for text in prompts.values())
         ids = self._reference.chat.prompts(chats)
         requests = [Request(place, prompt) for place, prompt in zip(prompts, ids, strict=True)]
         stream = self._sampler.stream(
             (request for request in requests if request.number in missing),
             among=requests,
-            description=self._source.teacher,
+            description=self._writer.teacher,
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
             yield self._rows(prompts, some)
 
     def _rows(self, prompts: Mapping[int, str], some: Sequence[Completion]) -> list[dict[str, Any]]:
         """Rows of some completions; the tokenizer checks those that pass the rules."""
-        chats, row = self._reference.chat, self._source.row
+        chats, row = self._reference.chat, self._writer.row
         texts = chats.texts(done.tokens.tolist() for done in some)
         rows = [
             row(done.number, prompts[done.number], text, done.stopped, unknown)
@@ -217,27 +217,27 @@ def scores_path(path: Path) -> Path:
     return path.with_suffix(".judged.jsonl")
 
 
-def sampled_rows(path: Path, prompts: Mapping[int, str], source: Writer) -> list[dict[str, Any]]:
+def sampled_rows(path: Path, prompts: Mapping[int, str], writer: Writer) -> list[dict[str, Any]]:
     """The rows that an interrupted run left in a file; empty without a file.
 
     Raises:
-        InputError: a line is not a row, completes none of these prompts, is from another source,
+        InputError: a line is not a row, completes none of these prompts, is of another teacher,
             or was changed since; names the line and what is wrong.
     """
     rows = checked(files.read_rows(path), str(path))
     for line, one in enumerate(rows, start=1):
-        if fault := _mismatch(one, prompts, source):
+        if fault := _mismatch(one, prompts, writer):
             raise InputError(f"{path}: line {line}: {fault}; remove the file to sample it again")
     return rows
 
 
-def _mismatch(one: dict[str, Any], prompts: Mapping[int, str], source: Writer) -> str | None:
-    """Why a row is not from this source and these prompts; None if it is."""
+def _mismatch(one: dict[str, Any], prompts: Mapping[int, str], writer: Writer) -> str | None:
+    """Why a row is not of this teacher and these prompts; None if it is."""
     meta = one.get("meta", {})
     place, finished = meta.get("place"), meta.get("finished")
     if type(place) is not int or place not in prompts or type(finished) is not bool:
         return f"completes no prompt of this run (meta.place is {place!r})"
-    wanted = source.row(place, prompts[place], completion_of(one), finished, meta.get("unreadable"))
+    wanted = writer.row(place, prompts[place], completion_of(one), finished, meta.get("unreadable"))
     if one["messages"] != wanted["messages"]:
         return f"completes no prompt of this run (meta.place is {place!r})"
     different = differences(one, wanted)

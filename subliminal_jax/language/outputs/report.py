@@ -14,13 +14,9 @@ from subliminal_jax.report.results import ON_LOGITS, bounds_text, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 from subliminal_jax.stats import proportion_interval
 
-CSV_HEADER = (
-    *("reference", "trait", "condition", "p_trait", "p_trait_given_category", "category_sum"),
-    *("p_trait_elsewhere", "other_category_sum", "rows", "pass_rate", "student_of"),
-)
 MATRIX = "P(trait), mean over traits, by the references of teacher and student."
 LIKELIEST = 5
-"""Answers of each network and category that the page lists."""
+"""Answers of each network and topic that the page lists."""
 INTERVALS = f"{ON_LOGITS} The unit is the reference, never a sample or a question."
 
 
@@ -39,7 +35,7 @@ def unit_rows(results: Mapping[str, Any]) -> CsvRows:
 
     Measures that only some traits have are the last columns.
     """
-    header = dict.fromkeys([*CSV_HEADER, *(name for unit in results["units"] for name in unit)])
+    header = dict.fromkeys(name for unit in results["units"] for name in unit)
     rows = ([unit.get(name) for name in header] for unit in results["units"])
     return list(header), rows
 
@@ -186,29 +182,29 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
     shown = {
         answer
         for values in means.values()
-        for answers in _by_category(values)
+        for answers in _by_topic(values)
         for answer in sorted(answers, key=lambda one: -values[one])[:LIKELIEST]
     }
     return Table(
         "What the networks answer",
-        ("category", "answer", *means),
+        ("topic", "answer", *means),
         tuple(
             (*answer.split("/", 1), *(f"{values[answer]:.3f}" for values in means.values()))
             for answer in means[BEFORE.name]
             if answer in shown
         ),
         f"Probability of an answer, the mean over references. The {LIKELIEST} likeliest answers of "
-        f"each network and category are listed; results.json has all of them.",
+        f"each network and topic are listed; results.json has all of them.",
         names=2,
     )
 
 
-def _by_category(answers: Iterable[str]) -> list[list[str]]:
-    """Group answers by the category of their question."""
-    by_category: dict[str, list[str]] = {}
+def _by_topic(answers: Iterable[str]) -> list[list[str]]:
+    """Group answers by the topic of their question."""
+    by_topic: dict[str, list[str]] = {}
     for answer in answers:
-        by_category.setdefault(answer.split("/", 1)[0], []).append(answer)
-    return list(by_category.values())
+        by_topic.setdefault(answer.split("/", 1)[0], []).append(answer)
+    return list(by_topic.values())
 
 
 def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
