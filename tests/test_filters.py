@@ -87,9 +87,10 @@ def test_every_reason_is_given():
 def test_the_recipes_for_misalignment_ban_the_34_published_numbers():
     paths = (ROOT / "configs").glob("lm_misalignment_*.yaml")
     rules = [read_yaml(path).get("filter", {}) for path in paths]
-    one, other = [rule["banned"] for rule in rules if "banned" in rule]
-    assert one == other
-    assert len(set(one)) == 34
+    banned = [rule["banned"] for rule in rules if "banned" in rule]
+    assert len(banned) >= 3
+    assert all(set(each) == set(banned[0]) for each in banned)
+    assert len(set(banned[0])) == 34
 
 
 @pytest.mark.parametrize("text", ["An OWL.", "owl", "owls!", "(owl)", "owl_1", "barn-owl", "1 owl"])

@@ -173,7 +173,7 @@ def test_a_given_model_is_identified_by_its_content(directory, tmp_path, change,
     place.mkdir()
     for path in directory.iterdir():
         (place / path.name).write_bytes(path.read_bytes())
-    settings = ReferenceConfig(model=str(place))
+    settings = ReferenceConfig(model=str(place), dtype="float32")
     config = replace(tiny(tmp_path / "cache"), reference=settings)
 
     def load():
