@@ -268,17 +268,17 @@ class Decoder(nn.Module):
         each = partial(_split, count=config.layers)
         adapters = each(self.get_variable(ADAPTER, "layers", {}))
         old = [None] * config.layers if stored is None else list(zip(*stored, strict=True))
-        layer, kept = Layer(config, self.keep, parent=None), []
+        layer, new_of_each = Layer(config, self.keep, parent=None), []
         if config.compute.remat:
             # Outside of a scan, XLA may merge equal expressions, and `jax.checkpoint` prevents it.
             layer = nn.remat(Layer)(config, self.keep, parent=None)
         for index, params in enumerate(apart):
             variables = {"params": params, ADAPTER: adapters[index]}
             x, new = layer.apply(variables, x, kinds[index], old[index], places)
-            kept.append(new)
+            new_of_each.append(new)
         if not self.keep:
             return x, None
-        keys, values = zip(*kept, strict=True)
+        keys, values = zip(*new_of_each, strict=True)
         return x, (keys, values)
 
 
