@@ -207,7 +207,8 @@ def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     (tmp_path / "there.json").write_text("{}")
     assert "cannot be used" in script("benchmark_lm", "--out", "there.json").err
     assert "new_tokens" in script("benchmark_lm", "--new-tokens", "300").err
-    assert "no effect on a given model" in script("benchmark_lm", "--model", "x", "--batch", "9").err
+    ended = script("benchmark_lm", "--model", "x", "--batch", "9")
+    assert "batch: has no effect on a given model" in ended.err
     for missing, flags in (("torch", []), ("torch", ["--model", "x"]), ("peft", ["--model", "x"])):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, missing, None)
