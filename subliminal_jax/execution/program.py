@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from subliminal_jax.execution.protocol import Execution, MemberFn
+from subliminal_jax.process.freed_memory import give_back_memory
 
 
 class Program:
@@ -28,6 +29,7 @@ class Program:
         if self._compiled is None:
             start = time.perf_counter()
             self._compiled = self._execution.compile(self._fn, carry, members, shared)
+            give_back_memory()
             self.compile_seconds = time.perf_counter() - start
         start = time.perf_counter()
         result = jax.block_until_ready(self._compiled(carry, members, shared))
