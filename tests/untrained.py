@@ -52,5 +52,5 @@ def untrained(directory, rows_of=same_rows):
         patch.setattr(study, "train_students", students)
         rates = lambda made, *args: {trait.name: 0.9 for trait in made.traits}
         patch.setattr(study.LmStudy, "_teacher_rates", rates)
-        patch.setattr(generate, "Dataset", Given)
+        patch.setattr(generate, "DatasetSampler", Given)
         yield reference
