@@ -82,7 +82,6 @@ class Stages:
             rungs={steps: written(rung_of(path, steps)) for steps in ladder},
         )
         if not artifacts.has_part(path):
-            give_back_memory()
             written(path)(train(saving=saving))
         hosts.on_first(saving.clear)
 
