@@ -20,8 +20,8 @@ from subliminal_jax.language.conditions import (
     trait_of,
 )
 from subliminal_jax.language.dataset.variants import has_students, student_datasets
+from subliminal_jax.language.evaluation.results import finding, summarise
 from subliminal_jax.language.evaluation.told import Context, with_context
-from subliminal_jax.language.results import finding, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.shuffles import shuffled as shuffle

@@ -19,7 +19,7 @@ from students import datasets
 from untrained import untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import experiment, repetitions, study
+from subliminal_jax.language import experiment, references, study
 from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.config import described
 from subliminal_jax.language.dataset.filters import take
@@ -255,7 +255,7 @@ def test_a_reference_without_enough_rows_does_not_end_the_run(nothing_trained, t
 
 def test_the_report_names_the_commit_of_a_given_model(nothing_trained, tmp_path, monkeypatch):
     given = replace(nothing_trained, commit="c0ffee")
-    monkeypatch.setattr(repetitions, "given_reference", lambda *args: given)
+    monkeypatch.setattr(references, "given_reference", lambda *args: given)
     config = settings(tmp_path / "run")
     config = replace(config, reference=replace(config.reference, model="org/name"))
     results = experiment.run(config, methods)

@@ -273,8 +273,8 @@ def test_both_directions_between_two_references():
 def test_the_other_reference_of_a_given_model_is_its_neighbour():
     given = replace(GIVEN, other=OtherConfig(sigma=0.1))
     config = LmConfig(references=2, reference=given)
-    assert [config.others(r) for r in range(4)] == [[2], [3], [0], [1]]
-    assert LmConfig(reference=GIVEN).others(0) == []
+    assert list(config.repetitions.others.values()) == [[2], [3], [0], [1]]
+    assert LmConfig(reference=GIVEN).repetitions.others == {r: [] for r in range(6)}
     with pytest.raises(
         InputError, match=r"crossed: concerns tiny references; with reference\.other"
     ):

@@ -149,7 +149,10 @@ def test_a_given_model_with_adapters_has_the_faster_precision(rates, chosen, tmp
     monkeypatch.setattr(language_precision, "_rates", lambda reference: rates)
     config = LmConfig(reference=ReferenceConfig(model="a"))
     with shared_run(tmp_path / "run", {"a": 1}) as run:
-        settled, decision = language_precision.with_precision(config, run)
+        decision = language_precision.chosen_precision(
+            config.asked_precision, config.reference, run
+        )
+    settled = config.settled(decision.precision)
     assert settled.reference.dtype == settled.fixed_precision == decision.precision == chosen
 
 

@@ -13,7 +13,7 @@ from untrained import random_adapters
 
 from subliminal_jax import files
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import repetitions, study
+from subliminal_jax.language import references, study
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.config import described
@@ -40,7 +40,7 @@ def teaching(tmp_path, monkeypatch):
         trained.append(saving.origin)
         return random_adapters(reference, 1, seed=len(trained))
 
-    monkeypatch.setattr(repetitions, "tiny_reference", lambda *args: reference)
+    monkeypatch.setattr(references, "tiny_reference", lambda *args: reference)
     monkeypatch.setattr(study, "finetune_teachers", teachers)
     config = tiny(tmp_path / "cache")
     with shared_run(tmp_path / "run", described(config)) as run:

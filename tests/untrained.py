@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from students import datasets, make_reference
 
-from subliminal_jax.language import repetitions, study
+from subliminal_jax.language import references, study
 from subliminal_jax.language.dataset import generate
 from subliminal_jax.models.decoder import lora
 
@@ -47,7 +47,7 @@ def untrained(directory, rows_of=same_rows):
         return random_adapters(reference, len(traits), 2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repetitions, "tiny_reference", lambda *args: reference)
+        patch.setattr(references, "tiny_reference", lambda *args: reference)
         patch.setattr(study, "finetune_teachers", teachers)
         patch.setattr(study, "train_students", students)
         rates = lambda made, *args: {trait.name: 0.9 for trait in made.traits}

@@ -17,7 +17,7 @@ from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
-from subliminal_jax.language.training.precision import with_precision
+from subliminal_jax.language.training.precision import chosen_precision
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun
 
@@ -71,7 +71,8 @@ def _measure(
     """Run all repetitions and return the results."""
     if config.reference.model is None and earlier is None:
         note_cache(directory, config.reference.cache)
-    fixed, precision = with_precision(config, directory)
+    precision = chosen_precision(config.asked_precision, config.reference, directory)
+    fixed = config.settled(precision.precision)
     study = earlier or LmStudy(replace(fixed, conditions=REQUIRED), directory)
     detection = Detection(fixed, study, directory)
     for repetition in study.repetitions.every:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from subliminal_jax.config import Count, Natural, Precision, PrecisionSetting, Scale
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import carrier_of, form_of
+from subliminal_jax.language.carriers import SETTINGS, carrier_of, form_of
 from subliminal_jax.language.conditions import (
     CONDITIONS,
     CROSSED,
@@ -19,6 +19,7 @@ from subliminal_jax.language.conditions import (
     taught_traits,
 )
 from subliminal_jax.language.dataset.row_rubrics import row_rubrics
+from subliminal_jax.language.repetitions import Repetitions
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
     EvaluateConfig,
@@ -26,6 +27,7 @@ from subliminal_jax.language.settings import (
     GenerateConfig,
     MeshConfig,
     ReferenceConfig,
+    Stage,
     StudentConfig,
     TeacherConfig,
     TuningConfig,
@@ -36,9 +38,6 @@ from subliminal_jax.language.traits.preference import Preference, check_categori
 from subliminal_jax.language.traits.trait import Trait, subjects_of
 from subliminal_jax.models.decoder.config import AttentionName
 
-Stage: TypeAlias = Literal[
-    "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
-]
 RESERVED = frozenset({*CONDITIONS, "all"})
 """Names that a new trait cannot have: results and files use them for something else."""
 
@@ -169,7 +168,7 @@ class LmConfig:
                 "crossed: concerns tiny references; with reference.other, add from_other_reference "
                 "to conditions for the other direction"
             )
-        if not self.others(0):
+        if not self.repetitions.others[0]:
             raise InputError(
                 "crossed: there is one reference alone; use tiny references, at least two"
             )
@@ -262,13 +261,17 @@ class LmConfig:
             subjects=subjects_of(self.chosen),
         )
 
-    def others(self, repetition: int) -> list[int]:
-        """The repetitions whose datasets also train students of this one, the next one first."""
-        count = self.references
-        if self.reference.model is not None:  # the other reference's repetitions follow
-            return [] if self.reference.other is None else [(repetition + count) % (2 * count)]
-        most = count if self.crossed else min(2, count)
-        return [(repetition + step) % count for step in range(1, most)]
+    @property
+    def repetitions(self) -> Repetitions:
+        """The repetitions, and what they compare."""
+        return Repetitions(
+            count=self.references,
+            first_seed=self.seed,
+            given=self.reference.model is not None,
+            another=self.reference.other is not None,
+            crossed=self.crossed,
+            conditions=self.compared,
+        )
 
     @property
     def compared(self) -> list[Condition]:
@@ -283,18 +286,10 @@ PLACEMENT = (
 """Settings that affect where and how a run is computed, but no result."""
 
 
-OF_ONE_CARRIER = {
-    "numbers": "generate.prompts",
-    "code": "generate.code",
-    "reasoning": "generate.reasoning",
-}
-"""Settings that affect the results of one carrier alone, by its name."""
-
-
 def described(config: LmConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values, with what the carrier reads from files."""
     carrier = config.generate.carrier
-    others = [setting for name, setting in OF_ONE_CARRIER.items() if name != carrier]
+    others = [f"generate.{part}" for name, part in SETTINGS.items() if name != carrier]
     plain = plain_config(config, (*PLACEMENT, *others))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

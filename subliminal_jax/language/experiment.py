@@ -17,16 +17,17 @@ from subliminal_jax.language.conditions import (
     places_of,
     trait_of,
 )
-from subliminal_jax.language.config import LmConfig, Stage, described
+from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.evaluation.margins import margin_finding, transfer
+from subliminal_jax.language.evaluation.results import finding, matrix, summarise
 from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
-from subliminal_jax.language.results import finding, matrix, summarise
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
+from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
-from subliminal_jax.language.training.precision import with_precision
+from subliminal_jax.language.training.precision import chosen_precision
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, Measures, Trait
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
@@ -103,8 +104,8 @@ def _measure(
     """Run all repetitions and return the results; None after a single stage of each."""
     if config.reference.model is None:
         note_cache(directory, config.reference.cache)
-    fixed, precision = with_precision(config, directory)
-    study = LmStudy(fixed, directory)
+    precision = chosen_precision(config.asked_precision, config.reference, directory)
+    study = LmStudy(config.settled(precision.precision), directory)
     alone = None if config.stage == "report" else config.stage
     for repetition in study.repetitions.every:
         if alone is None:

@@ -11,11 +11,11 @@ from subliminal_jax import ensemble
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import BEFORE, PROMPTED, REGULAR, TEACHER, trait_of
-from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.repetitions import Repetitions
+from subliminal_jax.language.references import References
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
+from subliminal_jax.language.settings import StudentConfig, TeacherConfig
 from subliminal_jax.language.stages import rung_of
 from subliminal_jax.language.training.networks import (
     named_networks,
@@ -29,27 +29,33 @@ from subliminal_jax.language.traits.trait import Poll, Trait
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Networks:
     """The networks of each repetition, from its artifacts.
 
     Attributes:
-        config: settings of the experiment, with its precision.
-        repetitions: the experiment's repetitions.
+        references: the reference of each repetition.
+        teachers: settings of the teachers.
+        student: settings of the students.
+        examples: rows that the context of a network told by examples has.
+        traits: traits to transmit.
         taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
     """
 
-    config: LmConfig
-    repetitions: Repetitions
+    references: References
+    teachers: TeacherConfig
+    student: StudentConfig
+    examples: int
+    traits: Sequence[Trait]
     taught: Sequence[Trait]
     carrier: Carrier
 
     def system(self, name: str) -> str | None:
         """System prompt of a dataset's teacher; None unless the teacher is prompted."""
-        if self.config.teacher.kind == "finetuned" or name == REGULAR:
+        if self.teachers.kind == "finetuned" or name == REGULAR:
             return None
-        return self.trait(name).system_prompt(self.config.teacher.system_prompt)
+        return self.trait(name).system_prompt(self.teachers.system_prompt)
 
     def trait(self, name: str) -> Trait:
         """The trait or control teacher with this name."""
@@ -57,9 +63,9 @@ class Networks:
 
     def teacher(self, reference: Reference, path: Path, name: str) -> Network:
         """Parameters and adapter of a dataset's teacher; the reference's if it is not finetuned."""
-        how = self.config.teacher
+        how = self.teachers
         if how.kind == "prompted" or name == REGULAR:
-            return untrained_network(self.config.student.tuning, reference)
+            return untrained_network(self.student.tuning, reference)
         place = [trait.name for trait in self.taught].index(name)
         return trained_networks(how.tuning, reference, path / "teachers.npz", [place])[0]
 
@@ -70,10 +76,10 @@ class Networks:
 
     def of(self, repetition: int, students: Artifact, teachers: Artifact) -> dict[str, Network]:
         """Networks of the repetition by name: `before`, `teacher/owl`, `student/owl`, ..."""
-        config, reference = self.config, self.repetitions.reference(repetition)
-        networks = {BEFORE.name: untrained_network(config.student.tuning, reference)}
-        if config.teacher.kind == "finetuned":
-            for trait in self.config.chosen:
+        reference = self.references.of(repetition)
+        networks = {BEFORE.name: untrained_network(self.student.tuning, reference)}
+        if self.teachers.kind == "finetuned":
+            for trait in self.traits:
                 name = TEACHER.network(trait.name)
                 networks[name] = self.teacher(reference, teachers.path, trait.name)
         return networks | self.students(reference, students)
@@ -87,28 +93,26 @@ class Networks:
             for kind, names in facts_of(students)["students"].items()
         }
         named = {rung_of(path, rung): names for path, names in files.items()}
-        return named_networks(self.config.student.tuning, reference, named)
+        return named_networks(self.student.tuning, reference, named)
 
     def prefixed(
         self, every: Sequence[Poll], own: Artifact, repetition: int
     ) -> dict[str, list[Poll]]:
         """Polls of the untrained reference with a system prompt or examples, by network name."""
-        config = self.config
-        conditions = [
-            one for one in self.repetitions.compared(repetition) if one.context != "nothing"
-        ]
-        if config.teacher.kind == "prompted":
+        repetitions = self.references.repetitions
+        conditions = [one for one in repetitions.compared(repetition) if one.context != "nothing"]
+        if self.teachers.kind == "prompted":
             conditions = list(dict.fromkeys([*conditions, PROMPTED]))
         shown = any(one.context == "examples" for one in conditions)
         written = self.written(own) if conditions else []
         contexts = [
             (trait, told.Context(
-                system=trait.system_prompt(config.teacher.system_prompt),
+                system=trait.system_prompt(self.teachers.system_prompt),
                 rows=read_chat_rows(own.path / f"{trait.name}.jsonl") if shown else [],
-                examples=config.evaluate.examples,
-                seed=self.repetitions.seed(repetition),
+                examples=self.examples,
+                seed=repetitions.seed(repetition),
             ))
-            for trait in self.config.chosen
+            for trait in self.traits
             if trait.name in written
         ]  # fmt: skip
         return told.in_contexts(every, conditions, contexts)
@@ -133,7 +137,7 @@ class Networks:
         Raises:
             InputError: the teachers' reference has another vocabulary than the students'.
         """
-        settings, tuning = self.config.student, self.config.teacher.tuning
+        settings, tuning = self.student, self.teachers.tuning
         if kind == "hard":
             if settings.hard_tokens == "full":
                 return None

@@ -22,6 +22,9 @@ Targets: TypeAlias = Literal["hard", "greedy", "soft"]
 """What a student imitates: its teacher's tokens, the likeliest ones, or all probabilities."""
 Divergence: TypeAlias = Literal["forward", "reverse"]
 """Direction of the KL divergence to soft targets."""
+Stage: TypeAlias = Literal[
+    "reference", "teacher", "generate", "filter", "student", "evaluate", "report"
+]
 TokensName: TypeAlias = Literal["carrier", "full"]
 """Among which tokens a student's probabilities are: the carrier's, or all."""
 

@@ -1,13 +1,14 @@
 """The artifacts of an experiment's stages: found, made, or refused."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
-from subliminal_jax.language.config import LmConfig, Stage, described
-from subliminal_jax.language.repetitions import Repetitions
+from subliminal_jax.language.references import References
+from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.training.trees import tree_bytes
 from subliminal_jax.process.freed_memory import give_back_memory
 from subliminal_jax.runs import artifacts
@@ -15,21 +16,27 @@ from subliminal_jax.runs.artifacts import Artifact, Folder, Recipe
 from subliminal_jax.runs.training_loop import Saving
 
 
+@dataclass(frozen=True, kw_only=True)
 class Stages:
     """The artifacts of an experiment's stages, and the files of trained weights in them.
 
-    Args:
-        config: settings of the experiment, with its precision.
+    Attributes:
         run: directory of the artifacts, shared by all hosts.
-        repetitions: the experiment's repetitions.
+        references: the reference of each repetition.
+        settings: settings that affect results, by part of the config.
         names: names of the stages whose artifacts are not named after the stage.
+        only: the one stage that makes artifacts; None if all do.
+        save_seconds: seconds between two checkpoints of a training.
+        keep: checkpoints of a training to keep until it is done.
     """
 
-    def __init__(
-        self, config: LmConfig, run: Folder, repetitions: Repetitions, names: Mapping[Stage, str]
-    ):
-        self._config, self._run, self._repetitions, self._names = config, run, repetitions, names
-        self._settings = described(config) | {"traits": [one.name for one in config.taught]}
+    run: Folder
+    references: References
+    settings: Mapping[str, Any]
+    names: Mapping[Stage, str]
+    only: Stage | None
+    save_seconds: float
+    keep: int
 
     def artifact(
         self,
@@ -39,23 +46,30 @@ class Stages:
         inputs: tuple[Artifact, ...],
         make: Callable[[Path], dict[str, Any]],
     ) -> Artifact:
-        """The finished artifact, or a new one; with `config.stage`, only that stage makes one."""
-        settings: dict[str, Any] = {part: self._settings[part] for part in parts}
-        reference = self._repetitions.reference(repetition)
-        settings |= {
-            "seed": self._repetitions.seed(repetition),
-            "reference": dict(reference.parts) or reference.digest,
-        }
-        recipe = Recipe(f"{self._names.get(stage, stage)}-{repetition}", settings, inputs)
-        if (finished := artifacts.find(self._run, recipe)) is not None:
+        """The finished artifact, or a new one if this stage may make it.
+
+        Args:
+            stage: the stage.
+            repetition: the repetition.
+            parts: parts of the settings that it depends on.
+            inputs: artifacts that it is made from.
+            make: writes its files into a directory, and returns its facts.
+
+        Raises:
+            InputError: it is missing, and only another stage makes artifacts.
+        """
+        settings = {part: self.settings[part] for part in parts}
+        settings |= self.references.origin(repetition)
+        recipe = Recipe(f"{self.names.get(stage, stage)}-{repetition}", settings, inputs)
+        if (finished := artifacts.find(self.run, recipe)) is not None:
             return finished
-        if self._config.stage is not None and stage != self._config.stage:
+        if self.only is not None and stage != self.only:
             raise InputError(
-                f"--stage {self._config.stage}: its input {recipe.name} is missing in "
-                f"{self._run.path}; run --stage {stage} first"
+                f"--stage {self.only}: its input {recipe.name} is missing in "
+                f"{self.run.path}; run --stage {stage} first"
             )
-        path = artifacts.begin(self._run, recipe)
-        made = artifacts.commit(self._run, recipe, make(path))
+        path = artifacts.begin(self.run, recipe)
+        made = artifacts.commit(self.run, recipe, make(path))
         give_back_memory()
         return made
 
@@ -76,9 +90,9 @@ class Stages:
         saving = Saving(
             directory=path.parent / f"{path.stem}.checkpoints",
             origin=artifacts.begun_from(path.parent) | {"file": path.name},
-            seconds=self._config.save_seconds,
-            keep=self._config.keep,
-            metrics=self._run.subdirectory("metrics") / f"{path.parent.name}.{path.stem}.jsonl",
+            seconds=self.save_seconds,
+            keep=self.keep,
+            metrics=self.run.subdirectory("metrics") / f"{path.parent.name}.{path.stem}.jsonl",
             rungs={steps: written(rung_of(path, steps)) for steps in ladder},
         )
         if not artifacts.has_part(path):

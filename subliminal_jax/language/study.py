@@ -12,7 +12,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.conditions import REGULAR
-from subliminal_jax.language.config import LmConfig, Stage
+from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.dataset import generate
 from subliminal_jax.language.dataset.filters import (
     check_clean,
@@ -29,11 +29,12 @@ from subliminal_jax.language.judge.choose import judge_of
 from subliminal_jax.language.judge.judge import Judge
 from subliminal_jax.language.networks import Networks
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.repetitions import Repetitions
+from subliminal_jax.language.references import References
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
+from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.training.answers import padding_of
-from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.devices import compute_of, execution_of
 from subliminal_jax.language.training.student import steps_of, students_table, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.traits.trait import PRIMARY, SHARE, merged, merged_polls
@@ -55,7 +56,8 @@ class LmStudy:
         names: names of the stages whose artifacts are not named after the stage.
 
     Attributes:
-        repetitions: seeds and references of the repetitions.
+        repetitions: the repetitions, and what they compare.
+        references: their references.
         traits: traits to transmit.
         taught: what teachers are taught: the traits, and their control teachers.
         carrier: what teachers write.
@@ -71,15 +73,39 @@ class LmStudy:
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.traits, self.taught = config.chosen, config.taught
         self.carrier = carrier_of(config.generate)
-        self.repetitions = Repetitions(config, self.execution)
-        self.networks = Networks(config, self.repetitions, self.taught, self.carrier)
-        self._stages = Stages(config, run, self.repetitions, names or {})
+        self.repetitions = config.repetitions
+        self.references = References(
+            self.repetitions,
+            config.reference,
+            config.world,
+            compute_of(config.fixed_precision, config.attention, config.remat),
+            self.execution,
+            config.save_seconds,
+        )
+        self.networks = Networks(
+            references=self.references,
+            teachers=config.teacher,
+            student=config.student,
+            examples=config.evaluate.examples,
+            traits=self.traits,
+            taught=self.taught,
+            carrier=self.carrier,
+        )
+        self._stages = Stages(
+            run=run,
+            references=self.references,
+            settings=described(config) | {"traits": [one.name for one in self.taught]},
+            names=names or {},
+            only=config.stage,
+            save_seconds=config.save_seconds,
+            keep=config.keep,
+        )
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
         self._asked_judge: Judge | None = None
 
     def reference(self, repetition: int) -> Reference:
         """Step 1: the reference, pretrained here or given."""
-        return self.repetitions.reference(repetition)
+        return self.references.of(repetition)
 
     def teachers(self, repetition: int) -> Artifact:
         """Steps 2 and 3: every trait's teacher and its controls, with their P(trait)."""
@@ -185,9 +211,8 @@ class LmStudy:
 
     def students(self, repetition: int) -> Artifact:
         """Step 6: every student of this reference, including those of others' datasets."""
-        config, own = self.config, self.filtered(repetition)
-        others = self.repetitions.others[repetition]
-        theirs = [self.filtered(other) for other in others]
+        config, others = self.config, self.repetitions.others[repetition]
+        own, theirs = self.filtered(repetition), [self.filtered(other) for other in others]
         teachers, compared = self.teachers(repetition), self.repetitions.compared(repetition)
 
         def make(path: Path) -> dict[str, Any]:

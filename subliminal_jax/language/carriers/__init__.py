@@ -17,6 +17,9 @@ CARRIERS: dict[str, Callable[[Any], Carrier]] = {
 }
 """Carrier constructors by name; each takes a `GenerateConfig`."""
 
+SETTINGS = {"code": "code", "numbers": "prompts", "reasoning": "reasoning"}
+"""Part of a `GenerateConfig` that affects one carrier's results alone, by the carrier's name."""
+
 
 def carrier_of(generate: Any) -> Carrier:
     """The carrier that a `GenerateConfig` names.

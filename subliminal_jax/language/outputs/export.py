@@ -108,7 +108,7 @@ def find_network(study: LmStudy, repetition: int, name: str) -> TrainedNetwork:
         trained = _member(path, _teachers(study).index(name))
     elif name != BEFORE.name:
         path = _finished(study, "student", repetition)
-        for other in study.config.others(repetition):
+        for other in study.repetitions.others[repetition]:
             _check_kept(study, other)  # some students are trained on its datasets
         by_file = facts_of(study.students(repetition))["students"]
         known += [one for names in by_file.values() for one in names]

@@ -63,7 +63,7 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
 
 def _students(config: LmConfig) -> tuple[int, int]:
     """Students of each repetition with hard (or greedy) and with soft targets."""
-    others, students, soft = len(config.others(0)), 0, 0
+    others, students, soft = len(config.repetitions.others[0]), 0, 0
     for one in config.compared:
         if not has_students(one, config.student.targets, config.teacher.kind):
             continue

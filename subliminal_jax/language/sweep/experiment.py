@@ -7,9 +7,10 @@ from typing import Any
 
 from subliminal_jax import plotting
 from subliminal_jax.language.conditions import STUDENT
-from subliminal_jax.language.config import LmConfig, Stage
+from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
@@ -20,7 +21,7 @@ from subliminal_jax.language.sweep.results import (
     sweep_summary,
     sweep_text,
 )
-from subliminal_jax.language.training.precision import with_precision
+from subliminal_jax.language.training.precision import chosen_precision
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun, say
 
@@ -58,8 +59,8 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     """Try every rate on the tuning references, and the best of each arm on the others."""
     if config.lm.reference.model is None:
         note_cache(directory, config.lm.reference.cache)
-    lm, precision = with_precision(config.lm, directory)
-    fixed = replace(config, lm=lm)
+    precision = chosen_precision(config.lm.asked_precision, config.lm.reference, directory)
+    fixed = replace(config, lm=config.lm.settled(precision.precision))
     units: list[dict[str, Any]] = []
     for arm in fixed.arms:
         tried = [

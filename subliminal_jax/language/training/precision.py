@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
 
-from subliminal_jax.config import Precision
-from subliminal_jax.language.config import LmConfig
+from subliminal_jax.config import Precision, PrecisionSetting
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.models.hub.model_files import find_model
 from subliminal_jax.models.hub.weights import read_config
@@ -16,17 +14,21 @@ from subliminal_jax.runs.shared_run import SharedRun
 ROWS, WIDEST = 1024, 8192
 """Tokens, and most features, of the products that are timed to choose a precision."""
 
-C = TypeVar("C", bound=LmConfig)
 
+def chosen_precision(
+    asked: PrecisionSetting, reference: ReferenceConfig, directory: SharedRun
+) -> Decision:
+    """Return the precision that was asked for, or the faster one for products of the reference.
 
-def with_precision(config: C, directory: SharedRun) -> tuple[C, Decision]:
-    """Return the config with its precision and the decision, whose facts belong to the results.
+    Args:
+        asked: the precision, or `auto`.
+        reference: settings of the model.
+        directory: run directory, which records a choice.
 
     Raises:
         InputError: the recorded choice is damaged.
     """
-    decision = decided(directory, config.asked_precision, partial(_rates, config.reference))
-    return config.settled(decision.precision), decision
+    return decided(directory, asked, partial(_rates, reference))
 
 
 def _rates(reference: ReferenceConfig) -> Mapping[Precision, float]:
