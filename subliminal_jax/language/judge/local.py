@@ -10,17 +10,13 @@ from subliminal_jax.execution import hosts
 from subliminal_jax.language.judge.number_tree import NumberTree, number_tree
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Messages
-from subliminal_jax.models.sampling.scoring import score
-
-AT_ONCE = 64
-"""Chats whose continuations are held at a time."""
+from subliminal_jax.models.sampling.scoring import likelihoods_after
 
 
 class LocalJudge:
     """A judge by `NumberTree.score`.
 
-    The first host scores. Every number behind a prompt is read from one pass for each prefix, 12
-    passes with a tokenizer of digits; prompts are not read ahead into a cache.
+    The first host scores.
 
     Args:
         reference: its model and tokenizer.
@@ -44,14 +40,7 @@ class LocalJudge:
 
     def scores(self, asked: Sequence[Messages]) -> list[float | None]:
         """As `Judge.scores`."""
-        return hosts.by_first(lambda: self._scores(asked))
-
-    def _scores(self, asked: Sequence[Messages]) -> list[float | None]:
-        scores: list[float | None] = []
-        for start in range(0, len(asked), AT_ONCE):
-            some = asked[start : start + AT_ONCE]
-            scores += [self.tree.score(each) for each in self.likelihoods(some)]
-        return scores
+        return hosts.by_first(lambda: [self.tree.score(row) for row in self.likelihoods(asked)])
 
     def likelihoods(self, asked: Sequence[Messages]) -> np.ndarray:
         """The probability of each of the tree's continuations, `[chats, continuations]`."""
@@ -64,7 +53,7 @@ class LocalJudge:
                 f"{reference.config.context}; choose another judge, or lower evaluate.max_tokens"
             )
         params, _ = reference.here((reference.params, None))
-        rows = [(prompt, after) for prompt in prompts for after in tree.continuations]
-        each = score(reference.config, params, rows, batch=self._batch)
-        totals = np.exp([float(values.sum(dtype=np.float64)) for values in each])
-        return totals.reshape(len(asked), -1)
+        each = likelihoods_after(
+            reference.config, params, prompts, tree.continuations, batch=self._batch
+        )
+        return np.exp(each, dtype=np.float64)

@@ -1,7 +1,7 @@
 """Exact log-likelihoods and logits of given continuations; nothing is sampled.
 
 Shape letters: b texts, t tokens of a text, r rows, m tokens of a continuation, p positions,
-v vocabulary.
+v vocabulary, c continuations, n beginnings of continuations, k tokens that follow them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,13 @@ from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import hidden_states, unembed
+from subliminal_jax.models.decoder.decoder import (
+    empty_cache,
+    extend,
+    hidden_states,
+    start,
+    unembed,
+)
 from subliminal_jax.models.sampling.prefill import FEW, round_up
 
 ScoredRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
@@ -111,6 +117,86 @@ def _scores(
     return -cross_entropy(unembed(config, params, hidden[text_of[:, None], places]), targets)
 
 
+def likelihoods_after(
+    config: DecoderConfig,
+    params: Params,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    *,
+    batch: int,
+) -> Float32[np.ndarray, "b c"]:
+    """Log-likelihood of each of the same few continuations after every prompt, in nats.
+
+    A prompt is read once, and each beginning that continuations share once behind it; `score`
+    reads a prompt again with each beginning.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        prompts: ids of each prompt, not empty.
+        continuations: ids of what may follow, none empty.
+        batch: prompts at a time.
+
+    Raises:
+        InputError: as for `score`.
+    """
+    for after in continuations:
+        _checked(config, [(prompt, after) for prompt in prompts])
+    beginnings = sorted({tuple(c[:end]) for c in continuations for end in range(1, len(c))})
+    place = {(): 0} | {beginning: place for place, beginning in enumerate(beginnings, start=1)}
+    ids = sorted({token for after in continuations for token in after})
+    nodes = np.zeros((len(beginnings), max(map(len, beginnings), default=0)), np.int32)
+    for row, beginning in enumerate(beginnings):
+        nodes[row, : len(beginning)] = beginning
+    ends = np.array([len(beginning) for beginning in beginnings], np.int32)
+    totals = np.zeros((len(prompts), len(continuations)), np.float32)
+    for some in _groups(list(map(tuple, prompts)), batch):
+        tokens = _padded([tuple(prompts[row]) for row in some], batch)
+        lengths = np.ones(batch, np.int32)  # a row without a prompt has one token
+        lengths[: len(some)] = [len(prompts[row]) for row in some]
+        each = np.asarray(_after(config, params, tokens, lengths, nodes, ends, np.array(ids)))
+        for column, after in enumerate(continuations):
+            steps = [
+                (place[tuple(after[:end])], ids.index(token)) for end, token in enumerate(after)
+            ]
+            total = sum(each[node, : len(some), token] for node, token in steps)
+            totals[some, column] = total
+    return totals
+
+
+@partial(jax.jit, static_argnames="config")
+def _after(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    lengths: Int[Array, " b"],
+    nodes: Int[Array, "n m"],
+    ends: Int[Array, " n"],
+    ids: Int[Array, " k"],
+) -> Float[Array, "n+1 b k"]:
+    """Log probabilities of some ids after every prompt, and after each beginning behind it."""
+    count, width = tokens.shape
+    rows = jnp.arange(count)
+
+    def next_ids(hidden: Float[Array, "b e"]) -> Float[Array, "b k"]:
+        return jax.nn.log_softmax(unembed(config, params, hidden))[:, ids]
+
+    mask = jnp.arange(width)[None] < lengths[:, None]
+    read, cache = start(config, params, tokens, empty_cache(config, params, count, width), mask)
+
+    def behind(node: tuple[Int[Array, " m"], Int[Array, ""]]) -> Float[Array, "b k"]:
+        beginning, end = node
+        new = jnp.broadcast_to(beginning, (count, len(beginning)))
+        real = jnp.broadcast_to(jnp.arange(len(beginning)) < end, new.shape)
+        hidden, _ = extend(config, params, new, cache, real)
+        return next_ids(hidden[rows, end - 1])
+
+    first = next_ids(read[rows, lengths - 1])[None]
+    if not len(nodes):
+        return first
+    return jnp.concatenate([first, jax.lax.map(behind, (nodes, ends))])
+
+
 def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
     checked: list[ScoredRow] = [(tuple(prompt), tuple(after)) for prompt, after in rows]
     for row, (prompt, continuation) in enumerate(checked):
@@ -129,8 +215,8 @@ def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow
 def _groups(texts: Sequence[tuple[int, ...]], batch: int) -> Iterator[list[int]]:
     """Rows in groups of at most `batch`, of similar length, equal texts side by side."""
     order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row]))
-    for start in range(0, len(order), batch):
-        yield order[start : start + batch]
+    for first in range(0, len(order), batch):
+        yield order[first : first + batch]
 
 
 def _padded(texts: Sequence[tuple[int, ...]], batch: int) -> np.ndarray:
