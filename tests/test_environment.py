@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from subliminal_jax import files
 from subliminal_jax.runs import environment as environment_module
 from subliminal_jax.runs.environment import compiler_flags, environment, git_revision
@@ -19,7 +21,7 @@ def test_environment(monkeypatch):
     assert described == json.loads(files.strict_json(described))
     assert described["python"] == ".".join(map(str, sys.version_info[:3]))
     assert described["packages"]["pydantic"].count(".") == 2
-    assert described["cpu_count"] == os.cpu_count()
+    assert 1 <= described["cores"] <= described["cpu_count"] == os.cpu_count()
     assert described["variables"].pop("XLA_FLAGS") == "--a=1"
     assert set(described["variables"]) <= {"JAX_PLATFORMS"}
 
@@ -65,3 +67,13 @@ def test_git_revision(tmp_path, monkeypatch):
     assert git_revision(tmp_path) == f"{commit}+dirty"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_revision(tmp_path) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that can tell")
+def test_cores_are_those_that_the_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert environment()["cores"] == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -76,6 +76,13 @@ def compiler_flags(variables: Mapping[str, str]) -> list[str]:
     return sorted(flag for flag in flags if not flag.startswith(_SAME_NUMBERS))
 
 
+def usable_cores() -> int:
+    """Return how many processor cores this process may use; on a CPU, rounding depends on it."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def environment() -> dict[str, Any]:
     """Return Python, packages, machine, compiler flags and git revision as plain values.
 
@@ -94,6 +101,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        "cores": usable_cores(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "git": git_revision(Path(__file__).resolve().parents[2]),
     }
