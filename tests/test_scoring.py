@@ -7,7 +7,7 @@ import pytest
 import tiny_models as tiny
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.sampling.scoring import logits_at, score
+from subliminal_jax.models.sampling.scoring import likelihoods_after, logits_at, score
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,23 @@ def test_rows_with_one_text_and_different_prompts(params):
     np.testing.assert_allclose(found[2], [*found[2][:1], *found[0]], atol=1e-5)
     np.testing.assert_allclose(found[1], found[0][1:], atol=1e-5)
     np.testing.assert_allclose(found[2], plain(params, *rows[2]), atol=1e-4)
+
+
+@pytest.mark.parametrize("continuations", [[[4]], [[4], [4, 9], [4, 9, 1], [7, 4]]])
+@pytest.mark.parametrize("batch", [2, 16])
+def test_continuations_after_prompts_that_are_read_once(params, continuations, batch):
+    prompts = [prompt for prompt, _ in rows_of(5)]
+    found = likelihoods_after(tiny.CONFIG, params, prompts, continuations, batch=batch)
+    rows = [(prompt, after) for prompt in prompts for after in continuations]
+    wanted = [row.sum() for row in score(tiny.CONFIG, params, rows, batch=16)]
+    np.testing.assert_allclose(found, np.reshape(wanted, found.shape), atol=1e-4)
+
+
+def test_prompts_and_continuations_are_checked(params):
+    long = [1] * tiny.CONFIG.context
+    for prompts, continuations in ([[[]], [[1]]], [[[1]], [[]]], [[long], [[1]]], [[[1]], [[37]]]):
+        with pytest.raises(InputError, match="row 0: "):
+            likelihoods_after(tiny.CONFIG, params, prompts, continuations, batch=2)
 
 
 def test_logits_at_chosen_positions(params):
