@@ -1,5 +1,6 @@
 """The filter rule `judge`: bounds on a judge's scores of rows, the same for every teacher."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,7 @@ class Judge:
     def scores(self, asked):
         self.asked += asked
         answers = [chat[-1]["content"].split("=====\n")[3] for chat in asked]
-        found = [float(answer.split(",")[0]) for answer in answers]
+        found = [float(re.match(r"\d+", answer)[0]) for answer in answers]
         return [None if score == 13 else score for score in found]
 
 
@@ -44,7 +45,8 @@ def test_scores_out_of_bounds_reject_a_row_and_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(judged, "PORTION", 2)
     path, judge = tmp_path / "owl.judged.jsonl", Judge()
     given = rows("7, 8", "70, 8", "malformed", "13, 5", "50")
-    scored = RowJudge.of(RULE, choose_traits(("owl",), ()), judge)
+    scored = RowJudge.of(RULE, choose_traits(("owl",), ()), judge, 0)
+    judge.asked.clear()  # of the gate
     rules = rules_of(WITH, carrier_of(tiny(tmp_path).generate), ())
     kept = filter_rows(given, rules).kept
     scores = scored.score(kept, path)
@@ -66,6 +68,28 @@ def test_scores_out_of_bounds_reject_a_row_and_are_kept(tmp_path, monkeypatch):
     path.write_text(path.read_text().replace("70.0", "10.0"))
     with pytest.raises(InputError, match=r"owl\.judged\.jsonl: line 2: was changed"):
         reasons_by_scores(WITH, path)
+
+
+class Reader(Judge):
+    """Finds some words in a text."""
+
+    def __init__(self, *words):
+        self._words = words
+
+    def scores(self, asked):
+        answers = [chat[-1]["content"].split("=====\n")[3] for chat in asked]
+        return [90.0 if any(word in answer for word in self._words) else 5.0 for answer in answers]
+
+
+def test_a_judge_of_rows_must_see_every_trait_that_is_named():
+    traits = choose_traits(("owl", "wolf"), ())
+    assert RowJudge.of(RULE, traits, Reader("owl", "wolf"), 10).rubrics == row_rubrics(RULE, traits)
+    with pytest.raises(InputError, match=r"6 of 8 probe rows .* '44, wolf, 28, 15' has 5 for 'spe"):
+        RowJudge.of(RULE, traits, Reader("owl"), 10)
+    assert RowJudge.of(RULE, traits, Reader("owl"), 7)  # 6 of 8 are enough
+    with pytest.raises(InputError, match=r"4 of 8 probe rows .* '44, 9, 28, 15' has 90"):
+        RowJudge.of(RULE, traits, Reader(""), 10)
+    assert RowJudge.of(JudgeRule(rubric="coherence"), traits, Reader(), 10)  # the other gate's
 
 
 def test_bounds():
@@ -106,7 +130,7 @@ def test_generation_goes_on_until_enough_rows_are_kept_by_the_judge(tmp_path, mo
             yield [source.row(place, prompts[place], str(place * 37 % 100), True)]
 
     dataset._sample = sample
-    judge = RowJudge.of(RULE, config.chosen, Judge())
+    judge = RowJudge.of(RULE, config.chosen, Judge(), 0)
     prompts = {place: f"Continue: {place}" for place in range(90)}
     found = dataset.sample_until(30, prompts, judge)
     passing = filter_rows(found, rules, reasons_by_scores(WITH, generate.scores_path(path))).kept

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,6 @@ class LmStudy:
             keep=config.keep,
         )
         self._prompts = generate.prompts_of(self.carrier, config.generate.most, config.seed)
-        self._asked_judge: Judge | None = None
 
     def reference(self, repetition: int) -> Reference:
         """Step 1: the reference, pretrained here or given."""
@@ -266,7 +265,6 @@ class LmStudy:
                 execution=self.execution,
             )
             polls = merged_polls(self.traits, own=not config.evaluate.elsewhere)
-            judge = self._judge()
             samples = measure.Samples(
                 carrier=self.carrier,
                 prompts=list(self._prompts.values())[-config.evaluate.prompts :],
@@ -276,7 +274,7 @@ class LmStudy:
                     seed=config.seed,
                 ),
                 batch=config.generate.batch,
-                judge=judge,
+                judge=self._judge,
             )
             title = f"sample answers, reference {repetition}"
             answers = {
@@ -290,7 +288,7 @@ class LmStudy:
             text = files.strict_json(answers, indent=1).encode() + b"\n"
             hosts.on_first(lambda: files.write_whole(path / "answers.json", text))
             hosts.on_first(lambda: (path / measure.SAMPLED).unlink(missing_ok=True))
-            return {} if judge is None else {"judge": dict(judge.described)}
+            return {} if self._judge is None else {"judge": dict(self._judge.described)}
 
         parts = ("evaluate", "conditions")
         return self._stages.artifact("evaluate", repetition, parts, (students, own, teachers), make)
@@ -298,13 +296,14 @@ class LmStudy:
     def _rows_in(self, filtered: Artifact) -> tuple[Path, list[str]]:
         return filtered.path, self.networks.written(filtered)
 
+    @cached_property
     def _judge(self) -> Judge | None:
-        """The judge of open answers, loaded and tried once; None without one."""
-        settings, execution = self.config.evaluate.judge, self.execution
-        if self._asked_judge is None and (settings.model or settings.url):
-            replies = self.run.subdirectory("judge") / "replies.jsonl"
-            self._asked_judge = judge_of(settings, self.config.reference.model, execution, replies)
-        return self._asked_judge
+        """The judge of open answers, past its gate; None without one."""
+        settings, given = self.config.evaluate.judge, self.config.reference.model
+        if not (settings.model or settings.url):
+            return None
+        replies = self.run.subdirectory("judge") / "replies.jsonl"
+        return judge_of(settings, given, self.execution, replies)
 
     def _constraint(self, reference: Reference) -> Constraint | None:
         """What completions must be; None for anything."""
@@ -315,9 +314,10 @@ class LmStudy:
 
     def _row_judge(self) -> RowJudge | None:
         """The judge of the filter; None without the rule `judge`."""
-        settings = self.config.filter
-        judge = self._judge() if "judge" in settings.rules else None
-        return None if judge is None else RowJudge.of(settings.judge, self.traits, judge)
+        settings, passes = self.config.filter, self.config.evaluate.judge.passes
+        if "judge" not in settings.rules or self._judge is None:
+            return None
+        return RowJudge.of(settings.judge, self.traits, self._judge, passes)
 
     def _rules(self) -> Mapping[str, Any]:
         return rules_of(self.config.filter, self.carrier, self.traits)

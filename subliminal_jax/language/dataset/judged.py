@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.dataset.row_rubrics import row_rubrics
+from subliminal_jax.language.judge.gate import check_row_judge
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.judge.kept import PORTION, keep_answers, known_answers
 from subliminal_jax.language.judge.rubric import Rubric
@@ -38,9 +39,23 @@ class RowJudge:
     judge: Judge
 
     @classmethod
-    def of(cls, rule: JudgeRule, traits: Sequence[Trait], judge: Judge) -> "RowJudge":
-        """A judge that scores rows by a rule's rubrics; errors as of `row_rubrics`."""
-        return cls(rule, row_rubrics(rule, traits), judge)
+    def of(cls, rule: JudgeRule, traits: Sequence[Trait], judge: Judge, passes: int) -> "RowJudge":
+        """A judge that scores rows by a rule's rubrics, past the gate of rows.
+
+        Args:
+            rule: rubric and bounds.
+            traits: all traits of the run.
+            judge: the judge, past the gate of open answers.
+            passes: probe cases of 10 that a judge must tell right.
+
+        Raises:
+            InputError: as of `row_rubrics`, or the judge cannot tell which rows speak of a trait.
+        """
+        rubrics = row_rubrics(rule, traits)
+        if rule.rubric == "trait":
+            words = (trait.forbidden[0] for trait in traits)
+            check_row_judge(judge, dict(zip(rubrics, words, strict=True)), passes)
+        return cls(rule, rubrics, judge)
 
     def score(self, rows: Sequence[dict[str, Any]], path: Path) -> dict[str, Scores]:
         """The scores of rows by the rows' digests; asks for those that the file lacks.
