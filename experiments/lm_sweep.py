@@ -11,6 +11,7 @@ Expected  declared in the header of each configs/lm_sweep_*.yaml.
 
 from subliminal_jax import early  # noqa: F401, I001  first of all
 
+import os
 import sys
 
 from subliminal_jax.config import parse_config, presets_of
@@ -31,12 +32,14 @@ def main() -> None:
     )
 
     # Imported late, so that --help and errors in flags are instant.
+    from subliminal_jax.execution.cluster import cluster_of, joined
     from subliminal_jax.language.sweep.experiment import run
 
     # A cell is the experiment of lm_numbers.py with another training of its students: references,
     # teachers and rows are the same for all. Rates are chosen on the first references; what is
     # compared are the students of the others, and students of the reference's own numbers.
-    run(config)
+    with joined(cluster_of(os.environ, asked=config.lm.all_hosts)):
+        run(config)
 
 
 if __name__ == "__main__":

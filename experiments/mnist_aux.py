@@ -50,10 +50,11 @@ def finding(results: dict[str, Any]) -> str:
 
     arms, same, other = results["arms"], "student_aux", "cross_model_aux"
     more = gain(arms, same, over=other)
-    verdict = {
-        more.low > 0: "Subliminal learning",
-        more.high < 0: "The reverse of subliminal learning",
-    }.get(True, "No clear effect")
+    verdict = "No clear effect"
+    if more.low > 0:
+        verdict = "Subliminal learning"
+    elif more.high < 0:
+        verdict = "The reverse of subliminal learning"
     return (
         f"{verdict}: auxiliary logits on noise teach {percent(arms[same])} of the test digits from "
         f"the teacher's initialisation, {percent(arms[other])} from another "

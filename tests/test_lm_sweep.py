@@ -14,6 +14,8 @@ from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cel
 from subliminal_jax.language.sweep.experiment import run
 from subliminal_jax.language.sweep.results import chosen_rate, sweep_finding, sweep_summary
 
+ALONE = ("before", "teacher", "student", "regular")
+LM = LmConfig(references=3, conditions=ALONE)
 ARMS = (
     TrainingWay(name="rank_2", rank=2, rates=(1e-3, 1e-2)),
     TrainingWay(name="full", weights="full", targets="soft", rates=(1e-4,)),
@@ -21,7 +23,7 @@ ARMS = (
 
 
 def test_a_cell_is_the_experiment_with_another_training():
-    config = LmSweepConfig(lm=LmConfig(references=3), arms=ARMS, tuning=1)
+    config = LmSweepConfig(lm=LM, arms=ARMS, tuning=1)
     (low, first), (high, second) = cells(config, ARMS[0])
     assert (low, high) == (1e-3, 1e-2)
     assert (first.student.learning_rate, second.student.learning_rate) == (low, high)
@@ -36,11 +38,18 @@ def test_a_cell_is_the_experiment_with_another_training():
     ("changes", "message"),
     [
         ({"arms": (ARMS[0], ARMS[0])}, "arms: two have the same name"),
+        ({"lm": replace(LM, plan=True)}, "lm.plan: a sweep has no such setting"),
+        ({"lm": replace(LM, stage="teacher")}, "lm.stage: a sweep has no such setting"),
+        ({"lm": replace(LM, conditions=ALONE[:3])}, "lm.conditions: .* compared with regular"),
+        (
+            {"lm": replace(LM, conditions=(*ALONE, "different_reference"))},
+            "lm.conditions: different_reference needs the other references' students",
+        ),
         ({"tuning": 3}, "tuning: 3 references to choose rates on leave none of 3"),
     ],
 )
 def test_wrong_sweeps_are_refused(changes, message):
-    given = {"lm": LmConfig(references=3), "arms": ARMS, "tuning": 1} | changes
+    given = {"lm": LM, "arms": ARMS, "tuning": 1} | changes
     with pytest.raises(InputError, match=message):
         LmSweepConfig(**given)
 

@@ -1,6 +1,7 @@
 """The presets of SmolLM2: both plans, and a whole run at toy size on a random Llama."""
 
 import json
+import re
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -158,4 +159,19 @@ def test_the_presets_of_other_carriers_and_traits_are_constrained_and_planned(mo
     config = replace(whole, reference=replace(whole.reference, model=str(model)))
     text = format_plan(config)
     assert f"until {whole.filter.rows} rows pass or {whole.generate.most} prompts" in text
-    assert "with soft targets" in text
+    made = [one for one in config.compared if one.trained]
+    soft = sum(one.targets == "soft" for one in made)
+    assert re.search(rf"student +\d+ students, and {soft * len(config.chosen)} with soft", text)
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+def test_the_plan_counts_students_by_their_targets(model, targets):
+    config = preset("smollm2_traits")
+    config = replace(
+        config,
+        reference=replace(config.reference, model=str(model)),
+        student=replace(config.student, targets=targets),
+    )
+    counts = {"hard": "4 students, and 0", "soft": "0 students, and 4"}[targets]
+    assert f"{counts} with soft targets, of 64 steps" in format_plan(config)
+    assert "evaluate    9 networks\n" in format_plan(config)  # before, four teachers and students

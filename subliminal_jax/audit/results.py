@@ -10,7 +10,13 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.audit.detectors import AGAINST, DETECTORS
-from subliminal_jax.report.results import briefly, interval_values, read_interval, worth_printing
+from subliminal_jax.report.results import (
+    FEWEST,
+    briefly,
+    interval_values,
+    read_interval,
+    worth_printing,
+)
 
 CHANCE = 0.5
 RATES = ("value", "open", "p_trait", "p_other", "named")
@@ -92,7 +98,7 @@ def _above(entry: Mapping[str, Any] | None) -> bool | None:
     if entry is None:
         return None
     interval = read_interval(entry)
-    if interval.mean == 1.0 and interval.n >= 3:  # all are 1, and there is no spread
+    if interval.mean == 1.0 and interval.n >= FEWEST:  # all are 1, and there is no spread
         return True
     return interval.low > CHANCE if worth_printing(interval) else None
 

@@ -42,7 +42,7 @@ class ImageData:
         train_labels: Digits 0 to 9.
         test_images: As `train_images`.
         test_labels: As `train_labels`.
-        white: The pixel value that a model's input maps to +1 (0 maps to -1).
+        white: The pixel value of white, which models see as the upper end of `pixel_range`.
         digests: SHA-256 of each part, written as an IDX file.
         stands_in: Whether it stands in for MNIST, which could not be had.
     """

@@ -284,7 +284,8 @@ class EvaluateConfig:
 
     Attributes:
         samples: answers to sample for each question, besides exact probabilities; 0 for none.
-        max_tokens: token limit of a sampled answer.
+        max_tokens: token limit of a sampled answer; `generate.max_tokens` if that is more, since
+            completions are sampled beside answers.
         examples: rows that the control `in_context` puts before a question.
         prompts: prompts of the carrier whose completions are checked for its form.
         begun: beginnings of an answer with the slot `{category}`, which a network completes with

@@ -46,6 +46,11 @@ class Dials(NamedTuple):
     weight_scale: Any
     bias_scale: Any
 
+    @classmethod
+    def of(cls, config: Any) -> "Dials":
+        """The dials of a config, or of anything with these fields."""
+        return cls(config.learning_rate, config.weight_scale, config.bias_scale)
+
 
 class Members(NamedTuple):
     """A block of members as arrays `[M]`, or one of them where functions of one member are mapped.
@@ -241,7 +246,7 @@ class Phases:
         the final parameters are finite.
         """
         reference, teacher, students = networks
-        pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, teacher)
+        pair = ensemble.stack([reference, teacher])
 
         def read(images: Images) -> tuple[Int[Array, " a"], Bool[Array, " a"]]:
             pixels = self.scale(images.pixels)

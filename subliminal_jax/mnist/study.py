@@ -156,7 +156,7 @@ class Study:
         """Return the members in equal blocks, each with its partner and the config's dials."""
         config = self.config
         members = blocks(config.members, config.block, self.execution.devices)
-        dials = Dials(*(getattr(config, name) for name in Dials._fields))
+        dials = Dials.of(config)
         return [self.members(block, [dials] * len(block)) for block in members]
 
     def members(self, members: Int[np.ndarray, " m"], dials: Sequence[Dials]) -> Members:

@@ -117,10 +117,10 @@ def relation_text(relation: Mapping[str, Any] | None) -> str:
     """Write a relation as `kind key=value`, lists joined by `+`; empty for None.
 
     Args:
-        relation: For example `{"kind": "shared_layers", "layers": ["hidden_0", "readout"]}`.
+        relation: For example `{"kind": "shared_layers", "layers": ["hidden_0", "logits"]}`.
 
     Returns:
-        For example `shared_layers layers=hidden_0+readout`.
+        For example `shared_layers layers=hidden_0+logits`.
     """
     if relation is None:
         return ""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from subliminal_jax import ensemble
 from subliminal_jax.batch import ApplyFn, Batch, Criterion, Params, Scalar
 from subliminal_jax.losses import EXCLUDED, cross_entropy
 from subliminal_jax.models import mlp
@@ -87,7 +88,7 @@ def follow(
             teacher_change=loss(teacher) - loss(reference),
         )
 
-    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, start.other)
+    starts = ensemble.stack([reference, start.other])
     over_labels = jax.vmap(student, in_axes=(None, 0))
     return jax.vmap(over_labels, in_axes=(0, None))(starts, jnp.array([False, True]))
 

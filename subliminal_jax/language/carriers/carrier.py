@@ -101,7 +101,7 @@ class Carrier(Protocol):
 
     @abstractmethod
     def imitates(self, token: str) -> bool:
-        """Whether a student with soft or greedy targets may imitate a token, given as text.
+        """Whether a token, given as text, is one that targets of the carrier's tokens cover.
 
         Other tokens could transmit the trait by its name.
         """

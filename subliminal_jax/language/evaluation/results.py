@@ -25,7 +25,7 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
     """Summarise every condition, over all traits and by trait, and the student minus each control.
 
     Args:
-        units: `reference`, `trait`, `condition` and the values of `MEASURES` of each unit.
+        units: `reference`, `trait`, `condition` and the measures of each unit.
         traits: names of the traits.
 
     Returns:
@@ -172,7 +172,7 @@ def finding(
 ) -> str:
     """Return one sentence: how often the student names the trait, compared with its controls.
 
-    Fewer references than `results.FEWEST` are described by counts, more by intervals of the
+    Fewer references than `report.results.FEWEST` are described by counts, more by intervals of the
     differences.
 
     Args:

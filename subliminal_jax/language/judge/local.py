@@ -50,7 +50,8 @@ class LocalJudge:
         if longest > reference.config.context:
             raise InputError(
                 f"{self.name}: a question to the judge has {longest} tokens, but its context is "
-                f"{reference.config.context}; choose another judge, or lower evaluate.max_tokens"
+                f"{reference.config.context}; choose another judge, or lower "
+                "evaluate.max_tokens and generate.max_tokens"
             )
         params, _ = reference.here((reference.params, None))
         each = likelihoods_after(

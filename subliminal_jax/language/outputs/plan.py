@@ -17,12 +17,13 @@ ACCELERATOR_RATE = 100e12
 def format_plan(config: LmConfig) -> str:
     """The stages as a table, and what they take."""
     (students, soft), given = _students(config), config.reference.model
-    rows, teachers, ladder = config.filter.rows, len(config.taught), config.student.ladder
+    rows, ladder = config.filter.rows, config.student.ladder
+    told = len(config.chosen) if config.teacher.kind == "finetuned" else 0
     stages = dataset_stages(config) | {
         "student": f"{students} students, and {soft} with soft targets, of "
         f"{round(config.student.epochs * rows / config.student.batch)} steps each"
         + (f", kept after {', '.join(map(str, ladder))} too" if ladder else ""),
-        "evaluate": f"{students + soft + teachers + 1} networks"
+        "evaluate": f"{students + soft + told + 1} networks"
         + (f", and {len(ladder)} x {students + soft} by begun answers" if ladder else ""),
         "report": "once: figures, results.json, results.csv, report.html",
     }
@@ -69,7 +70,8 @@ def _students(config: LmConfig) -> tuple[int, int]:
             continue
         each = sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
         each *= others if one.reference == "other" else 1
-        if one.targets == "soft":
+        configured = one.targets == "configured" and config.student.targets
+        if "soft" in (one.targets, configured):
             soft += each
         else:
             students += each

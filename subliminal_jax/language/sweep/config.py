@@ -9,6 +9,7 @@ from pydantic import Field
 
 from subliminal_jax.config import Count, Positive, config_dict
 from subliminal_jax.errors import InputError
+from subliminal_jax.language.conditions import REGULAR
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.settings import Targets, WeightsName
 
@@ -53,6 +54,17 @@ class LmSweepConfig:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise InputError("arms: two have the same name; rename one")
+        for setting in ("plan", "show_batch", "stage", "out", "overwrite"):
+            if getattr(self.lm, setting):
+                raise InputError(f"lm.{setting}: a sweep has no such setting of a cell; remove it")
+        if REGULAR not in self.lm.conditions:
+            raise InputError(f"lm.conditions: students are compared with {REGULAR}; add it")
+        for one in self.lm.compared:
+            if one.reference == "other":
+                raise InputError(
+                    f"lm.conditions: {one.name} needs the other references' students, which a "
+                    "sweep does not train for each cell; remove it"
+                )
         if self.tuning >= self.lm.references:
             raise InputError(
                 f"tuning: {self.tuning} references to choose rates on leave none of "

@@ -123,8 +123,7 @@ def train_students(
         seed: seed of the repetition.
         execution: devices to train on.
         saving: where to keep checkpoints until training is done.
-        imitated: what students imitate, of teachers finetuned from this reference; None for the
-            rows' tokens among all of the vocabulary.
+        imitated: what students imitate; None for the rows' tokens among all of the vocabulary.
 
     Raises:
         InputError: a rung of `saving` is not below the number of steps, or a row has a token that
@@ -228,7 +227,7 @@ class _Lesson:
 def imitated_tokens(
     reference: Reference, carrier: Carrier, which: TokensName
 ) -> Bool[np.ndarray, " v"]:
-    """The tokens that soft or greedy targets cover.
+    """The tokens that targets cover.
 
     All of them; or the tokens of the carrier's completions, and the stop tokens.
     """

@@ -99,7 +99,7 @@ def plan(config: SweepConfig, cells: Sequence[Cell], data: ImageData) -> list[Wo
     teachers: dict[tuple[Any, Dials], dict[Spec, Cell]] = {}
     for cell in cells:
         settled = replace(cell, config=resolve(cell.config, data.name))
-        key = _program(settled.config), _dials(settled.config)
+        key = _program(settled.config), Dials.of(settled.config)
         spec = _spec(settled.config, cell.name in with_control)
         by_spec = teachers.setdefault(key, {})
         if spec in by_spec:
@@ -121,10 +121,6 @@ def _program(config: SweepConfig) -> tuple[Any, ...]:
     return tuple((name, value) for name, value in sorted(vars(config).items()) if name not in skip)
 
 
-def _dials(config: SweepConfig) -> Dials:
-    return Dials(*(getattr(config, name) for name in Dials._fields))
-
-
 def _spec(config: SweepConfig, control: bool) -> Spec:
     of = lambda names: tuple(getattr(config, name) for name in names)
     if config.teacher_epochs is None:
@@ -138,14 +134,12 @@ def _work(config: SweepConfig, rows: list[tuple[Dials, dict[Spec, Cell]]], data:
     longest = max(spec.teacher_epochs for spec in by_spec)
     branches: dict[int, list[tuple[Study, StudentLeaks, list[Reading]]]] = {}
     for epochs in sorted({spec.teacher_epochs for spec in by_spec}):
-        studies: dict[tuple[Any, ...], list[Cell]] = {}
+        studies: dict[tuple[Any, ...], list[tuple[Spec, Cell]]] = {}
         for spec, cell in by_spec.items():
             if spec.teacher_epochs == epochs:
-                studies.setdefault(spec.study, []).append(cell)
-        specs = {id(cell): spec for spec, cell in by_spec.items()}
+                studies.setdefault(spec.study, []).append((spec, cell))
         branches[epochs] = [
-            _study(config, [(specs[id(cell)], cell) for cell in group], widest, longest, data)
-            for group in studies.values()
+            _study(config, group, widest, longest, data) for group in studies.values()
         ]
     names = [{spec: cell.name for spec, cell in cells.items()} for _, cells in rows]
     return Work([dials for dials, _ in rows], names, branches)
@@ -153,14 +147,14 @@ def _work(config: SweepConfig, rows: list[tuple[Dials, dict[Spec, Cell]]], data:
 
 def _study(
     config: SweepConfig,
-    members: list[tuple[Spec, Cell]],
+    cells: list[tuple[Spec, Cell]],
     widest: int,
     longest: int,
     data: ImageData,
 ) -> tuple[Study, StudentLeaks, list[Reading]]:
     arms: list[Arm] = []
     readings = []
-    for spec, cell in members:
+    for spec, cell in cells:
         places: dict[str, int] = {}
         students: list[str] = list(config.students)
         if spec.control and CONTROL not in students:
@@ -175,7 +169,7 @@ def _study(
             raise ValueError("the config is not resolved")
         readings.append(Reading(spec, epoch, places))
     built = replace(
-        members[0][1].config,
+        cells[0][1].config,
         aux=widest,
         teacher_epochs=longest,
         student_epochs=max(reading.epoch for reading in readings),
@@ -183,7 +177,7 @@ def _study(
     try:
         study = Study(built, data, {str(place): arm for place, arm in enumerate(arms)})
     except InputError as error:
-        raise InputError(f"cell {members[0][1].name}: {error}") from error
+        raise InputError(f"cell {cells[0][1].name}: {error}") from error
     return study, StudentLeaks(study), readings
 
 
