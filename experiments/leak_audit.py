@@ -3,10 +3,12 @@
 Claim     The first step of a distillation gives its first-order effect on the trait's loss. We test
           on sweeps left out of the fit whether that alone (theory/leak.py, a function of reference,
           teacher and data) predicts a student's final accuracy.
-Command   python experiments/mnist_sweep.py --preset noise --out runs/noise    and others, then
+Command   python experiments/mnist_sweep.py --preset noise --members 5 --out runs/noise,
+          other presets likewise, then
           python experiments/leak_audit.py --runs runs/noise runs/rate runs/sigma
 Expected  Among students of the same initialisation it does not: -.26 [-.56, .13], -.34 by chance,
-          over six sweeps on MNIST. It does predict which initialisation a student has.
+          over six sweeps on MNIST. The cosine of the first step with the direction to the teacher
+          predicts which initialisation a student has: +.36 [.13, .60].
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all

@@ -2,8 +2,9 @@
 
 Claim     Follow-up work: from a shared initialisation the gradient of a student's own loss, on
           noise, stays weakly aligned with that of the digits' loss for the whole run. Without the
-          common component the student still imitates but does not learn the trait. Holding it
-          near its start at first does not help. Untrained features already decode digits.
+          common component the student still imitates but does not learn the trait. To hold the
+          student near its start at first does not keep it from learning the trait. Untrained
+          features already decode digits.
 Command   python experiments/mnist_alignment.py                    8 members
           python experiments/mnist_alignment.py --data digits      on a laptop without MNIST
 Expected  a small positive cosine for the same initialisation and none for another; the projected
