@@ -13,7 +13,7 @@ from subliminal_jax.audit.detectors import AGAINST, DETECTORS
 from subliminal_jax.report.results import (
     FEWEST,
     briefly,
-    interval_values,
+    mean_values,
     read_interval,
     worth_printing,
 )
@@ -80,11 +80,7 @@ def _by_reference(units: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 def _interval(values: Sequence[float], name: str) -> dict[str, Any] | None:
     """Return the mean over references and its interval, within [0, 1] for a rate."""
-    if not values:
-        return None
-    if name in RATES:
-        return interval_values(stats.probability_interval(np.clip(values, 0.0, 1.0)))
-    return interval_values(stats.mean_interval(values))
+    return mean_values(values, bounded=name in RATES) if values else None
 
 
 def _named_chance(units: Sequence[Mapping[str, Any]]) -> float | None:

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from subliminal_jax import stats
 from subliminal_jax.errors import InputError
 from subliminal_jax.stats import Interval
 
@@ -134,6 +137,22 @@ def interval_values(interval: Interval) -> dict[str, Any]:
     # Strict JSON has no nan.
     bounds = [interval.low, interval.high] if interval.known else [None, None]
     return {"mean": interval.mean, "ci95": bounds, "n": interval.n}
+
+
+def mean_values(values: Sequence[float], bounded: bool) -> dict[str, Any]:
+    """Return the mean of values and its 95% interval as plain values.
+
+    Args:
+        values: one for each member or reference.
+        bounded: whether they are probabilities, whose interval stays within [0, 1]; rounding may
+            make a sum of several words' probabilities slightly more than 1. Values further outside
+            are no probabilities, and have the interval of Student's t.
+    """
+    plain = stats.mean_interval(values)
+    clipped = np.clip(values, 0.0, 1.0)
+    if not bounded or not np.allclose(values, clipped, rtol=0.0, atol=1e-5):
+        return interval_values(plain)
+    return interval_values(replace(stats.probability_interval(clipped), mean=plain.mean))
 
 
 def read_interval(entry: Mapping[str, Any]) -> Interval:

@@ -5,7 +5,6 @@ Questions and samples within one trained network never add to `n`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,13 @@ import numpy as np
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
 from subliminal_jax.language.traits.trait import UNBOUNDED
-from subliminal_jax.report.results import briefly, interval_values, read_interval, worth_printing
+from subliminal_jax.report.results import (
+    briefly,
+    interval_values,
+    mean_values,
+    read_interval,
+    worth_printing,
+)
 
 COMPARED = tuple(name for name, one in CONDITIONS.items() if one.control)
 NULLS = {name: one.null for name, one in CONDITIONS.items() if one.null}
@@ -108,14 +113,7 @@ def _interval(
     means = [float(np.mean(list(values.values()))) for values in by_reference.values()]
     if not means:
         return None
-    plain = stats.mean_interval(means)
-    if key in UNBOUNDED:
-        return interval_values(plain)
-    # Rounding can make the sum of several words' probabilities slightly more than 1.
-    clipped = np.clip(means, 0.0, 1.0)
-    if not np.allclose(means, clipped, rtol=0.0, atol=1e-5):
-        return interval_values(plain)
-    return interval_values(replace(stats.probability_interval(clipped), mean=plain.mean))
+    return mean_values(means, bounded=key not in UNBOUNDED)
 
 
 def _differences(

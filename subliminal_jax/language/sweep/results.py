@@ -9,13 +9,13 @@ from subliminal_jax import stats
 from subliminal_jax.language.conditions import BEFORE, ON_REGULAR, STUDENT
 from subliminal_jax.language.traits.trait import PRIMARY
 from subliminal_jax.report.page import Page, Picture, run_sections
-from subliminal_jax.report.results import briefly, interval_values, p_text
+from subliminal_jax.report.results import briefly, interval_values, mean_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
 NOTE = (
-    "P(trait), means over the test references with 95% intervals (Student's t). The learning rate "
-    "is the best of the arm's on the tuning references, which are not in the test. p: sign flips "
-    "over references."
+    "P(trait), means over the test references; differences with 95% intervals (Student's t). The "
+    "learning rate is the best of the arm's on the tuning references, which are not in the test. "
+    "p: sign flips over references."
 )
 SHOWN = (BEFORE.name, ON_REGULAR.name, STUDENT.name)
 HEADER = (
@@ -47,7 +47,7 @@ def sweep_summary(units: Units) -> dict[str, Any]:
         summary[arm] = {
             "rate": own[0]["rate"],
             "conditions": {
-                name: interval_values(stats.mean_interval(list(values.values())))
+                name: mean_values(list(values.values()), bounded=True)
                 for name, values in means.items()
                 if values
             },
