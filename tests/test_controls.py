@@ -19,7 +19,7 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     trait_of,
 )
-from subliminal_jax.language.dataset.variants import has_students, student_datasets
+from subliminal_jax.language.dataset.variants import Cohort, has_students, student_datasets
 from subliminal_jax.language.evaluation.results import finding, summarise
 from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
@@ -168,22 +168,26 @@ def test_students_of_every_other_reference_imitate_its_own_teachers(tmp_path):
     given = {"own": sources[:1], "other": sources[1:]}
     found = student_datasets(conditions, "hard", "finetuned", ["owl"], given)
     first = {
-        kind: {name: completion_of(rows[0])[0] for name, rows in some.items()}
-        for kind, some in found.items()
+        cohort: {name: completion_of(rows[0])[0] for name, rows in some.items()}
+        for cohort, some in found.items()
     }
     assert first == {
-        "hard": {
+        Cohort("hard", "hard"): {
             "student/owl": "0",
             "different_reference/owl": "1",
             "different_reference.2/owl": "2",
             "different_reference_regular": "1",
             "different_reference_regular.2": "2",
         },
-        "imitated": {"soft/owl": "0"},
-        "greedy": {"greedy/owl": "0"},
-        "foreign": {"different_reference_soft/owl": "1"},
-        "foreign.2": {"different_reference_soft.2/owl": "2"},
+        Cohort("imitated", "soft"): {"soft/owl": "0"},
+        Cohort("greedy", "greedy"): {"greedy/owl": "0"},
+        Cohort("foreign", "soft", 1): {"different_reference_soft/owl": "1"},
+        Cohort("foreign.2", "soft", 2): {"different_reference_soft.2/owl": "2"},
     }
+    for configured in ("greedy", "soft"):
+        usual = student_datasets(conditions, configured, "finetuned", ["owl"], given)
+        assert usual[Cohort("imitated", configured)].keys() == {"student/owl"}
+        assert Cohort("foreign", "soft", 1) in usual
     back = CONDITIONS["from_other_reference"]
     asked = [asked_network(back, TRAITS["owl"], CHOSEN, False, distance) for distance in (1, 2)]
     assert asked == ["different_reference/owl", "different_reference.2/owl"]

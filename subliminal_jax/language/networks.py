@@ -15,7 +15,7 @@ from subliminal_jax.language.evaluation import told
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.references import References
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
-from subliminal_jax.language.settings import StudentConfig, TeacherConfig
+from subliminal_jax.language.settings import StudentConfig, Targets, TeacherConfig
 from subliminal_jax.language.stages import rung_of
 from subliminal_jax.language.training.networks import (
     named_networks,
@@ -120,16 +120,16 @@ class Networks:
     def imitated(
         self,
         reference: Reference,
-        kind: str,
+        targets: Targets,
         students: Mapping[str, Any],
         teachers: Artifact,
         foreign: Reference | None,
     ) -> Imitated | None:
-        """What students of a kind of targets imitate, in their order; None for any token.
+        """What the students of a cohort imitate, in their order; None for any token.
 
         Args:
             reference: the students' reference.
-            kind: kind of their targets.
+            targets: their targets.
             students: students by name.
             teachers: their teachers.
             foreign: the teachers' reference, if it is not the students'.
@@ -138,7 +138,7 @@ class Networks:
             InputError: the teachers' reference has another vocabulary than the students'.
         """
         settings, tuning = self.student, self.teachers.tuning
-        if kind == "hard":
+        if targets == "hard":
             if settings.hard_tokens == "full":
                 return None
             tokens = imitated_tokens(reference, self.carrier, "carrier")
@@ -152,9 +152,8 @@ class Networks:
         names = [trait.name for trait in self.taught]
         places = np.array([names.index(trait_of(student)) for student in students])
         trained = load_tree(teachers.path / "teachers.npz")
-        likeliest = kind == "imitated" and settings.targets == "greedy"
         return Imitated(
-            targets="greedy" if kind == "greedy" or likeliest else "soft",
+            targets=targets,
             tuning=tuning,
             trained=ensemble.member(trained, places),
             tokens=imitated_tokens(reference, self.carrier, settings.tokens),

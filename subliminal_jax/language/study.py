@@ -22,7 +22,7 @@ from subliminal_jax.language.dataset.filters import (
     take,
 )
 from subliminal_jax.language.dataset.judged import RowJudge, reasons_by_scores
-from subliminal_jax.language.dataset.variants import foreign_kind, student_datasets, variants
+from subliminal_jax.language.dataset.variants import student_datasets, variants
 from subliminal_jax.language.evaluation import measure
 from subliminal_jax.language.evaluation.teacher_rates import teacher_rates
 from subliminal_jax.language.judge.choose import judge_of
@@ -216,20 +216,18 @@ class LmStudy:
 
         def make(path: Path) -> dict[str, Any]:
             reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
-            foreign = {foreign_kind(d): r for d, r in enumerate(others, start=1)}
+            places = [repetition, *others]
             traits = [trait.name for trait in self.traits]
             sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, theirs))}
             datasets_of = student_datasets(
                 compared, config.student.targets, config.teacher.kind, traits, sources
             )
-            for kind, datasets in datasets_of.items():
-                if not datasets:
-                    continue
+            for cohort, datasets in datasets_of.items():
                 table = students_table(reference, datasets, config.student.sequence)
-                whose = foreign.get(kind, repetition)
+                whose = places[cohort.distance]
                 other = None if whose == repetition else self.reference(whose)
                 imitated = self.networks.imitated(
-                    reference, kind, datasets, self.teachers(whose), other
+                    reference, cohort.targets, datasets, self.teachers(whose), other
                 )
                 train = partial(
                     train_students,
@@ -241,9 +239,10 @@ class LmStudy:
                     execution=self.execution,
                     imitated=imitated,
                 )
-                self._stages.trained(path / f"{kind}.npz", train, config.student.ladder)
-                facts[kind], padding[kind] = list(datasets), padding_of(table)
-                _, steps[kind] = steps_of(config.student, config.filter.rows, table.sequences)
+                name = cohort.name
+                self._stages.trained(path / f"{name}.npz", train, config.student.ladder)
+                facts[name], padding[name] = list(datasets), padding_of(table)
+                _, steps[name] = steps_of(config.student, config.filter.rows, table.sequences)
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, *theirs, teachers)

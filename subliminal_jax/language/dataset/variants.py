@@ -1,6 +1,7 @@
 """Training rows of every condition: datasets and their shuffled controls."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,9 +10,26 @@ from subliminal_jax.language.carriers.carrier import Carrier
 from subliminal_jax.language.conditions import REGULAR, Condition
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.rows.shuffles import shuffled
+from subliminal_jax.language.settings import Targets
 
 Datasets: TypeAlias = dict[str, list[dict[str, Any]]]
 """Rows by the name of dataset or student."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Students that are trained in one program.
+
+    Attributes:
+        name: its name in files.
+        targets: what its students imitate.
+        distance: how many references further their teachers' reference is, if not tokens but
+            teachers of another reference are imitated; 0 for their own.
+    """
+
+    name: str
+    targets: Targets
+    distance: int = 0
 
 
 def variants(
@@ -43,15 +61,12 @@ def variants(
 
 def student_datasets(
     conditions: Sequence[Condition],
-    targets: str,
+    targets: Targets,
     teacher: str,
     traits: Sequence[str],
     sources: Mapping[str, Sequence[tuple[Path, list[str]]]],
-) -> dict[str, Datasets]:
-    """The rows of every student by its network's name, for each kind of targets.
-
-    Kinds are `hard`; `imitated`, the configured or all of a teacher's probabilities; `greedy`; and
-    for every other reference that of `foreign_kind`, all probabilities of its teacher.
+) -> dict[Cohort, Datasets]:
+    """The rows of every student by its network's name, for each cohort.
 
     Args:
         conditions: conditions to compare.
@@ -61,22 +76,20 @@ def student_datasets(
         sources: for the `own` and every `other` reference, the nearest first, the directory of its
             `variants` and the teachers with enough rows.
     """
-    by_kind: dict[str, Datasets] = {"hard": {}, "imitated": {}, "greedy": {}}
+    by_cohort: dict[Cohort, Datasets] = {}
     for condition in conditions:
         if not has_students(condition, targets, teacher):
             continue
-        kind = _kind(condition, targets)
-        foreign = kind == "imitated" and condition.reference == "other"
         names = traits if condition.for_each_trait else [REGULAR]
         for distance, (path, written) in enumerate(sources[condition.reference], start=1):
-            trained = by_kind.setdefault(foreign_kind(distance) if foreign else kind, {})
+            trained = by_cohort.setdefault(_cohort(condition, targets, distance), {})
             for trait in (one for one in names if condition.source(one) in (REGULAR, *written)):
                 rows = read_chat_rows(path / f"{condition.dataset(trait)}.jsonl")
                 trained[condition.network(trait, distance)] = rows
-    return by_kind
+    return {cohort: rows for cohort, rows in by_cohort.items() if rows}
 
 
-def has_students(condition: Condition, targets: str, teacher: str) -> bool:
+def has_students(condition: Condition, targets: Targets, teacher: str) -> bool:
     """Whether students of a condition are trained; `targets` and `teacher` as above.
 
     Prompted teachers have no probabilities to imitate. If the configured targets are greedy or
@@ -87,13 +100,16 @@ def has_students(condition: Condition, targets: str, teacher: str) -> bool:
     return teacher != "prompted" and (targets == "hard" or condition.reference == "other")
 
 
-def _kind(condition: Condition, targets: str) -> str:
-    """Kind of a condition's targets, if its students' references are their teachers'."""
-    if condition.targets == "configured":
-        return "hard" if targets == "hard" else "imitated"
-    return "imitated" if condition.targets == "soft" else condition.targets
+def targets_of(condition: Condition, configured: Targets) -> Targets:
+    """What a condition's students imitate, by the configured targets."""
+    return configured if condition.targets == "configured" else condition.targets
 
 
-def foreign_kind(distance: int) -> str:
-    """Kind of targets of students that imitate the teachers of the reference at a distance."""
-    return "foreign" if distance == 1 else f"foreign.{distance}"
+def _cohort(condition: Condition, configured: Targets, distance: int) -> Cohort:
+    """The cohort of a condition's students whose rows are from the reference at a distance."""
+    targets = targets_of(condition, configured)
+    if targets == "soft" and condition.reference == "other":
+        name = "foreign" if distance == 1 else f"foreign.{distance}"
+        return Cohort(name, targets, distance)
+    usual = condition.targets in ("configured", "soft") and targets != "hard"
+    return Cohort("imitated" if usual else targets, targets)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.dataset.variants import has_students
+from subliminal_jax.language.dataset.variants import has_students, targets_of
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
 
@@ -70,8 +70,7 @@ def _students(config: LmConfig) -> tuple[int, int]:
             continue
         each = sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
         each *= others if one.reference == "other" else 1
-        configured = one.targets == "configured" and config.student.targets
-        if "soft" in (one.targets, configured):
+        if targets_of(one, config.student.targets) == "soft":
             soft += each
         else:
             students += each
