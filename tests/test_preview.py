@@ -3,11 +3,9 @@
 import json
 import re
 
-import jax
 import pytest
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.keys import named_key
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.config import LmConfig
@@ -19,9 +17,8 @@ from subliminal_jax.language.settings import (
     TeacherConfig,
 )
 from subliminal_jax.language.tiny.corpus import World, texts
-from subliminal_jax.language.tiny.reference import pretraining_table
+from subliminal_jax.language.tiny.reference import pretraining_order, pretraining_table
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.language.training.answers import orders
 from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
@@ -72,8 +69,7 @@ def test_pretraining_is_first(script, model, tmp_path):
     assert re.search(r" '<end>' +1$", ended.out, re.MULTILINE)
     settings = ReferenceConfig(corpus=CorpusConfig(chats=40))
     table = pretraining_table(settings, PROMPTS, 3, Chat.load(model))
-    key = named_key(jax.random.key(3), "pretraining order")
-    (first,), _ = orders(key, table.sequences, 30, 1)
+    (first,), _ = pretraining_order(3, table.sequences, 30, 1)
     for place in (0, 1):
         row = int(first[place])
         real = table.reading.tokens[row][table.reading.segments[row] > 0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
-from subliminal_jax.language.traits.trait import UNBOUNDED
+from subliminal_jax.language.traits.trait import PRIMARY, UNBOUNDED
 from subliminal_jax.report.results import (
     briefly,
     interval_values,
@@ -79,11 +79,11 @@ def matrix(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     cells: dict[tuple[int, int], list[float]] = {}
     for one in units:
         if one["condition"] in (STUDENT.name, CROSSED.name):
-            cells.setdefault((one["reference"], one["student_of"]), []).append(one["p_trait"])
+            cells.setdefault((one["reference"], one["student_of"]), []).append(one[PRIMARY])
     seeds = sorted({seed for cell in cells for seed in cell})
     mean = lambda cell: float(np.mean(cells[cell])) if cell in cells else None
     values = [[mean((teacher, student)) for student in seeds] for teacher in seeds]
-    return {"references": seeds, "p_trait": values}
+    return {"references": seeds, PRIMARY: values}
 
 
 IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "student_of"})
@@ -120,8 +120,8 @@ def _differences(
     units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
 ) -> dict[int, list[float]]:
     """Return P(trait) of student minus control, by reference, for each trait that has both."""
-    student = _by_reference(units, STUDENT.name, traits, "p_trait")
-    other = _by_reference(units, control, traits, "p_trait")
+    student = _by_reference(units, STUDENT.name, traits, PRIMARY)
+    other = _by_reference(units, control, traits, PRIMARY)
     pairs = {
         reference: [value - other[reference][trait] for trait, value in by_trait.items()
                     if trait in other.get(reference, {})]
@@ -182,7 +182,7 @@ def finding(
     table, against = summary["conditions"], summary["student_minus"]
 
     def told(condition: str) -> str:
-        return briefly(table[condition]["all"]["p_trait"])
+        return briefly(table[condition]["all"][PRIMARY])
 
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())

@@ -7,7 +7,6 @@ the run directory.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -15,15 +14,13 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.data.batch_preview import format_batch
 from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
-from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import NAME, run_path
 from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.tiny.corpus import corpus, texts
-from subliminal_jax.language.tiny.reference import tiny_origin
+from subliminal_jax.language.tiny.reference import pretraining_order, tiny_origin
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.language.training.answers import orders
-from subliminal_jax.language.training.student import steps_of
+from subliminal_jax.language.training.student import steps_of, student_order
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS
@@ -89,8 +86,8 @@ def _pretraining(config: LmConfig) -> str:
         chat = Chat.load(Path(directory))
         chats = corpus(settings.corpus, world, config.seed)
         table = pack_rows(chat.examples(chats), settings.sequence)
-        key = named_key(root_key(config.seed), "pretraining order")
-        return _shown("pretraining", table, key, settings.batch, chat)
+        (rows,), _ = pretraining_order(config.seed, table.sequences, settings.batch, 1)
+        return _format("pretraining", table, rows.tolist(), chat)
 
 
 def _teaching(config: LmConfig, chat: Chat) -> str:
@@ -107,13 +104,8 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     rows = read_chat_rows(path)
     table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
     batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
-    key = named_key(root_key(config.seed), "student order")
-    return _shown(f"student of {path.stem}", table, key, batch, chat)
-
-
-def _shown(title: str, table: TokenTable, key: Any, batch: int, chat: Chat) -> str:
-    (rows,), _ = orders(key, table.sequences, batch, 1)
-    return _format(title, table, rows.tolist(), chat)
+    (rows,), _ = student_order(config.seed, table.sequences, batch, 1)
+    return _format(f"student of {path.stem}", table, rows.tolist(), chat)
 
 
 def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:

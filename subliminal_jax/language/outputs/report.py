@@ -94,8 +94,8 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
         "Every condition",
         ("condition", "network", "P(trait)", "95% interval", "n"),
         tuple(
-            (name, means, _mean(intervals["p_trait"]), bounds_text(intervals["p_trait"]),
-             str(intervals["p_trait"]["n"]))
+            (name, means, _mean(intervals[PRIMARY]), bounds_text(intervals[PRIMARY]),
+             str(intervals[PRIMARY]["n"]))
             for name, means, intervals in _run(results)
         ),
         "n: references.",
@@ -122,7 +122,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
             (
-                *(name, _mean(intervals["p_trait"]), bounds_text(intervals["p_trait"])),
+                *(name, _mean(intervals[PRIMARY]), bounds_text(intervals[PRIMARY])),
                 *(_mean(intervals[key]) for key in _further(results)),
             )
             for name, _, intervals in _run(results)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch
@@ -160,6 +160,13 @@ def pretraining_table(
     return answer_table(pack_rows(chat.examples(chats), reference.sequence))
 
 
+def pretraining_order(
+    seed: int, sequences: int, batch: int, steps: int
+) -> tuple[Int[Array, "s b"], Float[Array, "s b"]]:
+    """The sequences of every step of a pretraining, and their weights, as of `orders`."""
+    return orders(named_key(root_key(seed), "pretraining order"), sequences, batch, steps)
+
+
 def pretrain(
     reference: ReferenceConfig,
     config: DecoderConfig,
@@ -193,9 +200,7 @@ def pretrain(
     )
     tx = language_optimizer("adam", schedule, clip=1.0, weight_decay=0.01)
     execution = the_same_on_every_host()
-    order = orders(
-        named_key(key, "pretraining order"), table.sequences, reference.batch, reference.steps
-    )
+    order = pretraining_order(seed, table.sequences, reference.batch, reference.steps)
     shared = execution.share(table)
 
     def batch(order: Any, table: AnswerTable, step: Array) -> Batch:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, LossFn
@@ -103,6 +103,13 @@ def steps_of(settings: StudentConfig, rows: int, sequences: int) -> tuple[int, i
     return batch, max(1, round(settings.epochs * steps_per_epoch(sequences, batch)))
 
 
+def student_order(
+    seed: int, sequences: int, batch: int, steps: int
+) -> tuple[Int[Array, "s b"], Float[Array, "s b"]]:
+    """The sequences of every step of all students of a seed, and their weights, as of `orders`."""
+    return orders(named_key(root_key(seed), "student order"), sequences, batch, steps)
+
+
 def train_students(
     settings: StudentConfig,
     reference: Reference,
@@ -138,7 +145,7 @@ def train_students(
     if imitated is not None and imitated.targets == "hard":
         _check_covered(table, imitated.tokens)
     key, count = root_key(seed), table.targets.shape[0]
-    order = orders(named_key(key, "student order"), table.sequences, batch, steps)
+    order = student_order(seed, table.sequences, batch, steps)
     order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
     start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
     members = execution.split((table, np.zeros(count) if imitated is None else imitated.trained))
