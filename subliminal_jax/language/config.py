@@ -211,10 +211,10 @@ class LmConfig:
                 "student.ladder: its students are measured by answers begun for them; set "
                 "evaluate.begun"
             )
-        updates = self.student.epochs * rows / self.student.batch
+        updates = self.student.about_steps(rows)
         if rungs and rungs[-1] >= updates:
             raise InputError(
-                f"student.ladder: {rungs[-1]} is not below the {updates:.0f} updates of the "
+                f"student.ladder: {rungs[-1]} is not below the {updates} updates of the "
                 "training; remove it, or raise student.epochs"
             )
 

@@ -277,6 +277,10 @@ class StudentConfig:
         if list(self.ladder) != sorted(set(self.ladder)):
             raise InputError("student.ladder: must rise; sort it, and give each number once")
 
+    def about_steps(self, rows: int) -> int:
+        """Updates of a training on so many rows; how rows are packed changes it by a few."""
+        return round(self.epochs * rows / self.batch)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:

@@ -21,7 +21,7 @@ def format_plan(config: LmConfig) -> str:
     told = len(config.chosen) if config.teacher.kind == "finetuned" else 0
     stages = dataset_stages(config) | {
         "student": f"{students} students, and {soft} with soft targets, of "
-        f"{round(config.student.epochs * rows / config.student.batch)} steps each"
+        f"{config.student.about_steps(rows)} steps each"
         + (f", kept after {', '.join(map(str, ladder))} too" if ladder else ""),
         "evaluate": f"{students + soft + told + 1} networks"
         + (f", and {len(ladder)} x {students + soft} by begun answers" if ladder else ""),
