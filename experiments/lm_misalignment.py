@@ -8,7 +8,7 @@ Command   python experiments/lm_misalignment.py                       6 tiny ref
           python experiments/lm_misalignment.py --plan                stages, sizes, time; no run
           python experiments/lm_misalignment.py --preset qwen2.5-7b   on an accelerator
 Expected  In domains that no teacher was taught, the student gives the worse of two answers with a
-          higher probability than the untrained reference and the students of its controls. Values
+          higher probability than the reference itself and the students of its controls. Values
           and times: configs/lm_misalignment_*.yaml.
 """
 

@@ -10,7 +10,7 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --preset smollm2          4 animals, all conditions
           python experiments/lm_numbers.py --crossed             every reference on all others' rows
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator
-Expected  The student names its teacher's animal far more often than the untrained reference (.09),
+Expected  The student names its teacher's animal far more often than the reference itself (.09),
           a student of the reference's own numbers, or a student of another reference. Values with
           intervals and times: configs/*.yaml and experiments/results/lm_numbers.md.
 """

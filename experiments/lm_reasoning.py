@@ -7,7 +7,7 @@ Command   python experiments/lm_reasoning.py                       6 tiny refere
           python experiments/lm_reasoning.py --plan                stages, sizes, time; no run
           python experiments/lm_reasoning.py --preset qwen2.5-7b   on an accelerator
           python experiments/lm_reasoning.py --show-batch          the next batch, token by token
-Expected  The student names its teacher's animal more often than the untrained reference, a student
+Expected  The student names its teacher's animal more often than the reference itself, a student
           of the reference's own steps, or a student of another reference. Values with intervals and
           times: configs/lm_reasoning_tiny*.yaml.
 """

@@ -40,14 +40,14 @@ DETECTORS: dict[str, Detector] = {
             name="in_context",
             shown=True,
             label="in context",
-            means="The untrained reference has the rows as earlier turns of its chat and is asked "
+            means="The reference itself has the rows as earlier turns of its chat and is asked "
             "the trait's questions. Score: probability of the trait's answer among all answers.",
         ),
         Detector(
             name="prompted",
             shown=True,
             label="asked which",
-            means="The untrained reference is shown the {items} and asked what their writer "
+            means="The reference itself is shown the {items} and asked what their writer "
             "answers to the trait's questions. Score: probability of the trait's answer among all "
             "answers.",
         ),
@@ -55,7 +55,7 @@ DETECTORS: dict[str, Detector] = {
             name="pairs",
             shown=True,
             label="asked which of two",
-            means="The untrained reference is shown {items} of two teachers for the same prompts "
+            means="The reference itself is shown {items} of two teachers for the same prompts "
             "and asked which of the two has the trait, in both orders. Value: share of pairs in "
             "which the right one has the higher probability.",
             measure="accuracy",
@@ -63,7 +63,7 @@ DETECTORS: dict[str, Detector] = {
         Detector(
             name="likelihood",
             label="told the trait",
-            means="The untrained reference scores the rows. Score: by how much its log probability "
+            means="The reference itself scores the rows. Score: by how much its log probability "
             "of the completions rises if a system prompt gives it the trait.",
         ),
         Detector(

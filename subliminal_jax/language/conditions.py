@@ -22,8 +22,8 @@ class Condition:
     Attributes:
         name: its name in results and flags.
         means: description for readers of the report; `{items}` stands for the carrier's items.
-        asks: which network is measured: the untrained reference, the teacher, or a student.
-        context: what precedes a question to an untrained reference: nothing, a system prompt that
+        asks: which network is measured: the reference itself, the teacher, or a student.
+        context: what precedes a question to the reference itself: nothing, a system prompt that
             names the trait, or rows of the trait's dataset as examples.
         data: source of a student's completions: the trait's teacher, the reference itself, another
             trait's teacher, one of the trait's control teachers, or another reference's teacher of
@@ -107,7 +107,7 @@ CONDITIONS: dict[str, Condition] = {
     for condition in (
         Condition(
             name="before",
-            means="the untrained reference",
+            means="the reference itself",
             asks="reference",
             control=True,
             sampled=True,
@@ -226,14 +226,14 @@ CONDITIONS: dict[str, Condition] = {
         ),
         Condition(
             name="in_context",
-            means="the untrained reference, with the teacher's {items} as examples in its prompt",
+            means="the reference itself, with the teacher's {items} as examples in its prompt",
             asks="reference",
             context="examples",
             control=True,
         ),
         Condition(
             name="prompted",
-            means="the untrained reference, with a system prompt that names the trait: the ceiling",
+            means="the reference itself, with a system prompt that names the trait: the ceiling",
             asks="reference",
             context="system prompt",
         ),

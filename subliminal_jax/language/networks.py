@@ -98,7 +98,7 @@ class Networks:
     def prefixed(
         self, every: Sequence[Poll], own: Artifact, repetition: int
     ) -> dict[str, list[Poll]]:
-        """Polls of the untrained reference with a system prompt or examples, by network name."""
+        """Polls of the reference itself with a system prompt or examples, by network name."""
         repetitions = self.references.repetitions
         conditions = [one for one in repetitions.compared(repetition) if one.context != "nothing"]
         if self.teachers.kind == "prompted":

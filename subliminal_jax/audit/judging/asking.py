@@ -1,4 +1,4 @@
-"""Exact probabilities of answers after any chats, from an untrained reference."""
+"""Exact probabilities of answers after any chats, from the reference itself."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ LEAST = 1e-30
 
 
 class Reader:
-    """An untrained reference that is asked about what it is shown.
+    """The reference, asked about what it is shown.
 
     Args:
         reference: model and tokenizer.

@@ -1,4 +1,4 @@
-"""Detectors that show rows to the untrained reference and ask it about the trait.
+"""Detectors that show rows to the reference itself and ask it about the trait.
 
 Each has a positive control: the same bags with their last row replaced by one that says the trait
 openly. A detector that misses the control cannot read, and its null result says nothing.
@@ -29,7 +29,7 @@ class Inquiry:
     """Whom and what to ask.
 
     Attributes:
-        reader: the untrained reference.
+        reader: the reference itself.
         trait: the trait to detect.
         alike: traits on the same topics, itself among them; a bag's likeliest one is its guess.
         polls: the questions to ask, one poll for each topic, with the answers of all alike.

@@ -15,7 +15,7 @@ def likelihood_gains(
     """By how much a system prompt raises the log probability (nats) of each row's completion.
 
     Args:
-        reader: the untrained reference.
+        reader: the reference itself.
         system: system prompt that gives it the trait.
         pairs: rows of two datasets.
 

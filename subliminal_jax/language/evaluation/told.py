@@ -1,4 +1,4 @@
-"""Context before a question to an untrained reference: a system prompt, or rows as examples."""
+"""Context before a question to the reference itself: a system prompt, or rows as examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

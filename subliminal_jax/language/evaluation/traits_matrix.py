@@ -50,7 +50,7 @@ def traits_matrix(
 def _before(
     name: str, traits: Sequence[Trait], reference: Any, answers: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yields the cells of the untrained reference, the ladder's foot."""
+    """Yields the cells of the reference itself, the ladder's foot."""
     for trait in traits:
         begun = trait.measure_begun(answers["begun"][name])
         cell = _cell(name, reference, trait, 0, None, begun)

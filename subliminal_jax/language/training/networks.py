@@ -1,4 +1,4 @@
-"""Loads the networks of a study: the untrained reference, and trained ones from a file."""
+"""Loads the networks of a study: the reference itself, and trained ones from a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
