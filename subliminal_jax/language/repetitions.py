@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from subliminal_jax.language.conditions import Condition
 
@@ -50,7 +51,7 @@ class Repetitions:
             return list(self.conditions)
         return [one for one in self.conditions if one.basic or one.reference == "other"]
 
-    @property
+    @cached_property
     def others(self) -> dict[int, list[int]]:
         """For each repetition, those whose datasets also train its students, the next one first."""
         return {repetition: self._others(repetition) for repetition in self.every}

@@ -313,7 +313,8 @@ class MeshConfig:
     """Mesh of devices, over all hosts, that one training is sharded over.
 
     Attributes:
-        execution: `jit` shards by the axes below; with `pmap` every device holds the whole model.
+        execution: `jit` shards by the axes below; with the other, every device holds the whole
+            model.
         data: copies of the model, each with other rows.
         fsdp: shards of the parameters, gathered when needed, each with other rows.
         tensor: shards of every layer.

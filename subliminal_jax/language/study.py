@@ -140,7 +140,7 @@ class LmStudy:
             reference = self.reference(repetition)
             names = [REGULAR, *(trait.name for trait in self.taught)]
             made_from = config_digest(artifacts.begun_from(path))
-            allowed, judge = self._constraint(reference), self._row_judge()
+            allowed, judge = self._constraint(reference), self._row_judge
             counts, trials = {}, {}
             title = f"sample {self.carrier.items}, reference {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
@@ -311,8 +311,9 @@ class LmStudy:
         form = form_of(self.carrier, self.config.generate, self.config.filter)
         return constraint(form, reference.chat.pieces(), reference.chat.stop_ids)
 
+    @cached_property
     def _row_judge(self) -> RowJudge | None:
-        """The judge of the filter; None without the rule `judge`."""
+        """The judge of the filter, past its gate; None without the rule `judge`."""
         settings, passes = self.config.filter, self.config.evaluate.judge.passes
         if "judge" not in settings.rules or self._judge is None:
             return None

@@ -108,20 +108,23 @@ def check_row_judge(judge: Judge, rubrics: Mapping[Rubric, str], passes: int) ->
     Raises:
         InputError: fewer are; names the first that is not.
     """
-    failed = []
-    for rubric, word in rubrics.items():
-        rows = [(prompt, text.format(word=word), named) for prompt, text, named in ROWS]
-        judgements = judged(judge, (rubric,), [row[:2] for row in rows])
-        for (_, text, named), scores in zip(rows, judgements, strict=True):
-            score = scores[rubric.name]
-            if score is None or (score >= SPOKEN) != named:
-                failed.append((text, rubric.name, score))
-    count = len(rubrics) * len(ROWS)
-    if count - len(failed) < math.ceil(count * passes / len(CASES)):
+    cases = [
+        (rubric, prompt, text.format(word=word), named)
+        for rubric, word in rubrics.items()
+        for prompt, text, named in ROWS
+    ]
+    scores = judge.scores([rubric.ask(prompt, text) for rubric, prompt, text, _ in cases])
+    failed = [
+        (text, rubric.name, score)
+        for (rubric, _, text, named), score in zip(cases, scores, strict=True)
+        if score is None or (score >= SPOKEN) != named
+    ]
+    right = len(cases) - len(failed)
+    if right < math.ceil(len(cases) * passes / len(CASES)):
         text, name, score = failed[0]
         shown = "no score" if score is None else f"{score:.0f}"
         raise InputError(
-            f"filter.judge: {judge.name} tells {count - len(failed)} of {count} probe rows right, "
-            f"so its scores do not count; {text!r} has {shown} for {name!r}. "
-            f"Choose another judge, or remove the rule"
+            f"filter.judge: {judge.name} tells {right} of {len(cases)} probe rows right, so its "
+            f"scores do not count; {text!r} has {shown} for {name!r}. Choose another judge, or "
+            "remove the rule"
         )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from subliminal_jax.config import Count, Positive, config_dict
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import REGULAR
+from subliminal_jax.language.conditions import ON_REGULAR
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.settings import Targets, WeightsName
 
@@ -57,8 +57,8 @@ class LmSweepConfig:
         for setting in ("plan", "show_batch", "stage", "out", "overwrite"):
             if getattr(self.lm, setting):
                 raise InputError(f"lm.{setting}: a sweep has no such setting of a cell; remove it")
-        if REGULAR not in self.lm.conditions:
-            raise InputError(f"lm.conditions: students are compared with {REGULAR}; add it")
+        if ON_REGULAR.name not in self.lm.conditions:
+            raise InputError(f"lm.conditions: students are compared with {ON_REGULAR.name}; add it")
         for one in self.lm.compared:
             if one.reference == "other":
                 raise InputError(

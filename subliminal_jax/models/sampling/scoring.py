@@ -140,8 +140,9 @@ def likelihoods_after(
     Raises:
         InputError: as for `score`.
     """
-    for after in continuations:
-        _checked(config, [(prompt, after) for prompt in prompts])
+    longest = max(continuations, key=len)
+    _checked(config, [(prompt, longest) for prompt in prompts])
+    _checked(config, [(longest, after) for after in continuations])  # each id, once
     beginnings = sorted({tuple(c[:end]) for c in continuations for end in range(1, len(c))})
     place = {(): 0} | {beginning: place for place, beginning in enumerate(beginnings, start=1)}
     ids = sorted({token for after in continuations for token in after})
@@ -151,8 +152,9 @@ def likelihoods_after(
     ends = np.array([len(beginning) for beginning in beginnings], np.int32)
     totals = np.zeros((len(prompts), len(continuations)), np.float32)
     for some in _groups(list(map(tuple, prompts)), batch):
-        tokens = _padded([tuple(prompts[row]) for row in some], batch)
-        lengths = np.ones(batch, np.int32)  # a row without a prompt has one token
+        height = min(batch, 1 << (len(some) - 1).bit_length())  # few programs, little padding
+        tokens = _padded([tuple(prompts[row]) for row in some], height)
+        lengths = np.ones(height, np.int32)  # a row without a prompt has one token
         lengths[: len(some)] = [len(prompts[row]) for row in some]
         each = np.asarray(_after(config, params, tokens, lengths, nodes, ends, np.array(ids)))
         for column, after in enumerate(continuations):
