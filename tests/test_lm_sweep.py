@@ -12,7 +12,12 @@ from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import EvaluateConfig
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells
 from subliminal_jax.language.sweep.experiment import run
-from subliminal_jax.language.sweep.results import chosen_rate, sweep_finding, sweep_summary
+from subliminal_jax.language.sweep.results import (
+    chosen_rate,
+    sweep_finding,
+    sweep_summary,
+    sweep_text,
+)
 
 ALONE = ("before", "teacher", "student", "regular")
 LM = LmConfig(references=3, conditions=ALONE)
@@ -82,6 +87,23 @@ def test_a_summary_counts_references_of_the_test_alone():
     assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
     assert found["p"] == 0.5
     assert "+0.30" in sweep_finding({"rank_2": found})
+
+
+def test_arms_are_compared_with_the_last_one_by_reference():
+    values = {"rank_2": (0.2, 0.5, 0.3), "full": (0.1, 0.3, 0.9)}
+    units = [
+        unit(condition, value - (condition == "regular") * 0.1, reference, arm=arm)
+        for arm, row in values.items()
+        for reference, value in enumerate(row)
+        for condition in ("student", "regular")
+        if (arm, reference, condition) != ("full", 2, "student")  # a reference that has no student
+    ]
+    summary = sweep_summary(units)
+    assert summary["rank_2"]["student_minus_last"]["mean"] == pytest.approx(0.15)
+    assert summary["rank_2"]["student_minus_last"]["n"] == 2
+    assert summary["rank_2"]["p_last"] == 0.5
+    assert "student_minus_last" not in summary["full"]
+    assert "student - full's" in sweep_text({"summary": summary, "finding": ""})
 
 
 def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):

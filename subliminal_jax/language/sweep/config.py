@@ -38,7 +38,7 @@ class LmSweepConfig:
 
     Attributes:
         lm: the experiment; its student's tuning, targets and learning rate are the arms'.
-        arms: the ways to train students.
+        arms: the ways to train students; the results compare each with the last one.
         tuning: references, the first ones, on which rates are chosen; the others are the test.
         out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
         overwrite: discard an earlier run in the run directory.

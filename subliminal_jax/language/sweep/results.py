@@ -15,7 +15,7 @@ from subliminal_jax.report.tables import CsvRows, Table
 NOTE = (
     "P(trait), means over the test references; differences with 95% intervals (Student's t). The "
     "learning rate is the best of the arm's on the tuning references, which are not in the test. "
-    "p: sign flips over references."
+    "p: sign flips over references, of the difference before it."
 )
 SHOWN = (BEFORE.name, ON_REGULAR.name, STUDENT.name)
 HEADER = (
@@ -36,14 +36,20 @@ def chosen_rate(units: Units, condition: str) -> float:
 
 
 def sweep_summary(units: Units) -> dict[str, Any]:
-    """For every arm its rate, and the intervals of its conditions and of student minus regular."""
+    """For every arm its rate, its conditions' intervals, and its students against others.
+
+    Returns:
+        By arm: `rate`; `conditions`, intervals of P(trait) over the test references;
+        `student_minus_regular` with its `p`; and, but for the last arm, `student_minus_last` with
+        `p_last`: its students minus the last arm's, paired by reference.
+    """
     tested = [unit for unit in units if unit["phase"] == "test"]
-    summary = {}
-    for arm in dict.fromkeys(unit["arm"] for unit in tested):
-        own = [unit for unit in tested if unit["arm"] == arm]
+    arms = {arm: [u for u in tested if u["arm"] == arm] for arm in dict.fromkeys(map(_arm, tested))}
+    last = list(arms)[-1]
+    last_students = _by_reference(arms[last], STUDENT.name)
+    summary: dict[str, Any] = {}
+    for arm, own in arms.items():
         means = {name: _by_reference(own, name) for name in SHOWN}
-        student, regular = means[STUDENT.name], means[ON_REGULAR.name]
-        gains = [student[one] - regular[one] for one in student if one in regular]
         summary[arm] = {
             "rate": own[0]["rate"],
             "conditions": {
@@ -51,10 +57,26 @@ def sweep_summary(units: Units) -> dict[str, Any]:
                 for name, values in means.items()
                 if values
             },
-            "student_minus_regular": interval_values(stats.mean_interval(gains)),
-            "p": stats.sign_flip_test(gains),
         }
+        students = means[STUDENT.name]
+        gain, p = _difference(students, means[ON_REGULAR.name])
+        summary[arm] |= {"student_minus_regular": gain, "p": p}
+        if arm != last:
+            gain, p = _difference(students, last_students)
+            summary[arm] |= {"student_minus_last": gain, "p_last": p}
     return summary
+
+
+def _arm(unit: Mapping[str, Any]) -> str:
+    return unit["arm"]
+
+
+def _difference(
+    first: Mapping[int, float], second: Mapping[int, float]
+) -> tuple[dict[str, Any], float | None]:
+    """The interval of a paired difference over the references of both, and its p."""
+    gains = [first[one] - second[one] for one in first if one in second]
+    return interval_values(stats.mean_interval(gains)), stats.sign_flip_test(gains)
 
 
 def _by_reference(units: Units, condition: str) -> dict[int, float]:
@@ -85,19 +107,28 @@ def sweep_text(results: Mapping[str, Any]) -> str:
 
 
 def _table(results: Mapping[str, Any]) -> Table:
+    summary = results["summary"]
+    last = list(summary)[-1]
     return Table(
         "Every arm",
-        ("arm", "rate", *SHOWN, "student - regular", "p"),
+        ("arm", "rate", *SHOWN, "student - regular", "p", f"student - {last}'s", "p"),
         tuple(
             (
                 *(name, f"{arm['rate']:g}"),
                 *(_mean(arm["conditions"].get(one)) for one in SHOWN),
                 *(briefly(arm["student_minus_regular"], "+.3f"), p_text(arm["p"]) or "-"),
+                *_against_last(arm),
             )
-            for name, arm in results["summary"].items()
+            for name, arm in summary.items()
         ),
         NOTE,
     )
+
+
+def _against_last(arm: Mapping[str, Any]) -> tuple[str, str]:
+    if "student_minus_last" not in arm:
+        return "", ""
+    return briefly(arm["student_minus_last"], "+.3f"), p_text(arm["p_last"]) or "-"
 
 
 def _mean(interval: Mapping[str, Any] | None) -> str:
