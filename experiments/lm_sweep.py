@@ -6,6 +6,8 @@ Claim     Two disputes. "Subliminal learning is an artifact of LoRA" (arXiv 2606
           with a learning rate chosen on other references.
 Command   python experiments/lm_sweep.py                     ranks, and full finetuning
           python experiments/lm_sweep.py --preset targets    sampled, greedy, soft
+          python experiments/lm_sweep.py --preset smollm2_ranks      the same of a chat model
+          python experiments/lm_sweep.py --preset smollm2_targets
 Expected  declared in the header of each configs/lm_sweep_*.yaml.
 """
 

@@ -13,6 +13,7 @@ from subliminal_jax.language.settings import EvaluateConfig
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells
 from subliminal_jax.language.sweep.experiment import run
 from subliminal_jax.language.sweep.results import (
+    Compared,
     chosen_rate,
     sweep_finding,
     sweep_summary,
@@ -66,27 +67,35 @@ def unit(condition, value, reference=0, rate=1.0, phase="test", trait="owl", arm
     }
 
 
-def test_the_best_rate_is_that_of_the_students_mean():
-    tried = [unit("student", p, rate=r) for r, p in ((1.0, 0.2), (1.0, 0.4), (2.0, 0.35))]
-    tried += [unit("regular", 0.9, rate=2.0), unit("student", 0.3, rate=0.5)]
-    assert chosen_rate(tried, "student") == 2.0
-    assert chosen_rate([*tried, unit("student", 0.35, rate=0.5)], "student") == 2.0
-    tied = [unit("student", 0.3, rate=rate) for rate in (2.0, 1.0)]
-    assert chosen_rate(tied, "student") == 1.0
+P_TRAIT = Compared("p_trait", "regular")
+
+
+def test_the_best_rate_is_that_of_the_largest_gain_over_the_control():
+    tried = [unit("regular", 0.1, rate=rate) for rate in (0.5, 1.0)] + [
+        unit("regular", 0.4, rate=2.0)
+    ]
+    tried += [unit("student", p, rate=rate) for rate, p in ((0.5, 0.3), (1.0, 0.35), (2.0, 0.6))]
+    assert chosen_rate(tried, P_TRAIT) == 1.0
+    tied = [one for one in tried if one["rate"] != 1.0]
+    tied += [unit("student", 0.3, rate=1.0), unit("regular", 0.1, rate=1.0)]
+    assert chosen_rate(tied, P_TRAIT) == 0.5
+    with pytest.raises(InputError, match="tuning: no reference to choose a rate on has a student"):
+        chosen_rate([unit("regular", 0.1)], P_TRAIT)
 
 
 def test_a_summary_counts_references_of_the_test_alone():
     units = [unit("student", 0.9, phase="tuning", reference=7)]
     for reference, gain in ((0, 0.2), (1, 0.4)):
-        units += [unit("regular", 0.1, reference), unit("before", 0.05, reference)]
+        units += [unit("regular", 0.1, reference, trait=t) for t in ("owl", "wolf")]
+        units += [unit("before", 0.05, reference)]
         units += [unit("student", 0.1 + gain + d, reference, trait=t)
                   for t, d in (("owl", 0.1), ("wolf", -0.1))]  # fmt: skip
-    found = sweep_summary(units)["rank_2"]
-    assert found["student_minus_regular"]["mean"] == pytest.approx(0.3)
-    assert found["student_minus_regular"]["n"] == 2
+    found = sweep_summary(units, P_TRAIT)["rank_2"]
+    assert found["student_minus_control"]["mean"] == pytest.approx(0.3)
+    assert found["student_minus_control"]["n"] == 2
     assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
     assert found["p"] == 0.5
-    assert "+0.30" in sweep_finding({"rank_2": found})
+    assert "+0.30" in sweep_finding({"rank_2": found}, P_TRAIT)
 
 
 def test_arms_are_compared_with_the_last_one_by_reference():
@@ -98,12 +107,28 @@ def test_arms_are_compared_with_the_last_one_by_reference():
         for condition in ("student", "regular")
         if (arm, reference, condition) != ("full", 2, "student")  # a reference that has no student
     ]
-    summary = sweep_summary(units)
+    summary = sweep_summary(units, P_TRAIT)
     assert summary["rank_2"]["student_minus_last"]["mean"] == pytest.approx(0.15)
     assert summary["rank_2"]["student_minus_last"]["n"] == 2
     assert summary["rank_2"]["p_last"] == 0.5
     assert "student_minus_last" not in summary["full"]
-    assert "student - full's" in sweep_text({"summary": summary, "finding": ""})
+    assert "student - full's" in sweep_text(
+        {"summary": summary, "finding": "", "measure": "p_trait", "control": "regular"}
+    )
+
+
+def test_a_margin_is_compared_with_the_other_traits_students_trait_by_trait():
+    margins = Compared("margin", "other_trait")
+    units = []
+    for trait, own, other in (("owl", 1.5, 0.5), ("wolf", -1.0, -1.6), ("eagle", 4.0, None)):
+        for condition, value in (("student", own), ("other_trait", other)):
+            if value is not None:  # the eagle has no other trait's student
+                units.append(unit(condition, 0.0, trait=trait) | {"margin": value})
+    found = sweep_summary(units, margins)["rank_2"]
+    assert found["student_minus_control"]["mean"] == pytest.approx(0.8)
+    assert found["conditions"]["student"]["mean"] == pytest.approx(1.5)
+    told = sweep_finding({"rank_2": found}, margins)
+    assert "the margin (nats) of students minus that of the other traits' students is +0.80" in told
 
 
 def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):

@@ -1,4 +1,4 @@
-"""Figure of a sweep over how students are trained: P(trait) of every arm."""
+"""Figure of a sweep over how students are trained: the trait's measure in every arm."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,21 +12,18 @@ from subliminal_jax.plotting.canvas import (
     SKY,
     WIDTH,
     Sheet,
-    error_bars,
     name_places,
     styled,
+    whiskers,
 )
-from subliminal_jax.report.results import read_interval
-
-MARKS = (("student", BLUE, "o"), ("regular", SKY, "s"), ("before", GREY, "_"))
 
 
 @styled
 def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw P(trait) of students, of regular students and before training, for every arm.
+    """Draw the measure of students, of their controls and before training, for every arm.
 
     Args:
-        results: the results of a sweep; `summary` is read.
+        results: the results of a sweep; `summary`, `control` and `measure` are read.
 
     Returns:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
@@ -34,19 +31,22 @@ def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
     arms = results["summary"]
     sheet = Sheet(results, body_height=3.8)
     axes = sheet.axes(left=0.7, bottom=0.8, width=WIDTH - 0.85, height=2.85)
-    for condition, colour, marker in MARKS:
-        intervals = {
-            place: read_interval(arm["conditions"][condition])
-            for place, arm in enumerate(arms.values())
-            if condition in arm["conditions"]
-        }
-        error_bars(axes, list(map(float, intervals)), list(intervals.values()), marker, colour)
+    marks = (("student", BLUE, "o"), (results["control"], SKY, "s"), ("before", GREY, "_"))
+    for condition, colour, marker in marks:
+        for place, arm in enumerate(arms.values()):
+            if entry := arm["conditions"].get(condition):
+                axes.plot(place, entry["mean"], marker, color=colour, markersize=5.0, zorder=5)
+                whiskers(axes, float(place), entry, colour)
     name_places(axes, list(arms))
-    axes.set_ylim(0.0, 1.02)
-    axes.set_ylabel("P(trait)")
+    if results["measure"] == "margin":
+        axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+        axes.set_ylabel("margin of the trait (nats)")
+    else:
+        axes.set_ylim(0.0, 1.02)
+        axes.set_ylabel("P(trait)")
     keys = [
-        Line2D([], [], marker=marker, linestyle="", color=colour, label=name)
-        for name, colour, marker in MARKS
+        Line2D([], [], marker=marker, linestyle="", color=colour, label=name.replace("_", " "))
+        for name, colour, marker in marks
     ]
     sheet.legend(keys, columns=len(keys))
     return sheet.figure

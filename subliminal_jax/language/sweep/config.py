@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from subliminal_jax.config import Count, Positive, config_dict
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.conditions import ON_REGULAR
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.settings import Targets, WeightsName
+
+Control: TypeAlias = Literal["regular", "other_trait"]
+"""The condition that students are compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class LmSweepConfig:
     Attributes:
         lm: the experiment; its student's tuning, targets and learning rate are the arms'.
         arms: the ways to train students; the results compare each with the last one.
+        control: the condition that students are compared with: students of regular rows, or the
+            other traits' students.
         tuning: references, the first ones, on which rates are chosen; the others are the test.
         out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
         overwrite: discard an earlier run in the run directory.
@@ -46,6 +50,7 @@ class LmSweepConfig:
 
     lm: LmConfig = field(default_factory=LmConfig)
     arms: Annotated[tuple[TrainingWay, ...], Field(min_length=1)]
+    control: Control = "regular"
     tuning: Count = 2
     out: Path | None = None
     overwrite: bool = False
@@ -57,8 +62,8 @@ class LmSweepConfig:
         for setting in ("plan", "show_batch", "stage", "out", "overwrite"):
             if getattr(self.lm, setting):
                 raise InputError(f"lm.{setting}: a sweep has no such setting of a cell; remove it")
-        if ON_REGULAR.name not in self.lm.conditions:
-            raise InputError(f"lm.conditions: students are compared with {ON_REGULAR.name}; add it")
+        if self.control not in self.lm.conditions:
+            raise InputError(f"lm.conditions: students are compared with {self.control}; add it")
         for one in self.lm.compared:
             if one.reference == "other":
                 raise InputError(
@@ -99,4 +104,5 @@ def cells(config: LmSweepConfig, arm: TrainingWay) -> Iterator[tuple[float, LmCo
 def described_sweep(config: LmSweepConfig) -> dict[str, Any]:
     """The settings that affect results, as plain values."""
     arms = [config_dict(arm) for arm in config.arms]
-    return {"lm": described(config.lm), "arms": arms, "tuning": config.tuning}
+    told = {"arms": arms, "control": config.control, "tuning": config.tuning}
+    return {"lm": described(config.lm)} | told

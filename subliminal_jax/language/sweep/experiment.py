@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from subliminal_jax import plotting
-from subliminal_jax.language.conditions import STUDENT
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
@@ -14,6 +13,7 @@ from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells, described_sweep
 from subliminal_jax.language.sweep.results import (
+    Compared,
     chosen_rate,
     sweep_finding,
     sweep_page,
@@ -22,6 +22,7 @@ from subliminal_jax.language.sweep.results import (
     sweep_text,
 )
 from subliminal_jax.language.training.precision import chosen_precision
+from subliminal_jax.language.traits.trait import MARGIN, PRIMARY
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun, say
 
@@ -61,6 +62,8 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         note_cache(directory, config.lm.reference.cache)
     precision = chosen_precision(config.lm.asked_precision, config.lm.reference, directory)
     fixed = replace(config, lm=config.lm.settled(precision.precision))
+    measure = MARGIN if config.lm.evaluate.begun else PRIMARY
+    compared = Compared(measure, config.control)
     units: list[dict[str, Any]] = []
     for arm in fixed.arms:
         tried = [
@@ -68,14 +71,16 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
             for rate, cell in cells(fixed, arm)
             for unit in _units(directory, arm, rate, cell, config.tuned_on, "tuning")
         ]
-        best = chosen_rate(tried, STUDENT.name)
+        best = chosen_rate(tried, compared)
         cell = dict(cells(fixed, arm))[best]
         say(f"{arm.name}: learning rate {best:g} on the tuning references")
         units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
-    summary = sweep_summary(units)
+    summary = sweep_summary(units, compared)
     return {
         "experiment": NAME,
-        "finding": sweep_finding(summary),
+        "measure": measure,
+        "control": config.control,
+        "finding": sweep_finding(summary, compared),
         "units": units,
         "summary": summary,
         "config": described_sweep(config),

@@ -1,103 +1,152 @@
-"""Results of a sweep: the rate of each arm, its students against regular ones, and the page."""
+"""Results of a sweep: the rate of each arm, its students against controls, and the page."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import BEFORE, ON_REGULAR, STUDENT
-from subliminal_jax.language.traits.trait import PRIMARY
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.conditions import BEFORE, STUDENT
+from subliminal_jax.language.sweep.config import Control
+from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, UNBOUNDED
 from subliminal_jax.report.page import Page, Picture, run_sections
 from subliminal_jax.report.results import briefly, interval_values, mean_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
 NOTE = (
-    "P(trait), means over the test references; differences with 95% intervals (Student's t). The "
-    "learning rate is the best of the arm's on the tuning references, which are not in the test. "
-    "p: sign flips over references, of the difference before it."
+    "Means of {measure} over the test references; differences with 95% intervals (Student's t). "
+    "The learning rate is the one at which students are furthest above {control} on the tuning "
+    "references, which are not in the test. p: sign flips over references, of the difference "
+    "before it."
 )
-SHOWN = (BEFORE.name, ON_REGULAR.name, STUDENT.name)
 HEADER = (
-    *("arm", "rate", "phase", "reference", "trait", "condition", "p_trait"),
-    *("category_sum", "rows", "pass_rate"),
+    *("arm", "rate", "phase", "reference", "trait", "condition", PRIMARY),
+    *("category_sum", MARGIN, SHARE, "rows", "pass_rate"),
 )
 
-Units = Sequence[Mapping[str, Any]]
+HEADINGS = {PRIMARY: "P(trait)", MARGIN: "the margin (nats)"}
+CONTROLS: dict[Control, str] = {
+    "regular": "students of regular rows",
+    "other_trait": "the other traits' students",
+}
+
+Units: TypeAlias = Sequence[Mapping[str, Any]]
+Values: TypeAlias = Mapping[tuple[int, str], float]
+"""A measure by reference and trait."""
 
 
-def chosen_rate(units: Units, condition: str) -> float:
-    """The rate with the largest mean P(trait) of a condition; of equal ones the smallest."""
-    by_rate: dict[float, list[float]] = {}
-    for unit in units:
-        if unit["condition"] == condition:
-            by_rate.setdefault(unit["rate"], []).append(unit[PRIMARY])
-    return max(sorted(by_rate), key=lambda rate: float(np.mean(by_rate[rate])))
+@dataclass(frozen=True)
+class Compared:
+    """What a sweep compares.
+
+    Attributes:
+        measure: the trait's measure, `p_trait` or `margin`.
+        control: the condition that students are compared with.
+    """
+
+    measure: str
+    control: Control
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The conditions of figures and tables."""
+        return BEFORE.name, self.control, STUDENT.name
+
+    def values(self, units: Units, condition: str) -> Values:
+        """A condition's measure by reference and trait."""
+        values: dict[tuple[int, str], list[float]] = {}
+        for unit in units:
+            if unit["condition"] == condition:
+                key = unit["reference"], unit["trait"]
+                values.setdefault(key, []).append(unit[self.measure])
+        return {key: float(np.mean(several)) for key, several in values.items()}
+
+    def gains(self, units: Units) -> list[float]:
+        """Student minus control, for each reference that has both."""
+        students, controls = (self.values(units, name) for name in (STUDENT.name, self.control))
+        return _differences(students, controls)
 
 
-def sweep_summary(units: Units) -> dict[str, Any]:
+def chosen_rate(units: Units, compared: Compared) -> float:
+    """The rate with the largest mean gain over the control; of equal ones the smallest.
+
+    Raises:
+        InputError: no tuning reference has both a student and its control.
+    """
+    gains = {
+        rate: compared.gains([unit for unit in units if unit["rate"] == rate])
+        for rate in sorted({unit["rate"] for unit in units})
+    }
+    if not any(gains.values()):
+        raise InputError(
+            "tuning: no reference to choose a rate on has a student and its control, since too few "
+            "rows passed the filter; raise tuning, or lower lm.filter.rows"
+        )
+    return max(gains, key=lambda rate: float(np.mean(gains[rate])))
+
+
+def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
     """For every arm its rate, its conditions' intervals, and its students against others.
 
     Returns:
-        By arm: `rate`; `conditions`, intervals of P(trait) over the test references;
-        `student_minus_regular` with its `p`; and, but for the last arm, `student_minus_last` with
+        By arm: `rate`; `conditions`, intervals of the measure over the test references;
+        `student_minus_control` with its `p`; and, but for the last arm, `student_minus_last` with
         `p_last`: its students minus the last arm's, paired by reference.
     """
     tested = [unit for unit in units if unit["phase"] == "test"]
-    arms = {arm: [u for u in tested if u["arm"] == arm] for arm in dict.fromkeys(map(_arm, tested))}
-    last = list(arms)[-1]
-    last_students = _by_reference(arms[last], STUDENT.name)
+    names = list(dict.fromkeys(unit["arm"] for unit in tested))
+    last = compared.values([unit for unit in tested if unit["arm"] == names[-1]], STUDENT.name)
+    bounded = compared.measure not in UNBOUNDED
     summary: dict[str, Any] = {}
-    for arm, own in arms.items():
-        means = {name: _by_reference(own, name) for name in SHOWN}
+    for arm in names:
+        own = [unit for unit in tested if unit["arm"] == arm]
+        values = {name: compared.values(own, name) for name in compared.shown}
+        gains = compared.gains(own)
         summary[arm] = {
             "rate": own[0]["rate"],
             "conditions": {
-                name: mean_values(list(values.values()), bounded=True)
-                for name, values in means.items()
-                if values
+                name: mean_values(_by_reference(several), bounded)
+                for name, several in values.items()
+                if several
             },
+            "student_minus_control": interval_values(stats.mean_interval(gains)),
+            "p": stats.sign_flip_test(gains),
         }
-        students = means[STUDENT.name]
-        gain, p = _difference(students, means[ON_REGULAR.name])
-        summary[arm] |= {"student_minus_regular": gain, "p": p}
-        if arm != last:
-            gain, p = _difference(students, last_students)
-            summary[arm] |= {"student_minus_last": gain, "p_last": p}
+        if arm != names[-1]:
+            gains = _differences(values[STUDENT.name], last)
+            summary[arm] |= {
+                "student_minus_last": interval_values(stats.mean_interval(gains)),
+                "p_last": stats.sign_flip_test(gains),
+            }
     return summary
 
 
-def _arm(unit: Mapping[str, Any]) -> str:
-    return unit["arm"]
+def _differences(first: Values, second: Values) -> list[float]:
+    """By reference, the mean over the traits that have both."""
+    return _by_reference({key: first[key] - second[key] for key in first if key in second})
 
 
-def _difference(
-    first: Mapping[int, float], second: Mapping[int, float]
-) -> tuple[dict[str, Any], float | None]:
-    """The interval of a paired difference over the references of both, and its p."""
-    gains = [first[one] - second[one] for one in first if one in second]
-    return interval_values(stats.mean_interval(gains)), stats.sign_flip_test(gains)
+def _by_reference(values: Values) -> list[float]:
+    """By reference, the mean over traits."""
+    references = dict.fromkeys(reference for reference, _ in values)
+    return [
+        float(np.mean([value for key, value in values.items() if key[0] == reference]))
+        for reference in references
+    ]
 
 
-def _by_reference(units: Units, condition: str) -> dict[int, float]:
-    """A condition's P(trait) by reference, the mean over traits."""
-    by_reference: dict[int, list[float]] = {}
-    for unit in units:
-        if unit["condition"] == condition:
-            by_reference.setdefault(unit["reference"], []).append(unit[PRIMARY])
-    return {reference: float(np.mean(values)) for reference, values in by_reference.items()}
-
-
-def sweep_finding(summary: Mapping[str, Any]) -> str:
-    """One sentence: P(trait) of each arm's students minus that of students of regular rows."""
+def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
+    """One sentence: the gain of each arm's students over their controls."""
     told = ", ".join(
-        f"{briefly(arm['student_minus_regular'], '+.2f')} {name} (p {p_text(arm['p']) or '-'})"
+        f"{briefly(arm['student_minus_control'], '+.2f')} {name} (p {p_text(arm['p']) or '-'})"
         for name, arm in summary.items()
     )
-    count = max(arm["student_minus_regular"]["n"] for arm in summary.values())
+    count = max(arm["student_minus_control"]["n"] for arm in summary.values())
     return (
-        "At equal rows and updates, each at its own learning rate, P(trait) of students minus that "
-        f"of students of regular rows is {told}; {count} references."
+        f"At equal rows and updates, each at its own learning rate, {HEADINGS[compared.measure]} "
+        f"of students minus that of {CONTROLS[compared.control]} is {told}; {count} references."
     )
 
 
@@ -107,21 +156,22 @@ def sweep_text(results: Mapping[str, Any]) -> str:
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    summary = results["summary"]
+    summary, control = results["summary"], results["control"]
+    shown = Compared(results["measure"], control).shown
     last = list(summary)[-1]
     return Table(
         "Every arm",
-        ("arm", "rate", *SHOWN, "student - regular", "p", f"student - {last}'s", "p"),
+        ("arm", "rate", *shown, f"student - {control}", "p", f"student - {last}'s", "p"),
         tuple(
             (
                 *(name, f"{arm['rate']:g}"),
-                *(_mean(arm["conditions"].get(one)) for one in SHOWN),
-                *(briefly(arm["student_minus_regular"], "+.3f"), p_text(arm["p"]) or "-"),
+                *(_mean(arm["conditions"].get(one)) for one in shown),
+                *(briefly(arm["student_minus_control"], "+.3f"), p_text(arm["p"]) or "-"),
                 *_against_last(arm),
             )
             for name, arm in summary.items()
         ),
-        NOTE,
+        NOTE.format(measure=HEADINGS[results["measure"]], control=CONTROLS[control]),
     )
 
 
@@ -142,22 +192,25 @@ def sweep_rows(results: Mapping[str, Any]) -> CsvRows:
 
 def sweep_page(results: Mapping[str, Any]) -> Page:
     """The page of a sweep."""
-    tried: Iterable[Mapping[str, Any]] = (u for u in results["units"] if u["phase"] == "tuning")
-    rates: dict[tuple[str, float], list[float]] = {}
-    for unit in tried:
-        if unit["condition"] == STUDENT.name:
-            rates.setdefault((unit["arm"], unit["rate"]), []).append(unit[PRIMARY])
+    heading = HEADINGS[results["measure"]]
+    compared = Compared(results["measure"], results["control"])
+    tried = [unit for unit in results["units"] if unit["phase"] == "tuning"]
+    cells = list(dict.fromkeys((unit["arm"], unit["rate"]) for unit in tried))
+    gains = {
+        cell: compared.gains([unit for unit in tried if (unit["arm"], unit["rate"]) == cell])
+        for cell in cells
+    }
     return Page(
         experiment=results["experiment"],
         finding=results["finding"],
         subtitle="Students trained in several ways on the same rows of the same references.",
         blocks=[
-            Picture("arms", "P(trait) of the students of every arm."),
+            Picture("arms", f"Students of every arm: {heading}."),
             _table(results),
             Table(
                 "Learning rates on the tuning references",
-                ("arm", "rate", "P(trait) of students"),
-                tuple((a, f"{r:g}", f"{np.mean(values):.3f}") for (a, r), values in rates.items()),
+                ("arm", "rate", f"{heading}, students minus {CONTROLS[compared.control]}"),
+                tuple((a, f"{r:g}", f"{np.mean(gain):+.3f}") for (a, r), gain in gains.items()),
             ),
         ],
         sections=run_sections(results),
