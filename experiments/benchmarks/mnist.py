@@ -107,9 +107,8 @@ def measure(
     """
     config, decision = with_precision(config, data, len(PAPER_ARMS), directory)
     study = Study(config, data, PAPER_ARMS)
-    rate = speed.MatrixRate(
-        study.execution, speed.paper_products(study.network, study.schedule.batch)
-    )
+    products = speed.paper_products(study.network, study.schedule.batch)
+    rate = speed.MatrixRate(study.execution, products, dtype=study.network.precision)
     pauses = {"teach": study.schedule.teacher_epochs, "distill": study.schedule.student_epochs}
     baseline = None if torch is None else _torch(torch, config, data, study)
 
@@ -132,7 +131,11 @@ def measure(
         "useful_flop": flop,
         "timing": asdict(timing) | {"total": timing.total},
         "matrix_rates": {str(product): rates for product, rates in rate.rates.items()},
-        "matrix_rate": {"product": str(product), "flop_per_s": per_second},
+        "matrix_rate": {
+            "precision": study.network.precision,
+            "product": str(product),
+            "flop_per_s": per_second,
+        },
         "peak_memory": {"bytes": memory, "whose": whose},
         "torch": None if baseline is None else baseline.summary(),
     }
@@ -213,8 +216,9 @@ def _products(results: Mapping[str, Any]) -> Table:
         numbers = (f"{f(rates) / GIGA:.1f}" for f in (statistics.median, min, max))
         used = "<- the matrix rate" if product == results["matrix_rate"]["product"] else ""
         rows.append((product, *numbers, str(len(rates)), used))
+    precision = results["matrix_rate"]["precision"]
     return Table(
-        "float32 matrix products under XLA on the same devices, in between, GFLOP/s",
+        f"{precision} matrix products under XLA on the same devices, in between, GFLOP/s",
         ("product", "median", "lowest", "highest", "times", ""),
         tuple(rows),
     )

@@ -1,8 +1,9 @@
-"""Useful FLOP of the MNIST experiment, and the machine's float32 matrix rate."""
+"""Useful FLOP of the MNIST experiment, and the machine's matrix rate."""
 
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from subliminal_jax.execution.program import Program
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.mnist.config import MnistConfig, schedule
 from subliminal_jax.models import mlp
+from subliminal_jax.models.product import matmul, transposed
 
 FORMULA = """\
 Useful FLOP, two per multiply-add of a matrix product and nothing else:
@@ -43,7 +45,7 @@ def useful_flop(
 
 @dataclass(frozen=True)
 class Product:
-    """A chain of float32 matrix products whose values neither grow nor vanish.
+    """A chain of matrix products whose values neither grow nor vanish.
 
     Each link multiplies by the same matrix, `[rows, columns]`, with orthonormal columns; if it is
     not square, then by its transpose too, as the forward product and the weight gradient of a
@@ -90,7 +92,11 @@ class Product:
         """Run a number of links; a member function with `shared` = (matrix, links)."""
         matrix, links = shared
         square = self.rows == self.columns
-        link = lambda _, y: matrix @ y if square else matrix.T @ (matrix @ y)
+
+        def link(_: Any, y: Array) -> Array:
+            y = matmul(matrix, y, y.dtype)
+            return y if square else matmul(transposed(matrix), y, y.dtype)
+
         return jax.lax.fori_loop(0, links, link, y), None
 
 

@@ -49,7 +49,7 @@ class SweepSpeed:
     def __post_init__(self) -> None:
         teachers = self.works[0].teachers
         products = paper_products(teachers.network, teachers.schedule.batch)
-        self._rate = MatrixRate(teachers.execution, products)
+        self._rate = MatrixRate(teachers.execution, products, dtype=teachers.network.precision)
 
     def measure(self) -> None:
         """Measure the matrix rate once."""
