@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, Params, RandomKey
+from subliminal_jax.config import Precision
 from subliminal_jax.data.tokens import pack_rows, pad_rows
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
@@ -69,6 +70,8 @@ class RandomModelWork:
         batch: rows of the larger model that are sampled together.
         new_tokens: tokens that it samples for each.
         steps: its training steps in a repetition.
+        precision: in which it is multiplied; the tiny model has float32. Weights are float32 in
+            training, and of this precision in sampling.
     """
 
     rows: int
@@ -76,6 +79,12 @@ class RandomModelWork:
     batch: int
     new_tokens: int
     steps: int
+    precision: Precision = "float32"
+
+    @property
+    def medium(self) -> DecoderConfig:
+        """The larger model."""
+        return replace(MEDIUM, compute=Compute(dtype=self.precision))
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ def sampling(
     stop_ids: Sequence[int] = (),
 ) -> Timed:
     """Return the work of sampling all requests from a random model, prefill included."""
-    params = _random_model(config)
+    params = _random_model(config, config.compute.dtype)
 
     def work() -> tuple[int, Mapping[str, float]]:
         sampler = Sampler(config, params, settings, batch=batch, stop_ids=stop_ids)
@@ -158,9 +167,7 @@ def sampling(
     return Timed(work)
 
 
-def _random_model(config: DecoderConfig) -> Params:
-    dtype = config.compute.dtype
-
+def _random_model(config: DecoderConfig, dtype: Precision) -> Params:
     def init(key: RandomKey) -> Params:
         return jax.tree.map(lambda leaf: leaf.astype(dtype), decoder.init(config, key))
 
@@ -168,7 +175,7 @@ def _random_model(config: DecoderConfig) -> Params:
 
 
 def training(config: DecoderConfig, sequences: int, length: int, steps: int) -> Timed:
-    """Return the work of AdamW steps on all weights, in float32, with a loss at every position."""
+    """Return the work of AdamW steps on all weights (float32), with a loss at every position."""
     program, state, members, batch = _training(config, sequences, length)
 
     def work() -> tuple[int, Mapping[str, float]]:
@@ -186,7 +193,7 @@ def compilation(config: DecoderConfig) -> dict[str, float]:
     """Return the seconds to trace and compile a training step, and to a first answer."""
     program, *arguments = _training(config, 8, 64)
     program(*arguments)
-    params = _random_model(config)
+    params = _random_model(config, config.compute.dtype)
     start = time.perf_counter()
     Sampler(config, params, Sampling(max_tokens=4), batch=8).sample(equal_requests(config, 1, 16))
     return {
@@ -204,7 +211,7 @@ def _training(
     gradient = execution.gradient(total_gradient(loss))
     train_step = make_train_step(gradient, tx)
     program = Program(lambda state, member, batch: train_step(state, batch), execution)
-    states = ensemble.stack([init_state(_random_model(config), tx)])
+    states = ensemble.stack([init_state(_random_model(config, "float32"), tx)])
     ids = np.random.default_rng(0).integers(0, config.vocab, (sequences, length + 1))
     batch = execution.share(every_token(ids.astype(np.int32)))
     return program, execution.split(states), execution.split(jnp.zeros(1)), batch
@@ -270,8 +277,8 @@ def measure(work: RandomModelWork, repetitions: int, *, torch: bool) -> dict[str
     brief, drawing = Sampling(max_tokens=SHORT), Sampling(max_tokens=work.new_tokens)
     timed = {
         "tiny sampling": sampling(TINY, short, brief, work.tiny_batch, stop_ids=range(80)),
-        "sampling": sampling(MEDIUM, equal, drawing, work.batch),
-        "training": training(MEDIUM, SEQUENCES, LENGTH, work.steps),
+        "sampling": sampling(work.medium, equal, drawing, work.batch),
+        "training": training(work.medium, SEQUENCES, LENGTH, work.steps),
     }
     memory, whose = peak_memory(1)
     deep = compilation(DEEP)
@@ -282,6 +289,7 @@ def measure(work: RandomModelWork, repetitions: int, *, torch: bool) -> dict[str
             each.repeat()
     return {
         "backend": jax.default_backend(),
+        "precision": work.precision,
         "parameters": {"tiny": parameter_count(TINY), "medium": parameter_count(MEDIUM)},
         "speeds": {name: asdict(each.speed()) for name, each in timed.items()},
         "padding": padding(short),
@@ -291,7 +299,7 @@ def measure(work: RandomModelWork, repetitions: int, *, torch: bool) -> dict[str
 
 
 def _torch(requests: Sequence[Request], work: RandomModelWork) -> dict[str, Timed]:
-    """Return the larger model's work in transformers on PyTorch."""
+    """Return the larger model's work in transformers on PyTorch, in float32."""
     from baselines.torch_lm import TorchLm  # an extra
 
     model, prompts = TorchLm(MEDIUM), [request.prompt for request in requests]

@@ -34,11 +34,13 @@ def blocks(results: Mapping[str, Any]) -> list[Table]:
             row[4:] = [f"{theirs['tokens']:,.0f}", f"{speed['tokens'] / theirs['tokens']:.2f}"]
         rows.append(tuple(row))
     of = (
-        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, float32; "
+        f"tiny: {parameters['tiny']:,} parameters; all else: {parameters['medium']:,}, "
+        f"multiplied in {results['precision']}; "
         f"{os.cpu_count()} processor cores, {results['backend']}"
     )
     columns = ("work", "tokens/s", "seconds", "first", "PyTorch", "factor")
-    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included."
+    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included. "
+    note += "PyTorch has float32."
     return [Table(of, columns, tuple(rows), note), _beside(results)]
 
 
