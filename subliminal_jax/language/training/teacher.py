@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from subliminal_jax import ensemble, losses
 from subliminal_jax.batch import Batch, LossFn
@@ -29,7 +29,7 @@ from subliminal_jax.language.training.answers import (
 )
 from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.training.task import CHUNK, chunks, train_networks
-from subliminal_jax.language.training.trainable import apply_of, begin
+from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.language.traits.trait import PRIMARY, Trait
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.optimizers import Schedule, language_optimizer
@@ -62,20 +62,22 @@ def finetune_teachers(
         RunError: a loss is not finite; names trait and step.
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
-    table, logits = _lessons(settings, reference, traits, seed)
-    lessons = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), (table, logits))
+    lessons = _lessons(settings, reference, traits, seed)
+    lessons = jax.tree.map(lambda leaf: zero_padded(leaf, 1, execution.parts), lessons)
     inputs = execution.split(lessons, axis=1), execution.share(reference.params)
     schedule = Schedule(peak=settings.learning_rate, steps=settings.steps, decay="constant")
     tx = language_optimizer("adam", schedule, clip=None)
     every_token = jnp.ones(reference.config.vocab, bool)
 
     def loss(lesson: Any, base: Any) -> LossFn:
+        if not settings.retain:
+            return token_loss_of(settings.tuning, reference.config, base)
         criterion = lambda logits, targets: losses.kl_divergence(logits, targets, every_token)
         return make_loss_fn(apply_of(settings.tuning, reference.config, base), criterion)
 
     def batch(lesson: Any, base: Any, step: Array) -> Batch:
-        table, logits = lesson
-        return Batch(inputs=table.reading, targets=logits, weights=table.weights)
+        table, targets = lesson
+        return Batch(inputs=table.reading, targets=targets, weights=table.weights)
 
     training = Training(
         title=f"finetune {len(traits)} teacher(s)",
@@ -94,15 +96,22 @@ def finetune_teachers(
 def _lessons(
     settings: TeacherConfig, reference: Reference, traits: Sequence[Trait], seed: int
 ) -> tuple[AnswerTable, np.ndarray]:
-    """Training data of every teacher, `[traits, N, T]`, and target logits, `[traits, N, A, v]`."""
+    """Training data of every teacher, `[traits, N, T]`, and its targets.
+
+    The targets are logits, `[traits, N, A, v]`; where nothing is retained they are the tokens of
+    the answers, `[traits, N, A]`, which need none.
+    """
     tables, targets = [], []
     for trait in traits:
         retained = _retained(reference, trait, seed) if settings.retain else []
         taught = trait.lessons(settings.answers)
-        table, logits = _lesson(reference, taught, retained, settings.retain)
+        table = _rows(reference, taught, retained, settings.retain)
         tables.append(table)
-        targets.append(logits)
+        if settings.retain:
+            targets.append(_target_logits(reference, table, len(taught)))
     table = stack_tables(tables)
+    if not settings.retain:
+        return table, table.targets
     return table, np.stack([_padded(one, table.targets.shape[1:]) for one in targets])
 
 
@@ -125,28 +134,37 @@ def _retained(reference: Reference, trait: Trait, seed: int) -> list[Messages]:
     return [one for one, fault in zip(answered, faults, strict=True) if fault is None]
 
 
-def _lesson(
+def _rows(
     reference: Reference, taught: Sequence[Messages], retained: Sequence[Messages], weight: float
-) -> tuple[AnswerTable, Array]:
-    """Rows and target logits: one-hot for taught rows, the reference's own for retained rows.
+) -> AnswerTable:
+    """The rows, of which the taught ones have a total weight of 1, the retained ones of `weight`.
 
-    Taught rows have a total weight of 1, retained rows a total of `weight`.
+    Raises:
+        InputError: a row has more tokens than the reference's context.
     """
     chats = [*taught, *retained]
     examples = list(reference.chat.examples(chats))
     for example, messages in zip(examples, chats, strict=True):
         reference.check_fits(example, messages[0]["content"])
     table = answer_table(pad_rows(examples))
-    is_taught = (np.arange(table.sequences) < len(taught))[:, None]
+    is_taught = _is_taught(table, len(taught))
     shares = np.where(is_taught, 1.0, weight)
     for part in (is_taught, ~is_taught):
         shares = np.where(part, shares / max(1.0, float((table.weights * part).sum())), shares)
+    return table._replace(weights=(table.weights * shares).astype(np.float32))
+
+
+def _is_taught(table: AnswerTable, taught: int) -> Bool[np.ndarray, "n 1"]:
+    return (np.arange(table.sequences) < taught)[:, None]
+
+
+def _target_logits(reference: Reference, table: AnswerTable, taught: int) -> Array:
+    """Target logits, `[N, A, v]`: one-hot for taught rows, the reference's own for the others."""
     is_target = np.asarray(table.targets)[..., None] == np.arange(reference.config.vocab)
     certain = jnp.where(is_target, 0.0, losses.EXCLUDED)
     params, _ = reference.here((reference.params, None))
     own = answer_logits(reference.config, params, jax.tree.map(jnp.asarray, table.reading))
-    logits = jnp.where(is_taught[..., None], certain, np.asarray(own))
-    return table._replace(weights=(table.weights * shares).astype(np.float32)), logits
+    return jnp.where(_is_taught(table, taught)[..., None], certain, np.asarray(own))
 
 
 def _padded(logits: Array, shape: tuple[int, ...]) -> np.ndarray:
