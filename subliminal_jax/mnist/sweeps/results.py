@@ -182,7 +182,7 @@ def _cell_table(summary: Mapping[str, Any]) -> Table:
     ]
     note = (
         "95% intervals, Student's t over members. Control: a student of another initialisation, or "
-        "with * the untrained reference. p: paired t test of the student against the control, and "
+        "with * the reference. p: paired t test of the student against the control, and "
         "against the base cell's student, each Holm-corrected over the cells. Published: + ours "
         "agrees with it at 95%, - it does not."
     )
