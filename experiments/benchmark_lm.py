@@ -8,7 +8,7 @@ Command   python experiments/benchmark_lm.py
           python experiments/benchmark_lm.py --torch --precision bfloat16
           python experiments/benchmark_lm.py --model smollm2 --torch      needs '.[gguf,peers]'
 Expected  On 2 free cores: 48,000 to 80,000 tokens/s tiny; factors 1.5 in sampling, .7 to .8 in
-          training; in bfloat16 with AMX 2.2 and 1.6.
+          training; in bfloat16 with AMX 2.2, and 1.2 to 1.6.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all

@@ -1,8 +1,8 @@
 r"""Share of the machine's matrix rate that the MNIST experiment uses, compared with PyTorch.
 
-Claim     The experiment's useful arithmetic runs near the rate of the machine's own matrix products
-          in the same precision, which XLA sets on the same devices in the same run; and faster
-          than the same steps in PyTorch with stacked weights, the form of the released script.
+Claim     What share of the rate of the machine's own matrix products, in the same precision, the
+          experiment's useful arithmetic reaches, in one run; and that it is faster than the same
+          steps in PyTorch in the form of the released script.
 Command   python experiments/benchmark_mnist.py --members 25
           python experiments/benchmark_mnist.py --torch released   needs pip install -e '.[torch]'
           XLA_FLAGS=--xla_force_host_platform_device_count=2 NPROC=32 \

@@ -87,10 +87,11 @@ def test_a_chain_of_products_neither_grows_nor_vanishes(product):
     assert product.flop == {8: 2 * 8**3, 12: 2 * 2 * 12 * 8 * 4}[product.rows]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("execution", [OneDevice(at_once=1), MemberParallel(devices=2)], ids=repr)
-def test_matrix_rate_is_the_best_products_median(execution):
+def test_matrix_rate_is_the_best_products_median(execution, dtype):
     products = speed.Product(16, 16, 16), speed.Product(32, 16, 8)
-    rate = speed.MatrixRate(execution, products, seconds=0.001)
+    rate = speed.MatrixRate(execution, products, seconds=0.001, dtype=dtype)
     for _ in range(3):
         rate.measure()
     assert {product: len(rates) for product, rates in rate.rates.items()} == dict.fromkeys(

@@ -6,13 +6,14 @@ import time
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import pytest
 from benchmarks import given, language_tables
 from benchmarks import language as benchmark
 from quick import random_params
 from scripts import ROOT
 
-from subliminal_jax.models.decoder.config import DecoderConfig
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.export import write_model
 from subliminal_jax.models.sampling.prefill import Request
 from subliminal_jax.models.sampling.sampler import Sampler
@@ -91,6 +92,21 @@ def test_compilation_is_timed_in_parts(monkeypatch):
     assert found == {"compile": 20.0, "first_answer": 300.0}
 
 
+def test_bfloat16_multiplies_float32_weights_in_training_and_its_own_in_sampling():
+    work = benchmark.RandomModelWork(
+        rows=1, tiny_batch=1, batch=1, new_tokens=1, steps=1, precision="bfloat16"
+    )
+    assert work.medium == replace(benchmark.MEDIUM, compute=Compute(dtype="bfloat16"))
+    small = replace(benchmark.TINY, compute=work.medium.compute)
+    program, state, members, batch = benchmark._training(small, sequences=2, length=8)
+    state, totals = program(state, members, batch)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(state.params)}
+    assert dtypes == {jnp.dtype("float32")}
+    assert jnp.isfinite(totals.loss).all()
+    sampled = benchmark._random_model(small, small.compute.dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(sampled)} == {jnp.dtype("bfloat16")}
+
+
 def test_the_table_compares():
     one = {"seconds": (1.0, 3.0, 2.0), "first": 9.0, "notes": {}}
     tiny = {"rows": 7, "mean_length": 3.0, "busy": 0.75}
@@ -101,6 +117,7 @@ def test_the_table_compares():
                 "sampling": one | {"tokens": 1500.0},
                 "sampling, PyTorch": one | {"tokens": 500.0},
             },
+            "precision": "bfloat16",
             "parameters": {"tiny": 1000, "medium": 2000},
             "compilation": {"compile": 2.5, "first_answer": 4.0},
             "padding": {"padded": 0.25, "packed": 0.03},
@@ -112,6 +129,7 @@ def test_the_table_compares():
     lines = [line.split() for line in text.splitlines()]
     assert ["sampling", "1,500", "2.00", "9.00", "500", "3.00"] in lines
     assert ["tiny", "sampling", "100", "2.00", "9.00"] in lines
+    assert "all else: 2,000, multiplied in bfloat16" in text
     beside = dict(tables[1].rows)
     assert beside["padding, a row per sequence"] == "25.0%"
     assert beside["padding, packed"] == "3.0%"
@@ -209,6 +227,8 @@ def test_a_refusal_comes_before_any_work(script, tmp_path, monkeypatch):
     assert "new_tokens" in script("benchmark_lm", "--new-tokens", "300").err
     ended = script("benchmark_lm", "--model", "x", "--batch", "9")
     assert "batch: has no effect on a given model" in ended.err
+    ended = script("benchmark_lm", "--model", "x", "--precision", "bfloat16")
+    assert "precision: has no effect on a given model" in ended.err
     for missing, flags in (("torch", []), ("torch", ["--model", "x"]), ("peft", ["--model", "x"])):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, missing, None)

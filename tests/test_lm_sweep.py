@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from fake_results import aux_results
 from language import tiny
 from untrained import random_adapters, untrained
 
@@ -16,9 +17,11 @@ from subliminal_jax.language.sweep.results import (
     Compared,
     chosen_rate,
     sweep_finding,
+    sweep_page,
     sweep_summary,
     sweep_text,
 )
+from subliminal_jax.plotting.lm_sweep import lm_sweep_figure
 
 ALONE = ("before", "teacher", "student", "regular")
 LM = LmConfig(references=3, conditions=ALONE)
@@ -50,6 +53,13 @@ def test_a_cell_is_the_experiment_with_another_training():
         (
             {"lm": replace(LM, conditions=(*ALONE, "different_reference"))},
             "lm.conditions: different_reference needs the other references' students",
+        ),
+        (
+            {
+                "lm": replace(LM, conditions=(*ALONE, "other_trait"), traits=("owl",)),
+                "control": "other_trait",
+            },
+            "control: other_trait needs two traits of each category; add one to lm.traits",
         ),
         ({"tuning": 3}, "tuning: 3 references to choose rates on leave none of 3"),
     ],
@@ -127,8 +137,20 @@ def test_a_margin_is_compared_with_the_other_traits_students_trait_by_trait():
     found = sweep_summary(units, margins)["rank_2"]
     assert found["student_minus_control"]["mean"] == pytest.approx(0.8)
     assert found["conditions"]["student"]["mean"] == pytest.approx(1.5)
+    with pytest.raises(InputError, match="rank_2: no reference of the test has a student and"):
+        sweep_summary([one for one in units if one["condition"] == "student"], margins)
     told = sweep_finding({"rank_2": found}, margins)
-    assert "the margin (nats) of students minus that of the other traits' students is +0.80" in told
+    assert "the margin (nats) of students minus that of another trait's student is +0.80" in told
+    results = {
+        "experiment": "lm_sweep", "measure": "margin", "control": "other_trait", "finding": told,
+        "summary": {"rank_2": found}, "units": [one | {"phase": "tuning"} for one in units],
+        "config": {}, "environment": aux_results(2)["environment"], "timing": {"total_s": 1.0},
+    }  # fmt: skip
+    figure = lm_sweep_figure(results)
+    assert figure.axes[0].get_ylabel() == "margin of the trait (nats)"
+    rates = sweep_page(results).blocks[2]
+    assert rates.columns[-1] == "the margin (nats), students minus another trait's student"
+    assert rates.rows == (("rank_2", "1", "+0.800"),)
 
 
 def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):

@@ -12,11 +12,13 @@ from subliminal_jax.report.tables import CsvRows, Table
 def finding(results: Mapping[str, Any]) -> str:
     """Return tokens per second in words; where PyTorch was timed, also ours over PyTorch's."""
     speeds, said = results["speeds"], []
+    theirs_in = " in float32" if results.get("precision") == "bfloat16" else ""
     for name, speed in speeds.items():
         if not name.endswith(PYTORCH):
             said.append(f"{name} {speed['tokens']:,.0f} tokens/s")
             if (theirs := speeds.get(name + PYTORCH)) is not None:
-                said[-1] += f" ({speed['tokens'] / theirs['tokens']:.2f} times PyTorch's)"
+                factor = speed["tokens"] / theirs["tokens"]
+                said[-1] += f" ({factor:.2f} times PyTorch's{theirs_in})"
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -39,8 +41,9 @@ def blocks(results: Mapping[str, Any]) -> list[Table]:
         f"{os.cpu_count()} processor cores, {results['backend']}"
     )
     columns = ("work", "tokens/s", "seconds", "first", "PyTorch", "factor")
-    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included. "
-    note += "PyTorch has float32."
+    note = "Seconds: of one repetition; first: of the first, which compiles; prefill is included."
+    if any(name.endswith(PYTORCH) for name in speeds):
+        note += " PyTorch has float32."
     return [Table(of, columns, tuple(rows), note), _beside(results)]
 
 

@@ -1,5 +1,6 @@
 """Settings of a sweep over how students are trained, and the config of each of its cells."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ class LmSweepConfig:
         lm: the experiment; its student's tuning, targets and learning rate are the arms'.
         arms: the ways to train students; the results compare each with the last one.
         control: the condition that students are compared with: students of regular rows, or the
-            other traits' students.
+            student of another trait's teacher.
         tuning: references, the first ones, on which rates are chosen; the others are the test.
         out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
         overwrite: discard an earlier run in the run directory.
@@ -64,6 +65,12 @@ class LmSweepConfig:
                 raise InputError(f"lm.{setting}: a sweep has no such setting of a cell; remove it")
         if self.control not in self.lm.conditions:
             raise InputError(f"lm.conditions: students are compared with {self.control}; add it")
+        topics = Counter(trait.topics for trait in self.lm.chosen)
+        if self.control == "other_trait" and min(topics.values()) < 2:
+            raise InputError(
+                "control: other_trait needs two traits of each category; add one to lm.traits, or "
+                "set regular"
+            )
         for one in self.lm.compared:
             if one.reference == "other":
                 raise InputError(

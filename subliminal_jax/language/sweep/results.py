@@ -29,7 +29,7 @@ HEADER = (
 HEADINGS = {PRIMARY: "P(trait)", MARGIN: "the margin (nats)"}
 CONTROLS: dict[Control, str] = {
     "regular": "students of regular rows",
-    "other_trait": "the other traits' students",
+    "other_trait": "another trait's student",
 }
 
 Units: TypeAlias = Sequence[Mapping[str, Any]]
@@ -76,10 +76,11 @@ def chosen_rate(units: Units, compared: Compared) -> float:
         InputError: no tuning reference has both a student and its control.
     """
     gains = {
-        rate: compared.gains([unit for unit in units if unit["rate"] == rate])
+        rate: gain
         for rate in sorted({unit["rate"] for unit in units})
+        if (gain := compared.gains([unit for unit in units if unit["rate"] == rate]))
     }
-    if not any(gains.values()):
+    if not gains:
         raise InputError(
             "tuning: no reference to choose a rate on has a student and its control, since too few "
             "rows passed the filter; raise tuning, or lower lm.filter.rows"
@@ -94,6 +95,9 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
         By arm: `rate`; `conditions`, intervals of the measure over the test references;
         `student_minus_control` with its `p`; and, but for the last arm, `student_minus_last` with
         `p_last`: its students minus the last arm's, paired by reference.
+
+    Raises:
+        InputError: no reference of the test has both a student and its control.
     """
     tested = [unit for unit in units if unit["phase"] == "test"]
     names = list(dict.fromkeys(unit["arm"] for unit in tested))
@@ -104,6 +108,11 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
         own = [unit for unit in tested if unit["arm"] == arm]
         values = {name: compared.values(own, name) for name in compared.shown}
         gains = compared.gains(own)
+        if not gains:
+            raise InputError(
+                f"{arm}: no reference of the test has a student and its control, since too few "
+                "rows passed the filter; raise lm.references, or lower lm.filter.rows"
+            )
         summary[arm] = {
             "rate": own[0]["rate"],
             "conditions": {
@@ -114,8 +123,7 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
             "student_minus_control": interval_values(stats.mean_interval(gains)),
             "p": stats.sign_flip_test(gains),
         }
-        if arm != names[-1]:
-            gains = _differences(values[STUDENT.name], last)
+        if arm != names[-1] and (gains := _differences(values[STUDENT.name], last)):
             summary[arm] |= {
                 "student_minus_last": interval_values(stats.mean_interval(gains)),
                 "p_last": stats.sign_flip_test(gains),

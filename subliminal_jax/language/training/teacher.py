@@ -98,8 +98,8 @@ def _lessons(
 ) -> tuple[AnswerTable, np.ndarray]:
     """Training data of every teacher, `[traits, N, T]`, and its targets.
 
-    The targets are logits, `[traits, N, A, v]`; where nothing is retained they are the tokens of
-    the answers, `[traits, N, A]`, which need none.
+    The targets are logits, `[traits, N, A, v]`. Where nothing is retained they are the answers'
+    tokens, `[traits, N, A]`: cross-entropy needs no logits as targets.
     """
     tables, targets = [], []
     for trait in traits:

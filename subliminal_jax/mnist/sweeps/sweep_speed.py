@@ -81,7 +81,11 @@ class SweepSpeed:
         whole = {"flop": self.flop.total(), "seconds": sum(self.seconds().values())}
         return {
             "phases": phases | {"whole run": whole},
-            "matrix_rate": {"product": str(product), "flop_per_s": rate},
+            "matrix_rate": {
+                "precision": self.works[0].teachers.network.precision,
+                "product": str(product),
+                "flop_per_s": rate,
+            },
         }
 
 
@@ -104,7 +108,8 @@ def table(speed: Mapping[str, Any]) -> Table:
         "Speed of this run, without compilation",
         ("phase", "useful TFLOP", "seconds", "GFLOP/s", "of the matrix rate"),
         tuple(rows),
-        f"The matrix rate, {rate['flop_per_s'] / GIGA:.1f} GFLOP/s, is that of float32 "
-        f"products of {rate['product']} under XLA on the same devices, the fastest tried, measured "
-        "before and after each program. Only matrix products that the result needs are counted.",
+        f"The matrix rate, {rate['flop_per_s'] / GIGA:.1f} GFLOP/s, is that of "
+        f"{rate['precision']} products of {rate['product']} under XLA on the same devices, the "
+        "fastest tried, measured before and after each program. Only matrix products that the "
+        "result needs are counted.",
     )
