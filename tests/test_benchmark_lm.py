@@ -13,6 +13,7 @@ from benchmarks import language as benchmark
 from quick import random_params
 from scripts import ROOT
 
+from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.export import write_model
 from subliminal_jax.models.sampling.prefill import Request
@@ -24,8 +25,8 @@ SMALL = replace(benchmark.MEDIUM, vocab=91, width=24, heads=3, kv_heads=1, head_
 
 
 def test_sizes():
-    assert benchmark.parameter_count(benchmark.TINY) == 63_680
-    assert 24e6 < benchmark.parameter_count(benchmark.MEDIUM) < 26e6
+    assert decoder.parameter_count(benchmark.TINY) == 63_680
+    assert 24e6 < decoder.parameter_count(benchmark.MEDIUM) < 26e6
 
 
 def test_pytorchs_model_has_the_same_shape(monkeypatch):
@@ -34,7 +35,7 @@ def test_pytorchs_model_has_the_same_shape(monkeypatch):
     from baselines.torch_lm import TorchLm
 
     model = TorchLm(SMALL)
-    assert model.parameters == benchmark.parameter_count(SMALL)
+    assert model.parameters == decoder.parameter_count(SMALL)
     assert model.sample([[1, 2, 3], [4, 5, 6]], 7)[0] == 14
     tokens, notes = model.train(2, 5, 3)
     assert tokens == 30

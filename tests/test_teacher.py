@@ -13,7 +13,9 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.settings import TeacherConfig, TuningConfig
 from subliminal_jax.language.training import teacher
 from subliminal_jax.language.training.answers import answer_logits, answer_table
+from subliminal_jax.language.training.task import chunk_size
 from subliminal_jax.language.traits import TRAITS
+from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.runs.training_loop import Saving
 
 
@@ -31,6 +33,15 @@ def taught_loss(reference, trait):
     total = np.log(np.sum(np.exp(logits), axis=-1))
     losses = total - np.take_along_axis(logits, table.targets[..., None], -1)[..., 0]
     return np.sum(losses * table.weights) / np.sum(table.weights)
+
+
+@pytest.mark.parametrize(("vocab", "steps"), [(1000, 50), (1_000_000, 8)])
+def test_a_large_models_steps_come_a_few_at_a_time(vocab, steps):
+    model = DecoderConfig(
+        vocab=vocab, width=16, layers=2, heads=4, kv_heads=2, head_dim=4, mlp_width=16, context=64
+    )
+    assert chunk_size(model, 50) == steps
+    assert chunk_size(model, 2) == 2
 
 
 def finetuned(reference, place, retain):

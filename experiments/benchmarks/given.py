@@ -19,7 +19,6 @@ from benchmarks.language import (
     Timed,
     equal_requests,
     multiplied_weights,
-    parameter_count,
 )
 from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
@@ -33,6 +32,7 @@ from subliminal_jax.language.training.answers import AnswerInputs, imitation
 from subliminal_jax.language.training.devices import as_trained
 from subliminal_jax.language.training.task import chunks
 from subliminal_jax.language.training.trainable import apply_of, begin
+from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute
 from subliminal_jax.models.hub.weights import LanguageModel, load
 from subliminal_jax.models.product_rate import product_rates
@@ -180,7 +180,7 @@ def measure(name: str, work: Workload, repetitions: int, *, torch: bool) -> dict
     return {
         "model": name,
         "backend": jax.default_backend(),
-        "parameters": parameter_count(one.config),
+        "parameters": decoder.parameter_count(one.config),
         "flop": flop(one, work),
         "flop_per_s": dict(rates(one, work)),
         "speeds": {name: asdict(each.speed()) for name, each in timed.items()},

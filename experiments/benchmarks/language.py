@@ -241,15 +241,10 @@ def padding(requests: Sequence[Request]) -> dict[str, float]:
     return {"padded": padded.padding, "packed": pack_rows(rows, 4 * padded.length).padding}
 
 
-def parameter_count(config: DecoderConfig) -> int:
-    """Return the number of parameters of a model."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(decoder.shapes(config)))
-
-
 def multiplied_weights(config: DecoderConfig) -> int:
     """Return the number of weights that a token is multiplied with; an embedding is looked up."""
     looked_up = 0 if config.tied else config.vocab * config.width
-    return parameter_count(config) - looked_up
+    return decoder.parameter_count(config) - looked_up
 
 
 def step_bytes(config: DecoderConfig, rows: int, length: int) -> int:
@@ -290,7 +285,10 @@ def measure(work: RandomModelWork, repetitions: int, *, torch: bool) -> dict[str
     return {
         "backend": jax.default_backend(),
         "precision": work.precision,
-        "parameters": {"tiny": parameter_count(TINY), "medium": parameter_count(MEDIUM)},
+        "parameters": {
+            "tiny": decoder.parameter_count(TINY),
+            "medium": decoder.parameter_count(MEDIUM),
+        },
         "speeds": {name: asdict(each.speed()) for name, each in timed.items()},
         "padding": padding(short),
         "compilation": deep,

@@ -34,7 +34,7 @@ from subliminal_jax.language.training.answers import (
     stack_tables,
     zero_padded,
 )
-from subliminal_jax.language.training.task import CHUNK, chunks, train_networks
+from subliminal_jax.language.training.task import CHUNK, chunk_size, chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
 from subliminal_jax.optimizers import Schedule, language_optimizer
@@ -163,7 +163,7 @@ def train_students(
         name="student {}".format,
         setting="student.learning_rate",
         steps=steps,
-        size=CHUNK,
+        size=chunk_size(reference.config, CHUNK),
         chunk=chunks(execution, tx, lesson.loss, lesson.batch),
         inputs=inputs,
     )

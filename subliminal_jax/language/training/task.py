@@ -12,11 +12,21 @@ from jaxtyping import Array
 from subliminal_jax.batch import Batch, LossFn
 from subliminal_jax.execution.protocol import Execution, MemberFn
 from subliminal_jax.language.training.answers import mean_if_any, mean_loss
+from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.runs.training_loop import Saving, Training, train_members
 from subliminal_jax.train import TrainState, fit, make_train_step, total_gradient
 
 CHUNK = 50
 """Maximum steps in one call of the compiled program of a teacher or a student."""
+FEW, LARGE = 8, 10_000_000
+"""Maximum steps of a model with so many parameters, a step of which may take seconds: progress is
+shown and signals are answered between calls."""
+
+
+def chunk_size(config: DecoderConfig, most: int) -> int:
+    """Steps in one call: at most `most`, fewer for a large model."""
+    return most if decoder.parameter_count(config) < LARGE else min(most, FEW)
 
 
 def chunks(

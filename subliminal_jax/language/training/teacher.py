@@ -28,7 +28,7 @@ from subliminal_jax.language.training.answers import (
     zero_padded,
 )
 from subliminal_jax.language.training.completions import completions
-from subliminal_jax.language.training.task import CHUNK, chunks, train_networks
+from subliminal_jax.language.training.task import CHUNK, chunk_size, chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.language.traits.trait import PRIMARY, Trait
 from subliminal_jax.models.sampling.settings import Sampling
@@ -84,7 +84,7 @@ def finetune_teachers(
         name=lambda place: f"the teacher of {traits[place].name!r}",
         setting="teacher.learning_rate",
         steps=settings.steps,
-        size=CHUNK,
+        size=chunk_size(reference.config, CHUNK),
         chunk=chunks(execution, tx, loss, batch),
         inputs=lambda first, size: inputs,
     )

@@ -4,6 +4,7 @@ Shape letters: b rows, t tokens, s stored tokens, v vocabulary, e width, n query
 k key heads or kinds of layers, d head dimension.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -51,6 +52,11 @@ def shapes(config: DecoderConfig) -> Any:
     To trace `init` takes a third of a second, so it is done once a process. No device is needed.
     """
     return jax.eval_shape(lambda: init(config, root_key(0)))
+
+
+def parameter_count(config: DecoderConfig) -> int:
+    """Parameters of a model."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(config)))
 
 
 @jax.jit
