@@ -33,7 +33,7 @@ CONTROLS: dict[Control, str] = {
 }
 
 Units: TypeAlias = Sequence[Mapping[str, Any]]
-Values: TypeAlias = Mapping[tuple[int, str], float]
+UnitValues: TypeAlias = Mapping[tuple[int, str], float]
 """A measure by reference and trait."""
 
 
@@ -54,7 +54,7 @@ class Compared:
         """The conditions of figures and tables."""
         return BEFORE.name, self.control, STUDENT.name
 
-    def values(self, units: Units, condition: str) -> Values:
+    def values(self, units: Units, condition: str) -> UnitValues:
         """A condition's measure by reference and trait."""
         values: dict[tuple[int, str], list[float]] = {}
         for unit in units:
@@ -131,12 +131,12 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
     return summary
 
 
-def _differences(first: Values, second: Values) -> list[float]:
+def _differences(first: UnitValues, second: UnitValues) -> list[float]:
     """By reference, the mean over the traits that have both."""
     return _by_reference({key: first[key] - second[key] for key in first if key in second})
 
 
-def _by_reference(values: Values) -> list[float]:
+def _by_reference(values: UnitValues) -> list[float]:
     """By reference, the mean over traits."""
     references = dict.fromkeys(reference for reference, _ in values)
     return [
