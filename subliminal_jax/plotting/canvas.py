@@ -189,6 +189,13 @@ def whiskers(axes: Axes, x: float, entry: Mapping[str, Any], colour: str) -> Non
     )
 
 
+def point(axes: Axes, x: float, entry: Mapping[str, Any] | None, colour: str, marker: str) -> None:
+    """Draw a mean with its bounds, if there is one."""
+    if entry is not None:
+        axes.plot(x, entry["mean"], marker, color=colour, markersize=5, zorder=4)
+        whiskers(axes, x, entry, colour)
+
+
 def name_places(axes: Axes, names: Sequence[str]) -> None:
     """Put names under the places 0, 1, ..., their words below each other."""
     words = [name.replace("_", "\n") for name in names]

@@ -18,8 +18,8 @@ from subliminal_jax.plotting.canvas import (
     VERMILION,
     WIDTH,
     Sheet,
+    point,
     styled,
-    whiskers,
 )
 
 LOOKS = {
@@ -100,8 +100,7 @@ def _panel(axes: Axes, results: Mapping[str, Any], panel: str, names: list[str])
 
 def _point(axes: Axes, x: float, entry: Mapping[str, Any], colour: str, marker: str) -> None:
     """Draw a mean with its interval, and the positive control as a ring."""
-    axes.plot(x, entry["value"]["mean"], marker, color=colour, markersize=5, zorder=4)
-    whiskers(axes, x, entry["value"], colour)
+    point(axes, x, entry["value"], colour, marker)
     if entry["open"] is not None:
         axes.plot(
             x, entry["open"]["mean"], "o", markersize=7, markerfacecolor="none",

@@ -13,9 +13,10 @@ from subliminal_jax.plotting.canvas import (
     WIDTH,
     Sheet,
     name_places,
+    point,
     styled,
-    whiskers,
 )
+from subliminal_jax.plotting.margins import LABEL
 
 
 @styled
@@ -34,13 +35,11 @@ def lm_sweep_figure(results: Mapping[str, Any]) -> Figure:
     marks = (("student", BLUE, "o"), (results["control"], SKY, "s"), ("before", GREY, "_"))
     for condition, colour, marker in marks:
         for place, arm in enumerate(arms.values()):
-            if entry := arm["conditions"].get(condition):
-                axes.plot(place, entry["mean"], marker, color=colour, markersize=5.0, zorder=5)
-                whiskers(axes, float(place), entry, colour)
+            point(axes, float(place), arm["conditions"].get(condition), colour, marker)
     name_places(axes, list(arms))
     if results["measure"] == "margin":
         axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
-        axes.set_ylabel("margin of the trait (nats)")
+        axes.set_ylabel(LABEL)
     else:
         axes.set_ylim(0.0, 1.02)
         axes.set_ylabel("P(trait)")

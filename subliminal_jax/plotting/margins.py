@@ -19,6 +19,7 @@ from subliminal_jax.plotting.canvas import (
     WIDTH,
     Sheet,
     name_places,
+    point,
     styled,
     whiskers,
 )
@@ -43,8 +44,8 @@ def margins_figure(results: Mapping[str, Any]) -> Figure:
     sheet = Sheet(results, PANEL + foot)
     axes = sheet.axes(left=0.7, bottom=foot, width=WIDTH - 0.85, height=PANEL - 0.15)
     for place, one in enumerate(ended.values()):
-        _point(axes, place - 0.12, one["matched"], BLUE, "o")
-        _point(axes, place + 0.12, one["mismatched"], GREY, "s")
+        point(axes, place - 0.12, one["matched"], BLUE, "o")
+        point(axes, place + 0.12, one["mismatched"], GREY, "s")
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     name_places(axes, list(ended))
     axes.set_ylabel(LABEL)
@@ -105,11 +106,3 @@ def _line(
     axes.plot(doses, means, style, color=colour, markersize=4.0, linewidth=1.2, zorder=3)
     for dose, one in zip(doses, rungs, strict=True):
         whiskers(axes, float(dose), one[key], colour)
-
-
-def _point(
-    axes: Axes, x: float, interval: Mapping[str, Any] | None, colour: str, marker: str
-) -> None:
-    if interval is not None:
-        axes.plot(x, interval["mean"], marker, color=colour, zorder=3)
-        whiskers(axes, x, interval, colour)

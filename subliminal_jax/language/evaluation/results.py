@@ -5,7 +5,7 @@ Questions and samples within one trained network never add to `n`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -51,17 +51,13 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
         }
         for condition in conditions
     }
-    differences = {control: _differences(units, control, traits) for control in COMPARED}
-    against = {
-        control: _against(by_reference)
-        for control, by_reference in differences.items()
-        if by_reference
-    }
+    minus = {control: _minus(units, control, traits) for control in COMPARED}
+    against = {control: _against(values) for control, values in minus.items() if values}
     missing = [name for name in USUAL if name not in conditions]
     return {
         "conditions": table,
         "student_minus": against,
-        "above_controls": _above({name: differences[name] for name in NULLS}),
+        "above_controls": _above({name: minus[name] for name in NULLS}),
         "missing": missing,
     }
 
@@ -90,73 +86,90 @@ IDENTITY = frozenset({"reference", "trait", "condition", "rows", "pass_rate", "s
 """What a unit holds beside its trait's measures."""
 
 
-def _by_reference(
-    units: Iterable[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
-) -> dict[int, dict[str, float]]:
-    """Return a measure by reference and trait, the mean over the references of its students."""
-    by_reference: dict[int, dict[str, list[float]]] = {}
+ByReference: TypeAlias = Mapping[int, Mapping[str, float]]
+"""Values by reference and trait."""
+
+
+def by_reference(
+    units: Iterable[Mapping[str, Any]],
+    condition: str,
+    key: str,
+    traits: Sequence[str] | None = None,
+) -> ByReference:
+    """Return a condition's measure, the mean over the references of its students.
+
+    Args:
+        units: as for `summarise`.
+        condition: name of the condition.
+        key: name of the measure.
+        traits: names of the traits; None for all.
+    """
+    several: dict[int, dict[str, list[float]]] = {}
     for one in units:
-        if one["condition"] == condition and one["trait"] in traits and one.get(key) is not None:
-            by_trait = by_reference.setdefault(one["reference"], {})
+        chosen = traits is None or one["trait"] in traits
+        if one["condition"] == condition and chosen and one.get(key) is not None:
+            by_trait = several.setdefault(one["reference"], {})
             by_trait.setdefault(one["trait"], []).append(one[key])
     return {
         reference: {trait: float(np.mean(values)) for trait, values in by_trait.items()}
-        for reference, by_trait in by_reference.items()
+        for reference, by_trait in several.items()
     }
+
+
+def differences(first: ByReference, second: ByReference) -> ByReference:
+    """Return `first - second`, of the references and traits that have both."""
+    pairs = {
+        reference: {trait: value - second[reference][trait] for trait, value in by_trait.items()
+                    if trait in second.get(reference, {})}
+        for reference, by_trait in first.items()
+    }  # fmt: skip
+    return {reference: by_trait for reference, by_trait in pairs.items() if by_trait}
+
+
+def means(values: ByReference) -> list[float]:
+    """Return the mean over traits of every reference."""
+    return [float(np.mean(list(by_trait.values()))) for by_trait in values.values()]
 
 
 def _interval(
     units: Sequence[Mapping[str, Any]], condition: str, traits: Sequence[str], key: str
 ) -> dict[str, Any] | None:
     """Return the mean over references and its interval, within [0, 1] for a probability."""
-    by_reference = _by_reference(units, condition, traits, key)
-    means = [float(np.mean(list(values.values()))) for values in by_reference.values()]
-    if not means:
-        return None
-    return mean_values(means, bounded=key not in UNBOUNDED)
+    values = means(by_reference(units, condition, key, traits))
+    return mean_values(values, bounded=key not in UNBOUNDED) if values else None
 
 
-def _differences(
-    units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]
-) -> dict[int, list[float]]:
-    """Return P(trait) of student minus control, by reference, for each trait that has both."""
-    student = _by_reference(units, STUDENT.name, traits, PRIMARY)
-    other = _by_reference(units, control, traits, PRIMARY)
-    pairs = {
-        reference: [value - other[reference][trait] for trait, value in by_trait.items()
-                    if trait in other.get(reference, {})]
-        for reference, by_trait in student.items()
-    }  # fmt: skip
-    return {reference: values for reference, values in pairs.items() if values}
+def _minus(units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]) -> ByReference:
+    """Return P(trait) of student minus control."""
+    student, other = (by_reference(units, one, PRIMARY, traits) for one in (STUDENT.name, control))
+    return differences(student, other)
 
 
-def _against(differences: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+def _against(minus: ByReference) -> dict[str, Any]:
     """Compare the student with one control."""
-    means = [float(np.mean(values)) for values in differences.values()]
-    every = [value for values in differences.values() for value in values]
+    every = [value for by_trait in minus.values() for value in by_trait.values()]
     return {
-        **interval_values(stats.mean_interval(means)),
-        "p": stats.sign_flip_test(means),
+        **interval_values(stats.mean_interval(means(minus))),
+        "p": stats.sign_flip_test(means(minus)),
         "smallest": min(every),
         "above_0.1": sum(value > 0.1 for value in every),
         "units": len(every),
     }
 
 
-def _above(differences: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, Any]:
+def _above(minus: Mapping[str, ByReference]) -> dict[str, Any]:
     """Count the references in which the student is above every null control there.
 
     Args:
-        differences: student minus control, by control and reference.
+        minus: student minus control, by control.
 
     Returns:
         `references`; in how many of them the student is `above` every control; and the `smallest`
         difference. Values are means over a reference's traits.
     """
     smallest: dict[int, float] = {}
-    for by_reference in differences.values():
-        for reference, values in by_reference.items():
-            mean = float(np.mean(values))
+    for values in minus.values():
+        for reference, mean in zip(values, means(values), strict=True):
             smallest[reference] = min(mean, smallest.get(reference, mean))
     return {
         "references": len(smallest),

@@ -9,6 +9,12 @@ import numpy as np
 from subliminal_jax import stats
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import BEFORE, STUDENT
+from subliminal_jax.language.evaluation.results import (
+    ByReference,
+    by_reference,
+    differences,
+    means,
+)
 from subliminal_jax.language.sweep.config import Control
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, UNBOUNDED
 from subliminal_jax.report.page import Page, Picture, run_sections
@@ -33,8 +39,6 @@ CONTROLS: dict[Control, str] = {
 }
 
 Units: TypeAlias = Sequence[Mapping[str, Any]]
-UnitValues: TypeAlias = Mapping[tuple[int, str], float]
-"""A measure by reference and trait."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,14 @@ class Compared:
         """The conditions of figures and tables."""
         return BEFORE.name, self.control, STUDENT.name
 
-    def values(self, units: Units, condition: str) -> UnitValues:
-        """A condition's measure by reference and trait."""
-        values: dict[tuple[int, str], list[float]] = {}
-        for unit in units:
-            if unit["condition"] == condition:
-                key = unit["reference"], unit["trait"]
-                values.setdefault(key, []).append(unit[self.measure])
-        return {key: float(np.mean(several)) for key, several in values.items()}
+    def values(self, units: Units, condition: str) -> ByReference:
+        """A condition's measure."""
+        return by_reference(units, condition, self.measure)
 
     def gains(self, units: Units) -> list[float]:
         """Student minus control, for each reference that has both."""
         students, controls = (self.values(units, name) for name in (STUDENT.name, self.control))
-        return _differences(students, controls)
+        return means(differences(students, controls))
 
 
 def chosen_rate(units: Units, compared: Compared) -> float:
@@ -107,8 +106,8 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
     for arm in names:
         own = [unit for unit in tested if unit["arm"] == arm]
         values = {name: compared.values(own, name) for name in compared.shown}
-        gains = compared.gains(own)
-        if not gains:
+        students, controls = values[STUDENT.name], values[compared.control]
+        if not (gains := means(differences(students, controls))):
             raise InputError(
                 f"{arm}: no reference of the test has a student and its control, since too few "
                 "rows passed the filter; raise lm.references, or lower lm.filter.rows"
@@ -116,33 +115,19 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
         summary[arm] = {
             "rate": own[0]["rate"],
             "conditions": {
-                name: mean_values(_by_reference(several), bounded)
+                name: mean_values(means(several), bounded)
                 for name, several in values.items()
                 if several
             },
             "student_minus_control": interval_values(stats.mean_interval(gains)),
             "p": stats.sign_flip_test(gains),
         }
-        if arm != names[-1] and (gains := _differences(values[STUDENT.name], last)):
+        if arm != names[-1] and (gains := means(differences(students, last))):
             summary[arm] |= {
                 "student_minus_last": interval_values(stats.mean_interval(gains)),
                 "p_last": stats.sign_flip_test(gains),
             }
     return summary
-
-
-def _differences(first: UnitValues, second: UnitValues) -> list[float]:
-    """By reference, the mean over the traits that have both."""
-    return _by_reference({key: first[key] - second[key] for key in first if key in second})
-
-
-def _by_reference(values: UnitValues) -> list[float]:
-    """By reference, the mean over traits."""
-    references = dict.fromkeys(reference for reference, _ in values)
-    return [
-        float(np.mean([value for key, value in values.items() if key[0] == reference]))
-        for reference in references
-    ]
 
 
 def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
@@ -158,28 +143,39 @@ def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
     )
 
 
+def _compared(results: Mapping[str, Any]) -> Compared:
+    return Compared(results["measure"], results["control"])
+
+
 def sweep_text(results: Mapping[str, Any]) -> str:
     """The finding and the table, for a terminal."""
     return f"{results['finding']}\n\n{_table(results).text()}"
 
 
 def _table(results: Mapping[str, Any]) -> Table:
-    summary, control = results["summary"], results["control"]
-    shown = Compared(results["measure"], control).shown
+    summary, compared = results["summary"], _compared(results)
     last = list(summary)[-1]
     return Table(
         "Every arm",
-        ("arm", "rate", *shown, f"student - {control}", "p", f"student - {last}'s", "p"),
+        (
+            "arm",
+            "rate",
+            *compared.shown,
+            f"student - {compared.control}",
+            "p",
+            f"student - {last}'s",
+            "p",
+        ),
         tuple(
             (
                 *(name, f"{arm['rate']:g}"),
-                *(_mean(arm["conditions"].get(one)) for one in shown),
+                *(_mean(arm["conditions"].get(one)) for one in compared.shown),
                 *(briefly(arm["student_minus_control"], "+.3f"), p_text(arm["p"]) or "-"),
                 *_against_last(arm),
             )
             for name, arm in summary.items()
         ),
-        NOTE.format(measure=HEADINGS[results["measure"]], control=CONTROLS[control]),
+        NOTE.format(measure=HEADINGS[compared.measure], control=CONTROLS[compared.control]),
     )
 
 
@@ -200,8 +196,8 @@ def sweep_rows(results: Mapping[str, Any]) -> CsvRows:
 
 def sweep_page(results: Mapping[str, Any]) -> Page:
     """The page of a sweep."""
-    heading = HEADINGS[results["measure"]]
-    compared = Compared(results["measure"], results["control"])
+    compared = _compared(results)
+    heading = HEADINGS[compared.measure]
     tried = [unit for unit in results["units"] if unit["phase"] == "tuning"]
     cells = list(dict.fromkeys((unit["arm"], unit["rate"]) for unit in tried))
     gains = {

@@ -101,18 +101,18 @@ def _lessons(
     The targets are logits, `[traits, N, A, v]`. Where nothing is retained they are the answers'
     tokens, `[traits, N, A]`: cross-entropy needs no logits as targets.
     """
-    tables, targets = [], []
-    for trait in traits:
-        retained = _retained(reference, trait, seed) if settings.retain else []
-        taught = trait.lessons(settings.answers)
-        table = _rows(reference, taught, retained, settings.retain)
-        tables.append(table)
-        if settings.retain:
-            targets.append(_target_logits(reference, table, len(taught)))
+    taught = [trait.lessons(settings.answers) for trait in traits]
+    retained = [_retained(reference, t, seed) if settings.retain else [] for t in traits]
+    tables = [
+        _rows(reference, *rows, settings.retain) for rows in zip(taught, retained, strict=True)
+    ]
     table = stack_tables(tables)
     if not settings.retain:
         return table, table.targets
-    return table, np.stack([_padded(one, table.targets.shape[1:]) for one in targets])
+    logits = [
+        _target_logits(reference, one, len(rows)) for one, rows in zip(tables, taught, strict=True)
+    ]
+    return table, np.stack([_padded(one, table.targets.shape[1:]) for one in logits])
 
 
 def _retained(reference: Reference, trait: Trait, seed: int) -> list[Messages]:
