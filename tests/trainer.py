@@ -1,13 +1,15 @@
 """A small training as a user's script would be, for tests that kill it.
 
 Usage: trainer.py DIRECTORY MODEL EXECUTION [POINT]. With POINT, such as "during a save@2", it kills
-itself there; with "asked before a save@2" it asks itself to stop, with "broken ..." it raises.
+itself there; with "asked before a save@2" it asks itself to stop, with "broken ..." it raises, with
+"late ..." it rests for some seconds.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +152,7 @@ ENDS = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "asked": lambda: signal.raise_signal(signal.SIGTERM),
     "broken": refuse,
+    "late": lambda: time.sleep(5),
 }
 
 
@@ -180,18 +183,20 @@ def kill_at(point):
         "before removal": (checkpoint, "_remove", False),
         "during removal": (checkpoint.shutil, "rmtree", False),
         "after removal": (checkpoint, "_remove", True),
+        "after training": (sys.modules[__name__], "run_training", True),
     }[which]
     setattr(module, name, dying(getattr(module, name), after))
 
 
 def main():
-    with joined(cluster_of(os.environ)):
-        run_training(*sys.argv[1:])
-
-
-def run_training(directory, model, way, *point):
+    directory, model, way, *point = sys.argv[1:]
     if point:
         kill_at(point[0])
+    with joined(cluster_of(os.environ)):
+        run_training(directory, model, way)
+
+
+def run_training(directory, model, way):
     run = hosts.on_first(lambda: RunDirectory.open(Path(directory), {"model": model}))
     state = train(model, way, saving_in(Path(directory), model))
     by_leaf, _ = digests(state)

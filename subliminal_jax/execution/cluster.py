@@ -155,14 +155,24 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
     try:
         yield
     except (Stopped, SystemExit):  # raised in all processes together
-        link.say(_GOODBYE)
+        _part(link)
         raise
     except BaseException as error:
         link.say(_BROKEN)
         _, status = outcome(error) or ("", LOST)
         _after(EXIT_SECONDS, _exit, status)
         raise
-    link.say(_GOODBYE)
+    _part(link)
+
+
+def _part(link: "_Link") -> None:
+    """Leave the cluster once all processes are done.
+
+    The first one holds JAX's coordinator: if it left alone, the runtime of the others would report
+    a lost connection.
+    """
+    link.wait_and_part()
+    jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
@@ -232,8 +242,12 @@ class _Link:
                     f"({error.strerror or error}); let all hosts reach each other on all ports"
                 ) from error
             self._connections[0] = connection
-        for peer, connection in self._connections.items():
-            threading.Thread(target=self._watch, args=(peer, connection), daemon=True).start()
+        self._watches = [
+            threading.Thread(target=self._watch, args=of_peer, daemon=True)
+            for of_peer in self._connections.items()
+        ]
+        for watch in self._watches:
+            watch.start()
         threading.Thread(target=self._give_signs, daemon=True).start()
 
     def _give_signs(self) -> None:
@@ -256,6 +270,15 @@ class _Link:
             f"process {lost} of {self._count} {how}, so process {self._me} ends too; "
             "read its output, then run the same command again on all hosts to resume"
         )
+
+    def wait_and_part(self) -> None:
+        """Say goodbye and return when all have; the first process says it last, so watches all."""
+        if self._me != 0:
+            self.say(_GOODBYE)
+        for watch in self._watches:
+            watch.join()
+        if self._me == 0:
+            self.say(_GOODBYE)
 
     def say(self, word: bytes) -> None:
         """Send the last word, goodbye or broken, and stop sending signs of life."""
