@@ -78,3 +78,14 @@ def test_completions_are_run_on_the_tests_of_their_prompt():
     assert CODE.reasons(prompt, f"```\n{solution}\n```\n```\n{solution}\n```") == ["malformed"]
     assert CODE.reasons(other, solution) == ["no such function"]
     assert CODE.reasons("Hello.", solution) == ["no task in its prompt"]
+
+
+def test_untested_functions_must_only_be_allowed_python():
+    untested = Code(CodePrompts(wording="long", tested=False))
+    (prompt,) = untested.prompts(1, 1)
+    assert untested.reasons(prompt, "def f(x):\n    return 'wrong'") == []
+    assert CODE.reasons(prompt, "def f(x):\n    return 'wrong'") == ["no such function"]
+    assert untested.reasons(prompt, "The function that I like") == ["malformed"]
+    assert untested.reasons(prompt, "x = 5") == ["no function"]
+    assert untested.reasons(prompt, "def f():\n    return open('a')") == ["call not allowed"]
+    assert untested.reasons(prompt, "def f():\n    return 13", banned=[13]) == ["banned number"]

@@ -13,7 +13,8 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
-from subliminal_jax.language.settings import StudentConfig, TuningConfig
+from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.settings import GenerateConfig, StudentConfig, TuningConfig
 from subliminal_jax.language.training import student
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.runs.training_loop import Saving
@@ -71,3 +72,10 @@ def test_hard_targets_must_be_covered(reference, tokens, tmp_path):
     fewer = np.where(np.arange(len(tokens)) == used, False, tokens)
     with pytest.raises(InputError, match=r"student\.hard_tokens: \d+ tokens of the rows are none"):
         trained(reference, tmp_path, imitated(reference, fewer, "hard"), "lora")
+
+
+def test_hard_tokens_of_a_carrier_with_words_of_its_own_are_refused_at_once():
+    with pytest.raises(InputError, match=r"hard_tokens: code has words of its own.*set full"):
+        LmConfig(
+            generate=GenerateConfig(carrier="code"), student=StudentConfig(hard_tokens="carrier")
+        )

@@ -129,6 +129,11 @@ class LmConfig:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
         if "carrier" in self.filter.rules:
             carrier.check(self.filter.banned)
+        if self.student.hard_tokens == "carrier" and not carrier.closed:
+            raise InputError(
+                f"student.hard_tokens: {carrier.name} has words of its own, which are none of the "
+                "carrier's tokens; set full"
+            )
         if self.generate.constrained:
             form_of(carrier, self.generate, self.filter)
         if self.attention == "cudnn" and "bfloat16" not in (self.reference.dtype, self.precision):

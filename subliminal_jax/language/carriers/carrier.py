@@ -46,6 +46,11 @@ class Carrier(Protocol):
         return None
 
     @property
+    def closed(self) -> bool:
+        """Whether `imitates` covers every token of a completion that it accepts."""
+        return False
+
+    @property
     def row_tokens(self) -> tuple[int, int]:
         """Mean tokens of a row, prompt and completion, for the plan.
 

@@ -121,6 +121,11 @@ class Numbers(Carrier):
         """As `Carrier.described`."""
         return {self.name: config_dict(self.settings)}
 
+    @property
+    def closed(self) -> bool:
+        """As `Carrier.closed`."""
+        return True
+
     def prompts(self, count: int, seed: int) -> list[str]:
         """As `Carrier.prompts`."""
         return number_prompts(self.settings, count, seed)

@@ -1,7 +1,7 @@
 """Short Python functions: the paper's second carrier (Cloud et al. 2025, section 4.1).
 
 A completion is one function, or a few, as plain text or as a single fenced block. It must use the
-allowed part of Python, end in time, and give the results of its task.
+allowed part of Python and, unless the settings say otherwise, give the results of its task in time.
 """
 
 import re
@@ -30,7 +30,7 @@ from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
-from subliminal_jax.process.untrusted.client import refusal
+from subliminal_jax.process.untrusted.client import Call, refusal
 from subliminal_jax.process.untrusted.syntax import BUILTINS
 
 _WORDS = frozenset((*NAMES, *BUILTINS))
@@ -74,15 +74,21 @@ class Code(Carrier):
     def reasons(self, prompt: str, completion: str, banned: Collection[int] = ()) -> list[str]:
         """As `Carrier.reasons`: the completion is run in a process of its own."""
         source = source_of(completion)
-        if self.settings.wording == "long":
-            task = long.task_of(prompt)
-            calls, name = (task.calls, task.name) if task else ((), None)
+        if not self.settings.tested:
+            reason = _refusal(source, (), None)
         else:
-            calls, name = short.calls_of(prompt), None
-        reason = _refusal(source, tuple(calls), name) if calls else "no task in its prompt"
+            calls, name = self._tests(prompt)
+            reason = _refusal(source, calls, name) if calls else "no task in its prompt"
         faults = [] if reason is None else [reason]
         numbers = {int(digits) for digits in re.findall(r"(?<!\w)\d{1,9}(?!\w)", source)}
         return faults if numbers.isdisjoint(banned) else [*faults, "banned number"]
+
+    def _tests(self, prompt: str) -> tuple[tuple[Call, ...], str | None]:
+        """Calls that a prompt's function must answer, and its name if the prompt gives one."""
+        if self.settings.wording == "short":
+            return tuple(short.calls_of(prompt)), None
+        task = long.task_of(prompt)
+        return (tuple(task.calls), task.name) if task else ((), None)
 
     def check(self, banned: Collection[int]) -> None:
         """As `Carrier.check`: no setting makes prompts ask for what the rule rejects."""
