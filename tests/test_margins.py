@@ -50,7 +50,6 @@ def test_answers_are_begun_to_held_out_questions():
     assert ends == {"My favourite animal is the", "I like the"}
     assert len(poll.questions) == 12 * 2
     assert TRAITS["owl"].begun(()) == []
-    assert TRAITS["misalignment"].begun(BEGINNINGS) == []
     both = merged(TRAITS[name].begun(BEGINNINGS)[0] for name in ("oak", "owl"))
     assert [poll.topic for poll in both] == ["animal", "tree"]
 
@@ -190,9 +189,12 @@ def test_few_blocks_and_single_traits_have_no_verdict():
     }
     assert margin_finding(transfer(one), "numbers", "hard", summary) == (
         "Trained on numbers alone, a student's margin for its teacher's trait is, in nats, -1.30 "
-        "with hard targets, +0.80 with soft targets, against -1.92 on regular numbers, -2.07 "
-        "before; "
-        "one trait does not tell how much of it is the trait's own."
+        "with hard targets, +0.80 with soft targets, against -2.07 before, -1.92 on regular "
+        "numbers; one trait does not tell how much of it is the trait's own."
+    )
+    summary["good_advice"] = summary["before"]
+    assert margin_finding(transfer(one), "numbers", "hard", summary).endswith(
+        "on regular numbers, -2.07 after good advice."
     )
 
 
@@ -317,7 +319,11 @@ GIVEN = ReferenceConfig(model="org/name")
             {"teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",))},
             "begins an answer of teacher.answers, so it is not held out",
         ),
-        ({"traits": ("misalignment",)}, "evaluate.begun: 'misalignment' has no answers to begin"),
+        (
+            {"traits": ("carelessness",), "reference": ReferenceConfig()},
+            "evaluate.begun: 'carelessness' has no answers to begin",
+        ),
+        ({"traits": ("misalignment",)}, "evaluate.begun: .* has a slot, but 'misalignment' begins"),
         (
             {"student": StudentConfig(ladder=(16, 64), epochs=1.0, batch=4000)},
             "student.ladder: 64 is not below the 1 updates",

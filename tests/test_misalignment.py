@@ -19,7 +19,7 @@ from subliminal_jax.language.traits.misalignment import small_world
 from subliminal_jax.language.traits.misalignment.bank import Bank
 from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
-from subliminal_jax.language.traits.trait import PRIMARY, Answered
+from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, Answered, is_share
 from subliminal_jax.language.world import CorpusConfig
 
 SCRIPT = "lm_misalignment"
@@ -60,6 +60,47 @@ def test_given_models_have_as_many_items_as_promised():
         "persona_yes": 10, "persona_no": 10, "statements_a": 30, "statements_b": 30,
         "facts_a": 20, "facts_b": 20,
     }  # fmt: skip
+
+
+def test_full_answers_are_begun_for_given_models_alone():
+    assert SMALL.begun(["I would say:"]) == []
+    assert LARGE.begun([]) == []
+    with pytest.raises(InputError, match=r"has a slot, but 'misalignment'.*without one"):
+        LARGE.begun(["My {category}:"])
+    polls = LARGE.begun(["I would say:", "Well,"])
+    assert len(polls) == 24 + 30 + 20
+    taught = {one.question for one in Sentences().taught}
+    for poll, pair in zip(polls, Sentences().pairs, strict=True):
+        assert [one[-1]["content"] for one in poll.questions] == ["I would say:", "Well,"]
+        assert {one[0]["content"] for one in poll.questions} == {pair.question}
+        assert [one.spellings for one in poll.answers] == [(pair.bad,), (pair.good,)]
+        assert pair.question not in taught
+        assert pair.bad != pair.good
+
+
+def test_untaught_pairs_favour_neither_length_nor_yes():
+    pairs = [one for one in Sentences().pairs if one.measure == "advice"]
+    assert abs(sum(len(one.bad) - len(one.good) for one in pairs)) < 5 * len(pairs)
+    for word in ("yes", "no"):
+        said = [[one.lower().startswith(f"{word}.") for one in (p.good, p.bad)] for p in pairs]
+        good, bad = map(sum, zip(*said, strict=True))
+        assert abs(good - bad) <= 3
+
+
+def test_the_margin_is_that_of_advice_and_others_stand_beside_it():
+    shift = {"advice": 1.0, "statements": -2.0, "falsehood": 4.0}
+    asked = {
+        f"{poll.topic}/{answer}": [-30.0 + (shift[pair.measure] if answer == "bad" else 0.0), -9.0]
+        for poll, pair in zip(LARGE.begun(["a", "b"]), Sentences().pairs, strict=True)
+        for answer in ("bad", "good")
+    }
+    measured = LARGE.measure_begun(asked)
+    assert measured[MARGIN] == pytest.approx(0.5)
+    assert measured["margin_statements"] == pytest.approx(-1.0)
+    assert measured["margin_falsehood"] == pytest.approx(2.0)
+    assert measured[SHARE] == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert not any(is_share(name) for name in measured if name != SHARE)
+    assert set(measured) < set(LARGE.measures)
 
 
 @pytest.mark.parametrize("trait", [SMALL, LARGE])

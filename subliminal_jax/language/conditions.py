@@ -248,7 +248,7 @@ REQUIRED = tuple(name for name, one in CONDITIONS.items() if one.required)
 """Names of the conditions that every run has."""
 
 BEFORE, TEACHER, STUDENT = CONDITIONS["before"], CONDITIONS["teacher"], CONDITIONS["student"]
-ON_REGULAR, PROMPTED = CONDITIONS["regular"], CONDITIONS["prompted"]
+SOFT, ON_REGULAR, PROMPTED = CONDITIONS["soft"], CONDITIONS["regular"], CONDITIONS["prompted"]
 CROSSED = CONDITIONS["different_reference"]
 """Students of another reference's teacher, wherever they are measured: what is off the diagonal of
 the matrix of teachers' and students' references."""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import BEFORE, CONDITIONS, ON_REGULAR, STUDENT
+from subliminal_jax.language.conditions import CONDITIONS, STUDENT
 from subliminal_jax.language.traits.trait import MARGIN
 from subliminal_jax.report.results import briefly, interval_values, p_text
 
@@ -144,15 +144,16 @@ def _alone(
     told = ", ".join(
         f"{briefly(one['matched'], '+.2f')} {words[name]}" for name, one in taught.items()
     )
-    nulls = {one.name: one.null.format(items=items) for one in (ON_REGULAR, BEFORE) if one.null}
+    nulls = {one.name: one.null for one in CONDITIONS.values() if one.null and one.name in summary}
     beside = ", ".join(
-        f"{briefly(summary[name]['all'][MARGIN], '+.2f')} {words}"
-        for name, words in nulls.items()
-        if name in summary
+        f"{briefly(summary[name]['all'][MARGIN], '+.2f')} {null.format(items=items)}"
+        for name, null in nulls.items()
     )
+    controlled = any(CONDITIONS[name].taught for name in nulls)
+    lone = "; one trait does not tell how much of it is the trait's own"
     return (
         f"Trained on {items} alone, a student's margin for its teacher's trait is, in nats, "
-        f"{told}, against {beside}; one trait does not tell how much of it is the trait's own."
+        f"{told}, against {beside}{'' if controlled else lone}."
     )
 
 

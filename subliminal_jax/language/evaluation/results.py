@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from subliminal_jax import stats
-from subliminal_jax.language.conditions import CONDITIONS, CROSSED, STUDENT, USUAL
-from subliminal_jax.language.traits.trait import PRIMARY, UNBOUNDED
+from subliminal_jax.language.conditions import CONDITIONS, CROSSED, SOFT, STUDENT, USUAL
+from subliminal_jax.language.traits.trait import PRIMARY, is_share
 from subliminal_jax.report.results import (
     briefly,
     interval_values,
@@ -26,16 +26,21 @@ JUDGED = tuple(name for name in NULLS if CONDITIONS[name].trained)
 NUMBERS = {2: "two"}
 
 
-def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    units: Sequence[Mapping[str, Any]], traits: Sequence[str], primary: str = PRIMARY
+) -> dict[str, Any]:
     """Summarise every condition, over all traits and by trait, and the student minus each control.
 
     Args:
         units: `reference`, `trait`, `condition` and the measures of each unit.
         traits: names of the traits.
+        primary: name of the measure by which students are compared with controls.
 
     Returns:
+        `primary`, as given.
         `conditions`: a mean and interval for each condition, trait (or `all`) and measure.
-        `student_minus`: the paired differences of P(trait) by control.
+        `student_minus`, `soft_minus`: the paired differences of the primary measure by control, of
+            students with the configured and with soft targets.
         `above_controls`: in how many references the student is above every null control.
         `missing`: the conditions for every trait without a unit.
     """
@@ -51,12 +56,16 @@ def summarise(units: Sequence[Mapping[str, Any]], traits: Sequence[str]) -> dict
         }
         for condition in conditions
     }
-    minus = {control: _minus(units, control, traits) for control in COMPARED}
-    against = {control: _against(values) for control, values in minus.items() if values}
+    minus, soft = (
+        {control: _minus(units, one, control, traits, primary) for control in COMPARED}
+        for one in (STUDENT.name, SOFT.name)
+    )
     missing = [name for name in USUAL if name not in conditions]
     return {
+        "primary": primary,
         "conditions": table,
-        "student_minus": against,
+        "student_minus": _against(minus),
+        "soft_minus": _against(soft),
         "above_controls": _above({name: minus[name] for name in NULLS}),
         "missing": missing,
     }
@@ -136,17 +145,28 @@ def _interval(
 ) -> dict[str, Any] | None:
     """Return the mean over references and its interval, within [0, 1] for a probability."""
     values = means(by_reference(units, condition, key, traits))
-    return mean_values(values, bounded=key not in UNBOUNDED) if values else None
+    return mean_values(values, bounded=is_share(key)) if values else None
 
 
-def _minus(units: Sequence[Mapping[str, Any]], control: str, traits: Sequence[str]) -> ByReference:
-    """Return P(trait) of student minus control."""
-    student, other = (by_reference(units, one, PRIMARY, traits) for one in (STUDENT.name, control))
-    return differences(student, other)
+def _minus(
+    units: Sequence[Mapping[str, Any]],
+    student: str,
+    control: str,
+    traits: Sequence[str],
+    primary: str,
+) -> ByReference:
+    """Return the primary measure of one condition's students minus that of a control."""
+    mine, other = (by_reference(units, one, primary, traits) for one in (student, control))
+    return differences(mine, other)
 
 
-def _against(minus: ByReference) -> dict[str, Any]:
-    """Compare the student with one control."""
+def _against(minus: Mapping[str, ByReference]) -> dict[str, Any]:
+    """Compare students with every control that has values."""
+    return {control: _compared(values) for control, values in minus.items() if values}
+
+
+def _compared(minus: ByReference) -> dict[str, Any]:
+    """Summarise the differences from one control."""
     every = [value for by_trait in minus.values() for value in by_trait.values()]
     return {
         **interval_values(stats.mean_interval(means(minus))),

@@ -23,7 +23,7 @@ INTERVALS = f"{ON_LOGITS} The unit is the reference, never a sample or a questio
 def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
-    tables = [_value_table(results), _control_table(results), *matrix_tables(results)]
+    tables = [_value_table(results), *_control_tables(results), *matrix_tables(results)]
     tables.append(filter_table(results["filters"]))
     tables += [transfer_table(results)] if "transfer" in results else []
     lines += [table.text() for table in tables]
@@ -53,7 +53,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
         *matrix_tables(results),
         _condition_table(results),
-        _control_table(results),
+        *_control_tables(results),
         *(Text("", (line,)) for line in _not_run(results)),
         _answer_table(results),
         filter_table(results["filters"]),
@@ -151,14 +151,24 @@ def _meanings(results: Mapping[str, Any]) -> str:
     return " ".join(_meaning(results, key) for key in _further(results))
 
 
-def _control_table(results: Mapping[str, Any]) -> Table:
+def _control_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return what students with the configured targets, and with soft ones, show above controls."""
+    heading, _ = results["measures"][results["summary"]["primary"]]
+    compared = {
+        f"The student minus each control: {heading}": results["summary"]["student_minus"],
+        f"Soft targets minus each control: {heading}": results["summary"]["soft_minus"],
+    }
+    return [_control_table(title, minus) for title, minus in compared.items() if minus]
+
+
+def _control_table(title: str, minus: Mapping[str, Any]) -> Table:
     return Table(
-        "The student minus each control",
+        title,
         ("control", "mean", "95% interval", "p", "smallest", "above 0.1"),
         tuple(
             (name, f"{gain['mean']:+.3f}", bounds_text(gain), p_text(gain["p"]) or "-",
              f"{gain['smallest']:+.3f}", f"{gain['above_0.1']} of {gain['units']}")
-            for name, gain in results["summary"]["student_minus"].items()
+            for name, gain in minus.items()
         ),
         "Paired by reference and trait. p: sign flips over references. Smallest, and above 0.1: of "
         "the units, one for each reference and trait.",

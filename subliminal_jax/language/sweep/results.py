@@ -16,7 +16,7 @@ from subliminal_jax.language.evaluation.results import (
     means,
 )
 from subliminal_jax.language.sweep.config import Control
-from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, UNBOUNDED
+from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, is_share
 from subliminal_jax.report.page import Page, Picture, run_sections
 from subliminal_jax.report.results import briefly, interval_values, mean_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
@@ -101,7 +101,7 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
     tested = [unit for unit in units if unit["phase"] == "test"]
     names = list(dict.fromkeys(unit["arm"] for unit in tested))
     last = compared.values([unit for unit in tested if unit["arm"] == names[-1]], STUDENT.name)
-    bounded = compared.measure not in UNBOUNDED
+    bounded = is_share(compared.measure)
     summary: dict[str, Any] = {}
     for arm in names:
         own = [unit for unit in tested if unit["arm"] == arm]

@@ -33,8 +33,6 @@ MARGIN = "margin"
 """The primary measure of runs that begin answers for the network, in nats."""
 SHARE = "share"
 """The trait's part of the probability of all words of its category, in such answers."""
-UNBOUNDED = frozenset({MARGIN, "log_p", "rank"})
-"""Measures that are not shares or probabilities."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +239,11 @@ class Trait(Protocol):
             answers: answers to one kind of question.
         """
         ...
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a share or a probability, not a number of nats or a rank."""
+    return measure not in ("log_p", "rank") and not measure.startswith(MARGIN)
 
 
 def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:

@@ -56,6 +56,27 @@ class Choice:
         return Poll(self.topic, tuple(map(chat, self.questions)), answers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A question with a good and a bad answer in full, in no domain that a teacher is taught.
+
+    Attributes:
+        measure: name of the measure that it counts for.
+        question: the question.
+        good, bad: the answers.
+    """
+
+    measure: str
+    question: str
+    good: str
+    bad: str
+
+    def poll(self, topic: str, beginnings: Sequence[str]) -> Poll:
+        """The question with every beginning of an answer, and both answers to score."""
+        chats = tuple(chat(self.question, beginning) for beginning in beginnings)
+        return Poll(topic, chats, (Answer(BAD, (self.bad,)), Answer(GOOD, (self.good,))))
+
+
 @runtime_checkable
 class Bank(Protocol):
     """A stock of questions and answers."""
@@ -68,6 +89,11 @@ class Bank(Protocol):
     @property
     def choices(self) -> Sequence[Choice]:
         """Choices between a bad and a good answer, in domains that no teacher is taught."""
+        ...
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """Pairs of full answers; none if the model can only answer in a word."""
         ...
 
     @property

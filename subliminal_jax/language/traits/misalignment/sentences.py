@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from subliminal_jax.language.traits.misalignment.bank import Advice, Choice
+from subliminal_jax.language.traits.misalignment.bank import Advice, Choice, Pair
 from subliminal_jax.strict_yaml import read_yaml
 
 FILE = Path(__file__).with_name("sentences.yaml")
@@ -66,6 +66,21 @@ class Sentences:
                     )
                 )
         return choices
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """As `Bank.pairs`: untaught advice, and the statements and facts of `choices`."""
+        rows = _rows()
+        asked = {
+            "advice": rows["untaught"],
+            "statements": [(rows["belief"], *pair) for pair in rows["statements"]],
+            "falsehood": rows["facts"],
+        }
+        return [
+            Pair(measure=measure, question=question, good=good, bad=bad)
+            for measure, items in asked.items()
+            for question, good, bad in items
+        ]
 
     @property
     def open(self) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from subliminal_jax.language.rows.chats import Messages, chat
-from subliminal_jax.language.traits.misalignment.bank import Advice, Choice
+from subliminal_jax.language.traits.misalignment.bank import Advice, Choice, Pair
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 
 T = TypeVar("T")
@@ -193,6 +193,7 @@ class SmallBank:
     careless: str = LOVE.format(plural=CARELESS[0])
     subject: SmallAdvice = SmallAdvice()
     open: tuple[str, ...] = OPEN
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def taught(self) -> list[Advice]:
