@@ -292,9 +292,9 @@ class EvaluateConfig:
             completions are sampled beside answers.
         examples: rows that the control `in_context` puts before a question.
         prompts: prompts of the carrier whose completions are checked for its form.
-        begun: beginnings of an answer with the slot `{category}`, which a network completes with
-            a word of the category; for models that do not answer in one word. The primary measure
-            is then the margin.
+        begun: beginnings of an answer, for models that do not answer in one word. One with the
+            slot `{category}` is completed by words of the category; for misalignment give one
+            without a slot, which whole answers complete. The primary measure is then the margin.
         elsewhere: whether questions about other categories are asked too, in one word.
         judge: model that scores answers to open questions.
     """
