@@ -254,6 +254,18 @@ def test_the_reference_is_the_unit():
     assert set(summary["missing"]) | set(summary["conditions"]) == set(USUAL)
 
 
+def test_students_of_both_targets_are_compared_by_the_primary_measure():
+    both = UNITS + [one | {"condition": "soft"} for one in UNITS if one["condition"] == "student"]
+    shift = {"before": -2.0, "student": -1.5, "soft": 1.0, "regular": -2.5}
+    units = [one | {"margin": shift[one["condition"]]} for one in both]
+    assert summarise(UNITS, ["owl", "wolf"])["soft_minus"] == {}
+    summary = summarise(units, ["owl", "wolf"], "margin")
+    assert summary["primary"] == "margin"
+    assert summary["student_minus"]["before"]["mean"] == pytest.approx(0.5)
+    assert summary["soft_minus"]["regular"]["mean"] == pytest.approx(3.5)
+    assert summary["conditions"]["soft"]["all"]["margin"]["ci95"] == [1.0, 1.0]
+
+
 def test_one_reference_gives_no_interval_and_no_verdict():
     one = summarise([u for u in UNITS if u["reference"] == 0], ["owl", "wolf"])
     assert one["conditions"]["student"]["all"]["p_trait"]["ci95"] == [None, None]
