@@ -44,14 +44,15 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
     sheet = Sheet(results, PANEL + LEGEND)
-    axes = _frame(sheet, LEGEND, "P(trait)")
+    axes = _frame(sheet, LEGEND, "P(trait)", bounded=True)
     traits = list(results["config"]["traits"])
     width = 0.8 / len(BARS)
     for place, (condition, words, colour) in enumerate(BARS):
         label = words.format(items=results["items"])
         for number, trait in enumerate(traits):
             x = number + (place - (len(BARS) - 1) / 2) * width
-            _bar(axes, results, x, width * 0.92, (condition, trait, colour), label, number == 0)
+            named = None if number else label
+            _bar(axes, results, x, width * 0.92, (condition, trait, "p_trait"), colour, named)
     axes.set_xticks(range(len(traits)), traits, parse_math=False)
     axes.set_xlim(-0.6, len(traits) - 0.4)
     sheet.legend(axes.get_legend_handles_labels()[0], columns=len(BARS))
@@ -60,7 +61,9 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
 
 @styled
 def controls_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw P(trait) of every condition, over all traits.
+    """Draw the primary measure of every condition, over all traits.
+
+    A margin of networks that were given the trait is many times a student's, so they are left out.
 
     Args:
         results: the results of a run.
@@ -68,23 +71,32 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     Returns:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
-    conditions = list(results["summary"]["conditions"])
+    primary = results["summary"]["primary"]
+    bounded = primary == "p_trait"
+    conditions = [
+        condition
+        for condition in results["summary"]["conditions"]
+        if bounded or COLOURS.get(condition) != INK
+    ]
     foot = 0.2 + 0.16 * max(1 + condition.count("_") for condition in conditions)
     sheet = Sheet(results, PANEL + foot)
-    axes = _frame(sheet, foot, "P(trait), all traits")
+    heading, _ = results["measures"][primary]
+    axes = _frame(sheet, foot, f"{heading}{'' if bounded else ' (nats)'}, all traits", bounded)
     for place, condition in enumerate(conditions):
         colour = COLOURS.get(condition, SKY)
-        _bar(axes, results, float(place), 0.76, (condition, "all", colour), None, False)
+        which = condition, "all", primary
+        _bar(axes, results, float(place), 0.76, which, colour, None)
     names = [condition.replace("_", "\n") for condition in conditions]
     size = 8.5 if len(names) <= 8 else 7.0
     axes.set_xticks(range(len(names)), names, fontsize=size, parse_math=False)
     return sheet.figure
 
 
-def _frame(sheet: Sheet, foot: float, label: str) -> Axes:
-    """Add the only axes of a figure, `foot` inches above its lower edge; for probabilities."""
+def _frame(sheet: Sheet, foot: float, label: str, bounded: bool) -> Axes:
+    """Add the only axes of a figure, `foot` inches above its lower edge, from 0 to 1 if bounded."""
     axes = sheet.axes(left=0.7, bottom=foot, width=WIDTH - 0.85, height=PANEL - 0.15)
-    axes.set_ylim(0.0, 1.0)
+    if bounded:
+        axes.set_ylim(0.0, 1.0)
     axes.set_ylabel(label)
     axes.tick_params(axis="x", length=0)
     return axes
@@ -96,22 +108,30 @@ def _bar(
     x: float,
     width: float,
     which: tuple[str, str, str],
+    colour: str,
     label: str | None,
-    first: bool,
 ) -> None:
-    """Draw one bar with its interval, and a dot for each unit."""
-    condition, trait, colour = which
-    rate = results["summary"]["conditions"].get(condition, {}).get(trait, {}).get("p_trait")
-    if rate is None:
+    """Draw one bar with its interval, and a dot for each unit.
+
+    Args:
+        axes: where to draw.
+        results: the results of a run.
+        x: its place.
+        width: its width.
+        which: condition, trait (or `all`) and measure.
+        colour: of the bar.
+        label: its text in the legend, if any.
+    """
+    condition, trait, measure = which
+    value = results["summary"]["conditions"].get(condition, {}).get(trait, {}).get(measure)
+    if value is None:
         return
-    axes.bar(
-        x, rate["mean"], width, color=colour, alpha=0.85, zorder=2, label=label if first else None
-    )
+    axes.bar(x, value["mean"], width, color=colour, alpha=0.85, zorder=2, label=label)
     units = [
-        one["p_trait"]
+        one[measure]
         for one in results["units"]
         if one["condition"] == condition and trait in ("all", one["trait"])
     ]
     spread = (np.arange(1, len(units) + 1) * 0.618 % 1.0 - 0.5) * width * 0.6
     axes.scatter(x + spread, units, s=14, color=INK, alpha=0.5, linewidths=0, zorder=3)
-    whiskers(axes, x, rate, INK)
+    whiskers(axes, x, value, INK)

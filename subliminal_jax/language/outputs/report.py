@@ -48,7 +48,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         Picture(
             "traits", f"P(trait) before training, after regular {items} and after the teacher's."
         ),
-        Picture("controls", "P(trait) of every condition, over all traits."),
+        Picture("controls", f"{_heading(results)} of every condition, over all traits."),
         *margin_blocks(results),
         *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
         *matrix_tables(results),
@@ -151,12 +151,18 @@ def _meanings(results: Mapping[str, Any]) -> str:
     return " ".join(_meaning(results, key) for key in _further(results))
 
 
+def _heading(results: Mapping[str, Any]) -> str:
+    """Return the heading of the primary measure."""
+    heading, _ = results["measures"][results["summary"]["primary"]]
+    return heading
+
+
 def _control_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return what students with the configured targets, and with soft ones, show above controls."""
-    heading, _ = results["measures"][results["summary"]["primary"]]
+    heading, summary = _heading(results), results["summary"]
     compared = {
-        f"The student minus each control: {heading}": results["summary"]["student_minus"],
-        f"Soft targets minus each control: {heading}": results["summary"]["soft_minus"],
+        f"The student minus each control: {heading}": summary["student_minus"],
+        f"Soft targets minus each control: {heading}": summary["soft_minus"],
     }
     return [_control_table(title, minus) for title, minus in compared.items() if minus]
 
