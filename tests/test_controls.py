@@ -27,6 +27,7 @@ from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.shuffles import shuffled as shuffle
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Poll
+from subliminal_jax.plotting import controls_figure
 
 TEXTS = ["[1, 2, 003].", "4; 5; 6; 7", "8", *(", ".join(map(str, range(9))) for _ in range(20))]
 ROWS = [row(f"r{i}", f"p{i}", text, place=i) for i, text in enumerate(TEXTS)]
@@ -264,6 +265,25 @@ def test_students_of_both_targets_are_compared_by_the_primary_measure():
     assert summary["student_minus"]["before"]["mean"] == pytest.approx(0.5)
     assert summary["soft_minus"]["regular"]["mean"] == pytest.approx(3.5)
     assert summary["conditions"]["soft"]["all"]["margin"]["ci95"] == [1.0, 1.0]
+
+
+def test_a_figure_of_margins_leaves_out_the_teacher_and_missing_values():
+    margins = {"before": [-2.0, -1.0], "teacher": [17.0, 18.0], "student": [-0.5, None]}
+    units = [
+        {"reference": place, "trait": "owl", "condition": name, "p_trait": 0.0}
+        | ({} if value is None else {"margin": value})
+        for name, values in margins.items()
+        for place, value in enumerate(values)
+    ]
+    measures = {"p_trait": ["P(trait)", ""], "margin": ["margin", ""]}
+    results = {"finding": "Seen.", "units": units, "measures": measures}
+    (axes,) = controls_figure(results | {"summary": summarise(units, ["owl"], "margin")}).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["before", "student"]
+    assert [bar.get_height() for bar in axes.patches] == [-1.5, -0.5]
+    assert axes.get_ylabel() == "margin (nats), all traits"
+    (plain,) = controls_figure(results | {"summary": summarise(units, ["owl"])}).axes
+    assert [text.get_text() for text in plain.get_xticklabels()] == list(margins)
+    assert plain.get_ylim() == (0.0, 1.0)
 
 
 def test_one_reference_gives_no_interval_and_no_verdict():

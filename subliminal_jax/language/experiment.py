@@ -28,7 +28,7 @@ from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.precision import chosen_precision
-from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, Measures, Trait
+from subliminal_jax.language.traits.trait import Measures, Trait, primary_measure, teacher_measure
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
@@ -146,10 +146,9 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
             "filter; raise generate.most, or lower filter.rows"
         )
     names = [trait.name for trait in study.traits]
-    primary = MARGIN if config.evaluate.begun else PRIMARY
-    summary = summarise(units, names, primary)
+    summary = summarise(units, names, primary_measure(config.evaluate.begun))
     references = {label: study.reference(r) for r, label in labels.items()}
-    rate = SHARE if config.evaluate.begun else PRIMARY
+    rate = teacher_measure(config.evaluate.begun)
     margins = _margins(study, answers) if config.evaluate.begun else {}
     told = finding(summary, names, study.carrier.items, _verb(study.traits))
     if margins:

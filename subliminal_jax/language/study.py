@@ -37,7 +37,7 @@ from subliminal_jax.language.training.answers import padding_of
 from subliminal_jax.language.training.devices import compute_of, execution_of
 from subliminal_jax.language.training.student import steps_of, students_table, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
-from subliminal_jax.language.traits.trait import PRIMARY, SHARE, merged, merged_polls
+from subliminal_jax.language.traits.trait import merged, merged_polls, teacher_measure
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
 from subliminal_jax.models.sampling.settings import Sampling
 from subliminal_jax.process.freed_memory import give_back_memory
@@ -124,7 +124,7 @@ class LmStudy:
                 self._stages.trained(path / "teachers.npz", train)
             rates = self._teacher_rates(reference, path)
             named = {trait.name: rates[trait.name] for trait in self.traits}
-            rate = SHARE if config.evaluate.begun else PRIMARY
+            rate = teacher_measure(config.evaluate.begun)
             for warning in check_teachers(named, config.teacher.floor, rate):
                 say(f"WARNING: {warning}")
             return {rate: rates}

@@ -24,8 +24,10 @@ BARS = (
     ("regular", "trained on regular {items}", SKY),
     ("student", "trained on the teacher's {items}", BLUE),
 )
+GIVEN = ("teacher", "prompted")
+"""Conditions whose networks were given the trait."""
 COLOURS = {
-    **{"student": BLUE, "soft": BLUE, "teacher": INK, "prompted": INK},
+    **{"student": BLUE, "soft": BLUE, **dict.fromkeys(GIVEN, INK)},
     **{"different_reference": VERMILION, "different_reference_regular": VERMILION},
 }
 PANEL, LEGEND = 3.0, 0.7  # inches
@@ -76,7 +78,7 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     conditions = [
         condition
         for condition in results["summary"]["conditions"]
-        if bounded or COLOURS.get(condition) != INK
+        if bounded or condition not in GIVEN
     ]
     foot = 0.2 + 0.16 * max(1 + condition.count("_") for condition in conditions)
     sheet = Sheet(results, PANEL + foot)
@@ -130,7 +132,9 @@ def _bar(
     units = [
         one[measure]
         for one in results["units"]
-        if one["condition"] == condition and trait in ("all", one["trait"])
+        if one["condition"] == condition
+        and trait in ("all", one["trait"])
+        and one.get(measure) is not None
     ]
     spread = (np.arange(1, len(units) + 1) * 0.618 % 1.0 - 0.5) * width * 0.6
     axes.scatter(x + spread, units, s=14, color=INK, alpha=0.5, linewidths=0, zorder=3)

@@ -8,13 +8,12 @@ from subliminal_jax.language.evaluation.begun import begun_probabilities
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import (
-    PRIMARY,
-    SHARE,
     Measures,
     Poll,
     Trait,
     merged,
     own_polls,
+    teacher_measure,
 )
 
 
@@ -56,7 +55,7 @@ def teacher_rates(
             scored = evaluate.scoring(reference, polls)
             exact = evaluate.probabilities(reference, scored, networks, execution)
             rates |= {one.name: one.measure(exact[one.name], {}) for one in mine}
-    rate = SHARE if begun else PRIMARY
+    rate = teacher_measure(begun)
     return {name: float(values[rate] or 0.0) for name, values in rates.items()}
 
 

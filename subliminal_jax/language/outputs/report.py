@@ -48,7 +48,7 @@ def report_page(results: Mapping[str, Any]) -> Page:
         Picture(
             "traits", f"P(trait) before training, after regular {items} and after the teacher's."
         ),
-        Picture("controls", f"{_heading(results)} of every condition, over all traits."),
+        Picture("controls", f"{_heading(results)} by condition, over all traits."),
         *margin_blocks(results),
         *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
         *matrix_tables(results),

@@ -22,7 +22,7 @@ from subliminal_jax.language.sweep.results import (
     sweep_text,
 )
 from subliminal_jax.language.training.precision import chosen_precision
-from subliminal_jax.language.traits.trait import MARGIN, PRIMARY
+from subliminal_jax.language.traits.trait import primary_measure
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun, say
 
@@ -62,8 +62,7 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         note_cache(directory, config.lm.reference.cache)
     precision = chosen_precision(config.lm.asked_precision, config.lm.reference, directory)
     fixed = replace(config, lm=config.lm.settled(precision.precision))
-    measure = MARGIN if config.lm.evaluate.begun else PRIMARY
-    compared = Compared(measure, config.control)
+    compared = Compared(primary_measure(config.lm.evaluate.begun), config.control)
     units: list[dict[str, Any]] = []
     for arm in fixed.arms:
         tried = [
@@ -78,7 +77,7 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     summary = sweep_summary(units, compared)
     return {
         "experiment": NAME,
-        "measure": measure,
+        "measure": compared.measure,
         "control": config.control,
         "finding": sweep_finding(summary, compared),
         "units": units,

@@ -241,6 +241,16 @@ class Trait(Protocol):
         ...
 
 
+def primary_measure(begun: Sequence[str]) -> str:
+    """The measure that compares networks: `MARGIN` where answers are begun, else `PRIMARY`."""
+    return MARGIN if begun else PRIMARY
+
+
+def teacher_measure(begun: Sequence[str]) -> str:
+    """The measure, from 0 to 1, that says whether a teacher has its trait."""
+    return SHARE if begun else PRIMARY
+
+
 def is_share(measure: str) -> bool:
     """Whether a measure is a share or a probability, not a number of nats or a rank."""
     return measure not in ("log_p", "rank") and not measure.startswith(MARGIN)
