@@ -308,8 +308,8 @@ def test_trained_weights_are_float32(tmp_path, change, message):
 def test_an_unavailable_kernel_is_refused():
     with pytest.raises(InputError, match="attention: cudnn is for NVIDIA GPUs, and JAX runs on cp"):
         compute_of("bfloat16", "cudnn", remat=True)
-    here = compute_of("bfloat16", "plain", remat=True)
-    assert here == Compute(dtype="bfloat16", remat=True, attention="plain")
+    here = compute_of("bfloat16", "xla", remat=True)
+    assert here == Compute(dtype="bfloat16", remat=True, attention="xla")
 
 
 def test_placement_does_not_affect_results():
@@ -322,7 +322,7 @@ def test_placement_does_not_affect_results():
         accumulate=2,
         remat=True,
         all_hosts=True,
-        attention="plain",
+        attention="xla",
     )
     assert described(spread) == described(lone)
     coarse = LmConfig(reference=ReferenceConfig(model="a", dtype="bfloat16"))

@@ -164,19 +164,27 @@ def test_a_projection_that_the_model_lacks():
 @pytest.mark.parametrize("remat", [False, True])
 def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
     """As one GPU has them: another program with the same values, to a rounding."""
-    config, settings = replace(SMALL, compute=Compute(dtype=dtype, remat=remat)), LoraConfig(rank=2)
+    settings = LoraConfig(rank=2)
     params, adapter = random_params(SMALL), trained(settings)
 
-    def loss(adapter, params):
-        total, weight = answer_loss(config, params, lora.scaled(config, settings, adapter), BATCH)
-        return total / weight
+    def slopes(params, compute):
+        config = replace(SMALL, compute=compute)
 
-    wanted, slopes = jax.jit(jax.value_and_grad(loss))(adapter, params)
-    found, others = jax.jit(jax.value_and_grad(loss))(adapter, decoder.layers_apart(params))
-    most = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
-    assert_allclose(found, wanted, rtol=most)
-    for one, two in zip(jax.tree.leaves(others), jax.tree.leaves(slopes), strict=True):
-        assert_allclose(one, two, atol=most * np.abs(two).max())
+        def loss(adapter):
+            total, weight = answer_loss(
+                config, params, lora.scaled(config, settings, adapter), BATCH
+            )
+            return total / weight
+
+        return jax.jit(jax.value_and_grad(loss))(adapter)
+
+    wanted, exact = slopes(params, Compute())
+    most = {"float32": 1e-5, "bfloat16": 0.4}[dtype]
+    for form in (params, decoder.layers_apart(params)):
+        found, others = slopes(form, Compute(dtype=dtype, remat=remat))
+        assert_allclose(found, wanted, rtol=most / 4)
+        for one, two in zip(jax.tree.leaves(others), jax.tree.leaves(exact), strict=True):
+            assert_allclose(one, two, atol=most * np.abs(two).max())
 
 
 def test_layers_come_back_into_their_stack():

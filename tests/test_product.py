@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.models import mlp
-from subliminal_jax.models.product import product
+from subliminal_jax.models.product import adapted_product, batched_product, product, scale_rows
 
 EXACTLY = {"xla_allow_excess_precision": False}  # else a rounding may be left out
 
@@ -97,3 +97,69 @@ def test_precision_of_an_mlp_rounds_its_operands_alone():
     assert np.abs(found - mlp.apply(fine, params, images)).max() > 1e-4
     slopes = jax.grad(lambda p: jnp.sum(mlp.apply(rough, p, images)))(params)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(slopes)} == {"float32"}
+
+
+def adapted(x, kernel, down, up, grads):
+    """The adapted product and all gradients."""
+    y, back = jax.vjp(adapted_product, x, kernel, down, up)
+    return y, *back(grads)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mapped", ["nothing", "factors", "all"])
+def test_an_adapted_product_is_two_products(dtype, mapped):
+    """Of one member or of several, which share the kernel or have their own."""
+    shapes = {"x": (3, 4, 18), "kernel": (3, 18, 7), "down": (3, 18, 2), "up": (3, 2, 7)}
+    drawn = {name: draw(*shape, seed=place) for place, (name, shape) in enumerate(shapes.items())}
+    given = [
+        leaf.astype(dtype) if name in ("x", "kernel") else leaf for name, leaf in drawn.items()
+    ]
+    grads = draw(3, 4, 7, seed=5)
+    if mapped == "nothing":
+        function, given, grads = adapted, [leaf[0] for leaf in given], grads[0]
+    else:
+        over = [0, 0 if mapped == "all" else None, 0, 0]
+        given[1] = given[1] if mapped == "all" else given[1][0]
+        function = jax.vmap(adapted, in_axes=(*over, 0))
+    found = jax.jit(function, compiler_options=EXACTLY)(*given, grads)
+    x, kernel, down, up, grads = (np.asarray(leaf, np.float64) for leaf in (*given, grads))
+    turned = lambda leaf: leaf.swapaxes(-1, -2)
+    of_kernel = turned(x) @ grads
+    wanted = [
+        x @ kernel + x @ down @ up,
+        grads @ turned(kernel) + grads @ turned(up) @ turned(down),
+        of_kernel,
+        turned(x) @ (grads @ turned(up)),
+        turned(x @ down) @ grads,
+    ]
+    tolerance = 1e-5 if dtype == "float32" else 0.03
+    assert [leaf.dtype.name for leaf in found] == ["float32", dtype, dtype, "float32", "float32"]
+    for leaf, value in zip(found, wanted, strict=True):
+        leaf = np.asarray(leaf, np.float64)
+        assert_allclose(leaf, value, atol=tolerance * np.abs(value).max(), rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_product_of_batches_and_its_gradients(dtype):
+    left, right = draw(2, 3, 5, 4).astype(dtype), draw(2, 3, 4, 6, seed=1).astype(dtype)
+    grads = draw(2, 3, 5, 6, seed=2)
+
+    def both(left, right, grads):
+        y, back = jax.vjp(batched_product, left, right)
+        return y, *back(grads)
+
+    found = jax.jit(both, compiler_options=EXACTLY)(left, right, grads)
+    assert [leaf.dtype.name for leaf in found] == ["float32", dtype, dtype]
+    operand = rounded if dtype == "bfloat16" else exact
+    left, right, grads = map(operand, (left, right, grads))
+    turned = lambda leaf: leaf.swapaxes(-1, -2)
+    wanted = left @ right, grads @ turned(right), turned(left) @ grads
+    for leaf, value in zip(found, wanted, strict=True):
+        assert_allclose(np.asarray(leaf, np.float64), value, rtol=8e-3, atol=1e-5)
+
+
+def test_rows_are_scaled():
+    x, by = draw(2, 3, 4), draw(2, 3, seed=1)
+    assert_allclose(scale_rows(x, by), x * by[..., None], rtol=1e-6)
+    slope = jax.grad(lambda by: jnp.sum(scale_rows(x, by) ** 2))(by)
+    assert_allclose(slope, 2 * by * jnp.sum(x**2, -1), rtol=1e-5)

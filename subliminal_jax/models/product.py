@@ -1,4 +1,4 @@
-"""The product of activations and a kernel, which every model multiplies with.
+"""Products: of activations and a kernel, with low-rank factors beside it, and of batches.
 
 Operands have the dtype of the activations, sums are float32, and the gradient is written out: its
 products have the forms that the fast matrix units take. On a CPU these take only row-major bfloat16
@@ -6,6 +6,7 @@ operands with a float32 result, and a product into which XLA folds a transpose d
 Elsewhere memory limits the speed, so a result is rounded as it is written.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -49,9 +50,97 @@ def _backward(
 product.defvjp(_forward, _backward)
 
 
-def matmul(
-    left: Float[Array, "*batch i"], right: Float[Array, "i o"], dtype: DTypeLike | None = None
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def adapted_product(
+    x: Float[Array, "*batch i"],
+    kernel: Float[Array, "i o"],
+    down: Float[Array, "i r"],
+    up: Float[Array, "r o"],
+    dtype: DTypeLike | None = None,
 ) -> Float[Array, "*batch o"]:
+    """`x kernel + x down up`, multiplied as by `product`; on a CPU the sum is rounded once.
+
+    Args:
+        x: the activations.
+        kernel: the weights; several members that share them are fastest.
+        down: the first low-rank factor.
+        up: the second.
+        dtype: to which the sum is rounded; None: it is not.
+    """
+    return _adapted_forward(x, kernel, down, up, dtype)[0]
+
+
+def _adapted_forward(
+    x: Array, kernel: Array, down: Array, up: Array, dtype: DTypeLike | None
+) -> tuple[Array, tuple[Array, ...]]:
+    low = matmul(x, down.astype(x.dtype), x.dtype)
+    y = _sum_of_products([(x, kernel.astype(x.dtype)), (low, up.astype(x.dtype))], dtype)
+    return y, (x, kernel, down, up, low)
+
+
+def _adapted_backward(
+    dtype: DTypeLike | None, saved: tuple[Array, ...], grads: Array
+) -> tuple[Array, ...]:
+    x, kernel, down, up, low = saved
+    grads = grads.astype(x.dtype)
+    of_low = matmul(grads, transposed(up.astype(x.dtype)), x.dtype)
+    # Not held row by row: a matrix that is not mapped is multiplied from either side.
+    from_kernel = (grads, kernel.astype(x.dtype).T)
+    of_x = _sum_of_products([from_kernel, (of_low, transposed(down.astype(x.dtype)))], x.dtype)
+    rows = lambda matrix: matrix.reshape(-1, matrix.shape[-1])
+    of_kernel, of_down = inner(rows(x), rows(grads)), inner(rows(x), rows(of_low))
+    of_up = inner(rows(low), rows(grads))
+    return of_x, *(
+        grad.astype(of.dtype) for grad, of in ((of_kernel, kernel), (of_down, down), (of_up, up))
+    )
+
+
+adapted_product.defvjp(_adapted_forward, _adapted_backward)
+
+
+def _sum_of_products(pairs: Sequence[tuple[Array, Array]], dtype: DTypeLike | None) -> Array:
+    """The sum of products of pairs, on a CPU rounded once, elsewhere product by product."""
+    flat = [operand for pair in pairs for operand in pair]
+
+    def of(result: DTypeLike | None) -> Callable[..., Array]:
+        def add(*flat: Array) -> Array:
+            products = [matmul(*pair, result) for pair in zip(flat[::2], flat[1::2], strict=True)]
+            total = sum(products[1:], products[0])
+            return total if dtype is None else total.astype(dtype)
+
+        return add
+
+    return jax.lax.platform_dependent(*flat, cpu=of(None), default=of(dtype))
+
+
+@jax.custom_vjp
+def batched_product(
+    left: Float[Array, "*batch n i"], right: Float[Array, "*batch i o"]
+) -> Float[Array, "*batch n o"]:
+    """`left right` of one dtype for every batch index, summed in float32 (float64 for float64).
+
+    Each gradient has its operand's dtype.
+    """
+    return matmul(left, right)
+
+
+def _batched_forward(left: Array, right: Array) -> tuple[Array, tuple[Array, Array]]:
+    return batched_product(left, right), (left, right)
+
+
+def _batched_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, Array]:
+    left, right = saved
+    grads = grads.astype(left.dtype)
+    of_left = matmul(grads, transposed(right), left.dtype)
+    return of_left, matmul(transposed(left), grads, right.dtype)
+
+
+batched_product.defvjp(_batched_forward, _batched_backward)
+
+
+def matmul(
+    left: Float[Array, "*rows i"], right: Float[Array, "*batch i o"], dtype: DTypeLike | None = None
+) -> Float[Array, "*rows o"]:
     """`left right` of operands of one dtype, summed in float32 (float64 for float64).
 
     `dtype` is as for `product`.
@@ -66,16 +155,33 @@ def matmul(
 
 def inner(left: Float[Array, "n i"], right: Float[Array, "n o"]) -> Float[Array, "i o"]:
     """`left^T right`, summed over the rows of both as by `matmul`."""
-    if left.dtype == jnp.bfloat16:
-        return matmul(transposed(left), right)
-    # In this order of axes XLA multiplies without a copy of the larger factor.
-    sums = jnp.promote_types(left.dtype, jnp.float32)
-    return jnp.einsum("ni,no->io", left, right, preferred_element_type=sums)
+    if left.dtype != jnp.bfloat16:
+        # In this order of axes XLA multiplies without a copy of the larger factor.
+        sums = jnp.promote_types(left.dtype, jnp.float32)
+        return jnp.einsum("ni,no->io", left, right, preferred_element_type=sums)
+    if left.shape[-1] >= 8 * right.shape[-1]:
+        # A few columns, as an adapter has them, are transposed in place of many.
+        return _by_row(matmul(transposed(right), left)).T
+    return matmul(transposed(left), right)
 
 
-def transposed(matrix: Float[Array, "i o"]) -> Float[Array, "o i"]:
+def scale_rows(x: Float[Array, "*batch d"], by: Float[Array, "*batch"]) -> Float[Array, "*batch d"]:
+    """`x * by[..., None]`, as a product whose gradient of `by` is one too.
+
+    A CPU is slow at the sum of two factors over the last axis if another one has length 1, as that
+    of the members of an ensemble of one.
+    """
+    return jnp.einsum("...i,...->...i", x, by)
+
+
+def transposed(matrix: Float[Array, "*batch i o"]) -> Float[Array, "*batch o i"]:
     """The transpose, for a product; on a CPU, that of bfloat16 is laid out row by row."""
-    if matrix.dtype != jnp.bfloat16:
-        return matrix.T
-    held = lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1)))
-    return jax.lax.platform_dependent(matrix.T, cpu=held, default=lambda x: x)
+    turned = matrix.swapaxes(-1, -2)
+    return _by_row(turned) if matrix.dtype == jnp.bfloat16 else turned
+
+
+def _by_row(x: Array) -> Array:
+    """`x`; on a CPU laid out row by row, so that no transpose is folded into a product."""
+    layout = Layout(major_to_minor=tuple(range(x.ndim)))
+    held = lambda x: with_layout_constraint(x, layout)
+    return jax.lax.platform_dependent(x, cpu=held, default=lambda x: x)

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.losses import EXCLUDED
+from subliminal_jax.models.decoder.bits import kept
 from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
+from subliminal_jax.models.product import batched_product, scale_rows, transposed
 
 
 def visible(
@@ -42,24 +44,22 @@ def attend(
 
     A query that sees no key (padding) gets finite values without meaning.
     """
-    implementation = config.compute.attention
-    if implementation == "plain" or config.attention_softcap is not None:
-        return plain_attention(
+    if config.compute.attention == "xla" or config.attention_softcap is not None:
+        return softmax_attention(
             config, queries, [(keys.swapaxes(1, 2), values.swapaxes(1, 2), mask)]
         )
     # Where members are mapped, JAX's rule for cuDNN takes only a mask of every head.
-    masks = config.heads if implementation == "cudnn" else 1
     return jax.nn.dot_product_attention(
         queries,
         keys,
         values,
-        mask=jnp.broadcast_to(mask[:, None], (mask.shape[0], masks, *mask.shape[1:])),
+        mask=jnp.broadcast_to(mask[:, None], (mask.shape[0], config.heads, *mask.shape[1:])),
         scale=config.scale,
-        implementation=implementation,
+        implementation="cudnn",
     )
 
 
-def plain_attention(
+def softmax_attention(
     config: DecoderConfig,
     queries: Float[Array, "b t n d"],
     seen: Sequence[tuple[Float[Array, "b k _ d"], Float[Array, "b k _ d"], Bool[Array, "b t _"]]],
@@ -72,23 +72,26 @@ def plain_attention(
         seen: keys, values and which of them each query sees. One softmax runs over all entries;
             keeping them apart avoids a copy of the cache.
     """
-    batch, length, heads, dim = queries.shape
-    grouped = queries.reshape(batch, length, seen[0][0].shape[1], -1, dim)
-    logits = [_logits(config, grouped, keys, mask) for keys, _, mask in seen]
-    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1)
-    means, start = jnp.zeros((), weights.dtype), 0
-    for _, values, mask in seen:
-        part = weights[..., start : start + mask.shape[-1]].astype(values.dtype)
-        means += jnp.einsum("bkgts,bksd->bkgtd", part, values, preferred_element_type=weights.dtype)
-        start += mask.shape[-1]
-    means = jnp.moveaxis(means.astype(queries.dtype), 3, 1)
-    return means.reshape(batch, length, heads, dim)
+    batch, length, _, dim = queries.shape
+    groups = seen[0][0].shape[1]
+    # All queries on one key head are the rows of one matrix.
+    grouped = queries.reshape(batch, length, groups, -1, dim).transpose(0, 2, 3, 1, 4)
+    rows = kept(grouped.reshape(batch, groups, -1, dim))
+    logits = [_logits(config, rows, keys, mask) for keys, _, mask in seen]
+    highest = jnp.max(jnp.stack([jnp.max(part, axis=-1) for part in logits]), axis=0)
+    highest = jax.lax.stop_gradient(highest)[..., None]
+    total, means = jnp.zeros((), logits[0].dtype), jnp.zeros((), logits[0].dtype)
+    for part, (_, values, _) in zip(logits, seen, strict=True):
+        weights = jnp.exp(part - highest)
+        total += jnp.sum(weights, axis=-1)
+        means += batched_product(weights.astype(values.dtype), values)
+    means = scale_rows(means, 1 / total).astype(queries.dtype)
+    return means.reshape(grouped.shape).transpose(0, 3, 1, 2, 4).reshape(queries.shape)
 
 
-def _logits(config: DecoderConfig, queries: Array, keys: Array, mask: Array) -> Array:
-    logits = config.scale * jnp.einsum(
-        "btkgd,bksd->bkgts", queries, keys, preferred_element_type=jnp.float32
-    )
+def _logits(config: DecoderConfig, rows: Array, keys: Array, mask: Array) -> Array:
+    logits = config.scale * batched_product(rows, transposed(kept(keys)))
     if config.attention_softcap is not None:
         logits = config.attention_softcap * jnp.tanh(logits / config.attention_softcap)
-    return jnp.where(mask[:, None, None], logits, EXCLUDED)
+    heads = rows.shape[-2] // mask.shape[-2]
+    return jnp.where(jnp.tile(mask, (1, heads, 1))[:, None], logits, EXCLUDED)

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from subliminal_jax.config import Precision
 from subliminal_jax.errors import InputError
 
-AttentionName: TypeAlias = Literal["plain", "xla", "cudnn"]
+AttentionName: TypeAlias = Literal["xla", "cudnn"]
 
 LARGEST_HEAD = 65_536
 """The largest head dimension; rotary frequencies are computed for all dimensions at once."""
@@ -69,8 +69,8 @@ class Compute:
         dtype: of activations and of weights as they are multiplied. Norms, softmaxes, rotations,
             logits and losses are always float32.
         remat: recompute every layer in the backward pass instead of keeping its activations.
-        attention: "xla" and "cudnn" are those of `jax.nn.dot_product_attention`, "plain" is
-            the formula spelt out (taken anyway where attention logits are soft-capped).
+        attention: "xla" is the formula spelt out, "cudnn" that kernel, for which
+            `jax.nn.dot_product_attention` asks (not where attention logits are soft-capped).
     """
 
     dtype: Precision = "float32"

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from subliminal_jax.models.decoder.attention import attend, plain_attention
+from subliminal_jax.models.decoder.attention import attend, softmax_attention
 from subliminal_jax.models.decoder.bits import KEPT, from_bits, kept, lookup
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.rope import rotate
-from subliminal_jax.models.product import product
+from subliminal_jax.models.product import adapted_product, product, scale_rows
 
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
@@ -52,6 +52,11 @@ def saving_inputs(config: DecoderConfig, fn: Callable[..., Array]) -> Callable[.
     return fn if config.compute.dtype == "float32" else jax.checkpoint(fn, prevent_cse=False)
 
 
+def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
+    """An elementwise function computed in float32, whose result has the inputs' dtype."""
+    return lambda *inputs: fn(*(x.astype(jnp.float32) for x in inputs)).astype(inputs[0].dtype)
+
+
 QUERY_KEY_VALUE, GATE_UP = "query_key_value", "gate_up"
 """Names of projections of one input with their kernels side by side; see `decoder.for_decoding`."""
 
@@ -66,17 +71,23 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x: Array, y: Array | None = None) -> Array:
         """Projects the last axis; `y` is `x W + b` if that is known."""
-        total: Array = self._product(x) if y is None else y
+        dtype, factors = self.config.compute.dtype, None
         if self.has_variable(ADAPTER, "a"):
-            dtype = self.config.compute.dtype
-            down, up = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
-            total += product(kept(product(x, down, dtype)), up, dtype)
-        return kept(total)
+            factors = self.get_variable(ADAPTER, "a"), self.get_variable(ADAPTER, "b")
+        if y is None:
+            y = self._product(x, factors)
+        elif factors is not None:
+            y += product(product(x, factors[0], dtype), factors[1], dtype)
+        return kept(y)
 
-    def _product(self, x: Array) -> Array:
+    def _product(self, x: Array, factors: tuple[Array, Array] | None) -> Array:
         shape, dtype = (x.shape[-1], self.features), self.config.compute.dtype
         init = nn.initializers.normal(self.config.initial_std)
-        y = product(x, from_bits(self.param("kernel", init, shape)), dtype)
+        kernel = from_bits(self.param("kernel", init, shape))
+        if factors is None:
+            y = product(x, kernel, dtype)
+        else:
+            y = adapted_product(x, kernel, *factors, dtype)
         if self.bias:
             bias = from_bits(self.param("bias", nn.initializers.zeros, shape[1:])).astype(dtype)
             y += jnp.broadcast_to(bias, y.shape)
@@ -105,7 +116,7 @@ def _normed(config: DecoderConfig, rms: bool, x: Array, scale: Array, bias: Arra
     dtype, x = x.dtype, x.astype(jnp.float32)
     if not rms:
         x -= jnp.mean(x, axis=-1, keepdims=True)
-    x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
+    x = scale_rows(x, jax.lax.rsqrt(jnp.mean(x**2, axis=-1) + config.norm_epsilon))
     x *= jnp.broadcast_to(scale.astype(jnp.float32) + config.norm_offset, x.shape)
     if bias is not None:
         x += jnp.broadcast_to(bias.astype(jnp.float32), x.shape)
@@ -143,7 +154,7 @@ class Attention(nn.Module):
             means = attend(config, queries, keys, values, places.mask)
         else:
             old = (stored[0].astype(x.dtype), stored[1].astype(x.dtype), places.stored)
-            means = plain_attention(config, queries, [old, (*new, places.mask)])
+            means = softmax_attention(config, queries, [old, (*new, places.mask)])
         means = kept(means.reshape(*x.shape[:2], -1))
         return Projection(config, config.width, config.output_bias, name="output")(means), new
 
@@ -180,10 +191,10 @@ class Mlp(nn.Module):
         hidden = Projection(config, width, bias, name="up")(x, hidden)
         if config.gated:
             gate = Projection(config, width, bias, name="gate")(x, gate)
-            both = saving_inputs(config, lambda hidden, gate: hidden * activation(gate))
-            hidden = both(hidden, gate)
+            gated = lambda hidden, gate: hidden * activation(gate)
+            hidden = saving_inputs(config, in_float32(gated))(hidden, gate)
         else:
-            hidden = saving_inputs(config, activation)(hidden)
+            hidden = saving_inputs(config, in_float32(activation))(hidden)
         return Projection(config, config.width, config.mlp_bias, name="down")(hidden)
 
 
