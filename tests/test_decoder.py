@@ -16,7 +16,7 @@ from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.attention import attend
 from subliminal_jax.models.decoder.cache import init_cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind, RopeScaling
-from subliminal_jax.models.decoder.layers import Norm
+from subliminal_jax.models.decoder.layers import Norm, in_float32
 
 SMALL = DecoderConfig(
     vocab=37,
@@ -200,6 +200,16 @@ def test_cudnn_gets_a_mask_of_every_head(monkeypatch):
     config = replace(SMALL, heads=4, kv_heads=2, head_dim=8, compute=compute)
     attend(config, queries, keys, keys, jnp.ones((2, 5, 5), bool))
     assert shapes == [((2, 4, 5, 5), "cudnn")]
+
+
+def test_an_activation_is_rounded_once():
+    gated = lambda hidden, gate: hidden * jax.nn.silu(gate)
+    hidden, gate = jax.random.normal(jax.random.key(0), (2, 999)).astype(jnp.bfloat16)
+    exact = gated(hidden.astype(jnp.float32), gate.astype(jnp.float32))
+    found = in_float32(gated)(hidden, gate)
+    assert found.dtype == jnp.bfloat16
+    assert jnp.array_equal(found, exact.astype(jnp.bfloat16))
+    assert not jnp.array_equal(found, gated(hidden, gate))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -165,7 +165,7 @@ def test_a_projection_that_the_model_lacks():
 def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
     """As one GPU has them: another program with the same values, to a rounding."""
     settings = LoraConfig(rank=2)
-    params, adapter = random_params(SMALL), trained(settings)
+    params, adapter = random_params(SMALL), trained(settings, seed=5)
 
     def slopes(params, compute):
         config = replace(SMALL, compute=compute)
@@ -179,10 +179,10 @@ def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
         return jax.jit(jax.value_and_grad(loss))(adapter)
 
     wanted, exact = slopes(params, Compute())
-    most = {"float32": 1e-5, "bfloat16": 0.4}[dtype]
+    most = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
     for form in (params, decoder.layers_apart(params)):
         found, others = slopes(form, Compute(dtype=dtype, remat=remat))
-        assert_allclose(found, wanted, rtol=most / 4)
+        assert_allclose(found, wanted, rtol=most)
         for one, two in zip(jax.tree.leaves(others), jax.tree.leaves(exact), strict=True):
             assert_allclose(one, two, atol=most * np.abs(two).max())
 

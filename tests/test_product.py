@@ -1,5 +1,7 @@
 """The product: operands rounded to the compute dtype, sums in float32, in every form of program."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.testing import assert_allclose, assert_array_equal
 
 from subliminal_jax.models import mlp
-from subliminal_jax.models.product import adapted_product, batched_product, product, scale_rows
+from subliminal_jax.models.product import (
+    adapted_product,
+    batched_product,
+    inner_products,
+    product,
+    scale_rows,
+)
 
 EXACTLY = {"xla_allow_excess_precision": False}  # else a rounding may be left out
 
@@ -137,6 +145,35 @@ def test_an_adapted_product_is_two_products(dtype, mapped):
     for leaf, value in zip(found, wanted, strict=True):
         leaf = np.asarray(leaf, np.float64)
         assert_allclose(leaf, value, atol=tolerance * np.abs(value).max(), rtol=tolerance)
+
+
+def test_a_cpu_rounds_an_adapted_product_once():
+    """256 + 1 + 1 is 258, and 256 if each product is rounded before the next is added."""
+    one = jnp.ones((1, 1), jnp.bfloat16)
+    wide = jnp.ones((1, 257), jnp.bfloat16)
+    low = jnp.zeros((257, 1)).at[0].set(1.0)
+    y = jax.jit(partial(adapted_product, dtype=jnp.bfloat16))(wide, jnp.ones((257, 1)), low, one)
+    assert y.tolist() == [[258.0]]
+    assert product(wide, jnp.ones((257, 1)), jnp.bfloat16).tolist() == [[256.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [2, 5, 8])
+def test_inner_products_and_their_gradients(dtype, rows):
+    left, right = draw(2, 3, rows, 4).astype(dtype), draw(2, 3, 5, 4, seed=1).astype(dtype)
+    grads = draw(2, 3, rows, 5, seed=2)
+
+    def both(left, right, grads):
+        y, back = jax.vjp(inner_products, left, right)
+        return y, *back(grads)
+
+    found = jax.jit(both, compiler_options=EXACTLY)(left, right, grads)
+    operand = rounded if dtype == "bfloat16" else exact
+    left, right, grads = map(operand, (left, right, grads))
+    turned = lambda leaf: leaf.swapaxes(-1, -2)
+    wanted = left @ turned(right), grads @ right, turned(grads) @ left
+    for leaf, value in zip(found, wanted, strict=True):
+        assert_allclose(np.asarray(leaf, np.float64), value, rtol=8e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -138,6 +138,15 @@ def _batched_backward(saved: tuple[Array, Array], grads: Array) -> tuple[Array, 
 batched_product.defvjp(_batched_forward, _batched_backward)
 
 
+def inner_products(
+    left: Float[Array, "*batch n d"], right: Float[Array, "*batch m d"]
+) -> Float[Array, "*batch n m"]:
+    """`left right^T` as `batched_product` multiplies; what has fewer rows is transposed."""
+    if left.shape[-2] < right.shape[-2]:
+        return _by_row(batched_product(right, transposed(left))).swapaxes(-1, -2)
+    return batched_product(left, transposed(right))
+
+
 def matmul(
     left: Float[Array, "*rows i"], right: Float[Array, "*batch i o"], dtype: DTypeLike | None = None
 ) -> Float[Array, "*rows o"]:
@@ -171,7 +180,7 @@ def scale_rows(x: Float[Array, "*batch d"], by: Float[Array, "*batch"]) -> Float
     A CPU is slow at the sum of two factors over the last axis if another one has length 1, as that
     of the members of an ensemble of one.
     """
-    return jnp.einsum("...i,...->...i", x, by)
+    return jnp.einsum("...i,...->...i", x, by, precision=jax.lax.Precision.HIGHEST)
 
 
 def transposed(matrix: Float[Array, "*batch i o"]) -> Float[Array, "*batch o i"]:

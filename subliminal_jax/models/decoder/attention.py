@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax.losses import EXCLUDED
 from subliminal_jax.models.decoder.bits import kept
 from subliminal_jax.models.decoder.config import DecoderConfig, LayerKind
-from subliminal_jax.models.product import batched_product, scale_rows, transposed
+from subliminal_jax.models.product import batched_product, inner_products, scale_rows
 
 
 def visible(
@@ -90,7 +90,7 @@ def softmax_attention(
 
 
 def _logits(config: DecoderConfig, rows: Array, keys: Array, mask: Array) -> Array:
-    logits = config.scale * batched_product(rows, transposed(kept(keys)))
+    logits = config.scale * inner_products(rows, kept(keys))
     if config.attention_softcap is not None:
         logits = config.attention_softcap * jnp.tanh(logits / config.attention_softcap)
     heads = rows.shape[-2] // mask.shape[-2]
