@@ -159,38 +159,22 @@ def test_a_cpu_rounds_an_adapted_product_once():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rows", [2, 5, 8])
-def test_inner_products_and_their_gradients(dtype, rows):
-    left, right = draw(2, 3, rows, 4).astype(dtype), draw(2, 3, 5, 4, seed=1).astype(dtype)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_of_batches_and_its_gradients(dtype, rows, turned):
+    """`left right`, and `left right^T` of fewer, as many and more rows than `right` has."""
+    left, right = draw(2, 3, rows, 4).astype(dtype), draw(2, 3, 4, 5, seed=1).astype(dtype)
     grads = draw(2, 3, rows, 5, seed=2)
+    turn = lambda leaf: leaf.swapaxes(-1, -2)
 
     def both(left, right, grads):
-        y, back = jax.vjp(inner_products, left, right)
-        return y, *back(grads)
-
-    found = jax.jit(both, compiler_options=EXACTLY)(left, right, grads)
-    operand = rounded if dtype == "bfloat16" else exact
-    left, right, grads = map(operand, (left, right, grads))
-    turned = lambda leaf: leaf.swapaxes(-1, -2)
-    wanted = left @ turned(right), grads @ right, turned(grads) @ left
-    for leaf, value in zip(found, wanted, strict=True):
-        assert_allclose(np.asarray(leaf, np.float64), value, rtol=8e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_product_of_batches_and_its_gradients(dtype):
-    left, right = draw(2, 3, 5, 4).astype(dtype), draw(2, 3, 4, 6, seed=1).astype(dtype)
-    grads = draw(2, 3, 5, 6, seed=2)
-
-    def both(left, right, grads):
-        y, back = jax.vjp(batched_product, left, right)
+        function = (lambda a, b: inner_products(a, turn(b))) if turned else batched_product
+        y, back = jax.vjp(function, left, right)
         return y, *back(grads)
 
     found = jax.jit(both, compiler_options=EXACTLY)(left, right, grads)
     assert [leaf.dtype.name for leaf in found] == ["float32", dtype, dtype]
-    operand = rounded if dtype == "bfloat16" else exact
-    left, right, grads = map(operand, (left, right, grads))
-    turned = lambda leaf: leaf.swapaxes(-1, -2)
-    wanted = left @ right, grads @ turned(right), turned(left) @ grads
+    left, right, grads = map(rounded if dtype == "bfloat16" else exact, (left, right, grads))
+    wanted = left @ right, grads @ turn(right), turn(left) @ grads
     for leaf, value in zip(found, wanted, strict=True):
         assert_allclose(np.asarray(leaf, np.float64), value, rtol=8e-3, atol=1e-5)
 

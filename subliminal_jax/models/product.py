@@ -6,7 +6,6 @@ operands with a float32 result, and a product into which XLA folds a transpose d
 Elsewhere memory limits the speed, so a result is rounded as it is written.
 """
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -41,8 +40,7 @@ def _backward(
 ) -> tuple[Array, Array]:
     x, kernel = saved
     grads = grads.astype(x.dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    of_kernel = inner(rows, grads.reshape(-1, grads.shape[-1]))
+    of_kernel = inner(x, grads)
     of_x = matmul(grads, transposed(kernel.astype(x.dtype)), x.dtype)
     return of_x, of_kernel.astype(kernel.dtype)
 
@@ -74,7 +72,7 @@ def _adapted_forward(
     x: Array, kernel: Array, down: Array, up: Array, dtype: DTypeLike | None
 ) -> tuple[Array, tuple[Array, ...]]:
     low = matmul(x, down.astype(x.dtype), x.dtype)
-    y = _sum_of_products([(x, kernel.astype(x.dtype)), (low, up.astype(x.dtype))], dtype)
+    y = _two_products(x, kernel.astype(x.dtype), low, up.astype(x.dtype), dtype)
     return y, (x, kernel, down, up, low)
 
 
@@ -84,33 +82,28 @@ def _adapted_backward(
     x, kernel, down, up, low = saved
     grads = grads.astype(x.dtype)
     of_low = matmul(grads, transposed(up.astype(x.dtype)), x.dtype)
-    # Not held row by row: a matrix that is not mapped is multiplied from either side.
-    from_kernel = (grads, kernel.astype(x.dtype).T)
-    of_x = _sum_of_products([from_kernel, (of_low, transposed(down.astype(x.dtype)))], x.dtype)
-    rows = lambda matrix: matrix.reshape(-1, matrix.shape[-1])
-    of_kernel, of_down = inner(rows(x), rows(grads)), inner(rows(x), rows(of_low))
-    of_up = inner(rows(low), rows(grads))
-    return of_x, *(
-        grad.astype(of.dtype) for grad, of in ((of_kernel, kernel), (of_down, down), (of_up, up))
-    )
+    # The kernel is not held row by row: a matrix that is not mapped is multiplied from either side.
+    turned = kernel.astype(x.dtype).T, transposed(down.astype(x.dtype))
+    of_x = _two_products(grads, turned[0], of_low, turned[1], x.dtype)
+    of_kernel = inner(x, grads).astype(kernel.dtype)
+    return of_x, of_kernel, inner(x, of_low).astype(down.dtype), inner(low, grads).astype(up.dtype)
 
 
 adapted_product.defvjp(_adapted_forward, _adapted_backward)
 
 
-def _sum_of_products(pairs: Sequence[tuple[Array, Array]], dtype: DTypeLike | None) -> Array:
-    """The sum of products of pairs, on a CPU rounded once, elsewhere product by product."""
-    flat = [operand for pair in pairs for operand in pair]
+def _two_products(
+    left: Array, right: Array, low: Array, up: Array, dtype: DTypeLike | None
+) -> Array:
+    """`left right + low up`; a CPU rounds their sum, all else each product as it is written."""
 
-    def of(result: DTypeLike | None) -> Callable[..., Array]:
-        def add(*flat: Array) -> Array:
-            products = [matmul(*pair, result) for pair in zip(flat[::2], flat[1::2], strict=True)]
-            total = sum(products[1:], products[0])
-            return total if dtype is None else total.astype(dtype)
+    def add(result: DTypeLike | None, left: Array, right: Array, low: Array, up: Array) -> Array:
+        return matmul(left, right, result) + matmul(low, up, result)
 
-        return add
-
-    return jax.lax.platform_dependent(*flat, cpu=of(None), default=of(dtype))
+    if dtype is None:
+        return add(None, left, right, low, up)
+    once = lambda *factors: add(None, *factors).astype(dtype)
+    return jax.lax.platform_dependent(left, right, low, up, cpu=once, default=partial(add, dtype))
 
 
 @jax.custom_vjp
@@ -162,8 +155,9 @@ def matmul(
     return jax.lax.platform_dependent(left, right, cpu=rounded, default=multiply(dtype))
 
 
-def inner(left: Float[Array, "n i"], right: Float[Array, "n o"]) -> Float[Array, "i o"]:
+def inner(left: Float[Array, "*batch i"], right: Float[Array, "*batch o"]) -> Float[Array, "i o"]:
     """`left^T right`, summed over the rows of both as by `matmul`."""
+    left, right = (matrix.reshape(-1, matrix.shape[-1]) for matrix in (left, right))
     if left.dtype != jnp.bfloat16:
         # In this order of axes XLA multiplies without a copy of the larger factor.
         sums = jnp.promote_types(left.dtype, jnp.float32)

@@ -1,6 +1,7 @@
 """Attention masks and softmax attention."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -78,11 +79,10 @@ def softmax_attention(
     grouped = queries.reshape(batch, length, groups, -1, dim).transpose(0, 2, 3, 1, 4)
     rows = kept(grouped.reshape(batch, groups, -1, dim))
     logits = [_logits(config, rows, keys, mask) for keys, _, mask in seen]
-    highest = jnp.max(jnp.stack([jnp.max(part, axis=-1) for part in logits]), axis=0)
-    highest = jax.lax.stop_gradient(highest)[..., None]
+    highest = reduce(jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in logits])
     total, means = jnp.zeros((), logits[0].dtype), jnp.zeros((), logits[0].dtype)
     for part, (_, values, _) in zip(logits, seen, strict=True):
-        weights = jnp.exp(part - highest)
+        weights = jnp.exp(part - jax.lax.stop_gradient(highest))
         total += jnp.sum(weights, axis=-1)
         means += batched_product(weights.astype(values.dtype), values)
     means = scale_rows(means, 1 / total).astype(queries.dtype)
