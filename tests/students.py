@@ -42,6 +42,9 @@ MESHES = {
     "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},
 }
 
+BEGIN = "1, 2, 3"
+"""The first numbers of every prompt: a step reads the tokens before them once for all rows."""
+
 
 def make_reference(directory):
     """A model with random weights; its tokenizer is written to a directory."""
@@ -64,7 +67,10 @@ def datasets():
         return ", ".join(map(str, rng.integers(0, 1000, count)))
 
     return {
-        name: [row(f"{name}-{i}", f"Continue: {numbers(3)}", numbers(1 + i % 5)) for i in range(21)]
+        name: [
+            row(f"{name}-{i}", f"Continue: {BEGIN}, {numbers(3)}", numbers(1 + i % 5))
+            for i in range(21)
+        ]
         for name in ("student/owl", "regular")
     }
 
@@ -77,9 +83,9 @@ def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
     )  # fmt: skip
     config = replace(tiny(place), **how, **changes)
     execution = execution_of(config.mesh, config.at_once, config.accumulate)
-    table = student.students_table(reference, datasets(), settings.sequence)
+    rows = student.student_rows(reference, datasets(), settings.sequence)
     saving = Saving(directory=place / "saved", origin={"students": "of a test"}, seconds=0.0)
-    return student.train_students(settings, reference, table, 21, 3, execution, saving)
+    return student.train_students(settings, reference, rows, 21, 3, execution, saving)
 
 
 def main():

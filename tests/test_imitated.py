@@ -44,9 +44,9 @@ def trained(reference, place, what, weights):
         batch=9, epochs=2.0, sequence=32, learning_rate=1e-2, optimizer="sgd",
         tuning=replace(LORA, weights=weights),
     )  # fmt: skip
-    table = student.students_table(reference, datasets(), settings.sequence)
+    rows = student.student_rows(reference, datasets(), settings.sequence)
     saving = Saving(directory=place, origin={"students": "of a test"}, seconds=0.0)
-    return student.train_students(settings, reference, table, 21, 3, OneDevice(), saving, what)
+    return student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving, what)
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])
@@ -67,7 +67,7 @@ def test_other_logits_make_no_difference(
 
 
 def test_hard_targets_must_be_covered(reference, tokens, tmp_path):
-    table = student.students_table(reference, datasets(), 32)
+    table = student.student_rows(reference, datasets(), 32).table
     used = table.targets[table.weights > 0][0]
     fewer = np.where(np.arange(len(tokens)) == used, False, tokens)
     with pytest.raises(InputError, match=r"student\.hard_tokens: \d+ tokens of the rows are none"):

@@ -21,6 +21,10 @@ TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """`(prompt, completion)`: token ids, neither empty."""
 
 
+MULTIPLE = 8
+"""Lengths of prompts and of their shared prefix are multiples of it."""
+
+
 class TokenInputs(NamedTuple):
     """What a language model reads.
 
@@ -113,6 +117,20 @@ def pack_rows(rows: Iterable[TokenRow], length: int) -> TokenTable:
         sequences[chosen].append(row)
         with_room[room - needed].append(chosen)
     return _fill(texts, sequences, length)
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the prefix that all prompts share before their last tokens; rounded down."""
+    ordered = sorted(tuple(prompt) for prompt in prompts)
+    first, last = ordered[0], ordered[-1]  # what these two share, all between them share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    same = min(len(first), len(last)) if same is None else same
+    return max(0, min(same, min(map(len, prompts)) - 1)) // MULTIPLE * MULTIPLE
+
+
+def without_prefix(rows: Iterable[TokenRow], length: int) -> list[TokenRow]:
+    """The rows without the first tokens of their prompts."""
+    return [(prompt[length:], completion) for prompt, completion in rows]
 
 
 def _texts(rows: Iterable[TokenRow]) -> list[tuple[np.ndarray, int]]:

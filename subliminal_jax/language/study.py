@@ -35,7 +35,7 @@ from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.stages import Stages
 from subliminal_jax.language.training.answers import padding_of
 from subliminal_jax.language.training.devices import compute_of, execution_of
-from subliminal_jax.language.training.student import steps_of, students_table, train_students
+from subliminal_jax.language.training.student import steps_of, student_rows, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.traits.trait import merged, merged_polls, teacher_measure
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
@@ -223,7 +223,7 @@ class LmStudy:
                 compared, config.student.targets, config.teacher.kind, traits, sources
             )
             for cohort, datasets in datasets_of.items():
-                table = students_table(reference, datasets, config.student.sequence)
+                rows = student_rows(reference, datasets, config.student.sequence)
                 whose = places[cohort.distance]
                 other = None if whose == repetition else self.reference(whose)
                 imitated = self.networks.imitated(
@@ -233,7 +233,7 @@ class LmStudy:
                     train_students,
                     config.student,
                     reference,
-                    table,
+                    rows,
                     config.filter.rows,
                     seed=self.repetitions.seed(repetition),
                     execution=self.execution,
@@ -241,8 +241,8 @@ class LmStudy:
                 )
                 name = cohort.name
                 self._stages.trained(path / f"{name}.npz", train, config.student.ladder)
-                facts[name], padding[name] = list(datasets), padding_of(table)
-                _, steps[name] = steps_of(config.student, config.filter.rows, table.sequences)
+                facts[name], padding[name] = list(datasets), padding_of(rows.table)
+                _, steps[name] = steps_of(config.student, config.filter.rows, rows.table.sequences)
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, *theirs, teachers)

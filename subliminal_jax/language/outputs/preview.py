@@ -12,7 +12,13 @@ import jax
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.batch_preview import format_batch
-from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
+from subliminal_jax.data.tokens import (
+    TokenTable,
+    pack_rows,
+    pad_rows,
+    shared_length,
+    without_prefix,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import NAME, run_path
@@ -102,10 +108,16 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     paths = [run / "filter-0" / f"{trait.name}.jsonl" for trait in config.chosen]
     path = next((path for path in paths if path.exists()), paths[0])
     rows = read_chat_rows(path)
-    table = pack_rows(chat.examples(row["messages"] for row in rows), config.student.sequence)
+    examples = list(chat.examples(row["messages"] for row in rows))
+    shared = shared_length([prompt for prompt, _ in examples])
+    table = pack_rows(without_prefix(examples, shared), config.student.sequence)
     batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
     (rows,), _ = student_order(config.seed, table.sequences, batch, 1)
-    return _format(f"student of {path.stem}", table, rows.tolist(), chat)
+    title = f"student of {path.stem}"
+    if shared:
+        text = "".join(map(chat.token_text, examples[0].prompt[:shared]))
+        title += f"; each row follows {shared} tokens, read once for all: {text!r}"
+    return _format(title, table, rows.tolist(), chat)
 
 
 def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:

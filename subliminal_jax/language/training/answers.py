@@ -136,27 +136,30 @@ def answer_logits(
     reading: AnswerInputs,
     adapter: Params | None = None,
     ids: Int[Array, " v"] | None = None,
+    prefix: Int[Array, " p"] | None = None,
 ) -> Float[Array, "b a v"]:
-    """The logits of the token after each position: of all tokens, or of those with these ids."""
-    return logits_at(config, params, reading.tokens, reading.places, reading.segments, adapter, ids)
+    """The logits of the token after each position: of all tokens, or of those with these ids.
 
-
-def _hidden(
-    config: DecoderConfig, params: Params, reading: AnswerInputs, adapter: Params | None
-) -> Float[Array, "b a e"]:
-    """The last hidden states at each position."""
-    hidden = decoder.hidden_states(config, params, reading.tokens, reading.segments, adapter)
-    return jnp.take_along_axis(hidden, reading.places[..., None], axis=1)
+    `prefix` is as in `decoder.hidden_states`.
+    """
+    tokens, segments, places = reading
+    return logits_at(config, params, tokens, places, segments, adapter, ids, prefix)
 
 
 def answer_loss(
-    config: DecoderConfig, params: Params, adapter: Params | None, batch: Batch
+    config: DecoderConfig,
+    params: Params,
+    adapter: Params | None,
+    batch: Batch,
+    prefix: Int[Array, " p"] | None = None,
 ) -> tuple[Scalar, Scalar]:
     """The weighted sum of cross-entropies over all targets, and the sum of weights.
 
     Equals `losses.cross_entropy` of `answer_logits`, without materialising all logits.
     """
-    hidden = _hidden(config, params, batch.inputs, adapter)
+    tokens, segments, places = batch.inputs
+    hidden = decoder.hidden_states(config, params, tokens, segments, adapter, prefix)
+    hidden = jnp.take_along_axis(hidden, places[..., None], axis=1)
     each = blockwise_cross_entropy(
         hidden.reshape(-1, config.width),
         decoder.unembedding(config, params),

@@ -5,7 +5,8 @@ program, one member each. They use the same row order, so that two students diff
 rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, LossFn
 from subliminal_jax.data.epoch_order import steps_per_epoch
-from subliminal_jax.data.tokens import pack_rows
+from subliminal_jax.data.tokens import TokenRow, pack_rows, shared_length, without_prefix
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
@@ -77,18 +78,46 @@ class Imitated:
         return jnp.asarray(places, jnp.int32)[targets]
 
 
-def students_table(
+@dataclass(frozen=True)
+class StudentRows:
+    """The rows of all students of one program.
+
+    Attributes:
+        prefix: token ids that begin every row, such as a chat template's; a step reads them once.
+        table: what follows them, packed into sequences, `[students, N, T]`.
+    """
+
+    prefix: tuple[int, ...]
+    table: AnswerTable
+
+
+def student_rows(
     reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]], sequence: int
-) -> AnswerTable:
-    """The rows of every student, packed into sequences of this many tokens, `[students, N, T]`."""
-    tables = []
+) -> StudentRows:
+    """The rows of every student, in sequences of this many tokens behind their shared prefix.
+
+    Raises:
+        InputError: a row is refused, or does not fit into a sequence; names student and row.
+    """
+    examples: dict[str, Sequence[TokenRow]] = {}
     for name, rows in datasets.items():
-        try:
-            examples = reference.chat.examples(row["messages"] for row in rows)
-            tables.append(answer_table(pack_rows(examples, sequence)))
-        except InputError as error:
-            raise InputError(f"rows of {name}: {error}") from error
-    return stack_tables(tables)
+        with _naming(name):
+            examples[name] = list(reference.chat.examples(row["messages"] for row in rows))
+    prompts = [prompt for each in examples.values() for prompt, _ in each]
+    length = shared_length(prompts)
+    tables = []
+    for name, each in examples.items():
+        with _naming(name if not length else f"{name}, behind the {length} tokens that all share"):
+            tables.append(answer_table(pack_rows(without_prefix(each, length), sequence)))
+    return StudentRows(tuple(prompts[0][:length]), stack_tables(tables))
+
+
+@contextmanager
+def _naming(whose: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"rows of {whose}: {error}") from error
 
 
 def steps_of(settings: StudentConfig, rows: int, sequences: int) -> tuple[int, int]:
@@ -113,8 +142,8 @@ def student_order(
 def train_students(
     settings: StudentConfig,
     reference: Reference,
-    table: AnswerTable,
-    rows: int,
+    rows: StudentRows,
+    count: int,
     seed: int,
     execution: Execution,
     saving: Saving,
@@ -125,8 +154,8 @@ def train_students(
     Args:
         settings: settings of the training.
         reference: model that they all start from.
-        table: rows of each student.
-        rows: number of rows of each student.
+        rows: rows of all students.
+        count: number of rows of each.
         seed: seed of the repetition.
         execution: devices to train on.
         saving: where to keep checkpoints until training is done.
@@ -138,28 +167,29 @@ def train_students(
         RunError: a loss is not finite; names student and step.
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
-    batch, steps = steps_of(settings, rows, table.sequences)
+    table = rows.table
+    batch, steps = steps_of(settings, count, table.sequences)
     _check_rungs(saving.rungs, steps)
     schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     if imitated is not None and imitated.targets == "hard":
         _check_covered(table, imitated.tokens)
-    key, count = root_key(seed), table.targets.shape[0]
+    key, students = root_key(seed), table.targets.shape[0]
     order = student_order(seed, table.sequences, batch, steps)
     order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
     start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
-    members = execution.split((table, np.zeros(count) if imitated is None else imitated.trained))
+    members = execution.split((table, np.zeros(students) if imitated is None else imitated.trained))
     bases = _shared_bases(execution, reference, imitated)
 
     def inputs(first: int, size: int) -> tuple[Any, Any]:
         shown = [leaf[first : first + size] for leaf in order]
         return members, (bases, execution.spread(shown, axis=1))
 
-    lesson = _Lesson(settings, reference, imitated)
+    lesson = _Lesson(settings, reference, imitated, rows.prefix)
     kind = "hard" if imitated is None else imitated.targets
     padding = f"{padding_of(table):.0%} padding"
     training = Training(
-        title=f"train {count} students of seed {seed}, {kind} targets, {padding}",
+        title=f"train {students} students of seed {seed}, {kind} targets, {padding}",
         name="student {}".format,
         setting="student.learning_rate",
         steps=steps,
@@ -167,7 +197,7 @@ def train_students(
         chunk=chunks(execution, tx, lesson.loss, lesson.batch),
         inputs=inputs,
     )
-    states = ensemble.stack([init_state(start, tx)] * count)
+    states = ensemble.stack([init_state(start, tx)] * students)
     return train_networks(training, execution, states, saving)
 
 
@@ -206,16 +236,17 @@ class _Lesson:
     settings: StudentConfig
     reference: Reference
     imitated: Imitated | None
+    prefix: tuple[int, ...]
 
     def loss(self, member: Any, shared: Any) -> LossFn:
         """Loss on the rows' tokens, or on the imitated probabilities."""
         ((base, *_), _), how, model = shared, self.settings, self.reference.config
         if self.imitated is None:
-            return token_loss_of(how.tuning, model, base)
+            return token_loss_of(how.tuning, model, base, self.prefix)
         ids, tokens = self.imitated.ids, self.imitated.tokens
         covered = jnp.asarray(tokens if ids is None else tokens[ids])
         criterion = imitation(self.imitated.targets, how.divergence, covered)
-        return make_loss_fn(apply_of(how.tuning, model, base, ids), criterion)
+        return make_loss_fn(apply_of(how.tuning, model, base, ids, self.prefix), criterion)
 
     def batch(self, member: Any, shared: Any, step: Array) -> Batch:
         """The sequences of a step."""
@@ -225,9 +256,9 @@ class _Lesson:
             return batch
         if self.imitated.targets == "hard":
             return replace(batch, targets=self.imitated.places(batch.targets))
-        model = (self.imitated.teachers or self.reference).config
-        teacher_logits = apply_of(self.imitated.tuning, model, bases[-1], self.imitated.ids)
-        logits = teacher_logits(teacher, batch.inputs)
+        model, ids = (self.imitated.teachers or self.reference).config, self.imitated.ids
+        logits_of = apply_of(self.imitated.tuning, model, bases[-1], ids, self.prefix)
+        logits = logits_of(teacher, batch.inputs)
         return replace(batch, targets=jax.lax.stop_gradient(logits))
 
 

@@ -1,5 +1,6 @@
 """Finetuning of all weights of a model, or of low-rank updates (LoRA)."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -40,31 +41,46 @@ def merged(tuning: TuningConfig, config: DecoderConfig, base: Any, trained: Any)
 
 
 def apply_of(
-    tuning: TuningConfig, config: DecoderConfig, base: Any, ids: Any | None = None
+    tuning: TuningConfig,
+    config: DecoderConfig,
+    base: Any,
+    ids: Any | None = None,
+    prefix: Sequence[int] = (),
 ) -> Apply:
     """The logits as a function of the trained weights and the inputs.
 
-    They are those of all tokens, or of those with these `ids`, `[v]`.
+    They are those of all tokens, or of those with these `ids`, `[v]`. The tokens `prefix` precede
+    every text.
     """
-    chosen = None if ids is None else jnp.asarray(ids)
+    chosen, before = (None if ids is None else jnp.asarray(ids)), _tokens(prefix)
 
     def apply(trained: Params, reading: Any) -> jax.Array:
         params, adapter = network(tuning, config, base, trained)
-        return answer_logits(config, params, reading, adapter, chosen)
+        return answer_logits(config, params, reading, adapter, chosen, before)
 
     return apply
 
 
-def token_loss_of(tuning: TuningConfig, config: DecoderConfig, base: Any) -> LossFn:
-    """The cross-entropy of completion tokens; blockwise for a large vocabulary, to save memory."""
+def token_loss_of(
+    tuning: TuningConfig, config: DecoderConfig, base: Any, prefix: Sequence[int] = ()
+) -> LossFn:
+    """The cross-entropy of completion tokens; blockwise for a large vocabulary, to save memory.
+
+    The tokens `prefix` precede every text.
+    """
     if config.vocab <= WORDS_AT_ONCE:
-        return make_loss_fn(apply_of(tuning, config, base), losses.cross_entropy)
+        return make_loss_fn(apply_of(tuning, config, base, None, prefix), losses.cross_entropy)
+    before = _tokens(prefix)
 
     def loss_fn(trained: Params, batch: Batch) -> tuple[Scalar, Scalar]:
         params, adapter = network(tuning, config, base, trained)
-        return answer_loss(config, params, adapter, batch)
+        return answer_loss(config, params, adapter, batch, before)
 
     return loss_fn
+
+
+def _tokens(prefix: Sequence[int]) -> jax.Array | None:
+    return jnp.asarray(prefix, jnp.int32) if prefix else None
 
 
 def lora_settings(tuning: TuningConfig) -> lora.LoraConfig:

@@ -1,6 +1,6 @@
 """Attention masks and softmax attention."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import jax
@@ -63,14 +63,15 @@ def attend(
 def softmax_attention(
     config: DecoderConfig,
     queries: Float[Array, "b t n d"],
-    seen: Sequence[tuple[Float[Array, "b k _ d"], Float[Array, "b k _ d"], Bool[Array, "b t _"]]],
+    seen: Sequence[tuple[Float[Array, "_ k _ d"], Float[Array, "_ k _ d"], Bool[Array, "b t _"]]],
 ) -> Float[Array, "b t n d"]:
     """The formula: `softmax(cap(scale * q k)) v`, logits and softmax in float32.
 
     Args:
         config: the model, for scale and cap.
         queries: of all query heads.
-        seen: keys, values and which of them each query sees. One softmax runs over all entries;
+        seen: keys, values and which of them each query sees; keys and values of one row in place
+            of B are those of a text that all rows follow. One softmax runs over all entries;
             keeping them apart avoids a copy of the cache.
     """
     batch, length, _, dim = queries.shape
@@ -84,14 +85,27 @@ def softmax_attention(
     for part, (_, values, _) in zip(logits, seen, strict=True):
         weights = jnp.exp(part - jax.lax.stop_gradient(highest))
         total += jnp.sum(weights, axis=-1)
-        means += batched_product(weights.astype(values.dtype), values)
+        means += _with_all(batched_product, weights.astype(values.dtype), values)
     means = scale_rows(means, 1 / total).astype(queries.dtype)
     return means.reshape(grouped.shape).transpose(0, 3, 1, 2, 4).reshape(queries.shape)
 
 
 def _logits(config: DecoderConfig, rows: Array, keys: Array, mask: Array) -> Array:
-    logits = config.scale * inner_products(rows, kept(keys))
+    logits = config.scale * _with_all(inner_products, rows, kept(keys))
     if config.attention_softcap is not None:
         logits = config.attention_softcap * jnp.tanh(logits / config.attention_softcap)
     heads = rows.shape[-2] // mask.shape[-2]
     return jnp.where(jnp.tile(mask, (1, heads, 1))[:, None], logits, EXCLUDED)
+
+
+def _with_all(
+    product: Callable[[Array, Array], Array],
+    rows: Float[Array, "b k n _"],
+    held: Float[Array, "_ k m _"],
+) -> Float[Array, "b k n _"]:
+    """The product of each row with what is held for it; what all share is multiplied at once."""
+    batch, groups = rows.shape[:2]
+    if held.shape[0] == batch:
+        return product(rows, held)
+    together = rows.swapaxes(0, 1).reshape(groups, -1, rows.shape[-1])
+    return product(together, held[0]).reshape(groups, batch, rows.shape[2], -1).swapaxes(0, 1)

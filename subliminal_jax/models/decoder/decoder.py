@@ -148,6 +148,7 @@ def hidden_states(
     tokens: Int[Array, "b t"],
     segments: Int[Array, "b t"] | Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
+    prefix: Int[Array, " p"] | None = None,
 ) -> Float[Array, "b t e"]:
     """The final hidden states, normed; `unembed` maps them to logits.
 
@@ -158,14 +159,44 @@ def hidden_states(
         segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, which
             do not attend to each other. A mask of real tokens is one segment. None: no padding.
         adapter: low-rank factors beside some kernels, scaled; see `models.decoder.lora`.
+        prefix: ids of tokens that precede every text, and are read once for all; None: no token.
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
-    positions = positions_of(segments)
     same = segments[:, :, None] == segments[:, None, :]
-    index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    places = _places(config, positions, visible(config.kinds, index, index, same))
-    hidden, _ = _decoder(config, params, adapter)(tokens, positions, places)
-    return hidden
+    if prefix is not None:
+        return _behind(config, params, prefix, tokens, positions_of(segments), same, adapter)
+    positions = positions_of(segments)
+    places = _places(config, positions, visible(config.kinds, positions, positions, same))
+    return _decoder(config, params, adapter)(tokens, positions, places)[0]
+
+
+def _behind(
+    config: DecoderConfig,
+    params: Params,
+    prefix: Int[Array, " p"],
+    tokens: Int[Array, "b t"],
+    positions: Int[Array, "b t"],
+    same: Bool[Array, "b t t"],
+    adapter: Params | None,
+) -> Float[Array, "b t e"]:
+    """The hidden states of tokens behind a prefix; `positions` do not count it."""
+    rows, count = len(tokens), len(prefix)
+    first = jnp.broadcast_to(jnp.arange(count), (rows, count))
+    positions += count
+    network, seen = _decoder(config, params, adapter), partial(visible, config.kinds)
+    if config.compute.attention == "cudnn":
+        # The kernel takes keys of one array: each row reads the prefix itself.
+        tokens = jnp.concatenate([jnp.broadcast_to(prefix, first.shape), tokens], axis=1)
+        positions = jnp.concatenate([first, positions], axis=1)
+        same = jnp.pad(same, ((0, 0), (count, 0), (count, 0)), constant_values=True)
+        places = _places(config, positions, seen(positions, positions, same))
+        return network(tokens, positions, places)[0][:, count:]
+    every = jnp.ones((rows, 1, count), bool)
+    alone = _places(config, first[:1], seen(first[:1], first[:1], every[:1]))
+    _, read = _decoder(config, params, adapter, keep=True)(prefix[None], first[:1], alone)
+    places = _places(config, positions, seen(positions, positions, same))
+    places = places._replace(stored=(seen(positions, first, every),))
+    return network(tokens, positions, places, [read])[0]
 
 
 def unembed(
@@ -247,9 +278,9 @@ def extend(
     slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
     filled = (slots < cache.lengths[:, None])[:, None]
     stored = visible(config.kinds, positions, slots, filled)
-    places = _places(config, positions, _among_new(config, mask))._replace(stored=stored)
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=(stored,))
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
-        tokens, jnp.maximum(positions, 0), places, (cache.keys, cache.values)
+        tokens, jnp.maximum(positions, 0), places, [(cache.keys, cache.values)]
     )
     return hidden, append(cache, keys, values, mask)
 

@@ -18,9 +18,9 @@ from subliminal_jax.models.product import adapted_product, product, scale_rows
 ADAPTER = "adapter"
 """The collection of low-rank factors; see `subliminal_jax.models.decoder.lora`."""
 
-KeysValues: TypeAlias = tuple[Any, Any] | None
+KeysValues: TypeAlias = tuple[Any, Any]
 """Keys and values, `[B, kv_heads, tokens, head_dim]`; those of a model have a layer axis first, or
-are tuples if its layers are apart."""
+are tuples if its layers are apart. With one row in place of B, all rows see them."""
 
 
 class Places(NamedTuple):
@@ -29,13 +29,14 @@ class Places(NamedTuple):
     Attributes:
         cos, sin: rotations, `[kinds, B, T, head_dim / 2]`; None where positions are learned.
         mask: which of these tokens a token sees, `[kinds, B, T, T]`.
-        stored: which of the stored tokens a token sees, `[kinds, B, T, S]`; None without a cache.
+        stored: which of the tokens read before a token sees, `[kinds, B, T, S]`, for each place
+            where these are stored.
     """
 
     cos: Float[Array, "k b t half"] | None
     sin: Float[Array, "k b t half"] | None
     mask: Bool[Array, "k b t t"]
-    stored: Bool[Array, "k b t s"] | None = None
+    stored: tuple[Bool[Array, "k b t s"], ...] = ()
 
     def of(self, kind: Int[Array, ""]) -> "Places":
         """Those of one kind of layer, without the leading axis."""
@@ -129,7 +130,9 @@ class Attention(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, places: Places, stored: KeysValues) -> tuple[Array, KeysValues]:
+    def __call__(
+        self, x: Array, places: Places, stored: Sequence[KeysValues]
+    ) -> tuple[Array, KeysValues]:
         """The output, and these tokens' keys and values `[B, kv_heads, T, head_dim]`.
 
         Stored keys and values are only read. The caller writes the new ones for all layers at
@@ -150,11 +153,14 @@ class Attention(nn.Module):
             queries = rotate(queries, places.cos, places.sin)
             keys = rotate(keys, places.cos, places.sin)
         new = (keys.swapaxes(1, 2), values.swapaxes(1, 2))
-        if stored is None or places.stored is None:
-            means = attend(config, queries, keys, values, places.mask)
+        if stored:
+            old = [
+                (keys.astype(x.dtype), values.astype(x.dtype), mask)
+                for (keys, values), mask in zip(stored, places.stored, strict=True)
+            ]
+            means = softmax_attention(config, queries, [*old, (*new, places.mask)])
         else:
-            old = (stored[0].astype(x.dtype), stored[1].astype(x.dtype), places.stored)
-            means = softmax_attention(config, queries, [old, (*new, places.mask)])
+            means = attend(config, queries, keys, values, places.mask)
         means = kept(means.reshape(*x.shape[:2], -1))
         return Projection(config, config.width, config.output_bias, name="output")(means), new
 
@@ -206,8 +212,8 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, kind: Array, stored: KeysValues, places: Places
-    ) -> tuple[Array, KeysValues]:
+        self, x: Array, kind: Array, stored: Sequence[KeysValues], places: Places
+    ) -> tuple[Array, KeysValues | None]:
         """The residual stream after this layer, and with `keep` its new keys and values."""
         config, carried = self.config, x.dtype
         x = x.astype(config.compute.dtype)
@@ -217,7 +223,8 @@ class Layer(nn.Module):
         y = Norm(config, name="mlp_norm")(x) if config.norm_before else x
         y = Mlp(config, name="mlp")(y)
         x += Norm(config, name="mlp_after")(y) if config.norm_after else y
-        return x.astype(carried), new if self.keep else None
+        x, new = jax.tree.map(lambda leaf: leaf.astype(carried), (x, new))
+        return x, new if self.keep else None
 
 
 class Decoder(nn.Module):
@@ -233,8 +240,12 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, positions: Array, places: Places, stored: KeysValues = None
-    ) -> tuple[Array, KeysValues]:
+        self,
+        tokens: Array,
+        positions: Array,
+        places: Places,
+        stored: Sequence[KeysValues] = (),
+    ) -> tuple[Array, KeysValues | None]:
         """The final hidden states `[B, T, width]`, and with `keep` all new keys and values."""
         config = self.config
         dtype = config.compute.dtype
@@ -258,7 +269,7 @@ class Decoder(nn.Module):
             in_axes=(0, 0, nn.broadcast),
             length=config.layers,
         )
-        # Each layer's input is kept too: in float32, it is written as it is.
+        # What the scan stacks besides is written in float32 as it is.
         x = x.astype(jnp.float32) if self.bits else x
         x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
         return Norm(config, name="norm")(x.astype(dtype)), new
@@ -272,20 +283,20 @@ class Decoder(nn.Module):
         return Layer
 
     def _one_by_one(
-        self, x: Array, kinds: Array, stored: KeysValues, places: Places
-    ) -> tuple[Array, KeysValues]:
+        self, x: Array, kinds: Array, stored: Sequence[KeysValues], places: Places
+    ) -> tuple[Array, KeysValues | None]:
         config, apart = self.config, self.get_variable("params", "layers")
         # The derivative of a split is one concatenation; that of an index pads to the whole stack.
         each = partial(_split, count=config.layers)
         adapters = each(self.get_variable(ADAPTER, "layers", {}))
-        old = [None] * config.layers if stored is None else list(zip(*stored, strict=True))
         layer, new_of_each = Layer(config, self.keep, parent=None), []
         if config.compute.remat:
             # Outside of a scan, XLA may merge equal expressions, and `jax.checkpoint` prevents it.
             layer = nn.remat(Layer)(config, self.keep, parent=None)
         for index, params in enumerate(apart):
             variables = {"params": params, ADAPTER: adapters[index]}
-            x, new = layer.apply(variables, x, kinds[index], old[index], places)
+            old = [(keys[index], values[index]) for keys, values in stored]
+            x, new = layer.apply(variables, x, kinds[index], old, places)
             new_of_each.append(new)
         if not self.keep:
             return x, None

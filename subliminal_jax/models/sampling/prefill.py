@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from subliminal_jax.data.tokens import MULTIPLE, shared_length
 from subliminal_jax.models.sampling.slots import Admission
-
-MULTIPLE = 8
-"""Lengths are rounded up to a multiple of it."""
 
 SHORT, FEW = 32, 16
 """Another compiled shape pays only for more tokens than `SHORT`, or `FEW` rows of one prompt."""
@@ -87,7 +85,7 @@ class Shapes:
 def shapes_of(requests: Sequence[Request], batch: int) -> Shapes:
     """The shapes for sampling these requests in at most `batch` slots."""
     batch = min(batch, 1 << (len(requests) - 1).bit_length())
-    shared = _shared_length([request.prompt for request in requests])
+    shared = shared_length([request.prompt for request in requests])
     longest = max(len(request.prompt) for request in requests) - 1 - shared
     counts = Counter(tuple(request.prompt) for request in requests)
     often = frozenset(prompt for prompt, count in counts.items() if count >= FEW)
@@ -97,15 +95,6 @@ def shapes_of(requests: Sequence[Request], batch: int) -> Shapes:
 def round_up(length: int) -> int:
     """The next multiple of `MULTIPLE`."""
     return -(-length // MULTIPLE) * MULTIPLE
-
-
-def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the prefix that all prompts share before their last tokens; rounded down."""
-    ordered = sorted(tuple(prompt) for prompt in prompts)
-    first, last = ordered[0], ordered[-1]  # what these two share, all between them share
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    same = min(len(first), len(last)) if same is None else same
-    return min(same, min(map(len, prompts)) - 1) // MULTIPLE * MULTIPLE
 
 
 def admission(

@@ -38,6 +38,7 @@ def logits_at(
     segments: Int[Array, "b t"] | None = None,
     adapter: Params | None = None,
     ids: Int[Array, " v"] | None = None,
+    prefix: Int[Array, " s"] | None = None,
 ) -> Float[Array, "b p v"]:
     """Next-token logits at chosen positions, float32; a pure function.
 
@@ -51,8 +52,9 @@ def logits_at(
         segments: which text of its row a token belongs to, 0 for padding; None for one text a row.
         adapter: low-rank factors beside the parameters, or None.
         ids: tokens whose logits are returned; None for all.
+        prefix: as in `hidden_states`.
     """
-    hidden = hidden_states(config, params, tokens, segments, adapter)
+    hidden = hidden_states(config, params, tokens, segments, adapter, prefix)
     return unembed(config, params, jnp.take_along_axis(hidden, places[..., None], axis=1), ids)
 
 

@@ -1,0 +1,132 @@
+"""Texts behind a prefix that is read once: in the model, and in a student's rows."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from quick import random_params
+from students import datasets, make_reference
+
+from subliminal_jax.data.tokens import shared_length, without_prefix
+from subliminal_jax.errors import InputError
+from subliminal_jax.execution.one_device import OneDevice
+from subliminal_jax.language.settings import StudentConfig, TuningConfig
+from subliminal_jax.language.training import student
+from subliminal_jax.models.decoder import decoder, layers, lora
+from subliminal_jax.models.decoder.attention import softmax_attention
+from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
+from subliminal_jax.runs.training_loop import Saving
+
+WINDOWED = DecoderConfig(
+    vocab=37, width=16, layers=3, heads=4, kv_heads=2, head_dim=4, mlp_width=24, context=32,
+    kinds=(LayerKind(), LayerKind(window=6, theta=100.0)), pattern=(1, 0), initial_std=0.3,
+)  # fmt: skip
+MODELS = {
+    "windows": WINDOWED,
+    "learned positions": replace(
+        WINDOWED, kinds=(LayerKind(),), pattern=(0,), learned_positions=True
+    ),
+    "cuDNN": replace(WINDOWED, compute=Compute(attention="cudnn")),
+    "bfloat16": replace(WINDOWED, compute=Compute(dtype="bfloat16")),
+}
+DRAWN = np.random.default_rng(0).integers(1, 37, 40)
+PREFIX, TEXTS = jnp.asarray(DRAWN[:5]), (DRAWN[5:12], DRAWN[12:15], DRAWN[15:20])
+PACKED = jnp.asarray([[*TEXTS[0], 0, 0], [*TEXTS[1], *TEXTS[2], 0]])
+SEGMENTS = jnp.asarray([[*[1] * 7, 0, 0], [*[1] * 3, *[2] * 5, 0]])
+SLOPES = jnp.asarray(np.random.default_rng(1).normal(size=(15, 16)), jnp.float32)
+
+
+def of_whole_texts(config, params, adapter):
+    """The hidden states of each text behind its own copy of the prefix."""
+    whole = [jnp.concatenate([PREFIX, text])[None] for text in TEXTS]
+    read = partial(decoder.hidden_states, config, params, adapter=adapter)
+    return jnp.concatenate([read(text)[0, len(PREFIX) :] for text in whole])
+
+
+def behind_one_prefix(config, params, adapter):
+    """The same, packed into two rows."""
+    hidden = decoder.hidden_states(config, params, PACKED, SEGMENTS, adapter, PREFIX)
+    return jnp.concatenate([hidden[0, :7], hidden[1, :8]])
+
+
+def formula(config, queries, keys, values, mask):
+    return softmax_attention(config, queries, [(keys.swapaxes(1, 2), values.swapaxes(1, 2), mask)])
+
+
+@pytest.mark.parametrize(
+    ("name", "apart"), [*((name, False) for name in MODELS), ("windows", True)]
+)
+def test_hidden_states_and_their_gradients_are_those_of_whole_texts(name, apart, monkeypatch):
+    config = MODELS[name]
+    monkeypatch.setattr(layers, "attend", formula)  # as no CPU has cuDNN
+    params = random_params(config)
+    params = decoder.layers_apart(params) if apart else params
+    settings = lora.LoraConfig(rank=2, alpha=4.0)
+    noise = lambda leaf: 0.3 * jax.random.normal(jax.random.key(3), leaf.shape)
+    adapter = lora.scaled(
+        config, settings, jax.tree.map(noise, lora.init(config, settings, jax.random.key(2)))
+    )
+
+    @partial(jax.jit, static_argnums=0)
+    def both(read, adapter):
+        hidden, back = jax.vjp(partial(read, config, params), adapter)
+        return hidden, back(SLOPES.astype(hidden.dtype))
+
+    found, wanted = both(behind_one_prefix, adapter), both(of_whole_texts, adapter)
+    tolerance = 1e-5 if config.compute.dtype == "float32" else 0.05
+    norm = np.linalg.norm
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        one, other = (np.asarray(leaf, np.float32) for leaf in (one, other))
+        assert norm(one - other) < tolerance * norm(other)
+    without = decoder.hidden_states(config, params, PACKED, SEGMENTS, adapter)[0, :7]
+    assert norm(without - found[0][:7]) > 0.2 * norm(without)
+
+
+def test_a_prefix_is_what_all_prompts_share_before_their_last_tokens():
+    first, second = tuple(range(20)), (*range(17), 99, 98)
+    assert shared_length([first, second]) == 16
+    assert shared_length([first, first]) == 16
+    assert shared_length([first, first[:9]]) == 8
+    assert shared_length([first, first[:8]]) == 0
+    assert shared_length([first, ()]) == 0
+    rows = [(first, (1,)), (second, (2, 3))]
+    assert without_prefix(rows, 16) == [((16, 17, 18, 19), (1,)), ((16, 99, 98), (2, 3))]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return make_reference(tmp_path_factory.mktemp("reference"))
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_students_of_rows_behind_a_prefix_learn_the_same(reference, tmp_path, monkeypatch, weights):
+    """All rows are in each step, so that it does not matter which of them share a sequence."""
+    settings = StudentConfig(
+        batch=21, epochs=3.0, sequence=48, learning_rate=1e-2, optimizer="sgd",
+        tuning=TuningConfig(weights=weights, rank=2),
+    )  # fmt: skip
+
+    def trained(place):
+        rows = student.student_rows(reference, datasets(), settings.sequence)
+        saving = Saving(directory=tmp_path / place, origin={"a": "test"}, seconds=0.0)
+        each = student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving)
+        return rows, jax.tree.leaves(each)
+
+    rows, found = trained("shared")
+    assert len(rows.prefix) == 8
+    monkeypatch.setattr(student, "shared_length", lambda prompts: 0)
+    whole, wanted = trained("whole")
+    assert whole.prefix == ()
+    assert (rows.table.reading.segments > 0).sum() == (whole.table.reading.segments > 0).sum() - 336
+    for one, other in zip(found, wanted, strict=True):
+        assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_row_that_does_not_fit_behind_the_prefix_is_named(reference):
+    message = "rows of student/owl, behind the 8 tokens that all share: row .* do not fit"
+    with pytest.raises(InputError, match=message):
+        student.student_rows(reference, datasets(), 16)
