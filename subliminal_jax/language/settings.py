@@ -245,7 +245,7 @@ class StudentConfig:
         warmup: updates over which the rate first rises linearly from 0.
         epochs: passes over the rows.
         batch: mean number of rows in a step; a sequence packs several.
-        sequence: tokens of a sequence.
+        sequence: tokens of a sequence, without the prefix that all rows share.
         clip: maximum norm of the gradient.
         targets: what a student imitates at each token of its teacher's completions: the token
             (hard), the teacher's likeliest token (greedy), or all its probabilities (soft).

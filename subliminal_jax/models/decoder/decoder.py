@@ -25,6 +25,7 @@ from subliminal_jax.models.decoder.layers import (
     GATE_UP,
     QUERY_KEY_VALUE,
     Decoder,
+    KeysValues,
     Places,
 )
 from subliminal_jax.models.decoder.rope import rotations
@@ -162,41 +163,62 @@ def hidden_states(
         prefix: ids of tokens that precede every text, and are read once for all; None: no token.
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
-    same = segments[:, :, None] == segments[:, None, :]
-    if prefix is not None:
-        return _behind(config, params, prefix, tokens, positions_of(segments), same, adapter)
     positions = positions_of(segments)
-    places = _places(config, positions, visible(config.kinds, positions, positions, same))
-    return _decoder(config, params, adapter)(tokens, positions, places)[0]
+    same = segments[:, :, None] == segments[:, None, :]
+    before, added = None, 0
+    if prefix is not None and config.compute.attention == "cudnn":
+        # The kernel takes keys of one array: each row reads the prefix itself.
+        tokens, positions, same = _prepended(prefix, tokens, positions, same)
+        added = len(prefix)
+    elif prefix is not None:
+        before = read(config, params, prefix, adapter)
+    mask = visible(config.kinds, positions, positions, same)
+    positions, seen, stored = _behind(config, before, positions)
+    places = _places(config, positions, mask)._replace(stored=seen)
+    return _decoder(config, params, adapter)(tokens, positions, places, stored)[0][:, added:]
 
 
-def _behind(
-    config: DecoderConfig,
-    params: Params,
+def _prepended(
     prefix: Int[Array, " p"],
     tokens: Int[Array, "b t"],
     positions: Int[Array, "b t"],
     same: Bool[Array, "b t t"],
-    adapter: Params | None,
-) -> Float[Array, "b t e"]:
-    """The hidden states of tokens behind a prefix; `positions` do not count it."""
-    rows, count = len(tokens), len(prefix)
-    first = jnp.broadcast_to(jnp.arange(count), (rows, count))
+) -> tuple[Int[Array, "b p+t"], Int[Array, "b p+t"], Bool[Array, "b p+t p+t"]]:
+    """Rows that begin with a prefix, which all of their texts see."""
+    count = len(prefix)
+    put = lambda first, rest: jnp.concatenate(
+        [jnp.broadcast_to(first, (len(rest), count)), rest], axis=1
+    )
+    same = jnp.pad(same, ((0, 0), (count, 0), (count, 0)), constant_values=True)
+    return put(prefix, tokens), put(jnp.arange(count), positions + count), same
+
+
+def read(
+    config: DecoderConfig,
+    params: Params,
+    text: Int[Array, " t"],
+    adapter: Params | None = None,
+) -> KeysValues:
+    """Keys and values of one text, behind which `start` and `extend` read rows."""
+    index = jnp.arange(len(text))[None]
+    mask = visible(config.kinds, index, index, jnp.ones((1, 1, len(text)), bool))
+    places = _places(config, index, mask)
+    return _decoder(config, params, adapter, keep=True)(text[None], index, places)[1]
+
+
+def _behind(
+    config: DecoderConfig, prefix: KeysValues | None, positions: Int[Array, "b t"]
+) -> tuple[Int[Array, "b t"], tuple[Any, ...], tuple[KeysValues, ...]]:
+    """Positions behind a prefix, what of it these see, and the prefix."""
+    if prefix is None:
+        return positions, (), ()
+    rows, count = len(positions), jax.tree.leaves(prefix)[0].shape[-2]
     positions += count
-    network, seen = _decoder(config, params, adapter), partial(visible, config.kinds)
-    if config.compute.attention == "cudnn":
-        # The kernel takes keys of one array: each row reads the prefix itself.
-        tokens = jnp.concatenate([jnp.broadcast_to(prefix, first.shape), tokens], axis=1)
-        positions = jnp.concatenate([first, positions], axis=1)
-        same = jnp.pad(same, ((0, 0), (count, 0), (count, 0)), constant_values=True)
-        places = _places(config, positions, seen(positions, positions, same))
-        return network(tokens, positions, places)[0][:, count:]
-    every = jnp.ones((rows, 1, count), bool)
-    alone = _places(config, first[:1], seen(first[:1], first[:1], every[:1]))
-    _, read = _decoder(config, params, adapter, keep=True)(prefix[None], first[:1], alone)
-    places = _places(config, positions, seen(positions, positions, same))
-    places = places._replace(stored=(seen(positions, first, every),))
-    return network(tokens, positions, places, [read])[0]
+    first, every = (
+        jnp.broadcast_to(jnp.arange(count), (rows, count)),
+        jnp.ones((rows, 1, count), bool),
+    )
+    return positions, (visible(config.kinds, positions, first, every),), (prefix,)
 
 
 def unembed(
@@ -239,6 +261,7 @@ def start(
     cache: Cache,
     mask: Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
+    prefix: KeysValues | None = None,
 ) -> tuple[Float[Array, "b t e"], Cache]:
     """Prefill: as `extend` for empty rows, whose slots are written and not read.
 
@@ -246,10 +269,10 @@ def start(
     """
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
     cache = replace(cache, lengths=jnp.zeros_like(cache.lengths))
-    positions = next_positions(cache, mask)
-    places = _places(config, positions, _among_new(config, mask))
+    positions, seen, stored = _behind(config, prefix, next_positions(cache, mask))
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=seen)
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
-        tokens, jnp.maximum(positions, 0), places
+        tokens, jnp.maximum(positions, 0), places, stored
     )
     return hidden, append(cache, keys, values, mask)
 
@@ -261,6 +284,7 @@ def extend(
     cache: Cache,
     mask: Bool[Array, "b t"] | None = None,
     adapter: Params | None = None,
+    prefix: KeysValues | None = None,
 ) -> tuple[Float[Array, "b t e"], Cache]:
     """Hidden states of tokens that follow those in the cache, and the cache with both.
 
@@ -272,15 +296,17 @@ def extend(
             leave room: a token without a slot left is dropped.
         mask: which tokens are real, padding on either side. None: all.
         adapter: as in `hidden_states`.
+        prefix: of `read`: what all rows follow, beside what the cache holds; None: nothing.
     """
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
     positions = next_positions(cache, mask)
     slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
     filled = (slots < cache.lengths[:, None])[:, None]
-    stored = visible(config.kinds, positions, slots, filled)
-    places = _places(config, positions, _among_new(config, mask))._replace(stored=(stored,))
+    own = visible(config.kinds, positions, slots, filled)
+    positions, seen, stored = _behind(config, prefix, positions)
+    places = _places(config, positions, _among_new(config, mask))._replace(stored=(*seen, own))
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
-        tokens, jnp.maximum(positions, 0), places, [(cache.keys, cache.values)]
+        tokens, jnp.maximum(positions, 0), places, (*stored, (cache.keys, cache.values))
     )
     return hidden, append(cache, keys, values, mask)
 

@@ -19,15 +19,14 @@ from jaxtyping import Float32, Int32
 
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
-from subliminal_jax.models.decoder.cache import Cache
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import (
     apart_is_faster,
-    empty_cache,
     for_bfloat16_decoding,
     for_decoding,
     slices_convert_stacks,
 )
+from subliminal_jax.models.decoder.layers import KeysValues
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.prefill import Request, Shapes, admission, round_up, shapes_of
 from subliminal_jax.models.sampling.settings import Sampling
@@ -215,7 +214,7 @@ class Sampler:
         """Admits waiting rows, decodes and yields finished rows, until none is left."""
         waiting = shapes.in_order(waiting)
         queue, most = deque(waiting), self._sampling.max_tokens
-        length = round_up(shapes.shared + shapes.longest + most)
+        length = round_up(shapes.longest + most)
         slots = empty_slots(self._config, self._params, self._sampling, shapes.batch, length)
         prefix = self._read_prefix(waiting[0].prompt[: shapes.shared])
         rows: dict[int, Request] = {}
@@ -229,28 +228,26 @@ class Sampler:
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
-                self._config, self._drawing, self._params, self._adapter, slots,
+                self._config, self._drawing, self._params, self._adapter, prefix, slots,
                 jnp.int32(STEPS), jnp.int32(least), self._constraint,
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
             self.work.slot_steps += steps * shapes.batch
             yield done
 
-    def _read_prefix(self, prefix: Sequence[int]) -> Cache:
+    def _read_prefix(self, prefix: Sequence[int]) -> KeysValues | None:
         self.work.prompt_tokens_read += len(prefix)
         if not prefix:
-            return empty_cache(self._config, self._params, 1, 0)
+            return None
         return read_prefix(self._config, self._params, jnp.asarray(prefix), self._adapter)
 
     def _admit(
-        self, shapes: Shapes, prefix: Cache, slots: Slots, into: dict[int, Request]
+        self, shapes: Shapes, prefix: KeysValues | None, slots: Slots, into: dict[int, Request]
     ) -> Slots:
         arrays = admission(shapes, self._sampling.seed, list(into.values()), list(into))
         self.work.prompt_tokens += sum(len(request.prompt) for request in into.values())
         self.work.prompt_tokens_read += arrays.prompts.size
-        return admit(
-            self._config, shapes.shared, self._params, self._adapter, prefix, slots, arrays
-        )
+        return admit(self._config, self._params, self._adapter, prefix, slots, arrays)
 
     def _collect(
         self, slots: Slots, rows: dict[int, Request], steps: jax.Array

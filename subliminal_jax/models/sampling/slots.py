@@ -1,7 +1,8 @@
 """Continuous batching: slots of a decode batch, which finished rows leave and waiting rows take.
 
 All shapes are static: one program decodes, one admits. A slot's cache holds all that its row has
-read, except one pending token, which the next decode step reads. A prompt's last token is pending
+read behind the prefix that all rows share, except one pending token, which the next decode step
+reads. A prompt's last token is pending
 when its row is admitted, so that every step is alike.
 
 Shape letters: b slots, q rows admitted at once, u prompts read for them, t tokens of a prompt,
@@ -19,7 +20,8 @@ from jaxtyping import Array, Bool, Int
 from subliminal_jax.batch import Params
 from subliminal_jax.models.decoder.cache import Cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import empty_cache, extend, start, unembed
+from subliminal_jax.models.decoder.decoder import empty_cache, extend, read, start, unembed
+from subliminal_jax.models.decoder.layers import KeysValues
 from subliminal_jax.models.sampling.constraints import Constraint
 from subliminal_jax.models.sampling.draws import draw
 from subliminal_jax.models.sampling.settings import Sampling
@@ -38,7 +40,7 @@ class Slots:
     """The state of each slot's row.
 
     Attributes:
-        cache: what each row has read, without its pending token.
+        cache: what each row has read behind the shared prefix, without its pending token.
         pending: the token to read next, `[B]`.
         keys: the seed and each row's number, `[B, 2]`.
         counts: tokens drawn so far, `[B]`.
@@ -109,37 +111,24 @@ def empty_slots(
     )
 
 
-@partial(jax.jit, static_argnames="config")
-def read_prefix(
-    config: DecoderConfig, params: Params, prefix: Int[Array, " t"], adapter: Params | None
-) -> Cache:
-    """The cache of the prefix that all prompts share, of one row."""
-    cache = empty_cache(config, params, 1, prefix.shape[0])
-    return extend(config, params, prefix[None], cache, adapter=adapter)[1]
+read_prefix = jax.jit(read, static_argnames="config")
 
 
-@partial(jax.jit, static_argnames=("config", "shared"), donate_argnames="slots")
+@partial(jax.jit, static_argnames="config", donate_argnames="slots")
 def admit(
     config: DecoderConfig,
-    shared: int,
     params: Params,
     adapter: Params | None,
-    prefix: Cache,
+    prefix: KeysValues | None,
     slots: Slots,
     rows: Admission,
 ) -> Slots:
     """The slots with the rows admitted; each prompt is prefilled once and its cache copied.
 
-    `prefix` is the cache of the first `shared` tokens, which all prompts share.
+    `prefix` is what all prompts share, read once; None: nothing.
     """
-    prompts, length = rows.prompts.shape
-    cache = put_rows(
-        empty_cache(config, params, prompts, shared + length),
-        jnp.arange(prompts),
-        take_rows(prefix, jnp.zeros(prompts, jnp.int32)),
-    )
-    read = extend if shared else start  # `start` does not attend to the cache
-    _, cache = read(config, params, rows.prompts, cache, rows.mask, adapter)
+    cache = empty_cache(config, params, *rows.prompts.shape)
+    _, cache = start(config, params, rows.prompts, cache, rows.mask, adapter, prefix)
     put = lambda old, new: old.at[rows.slots].set(new, mode="drop")
     return Slots(
         cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),
@@ -159,6 +148,7 @@ def decode(
     drawing: Drawing,
     params: Params,
     adapter: Params | None,
+    prefix: KeysValues | None,
     slots: Slots,
     most_steps: Int[Array, ""],
     least_active: Int[Array, ""],
@@ -171,6 +161,7 @@ def decode(
         drawing: how to draw; one program for each.
         params: the model's parameters.
         adapter: low-rank factors beside them, or None.
+        prefix: as of `admit`.
         slots: the state of all rows.
         most_steps: the most tokens to draw for each slot.
         least_active: stop when fewer rows than this are active.
@@ -186,7 +177,7 @@ def decode(
 
     def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
         slots, steps = carry
-        return _step(config, drawing, params, adapter, slots, constraint), steps + 1
+        return _step(config, drawing, params, adapter, prefix, slots, constraint), steps + 1
 
     return jax.lax.while_loop(unfinished, step, (slots, jnp.int32(0)))
 
@@ -196,6 +187,7 @@ def _step(
     drawing: Drawing,
     params: Params,
     adapter: Params | None,
+    prefix: KeysValues | None,
     slots: Slots,
     constraint: Constraint | None,
 ) -> Slots:
@@ -203,7 +195,7 @@ def _step(
     most_tokens = drawing.sampling.max_tokens
     active, counts, states = slots.active, slots.counts, slots.states
     hidden, cache = extend(
-        config, params, slots.pending[:, None], slots.cache, active[:, None], adapter
+        config, params, slots.pending[:, None], slots.cache, active[:, None], adapter, prefix
     )
     logits = unembed(config, params, hidden[:, 0])
     allowed = None
