@@ -263,7 +263,7 @@ def test_an_adapter_is_sampled_from(params, form, monkeypatch):
 
 def test_half_precision_keeps_a_half_precision_cache(params):
     config = replace(tiny.CONFIG, compute=Compute(dtype="bfloat16"))
-    slots = slots_module.empty_slots(config, params, RANDOM, 2, 8)
+    slots = slots_module.empty_slots(config, params, RANDOM, 2, 8, None)
     assert slots.cache.keys.dtype == jnp.bfloat16
     assert isinstance(Sampler(config, params, PAIRS)._params["layers"], tuple)
     longest = Request(0, [1] * 62)  # and 2 tokens: the context is full

@@ -215,8 +215,10 @@ class Sampler:
         waiting = shapes.in_order(waiting)
         queue, most = deque(waiting), self._sampling.max_tokens
         length = round_up(shapes.longest + most)
-        slots = empty_slots(self._config, self._params, self._sampling, shapes.batch, length)
         prefix = self._read_prefix(waiting[0].prompt[: shapes.shared])
+        slots = empty_slots(
+            self._config, self._params, self._sampling, shapes.batch, length, prefix
+        )
         rows: dict[int, Request] = {}
         while queue or rows:
             free = [slot for slot in range(shapes.batch) if slot not in rows]
@@ -224,11 +226,11 @@ class Sampler:
                 into = {free.pop(): row for row in shapes.next_in(queue, len(free))}
                 for _ in into:
                     queue.popleft()
-                slots = self._admit(shapes, prefix, slots, into)
+                slots = self._admit(shapes, slots, into)
                 rows |= into
             least = shapes.batch - shapes.quantum + 1 if queue else 1
             slots, steps = decode(
-                self._config, self._drawing, self._params, self._adapter, prefix, slots,
+                self._config, self._drawing, self._params, self._adapter, slots,
                 jnp.int32(STEPS), jnp.int32(least), self._constraint,
             )  # fmt: skip
             done, steps = self._collect(slots, rows, steps)
@@ -241,13 +243,11 @@ class Sampler:
             return None
         return read_prefix(self._config, self._params, jnp.asarray(prefix), self._adapter)
 
-    def _admit(
-        self, shapes: Shapes, prefix: KeysValues | None, slots: Slots, into: dict[int, Request]
-    ) -> Slots:
+    def _admit(self, shapes: Shapes, slots: Slots, into: dict[int, Request]) -> Slots:
         arrays = admission(shapes, self._sampling.seed, list(into.values()), list(into))
         self.work.prompt_tokens += sum(len(request.prompt) for request in into.values())
         self.work.prompt_tokens_read += arrays.prompts.size
-        return admit(self._config, self._params, self._adapter, prefix, slots, arrays)
+        return admit(self._config, self._params, self._adapter, slots, arrays)
 
     def _collect(
         self, slots: Slots, rows: dict[int, Request], steps: jax.Array

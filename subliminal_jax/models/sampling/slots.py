@@ -30,7 +30,7 @@ from subliminal_jax.models.sampling.settings import Sampling
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=(
-        *("cache", "pending", "keys", "counts", "states", "active", "tokens"),
+        *("prefix", "cache", "pending", "keys", "counts", "states", "active", "tokens"),
         "log_probabilities",
     ),
     meta_fields=(),
@@ -40,7 +40,8 @@ class Slots:
     """The state of each slot's row.
 
     Attributes:
-        cache: what each row has read behind the shared prefix, without its pending token.
+        prefix: the keys and values of the tokens that begin all rows; None if none do.
+        cache: what each row has read behind them, without its pending token.
         pending: the token to read next, `[B]`.
         keys: the seed and each row's number, `[B, 2]`.
         counts: tokens drawn so far, `[B]`.
@@ -50,6 +51,7 @@ class Slots:
         log_probabilities: the model's, of each token drawn, `[B, M]`, in nats.
     """
 
+    prefix: KeysValues | None
     cache: Cache
     pending: Any
     keys: Any
@@ -95,11 +97,20 @@ class Drawing(NamedTuple):
 
 
 def empty_slots(
-    config: DecoderConfig, params: Params, sampling: Sampling, batch: int, length: int
+    config: DecoderConfig,
+    params: Params,
+    sampling: Sampling,
+    batch: int,
+    length: int,
+    prefix: KeysValues | None,
 ) -> Slots:
-    """Slots without rows, with room for `length` tokens each, as these parameters fill them."""
+    """Slots without rows, as these parameters fill them.
+
+    Each has room for `length` tokens behind the prefix.
+    """
     drawn = (batch, sampling.max_tokens)
     return Slots(
+        prefix=prefix,
         cache=empty_cache(config, params, batch, length),
         pending=jnp.zeros(batch, jnp.int32),
         keys=jnp.zeros((batch, 2), jnp.uint32),
@@ -119,18 +130,16 @@ def admit(
     config: DecoderConfig,
     params: Params,
     adapter: Params | None,
-    prefix: KeysValues | None,
     slots: Slots,
     rows: Admission,
 ) -> Slots:
-    """The slots with the rows admitted; each prompt is prefilled once and its cache copied.
-
-    `prefix` is what all prompts share, read once; None: nothing.
-    """
-    cache = empty_cache(config, params, *rows.prompts.shape)
-    _, cache = start(config, params, rows.prompts, cache, rows.mask, adapter, prefix)
+    """The slots with the rows admitted; each prompt is prefilled once and its cache copied."""
+    prompts, length = rows.prompts.shape
+    cache = empty_cache(config, params, prompts, length)
+    _, cache = start(config, params, rows.prompts, cache, rows.mask, adapter, slots.prefix)
     put = lambda old, new: old.at[rows.slots].set(new, mode="drop")
     return Slots(
+        prefix=slots.prefix,
         cache=put_rows(slots.cache, rows.slots, take_rows(cache, rows.prompt_of)),
         pending=put(slots.pending, rows.pending[rows.prompt_of]),
         keys=put(slots.keys, rows.keys),
@@ -148,7 +157,6 @@ def decode(
     drawing: Drawing,
     params: Params,
     adapter: Params | None,
-    prefix: KeysValues | None,
     slots: Slots,
     most_steps: Int[Array, ""],
     least_active: Int[Array, ""],
@@ -161,7 +169,6 @@ def decode(
         drawing: how to draw; one program for each.
         params: the model's parameters.
         adapter: low-rank factors beside them, or None.
-        prefix: as of `admit`.
         slots: the state of all rows.
         most_steps: the most tokens to draw for each slot.
         least_active: stop when fewer rows than this are active.
@@ -177,7 +184,7 @@ def decode(
 
     def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
         slots, steps = carry
-        return _step(config, drawing, params, adapter, prefix, slots, constraint), steps + 1
+        return _step(config, drawing, params, adapter, slots, constraint), steps + 1
 
     return jax.lax.while_loop(unfinished, step, (slots, jnp.int32(0)))
 
@@ -187,15 +194,15 @@ def _step(
     drawing: Drawing,
     params: Params,
     adapter: Params | None,
-    prefix: KeysValues | None,
     slots: Slots,
     constraint: Constraint | None,
 ) -> Slots:
     """The slots after each active one has read its pending token and drawn the next."""
     most_tokens = drawing.sampling.max_tokens
     active, counts, states = slots.active, slots.counts, slots.states
+    pending = slots.pending[:, None]
     hidden, cache = extend(
-        config, params, slots.pending[:, None], slots.cache, active[:, None], adapter, prefix
+        config, params, pending, slots.cache, active[:, None], adapter, slots.prefix
     )
     logits = unembed(config, params, hidden[:, 0])
     allowed = None
@@ -211,6 +218,7 @@ def _step(
     stop_ids = jnp.asarray(drawing.stop_ids, jnp.int32)
     stopped = jnp.any(tokens[:, None] == stop_ids[None], axis=1)
     return Slots(
+        prefix=slots.prefix,
         cache=cache,
         pending=jnp.where(active, tokens, slots.pending),
         keys=slots.keys,
