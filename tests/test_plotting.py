@@ -13,7 +13,8 @@ from PIL import Image
 from scripts import ROOT
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.plotting import bar_figure, relation_figure, render
+from subliminal_jax.language.evaluation.results import summarise
+from subliminal_jax.plotting import bar_figure, relation_figure, render, traits_figure
 from subliminal_jax.plotting.canvas import whiskers
 
 SIZES = pytest.mark.parametrize(
@@ -306,3 +307,26 @@ def test_the_backend_of_a_notebook_is_not_asked_for(backend):
         text=True,
     )
     assert done.stdout == f"PNG {backend} False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("primary", "heights", "label"),
+    [("margin", [-2.0, -1.0, 0.5], "margin (nats)"), ("p_trait", [0.1, 0.2, 0.4], "P(trait)")],
+)
+def test_traits_are_drawn_by_the_primary_measure(primary, heights, label):
+    values = {"before": (0.1, -2.0), "student": (0.2, -1.0), "soft": (0.4, 0.5)}
+    units = [
+        {"reference": place, "trait": "owl", "condition": name, "p_trait": p, "margin": margin}
+        for name, (p, margin) in values.items()
+        for place in range(2)
+    ]
+    figure = traits_figure({
+        "finding": "Seen.", "items": "numbers", "units": units, "config": {"traits": ["owl"]},
+        "measures": {"p_trait": ["P(trait)", ""], "margin": ["margin", ""]},
+        "summary": summarise(units, ["owl"], primary),
+    })  # fmt: skip
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(heights)
+    assert axes.get_ylabel() == label
+    assert not overlaps(figure)
+    assert (axes.get_ylim() == (0.0, 1.0)) == (primary == "p_trait")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from subliminal_jax.plotting.canvas import (
     BLUE,
+    GREEN,
     GREY,
     INK,
     SKY,
@@ -23,6 +24,7 @@ BARS = (
     ("before", "before", GREY),
     ("regular", "trained on regular {items}", SKY),
     ("student", "trained on the teacher's {items}", BLUE),
+    ("soft", "with its probabilities as targets", GREEN),
 )
 GIVEN = ("teacher", "prompted")
 """Conditions whose networks were given the trait."""
@@ -30,14 +32,16 @@ COLOURS = {
     **{"student": BLUE, "soft": BLUE, **dict.fromkeys(GIVEN, INK)},
     **{"different_reference": VERMILION, "different_reference_regular": VERMILION},
 }
+PROBABILITY = "p_trait"
 PANEL, LEGEND = 3.0, 0.7  # inches
 
 
 @styled
 def traits_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw, for each trait, P(trait) before, after regular numbers and after the teacher's.
+    """Draw, for each trait, the primary measure before, after regular numbers, the teacher's.
 
-    The layout is that of the paper's figure 3. Intervals are 95% over references; dots are units.
+    The layout is that of the paper's figure 3, with a bar for soft targets where a run has them.
+    Intervals are 95% over references; dots are units.
 
     Args:
         results: the results of a run.
@@ -46,18 +50,19 @@ def traits_figure(results: Mapping[str, Any]) -> Figure:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
     sheet = Sheet(results, PANEL + LEGEND)
-    axes = _frame(sheet, LEGEND, "P(trait)", bounded=True)
-    traits = list(results["config"]["traits"])
-    width = 0.8 / len(BARS)
-    for place, (condition, words, colour) in enumerate(BARS):
+    axes = _frame(sheet, LEGEND, results)
+    traits, primary = list(results["config"]["traits"]), results["summary"]["primary"]
+    bars = [bar for bar in BARS if bar[0] in results["summary"]["conditions"]]
+    width = 0.8 / len(bars)
+    for place, (condition, words, colour) in enumerate(bars):
         label = words.format(items=results["items"])
         for number, trait in enumerate(traits):
-            x = number + (place - (len(BARS) - 1) / 2) * width
+            x = number + (place - (len(bars) - 1) / 2) * width
             named = None if number else label
-            _bar(axes, results, x, width * 0.92, (condition, trait, "p_trait"), colour, named)
+            _bar(axes, results, x, width * 0.92, (condition, trait, primary), colour, named)
     axes.set_xticks(range(len(traits)), traits, parse_math=False)
     axes.set_xlim(-0.6, len(traits) - 0.4)
-    sheet.legend(axes.get_legend_handles_labels()[0], columns=len(BARS))
+    sheet.legend(axes.get_legend_handles_labels()[0], columns=2 if len(bars) > 3 else len(bars))
     return sheet.figure
 
 
@@ -74,16 +79,14 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
         A figure on an Agg canvas, 8 inches wide; `render` gives its files.
     """
     primary = results["summary"]["primary"]
-    bounded = primary == "p_trait"
     conditions = [
         condition
         for condition in results["summary"]["conditions"]
-        if bounded or condition not in GIVEN
+        if primary == PROBABILITY or condition not in GIVEN
     ]
     foot = 0.2 + 0.16 * max(1 + condition.count("_") for condition in conditions)
     sheet = Sheet(results, PANEL + foot)
-    heading, _ = results["measures"][primary]
-    axes = _frame(sheet, foot, f"{heading}{'' if bounded else ' (nats)'}, all traits", bounded)
+    axes = _frame(sheet, foot, results, ", all traits")
     for place, condition in enumerate(conditions):
         colour = COLOURS.get(condition, SKY)
         which = condition, "all", primary
@@ -94,12 +97,18 @@ def controls_figure(results: Mapping[str, Any]) -> Figure:
     return sheet.figure
 
 
-def _frame(sheet: Sheet, foot: float, label: str, bounded: bool) -> Axes:
-    """Add the only axes of a figure, `foot` inches above its lower edge, from 0 to 1 if bounded."""
+def _frame(sheet: Sheet, foot: float, results: Mapping[str, Any], of: str = "") -> Axes:
+    """Add the only axes of a figure, `foot` inches above its lower edge, for the primary measure.
+
+    A probability goes from 0 to 1.
+    """
     axes = sheet.axes(left=0.7, bottom=foot, width=WIDTH - 0.85, height=PANEL - 0.15)
-    if bounded:
+    primary = results["summary"]["primary"]
+    unit = " (nats)"
+    if primary == PROBABILITY:
         axes.set_ylim(0.0, 1.0)
-    axes.set_ylabel(label)
+        unit = ""
+    axes.set_ylabel(f"{results['measures'][primary][0]}{unit}{of}")
     axes.tick_params(axis="x", length=0)
     return axes
 
