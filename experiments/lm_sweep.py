@@ -6,6 +6,7 @@ Claim     Two disputes. "Subliminal learning is an artifact of LoRA" (arXiv 2606
           with a learning rate chosen on other references.
 Command   python experiments/lm_sweep.py                     ranks, and full finetuning
           python experiments/lm_sweep.py --preset targets    sampled, greedy, soft
+          python experiments/lm_sweep.py --plan              stages, students, time; no run
           python experiments/lm_sweep.py --preset smollm2_ranks      the same of a chat model
           python experiments/lm_sweep.py --preset smollm2_targets
 Expected  declared in the header of each configs/lm_sweep_*.yaml.
@@ -33,7 +34,12 @@ def main() -> None:
         presets=PRESETS,
     )
 
-    # Imported late, so that --help and errors in flags are instant.
+    # Imported late, so that --help, --plan and errors in flags are instant.
+    if config.plan:
+        from subliminal_jax.language.sweep.plan import format_sweep_plan
+
+        print(format_sweep_plan(config))
+        return
     from subliminal_jax.execution.cluster import cluster_of, joined
     from subliminal_jax.language.sweep.experiment import run
 

@@ -10,9 +10,11 @@ from untrained import random_adapters, untrained
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import study
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.settings import EvaluateConfig
+from subliminal_jax.language.outputs.plan import row_tokens
+from subliminal_jax.language.settings import EvaluateConfig, ReferenceConfig
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells
 from subliminal_jax.language.sweep.experiment import run
+from subliminal_jax.language.sweep.plan import format_sweep_plan
 from subliminal_jax.language.sweep.results import (
     Compared,
     chosen_rate,
@@ -41,6 +43,19 @@ def test_a_cell_is_the_experiment_with_another_training():
     ((_, full),) = cells(config, ARMS[1])
     assert (full.student.tuning.weights, full.student.targets) == ("full", "soft")
     assert (*config.tuned_on, "|", *config.tested_on) == (0, "|", 1, 2)
+
+
+def test_the_plan_of_a_sweep_counts_its_students():
+    lm = replace(LM, traits=("owl", "wolf"), reference=ReferenceConfig(model="nowhere"))
+    text = format_sweep_plan(LmSweepConfig(lm=lm, arms=ARMS, tuning=1))
+    assert "tuning      on the first 1: 3 students of 500 steps at each of 3 rates" in text
+    assert "(rank_2 2, full 1)" in text
+    assert "test        on the other 2: 3 students for each of 2 ways, at its best rate" in text
+    # 3 x 3 students of the first reference, 3 x 2 of each other: 4 epochs of 4,000 rows.
+    wanted = 21 * 4 * 4000 * row_tokens(lm) / 1e6
+    assert f"students read about {wanted:,.0f} million tokens" in text
+    tiny_text = format_sweep_plan(LmSweepConfig(lm=LM, arms=ARMS, tuning=1))
+    assert "minutes on 2 CPU cores" in tiny_text
 
 
 @pytest.mark.parametrize(

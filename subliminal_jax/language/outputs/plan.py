@@ -16,7 +16,7 @@ ACCELERATOR_RATE = 100e12
 
 def format_plan(config: LmConfig) -> str:
     """The stages as a table, and what they take."""
-    (students, soft), given = _students(config), config.reference.model
+    students, soft = student_counts(config)
     rows, ladder = config.filter.rows, config.student.ladder
     told = len(config.chosen) if config.teacher.kind == "finetuned" else 0
     stages = dataset_stages(config) | {
@@ -31,11 +31,22 @@ def format_plan(config: LmConfig) -> str:
         noise = f" with noise of sigma {other.sigma:g}" if other.sigma else ""
         model = other.model or "the same model"
         stages["other"] = f"{model}{noise}: teachers, datasets and students of its own"
-    if given is not None:
-        cost = _given(config, given, students + soft)
-    else:
-        cost = [tiny_line(config, tiny_minutes(config, students + 1.5 * soft))]
+    cost = cost_lines(config, students + soft, students + 1.5 * soft, students + soft)
     return "\n".join([*stage_table(config, stages), "", *cost])
+
+
+def cost_lines(config: LmConfig, trained: float, weighed: float, at_once: int) -> list[str]:
+    """Lines on time and memory.
+
+    Args:
+        config: the experiment.
+        trained: students of each repetition.
+        weighed: the same, each weighed by its time.
+        at_once: students of one program.
+    """
+    if config.reference.model is not None:
+        return _given(config, config.reference.model, trained, at_once)
+    return [tiny_line(config, tiny_minutes(config, weighed))]
 
 
 def dataset_stages(config: LmConfig) -> dict[str, str]:
@@ -62,8 +73,8 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
     return [heading, *(f"{name:12}{what}" for name, what in stages.items())]
 
 
-def _students(config: LmConfig) -> tuple[int, int]:
-    """Students of each repetition with hard (or greedy) and with soft targets."""
+def student_counts(config: LmConfig) -> tuple[int, int]:
+    """The students of each repetition with hard (or greedy) and with soft targets."""
     others, students, soft = len(config.repetitions.others[0]), 0, 0
     for one in config.compared:
         if not has_students(one, config.student.targets, config.teacher.kind):
@@ -94,12 +105,12 @@ def tiny_line(config: LmConfig, minutes: float) -> str:
     )
 
 
-def _given(config: LmConfig, model: str, students: int) -> list[str]:
+def _given(config: LmConfig, model: str, trained: float, at_once: int) -> list[str]:
     """Lines on training time and memory of a given model, without downloading it."""
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
-    learnt = students * config.filter.rows * config.student.epochs * row_tokens(config)
+    learnt = trained * config.filter.rows * config.student.epochs * row_tokens(config)
     hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
     lines = [
         f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
@@ -118,9 +129,9 @@ def _given(config: LmConfig, model: str, students: int) -> list[str]:
     from subliminal_jax.models.hub.weights import read_config
 
     _, decoder = read_config(local)
-    held = gigabytes_of_each(mesh, dtype, config.student, decoder, students)
+    held = gigabytes_of_each(mesh, dtype, config.student, decoder, at_once)
     each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
-    lines.append(f"{each}{students} student(s) with their optimiser, and activations")
+    lines.append(f"{each}{at_once} student(s) with their optimiser, and activations")
     if count > 1:
         lines.append("each host also holds the whole model on its own devices, to sample from it")
     return lines

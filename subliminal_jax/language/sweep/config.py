@@ -45,6 +45,7 @@ class LmSweepConfig:
         control: the condition that students are compared with: students of regular rows, or the
             student of another trait's teacher.
         tuning: references, the first ones, on which rates are chosen; the others are the test.
+        plan: print the stages, the number of students and the time, and do nothing.
         out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
         overwrite: discard an earlier run in the run directory.
     """
@@ -53,6 +54,7 @@ class LmSweepConfig:
     arms: Annotated[tuple[TrainingWay, ...], Field(min_length=1)]
     control: Control = "regular"
     tuning: Count = 2
+    plan: bool = False
     out: Path | None = None
     overwrite: bool = False
 
