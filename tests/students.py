@@ -19,6 +19,7 @@ from subliminal_jax.entry import run_main
 from subliminal_jax.execution import hosts
 from subliminal_jax.execution.cluster import cluster_of, joined
 from subliminal_jax.files import write_whole
+from subliminal_jax.keys import root_key
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.reference import Reference
@@ -28,6 +29,7 @@ from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training import student
 from subliminal_jax.language.training.devices import execution_of
+from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.language.training.trees import tree_bytes
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.text.chat import Chat
@@ -41,7 +43,7 @@ MESHES = {
     "fsdp": {"mesh": MeshConfig(fsdp=8)},
     "all axes": {"mesh": MeshConfig(data=2, fsdp=2, tensor=2), "accumulate": 2},
 }
-
+LORA = TuningConfig(weights="lora", rank=2)
 BEGIN = "1, 2, 3"
 """The first numbers of every prompt: a step reads the tokens before them once for all rows."""
 
@@ -73,6 +75,14 @@ def datasets():
         ]
         for name in ("student/owl", "regular")
     }
+
+
+def imitated(reference, tokens, targets):
+    """What two students imitate: teachers with random adapters."""
+    teacher = begin(LORA, reference.config, reference.params, root_key(1))
+    noise = lambda leaf: 0.3 * jax.random.normal(jax.random.key(2), (2, *leaf.shape))
+    trained = np.zeros(2) if targets == "hard" else jax.tree.map(noise, teacher)
+    return student.Imitated(targets=targets, tuning=LORA, trained=trained, tokens=tokens)
 
 
 def trained(reference, place, how, weights="lora", optimizer="adam", **changes):

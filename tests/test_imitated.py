@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from students import datasets, make_reference
+from students import LORA, datasets, imitated, make_reference
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
@@ -14,12 +14,10 @@ from subliminal_jax.keys import root_key
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.settings import GenerateConfig, StudentConfig, TuningConfig
+from subliminal_jax.language.settings import GenerateConfig, StudentConfig
 from subliminal_jax.language.training import student
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.runs.training_loop import Saving
-
-LORA = TuningConfig(weights="lora", rank=2)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +28,6 @@ def reference(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokens(reference):
     return student.imitated_tokens(reference, Numbers(NumberPrompts(wording="short")), "carrier")
-
-
-def imitated(reference, tokens, targets):
-    teacher = begin(LORA, reference.config, reference.params, root_key(1))
-    noise = lambda leaf: 0.3 * jax.random.normal(jax.random.key(2), (2, *leaf.shape))
-    trained = np.zeros(2) if targets == "hard" else jax.tree.map(noise, teacher)
-    return student.Imitated(targets=targets, tuning=LORA, trained=trained, tokens=tokens)
 
 
 def trained(reference, place, what, weights):

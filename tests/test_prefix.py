@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from quick import random_params
-from students import datasets, make_reference
+from students import datasets, imitated, make_reference
 
 from subliminal_jax.data.tokens import shared_length, without_prefix
 from subliminal_jax.errors import InputError
@@ -102,24 +102,38 @@ def reference(tmp_path_factory):
     return make_reference(tmp_path_factory.mktemp("reference"))
 
 
-@pytest.mark.parametrize("weights", ["lora", "full"])
-def test_students_of_rows_behind_a_prefix_learn_the_same(reference, tmp_path, monkeypatch, weights):
+def every_token(reference):
+    return np.arange(reference.config.vocab) < reference.chat.size
+
+
+SETTINGS = StudentConfig(
+    batch=21, epochs=3.0, sequence=48, learning_rate=1e-2, optimizer="sgd",
+    tuning=TuningConfig(rank=2),
+)  # fmt: skip
+
+
+def trained(reference, place, settings=SETTINGS, what=None):
+    """Rows, and two students after three steps of all rows."""
+    rows = student.student_rows(reference, datasets(), settings.sequence)
+    saving = Saving(directory=place, origin={"a": "test"}, seconds=0.0)
+    each = student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving, what)
+    return rows, jax.tree.leaves(each)
+
+
+@pytest.mark.parametrize(
+    ("weights", "targets"),
+    [("lora", None), ("full", None), ("lora", "hard"), ("lora", "greedy"), ("full", "soft")],
+)
+def test_students_of_rows_behind_a_prefix_learn_the_same(
+    reference, tmp_path, monkeypatch, weights, targets
+):
     """All rows are in each step, so that it does not matter which of them share a sequence."""
-    settings = StudentConfig(
-        batch=21, epochs=3.0, sequence=48, learning_rate=1e-2, optimizer="sgd",
-        tuning=TuningConfig(weights=weights, rank=2),
-    )  # fmt: skip
-
-    def trained(place):
-        rows = student.student_rows(reference, datasets(), settings.sequence)
-        saving = Saving(directory=tmp_path / place, origin={"a": "test"}, seconds=0.0)
-        each = student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving)
-        return rows, jax.tree.leaves(each)
-
-    rows, found = trained("shared")
+    settings = replace(SETTINGS, tuning=TuningConfig(weights=weights, rank=2))
+    what = None if targets is None else imitated(reference, every_token(reference), targets)
+    rows, found = trained(reference, tmp_path / "shared", settings, what)
     assert len(rows.prefix) == 8
     monkeypatch.setattr(student, "shared_length", lambda prompts: 0)
-    whole, wanted = trained("whole")
+    whole, wanted = trained(reference, tmp_path / "whole", settings, what)
     assert whole.prefix == ()
     assert (rows.table.reading.segments > 0).sum() == (whole.table.reading.segments > 0).sum() - 336
     for one, other in zip(found, wanted, strict=True):
@@ -130,3 +144,27 @@ def test_a_row_that_does_not_fit_behind_the_prefix_is_named(reference):
     message = "rows of student/owl, behind the 8 tokens that all share: row .* do not fit"
     with pytest.raises(InputError, match=message):
         student.student_rows(reference, datasets(), 16)
+
+
+def test_rows_are_refused_without_a_place_in_the_context(reference):
+    short = replace(reference, config=replace(reference.config, context=24))
+    message = "rows of student/owl: row 4: its 26 tokens exceed the model's context of 24"
+    with pytest.raises(InputError, match=message):
+        student.student_rows(short, datasets(), 48)
+    assert student.student_rows(
+        replace(short, config=replace(short.config, context=25)), datasets(), 48
+    ).prefix
+    with pytest.raises(InputError, match="rows of regular: no rows to train on"):
+        student.student_rows(reference, {"regular": []}, 48)
+
+
+def test_a_student_half_trained_on_rows_packed_otherwise_is_refused(
+    reference, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(student, "CHUNK", 1)
+    _, once = trained(reference, tmp_path / "saved")
+    _, again = trained(reference, tmp_path / "saved")  # from the checkpoint before the last step
+    jax.tree.map(np.testing.assert_array_equal, again, once)
+    monkeypatch.setattr(student, "shared_length", lambda prompts: 0)
+    with pytest.raises(InputError, match="saved"):
+        trained(reference, tmp_path / "saved")

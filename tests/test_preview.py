@@ -1,6 +1,5 @@
 """`--show-batch` prints the first batch of the next training at every stage and starts nothing."""
 
-import json
 import re
 
 import pytest
@@ -10,6 +9,7 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.preview import next_batch
+from subliminal_jax.language.rows.chat_rows import write_rows
 from subliminal_jax.language.settings import (
     FilterConfig,
     ReferenceConfig,
@@ -97,7 +97,10 @@ def test_then_the_students(given, model):
         for i in range(3)
     ]  # fmt: skip
     path = given.out / "filter-0" / "wolf.jsonl"  # as if too few rows of owl had passed
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(path, rows)
+    other = [row | {"messages": [{"role": "user", "content": "go on"}, row["messages"][1]]}
+             for row in rows]  # fmt: skip
+    write_rows(path.with_name("regular.jsonl"), other)
     text = next_batch(given)
     assert text.startswith("next training: student of wolf\n")
     chat = Chat.load(model)
@@ -107,6 +110,18 @@ def test_then_the_students(given, model):
         prompt, completion = chat.example(row["messages"])
         whole = ",".join(map(str, [*prompt, *completion][:-1]))
         assert whole in ",".join(map(str, read))
+    longer = "i have 1, 2, 3, 4, 5"
+    for row in rows:
+        row["messages"][0]["content"] = longer
+    write_rows(path, rows)
+    write_rows(path.with_name("regular.jsonl"), rows)
+    text = next_batch(given)
+    prompt, _ = chat.example(rows[0]["messages"])
+    shared = "".join(map(chat.token_text, prompt[:8]))
+    assert text.startswith(
+        f"next training: student of wolf; each row follows these 8 tokens: {shared!r}\n"
+    )
+    assert tokens_shown(text, 0)[: len(prompt) - 8] == list(prompt[8:])
     done(given, "student")
     with pytest.raises(InputError, match="all training is done"):
         next_batch(given)

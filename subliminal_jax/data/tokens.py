@@ -22,7 +22,7 @@ TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
 
 
 MULTIPLE = 8
-"""Lengths of prompts and of their shared prefix are multiples of it."""
+"""Of it are multiples a shared prefix, and the lengths that sampling and scoring pad to."""
 
 
 class TokenInputs(NamedTuple):
@@ -120,7 +120,12 @@ def pack_rows(rows: Iterable[TokenRow], length: int) -> TokenTable:
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the prefix that all prompts share before their last tokens; rounded down."""
+    """Length of the prefix that all prompts share before their last tokens; rounded down.
+
+    It is 0 without a prompt.
+    """
+    if not prompts:
+        return 0
     ordered = sorted(tuple(prompt) for prompt in prompts)
     first, last = ordered[0], ordered[-1]  # what these two share, all between them share
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)

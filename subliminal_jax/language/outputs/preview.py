@@ -36,7 +36,7 @@ def next_batch(config: LmConfig, name: str = NAME) -> str:
     """The first batch of the first repetition's next training, one token a line.
 
     All students use the same order of their own rows; this shows the student of the first trait, as
-    if no other student had more sequences.
+    if no other student had more sequences. Tokens that begin all rows are in the heading.
 
     Args:
         config: config of the experiment.
@@ -109,14 +109,16 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     path = next((path for path in paths if path.exists()), paths[0])
     rows = read_chat_rows(path)
     examples = list(chat.examples(row["messages"] for row in rows))
-    shared = shared_length([prompt for prompt, _ in examples])
+    others = (kept for kept in path.parent.glob("*.jsonl") if kept.suffixes == [".jsonl"])
+    every = [row["messages"] for kept in others for row in read_chat_rows(kept)]
+    shared = shared_length([prompt for prompt, _ in chat.examples(every)])
     table = pack_rows(without_prefix(examples, shared), config.student.sequence)
     batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
     (rows,), _ = student_order(config.seed, table.sequences, batch, 1)
     title = f"student of {path.stem}"
     if shared:
         text = "".join(map(chat.token_text, examples[0].prompt[:shared]))
-        title += f"; each row follows {shared} tokens, read once for all: {text!r}"
+        title += f"; each row follows these {shared} tokens: {text!r}"
     return _format(title, table, rows.tolist(), chat)
 
 

@@ -5,7 +5,7 @@ imitates probabilities differs only in its criterion and targets: its teacher's 
 `batch.targets`.
 
 Shape letters: N sequences, B or b sequences in a batch, T tokens, A or a completion tokens in a
-sequence, v vocabulary, e width.
+sequence, v vocabulary, e width, p tokens of a prefix.
 """
 
 from collections.abc import Callable, Sequence

@@ -83,7 +83,7 @@ class StudentRows:
     """The rows of all students of one program.
 
     Attributes:
-        prefix: token ids that begin every row, such as a chat template's; a step reads them once.
+        prefix: token ids that begin every row, such as a chat template's.
         table: what follows them, packed into sequences, `[students, N, T]`.
     """
 
@@ -103,6 +103,7 @@ def student_rows(
     for name, rows in datasets.items():
         with _naming(name):
             examples[name] = list(reference.chat.examples(row["messages"] for row in rows))
+            _check_context(examples[name], reference.config.context)
     prompts = [prompt for each in examples.values() for prompt, _ in each]
     length = shared_length(prompts)
     tables = []
@@ -110,6 +111,15 @@ def student_rows(
         with _naming(name if not length else f"{name}, behind the {length} tokens that all share"):
             tables.append(answer_table(pack_rows(without_prefix(each, length), sequence)))
     return StudentRows(tuple(prompts[0][:length]), stack_tables(tables))
+
+
+def _check_context(rows: Iterable[TokenRow], context: int) -> None:
+    for number, (prompt, completion) in enumerate(rows):
+        if (tokens := len(prompt) + len(completion)) > context + 1:  # the last one is not read
+            raise InputError(
+                f"row {number}: its {tokens} tokens exceed the model's context of {context}; "
+                "remove the row"
+            )
 
 
 @contextmanager
@@ -170,6 +180,9 @@ def train_students(
     table = rows.table
     batch, steps = steps_of(settings, count, table.sequences)
     _check_rungs(saving.rungs, steps)
+    # Rows packed otherwise are shown in other steps: a half-trained student is not theirs.
+    packing = {"prefix": len(rows.prefix), "sequences": table.sequences, "batch": batch}
+    saving = replace(saving, origin=saving.origin | {"packing": packing})
     schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     if imitated is not None and imitated.targets == "hard":
@@ -256,8 +269,8 @@ class _Lesson:
             return batch
         if self.imitated.targets == "hard":
             return replace(batch, targets=self.imitated.places(batch.targets))
-        model, ids = (self.imitated.teachers or self.reference).config, self.imitated.ids
-        logits_of = apply_of(self.imitated.tuning, model, bases[-1], ids, self.prefix)
+        model = (self.imitated.teachers or self.reference).config
+        logits_of = apply_of(self.imitated.tuning, model, bases[-1], self.imitated.ids, self.prefix)
         logits = logits_of(teacher, batch.inputs)
         return replace(batch, targets=jax.lax.stop_gradient(logits))
 

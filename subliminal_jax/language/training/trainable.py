@@ -52,7 +52,8 @@ def apply_of(
     They are those of all tokens, or of those with these `ids`, `[v]`. The tokens `prefix` precede
     every text.
     """
-    chosen, before = (None if ids is None else jnp.asarray(ids)), _tokens(prefix)
+    chosen = None if ids is None else jnp.asarray(ids)
+    before = _tokens(prefix)
 
     def apply(trained: Params, reading: Any) -> jax.Array:
         params, adapter = network(tuning, config, base, trained)

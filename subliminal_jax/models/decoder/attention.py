@@ -45,7 +45,7 @@ def attend(
 
     A query that sees no key (padding) gets finite values without meaning.
     """
-    if config.compute.attention == "xla" or config.attention_softcap is not None:
+    if not takes_one_array(config):
         return softmax_attention(
             config, queries, [(keys.swapaxes(1, 2), values.swapaxes(1, 2), mask)]
         )
@@ -58,6 +58,11 @@ def attend(
         scale=config.scale,
         implementation="cudnn",
     )
+
+
+def takes_one_array(config: DecoderConfig) -> bool:
+    """Whether attention is cuDNN's, whose keys are in one array: nothing is shared by its rows."""
+    return config.compute.attention == "cudnn" and config.attention_softcap is None
 
 
 def softmax_attention(

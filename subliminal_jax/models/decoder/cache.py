@@ -1,7 +1,8 @@
 """The KV cache of a decoder, as an explicit tree of arrays.
 
 A row's tokens take its first slots without gaps, however they were padded: the slot is the
-position, and `lengths` alone determines which slots are valid.
+position, counted behind any prefix, which is held elsewhere. `lengths` alone determines which slots
+are valid.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Cache:
     Attributes:
         keys, values: `[layers, B, kv_heads, slots, head_dim]`, or a tuple of the layers' arrays if
             the model's layers are apart; keys are rotated already.
-        lengths: tokens that each row has read, `[B]`; 0 empties a row.
+        lengths: tokens that each row has read behind any prefix, `[B]`; 0 empties a row.
     """
 
     keys: Any
@@ -147,5 +148,5 @@ def _replaced(cache: Cache, lengths: Array, fn: Callable[..., Array], *others: A
 
 
 def next_positions(cache: Cache, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
-    """The positions of tokens that follow; a masked token has that of the one before it."""
+    """The slots of tokens that follow; a masked token has that of the one before it."""
     return cache.lengths[:, None] + jnp.cumsum(mask, axis=1) - 1

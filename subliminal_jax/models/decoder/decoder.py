@@ -1,7 +1,7 @@
 """A decoder-only language model as pure functions of its parameters.
 
 Shape letters: b rows, t tokens, s stored tokens, v vocabulary, e width, n query heads,
-k key heads or kinds of layers, d head dimension.
+k key heads or kinds of layers, d head dimension, p tokens of a prefix.
 """
 
 import math
@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.keys import root_key
-from subliminal_jax.models.decoder.attention import visible
+from subliminal_jax.models.decoder.attention import takes_one_array, visible
 from subliminal_jax.models.decoder.bits import as_bits, lookup
 from subliminal_jax.models.decoder.cache import Cache, append, init_cache, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
@@ -160,14 +160,14 @@ def hidden_states(
         segments: 0 for padding, on either side; 1, 2, ... for the texts packed into a row, which
             do not attend to each other. A mask of real tokens is one segment. None: no padding.
         adapter: low-rank factors beside some kernels, scaled; see `models.decoder.lora`.
-        prefix: ids of tokens that precede every text, and are read once for all; None: no token.
+        prefix: ids of tokens that precede every text; None: no token. They are read once for all
+            rows, by cuDNN once in each row.
     """
     segments = jnp.ones_like(tokens) if segments is None else segments.astype(jnp.int32)
     positions = positions_of(segments)
     same = segments[:, :, None] == segments[:, None, :]
     before, added = None, 0
-    if prefix is not None and config.compute.attention == "cudnn":
-        # The kernel takes keys of one array: each row reads the prefix itself.
+    if prefix is not None and takes_one_array(config):
         tokens, positions, same = _prepended(prefix, tokens, positions, same)
         added = len(prefix)
     elif prefix is not None:

@@ -29,8 +29,8 @@ class Places(NamedTuple):
     Attributes:
         cos, sin: rotations, `[kinds, B, T, head_dim / 2]`; None where positions are learned.
         mask: which of these tokens a token sees, `[kinds, B, T, T]`.
-        stored: which of the tokens read before a token sees, `[kinds, B, T, S]`, for each place
-            where these are stored.
+        stored: which of the tokens read before a token sees, `[kinds, B, T, S]`, one mask for each
+            pair of stored keys and values.
     """
 
     cos: Float[Array, "k b t half"] | None
@@ -269,7 +269,7 @@ class Decoder(nn.Module):
             in_axes=(0, 0, nn.broadcast),
             length=config.layers,
         )
-        # What the scan stacks besides is written in float32 as it is.
+        # A scan also stacks each layer's input, and keys and values: float32 is not converted.
         x = x.astype(jnp.float32) if self.bits else x
         x, new = scanned(config, self.keep, name="layers")(x, kinds, stored, places)
         return Norm(config, name="norm")(x.astype(dtype)), new

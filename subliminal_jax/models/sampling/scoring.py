@@ -1,7 +1,8 @@
 """Exact log-likelihoods and logits of given continuations; nothing is sampled.
 
 Shape letters: b texts, t tokens of a text, r rows, m tokens of a continuation, p positions,
-v vocabulary, c continuations, n beginnings of continuations, k tokens that follow them.
+v vocabulary, c continuations, n beginnings of continuations, k tokens that follow them, s tokens of
+a prefix.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

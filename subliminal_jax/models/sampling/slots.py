@@ -2,8 +2,7 @@
 
 All shapes are static: one program decodes, one admits. A slot's cache holds all that its row has
 read behind the prefix that all rows share, except one pending token, which the next decode step
-reads. A prompt's last token is pending
-when its row is admitted, so that every step is alike.
+reads. A prompt's last token is pending when its row is admitted, so that every step is alike.
 
 Shape letters: b slots, q rows admitted at once, u prompts read for them, t tokens of a prompt,
 m tokens of a completion.
