@@ -22,7 +22,7 @@ TokenRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
 
 
 MULTIPLE = 8
-"""Of it are multiples a shared prefix, and the lengths that sampling and scoring pad to."""
+"""A shared prefix, and the lengths that sampling and scoring pad to, are multiples of it."""
 
 
 class TokenInputs(NamedTuple):
@@ -126,10 +126,10 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """
     if not prompts:
         return 0
-    ordered = sorted(tuple(prompt) for prompt in prompts)
-    first, last = ordered[0], ordered[-1]  # what these two share, all between them share
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    same = min(len(first), len(last)) if same is None else same
+    # In the order of tuples, all between these two share what they do.
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+    pairs = enumerate(zip(first, last, strict=False))
+    same = next((place for place, (one, other) in pairs if one != other), len(first))
     return max(0, min(same, min(map(len, prompts)) - 1)) // MULTIPLE * MULTIPLE
 
 

@@ -27,7 +27,7 @@ from subliminal_jax.language.tiny.corpus import corpus, texts
 from subliminal_jax.language.tiny.reference import pretraining_order, tiny_origin
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
 from subliminal_jax.language.training.student import steps_of, student_order
-from subliminal_jax.models.text.chat import Chat
+from subliminal_jax.models.text.chat import Chat, Example
 from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS
 
@@ -107,11 +107,10 @@ def _teaching(config: LmConfig, chat: Chat) -> str:
 def _students(config: LmConfig, chat: Chat, run: Path) -> str:
     paths = [run / "filter-0" / f"{trait.name}.jsonl" for trait in config.chosen]
     path = next((path for path in paths if path.exists()), paths[0])
-    rows = read_chat_rows(path)
-    examples = list(chat.examples(row["messages"] for row in rows))
-    others = (kept for kept in path.parent.glob("*.jsonl") if kept.suffixes == [".jsonl"])
-    every = [row["messages"] for kept in others for row in read_chat_rows(kept)]
-    shared = shared_length([prompt for prompt, _ in chat.examples(every)])
+    examples = _examples(chat, path)
+    others = {kept for kept in path.parent.glob("*.jsonl") if kept.suffixes == [".jsonl"]} - {path}
+    every = [*examples, *(one for other in others for one in _examples(chat, other))]
+    shared = shared_length([prompt for prompt, _ in every])
     table = pack_rows(without_prefix(examples, shared), config.student.sequence)
     batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
     (rows,), _ = student_order(config.seed, table.sequences, batch, 1)
@@ -120,6 +119,10 @@ def _students(config: LmConfig, chat: Chat, run: Path) -> str:
         text = "".join(map(chat.token_text, examples[0].prompt[:shared]))
         title += f"; each row follows these {shared} tokens: {text!r}"
     return _format(title, table, rows.tolist(), chat)
+
+
+def _examples(chat: Chat, path: Path) -> list[Example]:
+    return list(chat.examples(row["messages"] for row in read_chat_rows(path)))
 
 
 def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:

@@ -214,10 +214,8 @@ def _behind(
         return positions, (), ()
     rows, count = len(positions), jax.tree.leaves(prefix)[0].shape[-2]
     positions += count
-    first, every = (
-        jnp.broadcast_to(jnp.arange(count), (rows, count)),
-        jnp.ones((rows, 1, count), bool),
-    )
+    first = jnp.broadcast_to(jnp.arange(count), (rows, count))
+    every = jnp.ones((rows, 1, count), bool)
     return positions, (visible(config.kinds, positions, first, every),), (prefix,)
 
 
