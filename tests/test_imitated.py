@@ -41,7 +41,8 @@ def trained(reference, place, what, weights):
 
 
 @pytest.mark.parametrize(
-    ("targets", "weights"), [("hard", "full"), ("greedy", "full"), ("soft", "full"), ("soft", "lora")]
+    ("targets", "weights"),
+    [("hard", "full"), ("greedy", "full"), ("soft", "full"), ("soft", "lora")],
 )
 def test_other_logits_make_no_difference(
     reference, tokens, tmp_path, monkeypatch, targets, weights
