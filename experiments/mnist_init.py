@@ -5,7 +5,7 @@ Claim     Subliminal learning needs a shared initialisation (Cloud et al. 2025, 
           another, some layers only, some weights only.
 Command   python experiments/mnist_init.py                   8 members
           python experiments/mnist_init.py --preset paper    25 members
-Expected  MNIST: same .53, different .10, and a fall in between; follow-up work reports chance
+Expected  MNIST: same .54, different .11, and a fall in between; follow-up work reports chance
           from noise of a few initial standard deviations on. Values: configs/mnist_init_*.yaml.
 """
 
