@@ -104,7 +104,7 @@ def test_every_unit_of_every_condition_has_its_margin(finished, conditions):
     assert not set(results["summary"]["missing"]) & set(conditions)
     apart = [name for name in conditions if name not in ("before", "other_trait")]
     assert len({units["owl", name]["margin"] for name in apart}) == len(apart)
-    assert set(results["references"]) == {"0", "0 other"}
+    assert set(results["references"]) == {"8800", "8800 other"}
     digests = {one["digest"] for one in results["references"].values()}
     assert len(digests) == 2
 
@@ -131,12 +131,12 @@ def test_the_traits_matrix_agrees_with_the_units(finished, conditions):
 
 def test_the_report_has_margins_and_the_ladder(finished):
     out, results = finished
-    assert results["finding"].startswith("2 blocks are too few for a test")
+    assert results["finding"].startswith("2 blocks of 1 seed(s) are too few for a test")
     assert {"margins.png", "ladder.pdf"} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
     assert "Margins, matched minus mismatched" in page
     assert "Margin of every trait in every student: soft" in page
-    assert results["teachers"]["0"].keys() == set(TRAITS)
+    assert results["teachers"]["8800"].keys() == set(TRAITS)
 
 
 @pytest.mark.parametrize("name", ["smollm2_quick", "smollm2"])

@@ -3,6 +3,8 @@
 Every teacher makes some rare words likelier. So a student's margin for its teacher's trait is
 compared with the same trait's margin in the students of the other traits' teachers, of the same
 reference, seed and condition: matched minus mismatched. The unit is the block of trait and seed.
+Blocks of one seed share students, which the test minds (`relabelling.py`) and intervals over blocks
+do not; so the interval over seeds stands beside them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +14,15 @@ import numpy as np
 
 from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, STUDENT
+from subliminal_jax.language.evaluation.relabelling import relabelling_test
 from subliminal_jax.language.traits.trait import MARGIN
 from subliminal_jax.report.results import briefly, interval_values, p_text
 
 MarginCell: TypeAlias = Mapping[str, Any]
 """A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
 for a network that all traits share), `trait`, `margin`, `share` and `p_trait`."""
-FEWEST_BLOCKS = 6
-"""Blocks with which sign flips can give p below .05."""
 LEVEL = 0.05
+"""Of the test, after Holm's correction for the kinds of targets."""
 
 
 def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
@@ -32,9 +34,11 @@ def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
     Returns:
         Entries with `condition`, `updates`; intervals of the margins over blocks: `matched` of the
         students' own traits, `mismatched` of the same traits in the other traits' students, and
-        `difference`, pair by pair; `p` of its sign flips; the differences of all `blocks`; and the
-        interval of the difference by trait, `traits`. Without a second trait, and for networks that
-        all traits share, `mismatched` and `difference` are None.
+        `difference`, pair by pair; `seeds`, the interval of the seeds' mean differences; `p` of
+        the difference, from `relabelling_test`, and `least_p`, the least that as many traits and
+        seeds can give; the differences of all `blocks`; and the interval of the difference by
+        trait, `traits`. Without a second trait of its category, and for networks that all traits
+        share, `mismatched`, `difference`, `seeds`, `p` and `least_p` are None.
     """
     pairs = dict.fromkeys((cell["condition"], cell["updates"]) for cell in cells)
     order = {name: place for place, name in enumerate(CONDITIONS)}
@@ -50,21 +54,45 @@ def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[st
         {"reference": reference, "trait": trait, "difference": matched - mismatched}
         for (reference, trait), (matched, mismatched) in both.items()
     ]
-    differences = [block["difference"] for block in blocks]
-    by_trait = {
-        trait: _mean([b["difference"] for b in blocks if b["trait"] == trait])
-        for trait in dict.fromkeys(block["trait"] for block in blocks)
-    }
+    by_trait, by_seed = (_grouped(blocks, key) for key in ("trait", "reference"))
+    test = relabelling_test(_matrices(mine))
     return {
         "condition": condition,
         "updates": updates,
         "matched": _mean(list(own.values())),
         "mismatched": _mean([mean for _, mean in both.values()]),
-        "difference": _mean(differences),
-        "p": stats.sign_flip_test(differences) if differences else None,
+        "difference": _mean([block["difference"] for block in blocks]),
+        "seeds": _mean([float(np.mean(differences)) for differences in by_seed.values()]),
+        "p": test and test.p,
+        "least_p": test and test.least,
         "blocks": blocks,
-        "traits": by_trait,
+        "traits": {trait: _mean(differences) for trait, differences in by_trait.items()},
     }
+
+
+def _grouped(blocks: Sequence[Mapping[str, Any]], key: str) -> dict[Any, list[float]]:
+    groups: dict[Any, list[float]] = {}
+    for block in blocks:
+        groups.setdefault(block[key], []).append(block["difference"])
+    return groups
+
+
+def _matrices(cells: Sequence[MarginCell]) -> list[np.ndarray]:
+    """For each seed and category, the margins of its traits in its students, in one order."""
+    margins: dict[Any, dict[str, dict[str, list[float]]]] = {}  # by seed, trait and student
+    for cell in cells:
+        if (owner := cell["student_of"]) is not None:
+            of_trait = margins.setdefault(cell["reference"], {}).setdefault(cell["trait"], {})
+            of_trait.setdefault(owner, []).append(cell[MARGIN])
+    matrices = []
+    for of_seed in margins.values():
+        # A trait is measured in the students of its category's traits.
+        for students in dict.fromkeys(frozenset(of_trait) for of_trait in of_seed.values()):
+            traits = [t for t in of_seed if t in students and set(of_seed[t]) == students]
+            if traits:
+                rows = [[np.mean(of_seed[t][owner]) for owner in traits] for t in traits]
+                matrices.append(np.array(rows))
+    return matrices
 
 
 def _by_block(cells: Sequence[MarginCell], matched: bool) -> dict[tuple[Any, str], float]:
@@ -116,14 +144,22 @@ def margin_finding(
     }
     if ended[STUDENT.name]["difference"] is None:
         return _alone(taught, words, items, summary)
-    blocks = len(ended[STUDENT.name]["blocks"])
+    blocks, seeds = (ended[STUDENT.name][key]["n"] for key in ("difference", "seeds"))
+    tested = {
+        name: one for name, one in taught.items() if one["p"] is not None and one["least_p"] < LEVEL
+    }
+    corrected = dict(zip(tested, stats.holm([one["p"] for one in tested.values()]), strict=True))
     told = ", ".join(
-        f"{briefly(one['difference'], '+.2f')} {words[name]}{_p(one['p'], blocks)}"
+        f"{briefly(one['difference'], '+.2f')} {words[name]}{_p(corrected.get(name))}"
         for name, one in taught.items()
     )
-    above = [name for name, one in taught.items() if _transmitted(one)]
-    if blocks < FEWEST_BLOCKS:
-        verdict = f"{blocks} blocks are too few for a test"
+    above = [
+        name
+        for name, p in corrected.items()
+        if p < LEVEL and taught[name]["difference"]["mean"] > 0
+    ]
+    if not tested:
+        verdict = f"{blocks} blocks of {seeds} seed(s) are too few for a test"
     elif not above:
         verdict = "No transmission distinguishable from chance"
     elif STUDENT.name in above:
@@ -133,7 +169,8 @@ def margin_finding(
     return (
         f"{verdict}: trained on {items} alone, a student's margin for its own teacher's trait is, "
         f"in nats, above the same trait's in the other teachers' students by {told}; {blocks} "
-        f"blocks of trait and seed."
+        f"blocks of trait and seed, {seeds} seed(s)"
+        f"{'; p: students exchanged within seeds, by Holm for all targets' if tested else ''}."
     )
 
 
@@ -150,19 +187,13 @@ def _alone(
         for name, null in nulls.items()
     )
     controlled = any(CONDITIONS[name].taught for name in nulls)
-    lone = "; one trait does not tell how much of it is the trait's own"
+    lone = "; without a second trait of its category, how much is the trait's own is not known"
     return (
         f"Trained on {items} alone, a student's margin for its teacher's trait is, in nats, "
         f"{told}, against {beside}{'' if controlled else lone}."
     )
 
 
-def _transmitted(entry: Mapping[str, Any]) -> bool:
-    return entry["difference"]["mean"] > 0 and (entry["p"] or 1.0) < LEVEL
-
-
-def _p(p: float | None, blocks: int) -> str:
-    """The p-value in brackets, if there are enough blocks for one."""
-    if p is None or blocks < FEWEST_BLOCKS:
-        return ""
-    return f" (p {'' if p < 0.001 else '= '}{p_text(p)})"
+def _p(p: float | None) -> str:
+    """The p-value in brackets, if there is one."""
+    return "" if p is None else f" (p {'' if p < 0.001 else '= '}{p_text(p)})"

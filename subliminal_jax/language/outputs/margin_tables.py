@@ -12,7 +12,9 @@ from subliminal_jax.report.tables import Table
 BLOCKS = (
     "In nats. Matched: of a student's own trait; mismatched: of the same trait in the students of "
     "the other traits' teachers. 95% intervals: Student's t over blocks of trait and seed, which n "
-    "counts. p: sign flips over blocks."
+    "counts, as if the blocks of a seed, which share students, were independent; over seeds: of "
+    "the seeds' mean differences. p: two-sided, students exchanged within seeds, not corrected; in "
+    "parentheses the least p that as many traits and seeds can give."
 )
 
 
@@ -33,12 +35,12 @@ def transfer_table(results: Mapping[str, Any]) -> Table:
     """Matched minus mismatched margins of every condition and number of updates."""
     return Table(
         "Margins, matched minus mismatched",
-        ("condition", "updates", "matched", "mismatched", "difference", "p", "n"),
+        ("condition", "updates", "matched", "mismatched", "difference", "over seeds", "p", "n"),
         tuple(
             (
                 *(one["condition"], f"{one['updates']:,}", _told(one["matched"])),
-                *(_told(one["mismatched"]), _told(one["difference"]), p_text(one["p"]) or "-"),
-                str(one["matched"]["n"]),
+                *(_told(one["mismatched"]), _told(one["difference"]), _told(one["seeds"])),
+                *(_p_and_least(one), str(one["matched"]["n"])),
             )
             for one in results["transfer"]
         ),
@@ -71,6 +73,10 @@ def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
         tuple((owner, *(mean(owner, trait) for trait in traits)) for owner in owners),
         "In nats, means over seeds.",
     )
+
+
+def _p_and_least(one: Mapping[str, Any]) -> str:
+    return "-" if one["p"] is None else f"{p_text(one['p'])} ({p_text(one['least_p'])})"
 
 
 def _told(interval: Mapping[str, Any] | None) -> str:
