@@ -79,7 +79,14 @@ def by_source(subjects, polls, place):
     }
 
 
+def counted(subjects, samples, place, title):
+    """The same counts for all; keeps the seeds of the samples."""
+    SEEDS.append(samples.sampling.seed)
+    return {"student/owl:owl": {"plain": COUNTS}}
+
+
 DRAWS = np.random.default_rng(0)
+SEEDS: list[int] = []
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +96,7 @@ def nothing_trained(tmp_path_factory):
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(measure, "exact", made_up)
-        counted = {"student/owl:owl": {"plain": COUNTS}}
-        patch.setattr(measure, "sampled", lambda *args: counted)
+        patch.setattr(measure, "sampled", counted)
         yield reference
 
 
@@ -112,6 +118,10 @@ def test_every_condition_of_every_unit_is_there(finished):
         elsewhere = condition.startswith("different_reference")
         assert one["student_of"] == (1 - reference if elsewhere else reference)
     assert results["summary"]["missing"] == []
+
+
+def test_every_repetition_samples_answers_of_its_own(finished):
+    assert SEEDS[:2] == [0, 1]
 
 
 def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):

@@ -270,7 +270,7 @@ class LmStudy:
                 each=config.evaluate.samples,
                 sampling=Sampling(
                     max_tokens=max(config.evaluate.max_tokens, config.generate.max_tokens),
-                    seed=config.seed,
+                    seed=self.repetitions.seed(repetition),
                 ),
                 batch=config.generate.batch,
                 judge=self._judge,
