@@ -257,6 +257,7 @@ def _tokens(change):
     return lambda path: write(path, [change(token) for token in sentence_piece()])
 
 
+FIRST_MERGE = json.loads(byte_level().to_str())["model"]["merges"][0]
 REFUSED = {
     "cut in an unknown way": (
         lambda path: write(path, byte_level(), tokenizer_pre="bloom"),
@@ -275,6 +276,13 @@ REFUSED = {
     "without merges": (lambda path: write(path, byte_level(), token_merges=None), "has no merges"),
     "strange merges": (
         lambda path: write(path, byte_level(), token_merges=["a bcdefg"]), "'a bcdefg', which"),
+    "one merge twice": (
+        lambda path: write(path, byte_level(), token_merges=[" ".join(FIRST_MERGE)] * 2),
+        "one merge twice"),
+    "an unknown type": (
+        lambda path: write(path, byte_level(),
+                           token_types=[7] * byte_level().get_vocab_size(with_added_tokens=True)),
+        "tokens of the unknown type 7"),
     "a space before text": (
         lambda path: write(path, byte_level(), add_space_prefix=True), "a space before text"),
     "no scores": (

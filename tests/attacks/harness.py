@@ -16,7 +16,7 @@ from attacks.shared import Shared
 from attacks.trees import changed, snapshot
 
 AREAS = (
-    *("configs", "weights", "tokens", "templates", "stops", "adapters", "rows", "runs"),
+    *("configs", "weights", "ggufs", "tokens", "templates", "stops", "adapters", "rows", "runs"),
     *("checkpoints", "environments", "flags", "yamls", "images", "moments"),
     *("sharing", "volumes"),
 )

@@ -53,6 +53,11 @@ def chat(directory: str, user: str = "Continue: 3, 41, 592", options: str = "{}"
     return {"prompt": loaded.prompt(asked), "completion": example.completion, "stops": stops}
 
 
+def given(file: str) -> dict[str, Any]:
+    """Return what `model` and `chat` do of one file."""
+    return model(file) | chat(file)
+
+
 def adapter(base: str, directory: str) -> dict[str, Any]:
     """Return an adapter's settings, and the adapted model's logits after `TOKENS`."""
     import jax
@@ -146,7 +151,7 @@ NAMES = ("lm_numbers", "export_model", "mnist_aux", "mnist_init", "mnist_sweep",
          "mnist_alignment", "leak_audit", "benchmark_mnist", "accelerator")  # fmt: skip
 MAINS: dict[str, Callable[[], None]] = {
     **{name: script(name) for name in NAMES},
-    **{read.__name__: small(read) for read in (model, chat, adapter, rows)},
+    **{read.__name__: small(read) for read in (model, chat, given, adapter, rows)},
     **{
         command.__name__: command
         for command in (doctor, trainer, language, sampled, students, planted)

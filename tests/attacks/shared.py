@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import tiny_tokenizers
+from gguf_files import byte_level_settings, write_gguf
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
 
 from attacks.forks import HERE, Forks
 
@@ -102,6 +104,13 @@ class Shared:
     def other(self) -> Path:
         """As `base`, with other weights."""
         return write_base(self.place / "other", seed=1)
+
+    @functools.cached_property
+    def gguf(self) -> Path:
+        """The sound model as a GGUF file."""
+        tokenizer = Tokenizer.from_file(str(self.base / "tokenizer.json"))
+        stated = byte_level_settings(tokenizer, "gpt-2", tiny_tokenizers.CHATML)
+        return write_gguf(self.place / "sound.gguf", self.base, settings=list(stated.items()))
 
     @functools.cached_property
     def run(self) -> Path:

@@ -59,10 +59,13 @@ def stated_config(header: Header, tensors: Collection[str], factors: np.ndarray 
     settings = Settings(header)
     model_type = settings.model_type
     settings.check_known()
+    vocabulary = header.tensors[EMBEDDING].shape[0] if EMBEDDING in header.tensors else 0
+    if vocabulary and (count := settings.count("vocab_size", vocabulary)) != vocabulary:
+        raise settings.refuse(f"vocab_size={count:,}, but {EMBEDDING} has {vocabulary:,} rows")
     stated = {
         "model_type": model_type,
         "architectures": [FAMILIES[model_type].architecture],
-        "vocab_size": header.tensors[EMBEDDING].shape[0] if EMBEDDING in header.tensors else 0,
+        "vocab_size": vocabulary,
         "tie_word_embeddings": UNEMBEDDING not in tensors,
         **_special_ids(header.settings),
     }
@@ -112,6 +115,12 @@ class Settings:
         """A setting; of one with a value per layer, that value if all are equal."""
         value = self._all.get(f"{self.architecture}.{name}", default)
         if isinstance(value, list):
+            layers = self._all.get(f"{self.architecture}.block_count")
+            if len(value) != layers:
+                raise InputError(
+                    f"{self._path}: {name} has {len(value):,} values, for {shown(str(layers))} "
+                    "layers"
+                )
             if len(set(map(str, value))) != 1:
                 raise InputError(f"{self._path}: its layers differ in {name}; not supported")
             value = value[0]

@@ -16,8 +16,8 @@ from subliminal_jax.models.text.gguf.splits import split_named
 LONGEST_TOKEN = 4096
 """The longest token in use has some hundred letters."""
 
-UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
-"""Types of tokens; 1 is normal and 5 unused."""
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Types of tokens."""
 
 _SPACE = "▁"
 
@@ -80,6 +80,8 @@ def _types(settings: Mapping[str, Any], count: int) -> list[int]:
             "its tokenizer does not state which tokens are control tokens "
             "(tokenizer.ggml.token_type), and cannot be rebuilt exactly"
         )
+    if unknown := set(types) - set(range(NORMAL, BYTE + 1)):
+        raise InputError(f"its tokenizer has tokens of the unknown type {min(unknown)}")
     return types
 
 
@@ -106,6 +108,8 @@ def _merges(settings: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[
         if not {left, right, left + right} <= vocabulary.keys():
             raise InputError(f"its tokenizer merges {shown(str(merge))!r}, which is no two tokens")
         pairs.append((left, right))
+    if len(set(pairs)) != len(pairs):
+        raise InputError("its tokenizer has one merge twice, so that its place is not known")
     return pairs
 
 
