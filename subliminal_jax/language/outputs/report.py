@@ -253,8 +253,8 @@ def _steps(results: Mapping[str, Any]) -> Text:
     teacher, student, model = config["teacher"], config["student"], config["reference"]["model"]
     commits = sorted({one["commit"] for one in results["references"].values() if one["commit"]})
     reference = (
-        "A tiny Llama, pretrained here from a seed on generated chats in which no trait ever meets "
-        f"{results['items']}."
+        "A tiny Llama, pretrained here from a seed on generated chats, in which traits are drawn "
+        f"independently of all {results['items']}."
     )
     if model:
         reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
