@@ -121,6 +121,8 @@ def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
     assert of["owl", "other_trait"] == rates["wolf"]
     assert of["wolf", "other_trait"] == rates["owl"]
     assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
+    for condition in ("before", "teacher", "prompted", "in_context"):
+        assert of["owl", condition] is None
 
 
 def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(

@@ -215,7 +215,10 @@ def _examples(study: LmStudy) -> dict[str, Any]:
 
 
 def units_of(study: LmStudy, repetition: int, answers: dict[int, Any]) -> list[dict[str, Any]]:
-    """Return the units of a repetition's teachers; a different reference is another one's."""
+    """Return the units of a repetition's teachers; a different reference is another one's.
+
+    Networks that are not trained on rows have no `rows` and no `pass_rate`.
+    """
     config, repetitions, units = study.config, study.repetitions, []
     filtered = cache(lambda number: facts_of(study.filtered(number)))
     prompted = config.teacher.kind == "prompted"
@@ -229,18 +232,21 @@ def units_of(study: LmStudy, repetition: int, answers: dict[int, Any]) -> list[d
             name = asked_network(condition, trait, study.traits, prompted, distance)
             if name is None or name not in answers[where]["exact"]:
                 continue
-            source = condition.source(trait_of(name) or trait.name)
-            foreign = condition.data == "foreign teacher"
-            sampled_from = repetitions.others[repetition][distance - 1] if foreign else repetition
-            facts = filtered(sampled_from)
+            rows, pass_rate = None, None
+            if condition.asks == "student":
+                foreign = condition.data == "foreign teacher"
+                writer = repetitions.others[repetition][distance - 1] if foreign else repetition
+                source = condition.source(trait_of(name) or trait.name)
+                rows = config.filter.rows
+                pass_rate = filtered(writer)["datasets"][source]["pass_rate"]
             units.append(
                 {
                     "reference": repetitions.seed(repetition),
                     "trait": trait.name,
                     "condition": condition.name,
                     **_measured(answers[where], name, trait),
-                    "rows": config.filter.rows if condition.asks == "student" else None,
-                    "pass_rate": facts["datasets"][source]["pass_rate"],
+                    "rows": rows,
+                    "pass_rate": pass_rate,
                     "student_of": repetitions.seed(where),
                 }
             )
