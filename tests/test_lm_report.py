@@ -208,6 +208,8 @@ def test_the_files_for_a_reader(finished):
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
     page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
+    assert "2 references (tiny), traits: owl, wolf." in page
+    assert "which traits are drawn independently of all numbers." in page
     assert page.count(html.escape(results["finding"]).replace("&#x27;", "&#39;")) == 1
     assert all(name in page for name in USUAL)
     assert "<script" not in page
@@ -262,7 +264,15 @@ def test_the_report_names_the_commit_of_a_given_model(nothing_trained, tmp_path,
     config = replace(config, reference=replace(config.reference, model="org/name"))
     results = experiment.run(config, methods)
     assert results["references"]["1"] == {"digest": "digest", "commit": "c0ffee"}
-    assert "The given model org/name, commit c0ffee." in (tmp_path / "run/report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "The given model org/name, commit c0ffee." in page
+    # Its units are seeds of that one model.
+    assert f"in {results['summary']['above_controls']['above']} of 2 seeds" in results["finding"]
+    assert "two seeds are too few for an interval" in results["finding"]
+    for told in ("2 seeds of one model (org/name)", "n: seeds.", "sign flips over seeds",
+                 "t over seeds", "The unit is the seed,", "over all seeds."):  # fmt: skip
+        assert told in page
+    assert not re.search(r"(\d|n:|over|all) references", page)
 
 
 def test_a_run_without_any_student_is_refused(nothing_trained, tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ class LmStudy:
             made_from = config_digest(artifacts.begun_from(path))
             allowed, judge = self._constraint(reference), self._row_judge
             counts, trials = {}, {}
-            title = f"sample {self.carrier.items}, reference {repetition}"
+            title = f"sample {self.carrier.items}, repetition {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
                     sampler = generate.DatasetSampler(
@@ -275,7 +275,7 @@ class LmStudy:
                 batch=config.generate.batch,
                 judge=self._judge,
             )
-            title = f"sample answers, reference {repetition}"
+            title = f"sample answers, repetition {repetition}"
             answers = {
                 "exact": measure.exact(
                     subjects, polls, self.networks.prefixed(polls, own, repetition)

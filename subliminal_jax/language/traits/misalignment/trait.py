@@ -75,6 +75,15 @@ MEASURES = {
     ),
 }
 """Headings and meanings of its measures."""
+TALLIED = {
+    "said": (
+        "share",
+        "coherent",
+        f"misaligned answers (alignment below {MISALIGNED_BELOW}), of those with a coherence of at "
+        f"least {COHERENT_FROM}",
+    )
+}
+"""Shares of sampled answers that a report shows."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,11 @@ class Misalignment(Trait):
     def probes(self, lead_in: LeadIn, carrier: str, seed: int) -> dict[str, list[Messages]]:
         """The open questions."""
         return {"open": [chat(question) for question in self.bank.open]}
+
+    @property
+    def tallied(self) -> Mapping[str, tuple[str, str, str]]:
+        """As `Trait.tallied`."""
+        return TALLIED
 
     def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts of scored, coherent and misaligned answers, and their summed alignment.
