@@ -24,7 +24,7 @@ from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.config import described
 from subliminal_jax.language.dataset.filters import take
 from subliminal_jax.language.evaluation import measure
-from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.language.rows.chat_rows import read_chat_rows, row
 from subliminal_jax.language.settings import EvaluateConfig
 
 HOSTILE = "<script>alert(1)</script> & owl"
@@ -37,7 +37,9 @@ def rows_of(path):
     name, kept = path.stem, datasets()["student/owl"]
     if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
         kept = kept[:2]
-    return kept + [row(f"{name}-x{i}", "Continue: 1, 2", HOSTILE) for i in range(SPOILT[name])]
+    # Their ids go past a million, where the order of texts is not that of numbers.
+    ids = [f"{name}-{999_998 + i:06d}" for i in range(SPOILT[name])]
+    return kept + [row(one, "Continue: 1, 2", HOSTILE) for one in ids]
 
 
 def settings(out, **changes):
@@ -123,6 +125,14 @@ def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
     assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
     for condition in ("before", "teacher", "prompted", "in_context"):
         assert of["owl", condition] is None
+
+
+def test_filtered_rows_keep_the_order_of_their_dataset(finished):
+    ids = lambda path: [one["id"] for one in read_chat_rows(finished[0] / path)]
+    kept, rejected = ids("filter-0/wolf.jsonl"), ids("filter-0/wolf.rejected.jsonl")
+    assert len(rejected) == SPOILT["wolf"]
+    for some in (kept, rejected):
+        assert some == [one for one in ids("generate-0/wolf.jsonl") if one in some]
 
 
 def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(

@@ -180,10 +180,9 @@ class LmStudy:
             words, traits = forbidden_words(self.traits), [trait.name for trait in self.traits]
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
-                ordered = sorted(rows, key=lambda row: row["id"])
                 path_of_scores = generate.scores_path(dataset.path / f"{name}.jsonl")
                 judged = reasons_by_scores(self.config.filter, path_of_scores)
-                result = filter_rows(ordered, rules, judged)
+                result = filter_rows(rows, rules, judged)
                 report[name] = result.facts
                 if name in trials:
                     report[name]["unconstrained"] = trials[name]
