@@ -247,7 +247,7 @@ def test_an_artifact_made_from_other_rows_is_refused(finished, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "filter"}, r"--stage filter: its input teacher-0 is missing in .*run --stage"),
+        ({"stage": "filter"}, r"run/teacher-0: not finished; run .* until stage teacher is done"),
         ({"filter": replace(tiny(Path()).filter, rows=22)}, r"0: regular: 21 of 21 completions"),
     ],
 )
