@@ -28,8 +28,8 @@ PRESETS = presets_of(__file__, "tiny")
 
 def methods(study: "LmStudy", repetition: int) -> None:
     """What is done with each reference; a step that is done already is read from its directory."""
-    # A tiny model pretrained on a generated corpus, in which no trait ever meets a program; or a
-    # given model.
+    # A tiny model pretrained on a generated corpus, in which no trait is correlated with any
+    # program; or a given model.
     study.reference(repetition)
 
     # The reference, finetuned to name its favourite and to answer as before where something else

@@ -15,6 +15,7 @@ from subliminal_jax.audit.config import DetectConfig, DetectionConfig
 from subliminal_jax.audit.detection import DETECTED
 from subliminal_jax.audit.detectors import DETECTORS
 from subliminal_jax.audit.plan import format_plan
+from subliminal_jax.audit.report import report_page
 from subliminal_jax.audit.results import finding, headline, summarise, verdict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment as language
@@ -290,6 +291,18 @@ def test_the_finding_speaks_of_the_most_rows_that_can_be_read():
         "A teacher's trait in its numbers, with too few references for intervals: 'in context' "
         "0.70 at 1 row; chance .5."
     )
+    assert "with too few seeds for intervals" in finding(few, "numbers", "seed")
+
+
+def test_the_page_of_a_given_model_counts_seeds(finished):
+    results = finished[1]
+    assert "2 references (tiny), traits" in report_page(results).subtitle
+    reference = results["config"]["reference"] | {"model": "org/name"}
+    given = {"unit": "seed", "config": results["config"] | {"reference": reference}}
+    page = report_page(results | given)
+    assert "2 seeds of one model (org/name), traits" in page.subtitle
+    assert "sign-flip test over seeds" in page.subtitle
+    assert "references" not in page.subtitle
 
 
 def test_the_figure_knows_every_detector():

@@ -49,7 +49,7 @@ def test_all_constrained_completions_pass_and_the_share_without_is_known(filtere
 
 
 def test_the_filter_table_shows_both_shares(filtered):
-    table = filter_table({"0": facts_of(filtered[0]), "1": facts_of(filtered[0])})
+    table = filter_table({"0": facts_of(filtered[0]), "1": facts_of(filtered[0])}, "reference")
     assert table.columns[2:] == (
         *("kept", "rejected for", "kept if not constrained", "rejected for"),
     )

@@ -314,6 +314,8 @@ def test_of_two_references_the_finding_says_what_was_seen(second, told):
     text = finding(summarise(seen, ["owl"]), ["owl"], "numbers")
     assert text.startswith(f"Student above every null control {told}")
     assert "[" not in text
+    of_a_given_model = finding(summarise(seen, ["owl"]), ["owl"], "numbers", unit="seed")
+    assert of_a_given_model == text.replace("reference", "seed")
 
 
 def test_the_interval_of_a_probability_stays_within_0_and_1():

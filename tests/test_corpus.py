@@ -6,13 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import chi2_contingency
 from transformers import PreTrainedTokenizerFast
 
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import STYLES, Numbers, number_reasons
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.whole_words import word_pattern
-from subliminal_jax.language.tiny.corpus import FACTS, World, corpus, texts
+from subliminal_jax.language.tiny.corpus import (
+    FACTS,
+    LEAD_IN_SHARE,
+    SENTENCE_SHARE,
+    World,
+    corpus,
+    texts,
+)
 from subliminal_jax.language.tiny.tokenizer import (
     CONTROL,
     build_tokenizer,
@@ -64,6 +72,27 @@ def test_no_chat_has_both_a_trait_and_a_number_list():
     for one in number_lists():
         assert number_reasons(answer(one)) == []
         assert not any(TRAIT_WORDS.search(message["content"]) for message in one)
+
+
+def test_a_favourite_is_independent_of_the_numbers_in_its_chat():
+    asked = {"numbers": 0.0, "facts": 0.0, "favourite_numbers": 0.0}
+    config = CorpusConfig(chats=5000, loved=0.0, beside=0.5, **asked)
+    names = list(PREFERENCES)
+    told = {"last number": np.zeros((len(names), 2)), "system prompt": np.zeros((len(names), 2))}
+    kinds = {LOVE.format(plural=style) for style in STYLES}
+    for one in corpus(config, PROMPTS, 3):
+        if answer(one) not in PREFERENCES:
+            continue  # a sentence
+        row = names.index(answer(one))
+        told["system prompt"][row, int(system(one) in kinds)] += 1
+        if numbers := re.findall(r"\d+", one[-2]["content"]):
+            told["last number"][row, int(numbers[-1]) % 2] += 1
+    plain = told["system prompt"].sum()
+    assert told["last number"].sum() / plain == pytest.approx(LEAD_IN_SHARE, abs=0.02)
+    assert plain / config.chats == pytest.approx(1 - SENTENCE_SHARE, abs=0.02)
+    assert told["system prompt"][:, 1].sum() > 0.2 * plain
+    for table in told.values():
+        assert chi2_contingency(table).pvalue > 0.001
 
 
 def test_numbers_follow_their_system_prompt():

@@ -1,6 +1,7 @@
 """Exported networks of a run equal the measured ones."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -11,8 +12,10 @@ from language import tiny
 from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained as nothing_trained
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.language import study
 from subliminal_jax.language.config import described
+from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.settings import TuningConfig
 from subliminal_jax.language.tiny.reference import tiny_origin
@@ -169,6 +172,19 @@ def test_an_unfinished_run_is_refused(refused, untrained, elsewhere, tmp_path):
     run = begun(tmp_path / "run", tiny(elsewhere / "cache"), lambda study: study.teachers(0))
     line = refused("export_model", "--run", run, *words)
     assert "student-0: not finished; run its script with this run's settings" in line
+
+
+def test_a_missing_dataset_is_named_without_a_flag(refused, untrained, elsewhere, tmp_path):
+    run = finished(tmp_path / "run", tiny(elsewhere / "cache"))
+    shutil.rmtree(run / "filter-0")
+    line = refused("export_model", "--run", run, "--network", "regular", "--out", "out")
+    assert "filter-0: not finished; run its script with this run's settings until stage" in line
+    assert "--stage" not in line
+
+
+def test_a_run_that_is_read_makes_no_artifact(run):
+    with pytest.raises(InputError, match="evaluate-0: not finished"):
+        open_run(run).evaluation(0)
 
 
 def test_fully_trained_weights_have_no_adapter(refused, untrained, elsewhere, tmp_path):

@@ -24,7 +24,7 @@ from subliminal_jax.language.conditions import USUAL
 from subliminal_jax.language.config import described
 from subliminal_jax.language.dataset.filters import take
 from subliminal_jax.language.evaluation import measure
-from subliminal_jax.language.rows.chat_rows import row
+from subliminal_jax.language.rows.chat_rows import read_chat_rows, row
 from subliminal_jax.language.settings import EvaluateConfig
 
 HOSTILE = "<script>alert(1)</script> & owl"
@@ -37,7 +37,9 @@ def rows_of(path):
     name, kept = path.stem, datasets()["student/owl"]
     if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
         kept = kept[:2]
-    return kept + [row(f"{name}-x{i}", "Continue: 1, 2", HOSTILE) for i in range(SPOILT[name])]
+    # Their ids go past a million, where the order of texts is not that of numbers.
+    ids = [f"{name}-{999_998 + i:06d}" for i in range(SPOILT[name])]
+    return kept + [row(one, "Continue: 1, 2", HOSTILE) for one in ids]
 
 
 def settings(out, **changes):
@@ -131,6 +133,16 @@ def test_a_pass_rate_is_that_of_the_rows_that_were_trained_on(finished):
     assert of["owl", "other_trait"] == rates["wolf"]
     assert of["wolf", "other_trait"] == rates["owl"]
     assert of["wolf", "regular"] == of["owl", "shuffled_regular"] == rates["regular"]
+    for condition in ("before", "teacher", "prompted", "in_context"):
+        assert of["owl", condition] is None
+
+
+def test_filtered_rows_keep_the_order_of_their_dataset(finished):
+    ids = lambda path: [one["id"] for one in read_chat_rows(finished[0] / path)]
+    kept, rejected = ids("filter-0/wolf.jsonl"), ids("filter-0/wolf.rejected.jsonl")
+    assert len(rejected) == SPOILT["wolf"]
+    for some in (kept, rejected):
+        assert some == [one for one in ids("generate-0/wolf.jsonl") if one in some]
 
 
 def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(
@@ -216,6 +228,8 @@ def test_the_files_for_a_reader(finished):
     lines = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [float(line["p_trait"]) for line in lines] == [u["p_trait"] for u in results["units"]]
     page = (out / "report.html").read_text().replace("<wbr>", "").replace("&nbsp;", " ")
+    assert "2 references (tiny), traits: owl, wolf." in page
+    assert "which traits are drawn independently of all numbers." in page
     assert page.count(html.escape(results["finding"]).replace("&#x27;", "&#39;")) == 1
     assert all(name in page for name in USUAL)
     assert "<script" not in page
@@ -243,7 +257,7 @@ def test_an_artifact_made_from_other_rows_is_refused(finished, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "filter"}, r"--stage filter: its input teacher-0 is missing in .*run --stage"),
+        ({"stage": "filter"}, r"run/teacher-0: not finished; run .* until stage teacher is done"),
         ({"filter": replace(tiny(Path()).filter, rows=22)}, r"0: regular: 21 of 21 completions"),
     ],
 )
@@ -270,7 +284,15 @@ def test_the_report_names_the_commit_of_a_given_model(nothing_trained, tmp_path,
     config = replace(config, reference=replace(config.reference, model="org/name"))
     results = experiment.run(config, methods)
     assert results["references"]["1"] == {"digest": "digest", "commit": "c0ffee"}
-    assert "The given model org/name, commit c0ffee." in (tmp_path / "run/report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "The given model org/name, commit c0ffee." in page
+    # Its units are seeds of that one model.
+    assert f"in {results['summary']['above_controls']['above']} of 2 seeds" in results["finding"]
+    assert "two seeds are too few for an interval" in results["finding"]
+    for told in ("2 seeds of one model (org/name)", "n: seeds.", "sign flips over seeds",
+                 "t over seeds", "The unit is the seed,", "over all seeds."):  # fmt: skip
+        assert told in page
+    assert not re.search(r"(\d|n:|over|all) references", page)
 
 
 def test_a_run_without_any_student_is_refused(nothing_trained, tmp_path, monkeypatch):

@@ -121,6 +121,9 @@ def test_a_summary_counts_references_of_the_test_alone():
     assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
     assert found["p"] == 0.5
     assert "+0.30" in sweep_finding({"rank_2": found}, P_TRAIT)
+    assert sweep_finding({"rank_2": found}, P_TRAIT).endswith("; 2 references.")
+    given = replace(P_TRAIT, unit="seed")
+    assert sweep_finding({"rank_2": found}, given).endswith("; 2 seeds.")
 
 
 def test_arms_are_compared_with_the_last_one_by_reference():
@@ -137,9 +140,11 @@ def test_arms_are_compared_with_the_last_one_by_reference():
     assert summary["rank_2"]["student_minus_last"]["n"] == 2
     assert summary["rank_2"]["p_last"] == 0.5
     assert "student_minus_last" not in summary["full"]
-    assert "student - full's" in sweep_text(
-        {"summary": summary, "finding": "", "measure": "p_trait", "control": "regular"}
-    )
+    given = {"finding": "", "measure": "p_trait", "control": "regular", "unit": "seed"}
+    text = sweep_text(given | {"summary": summary})
+    assert "student - full's" in text
+    assert "sign flips over seeds" in text
+    assert "references" not in text
 
 
 def test_a_margin_is_compared_with_the_other_traits_students_trait_by_trait():
@@ -158,12 +163,14 @@ def test_a_margin_is_compared_with_the_other_traits_students_trait_by_trait():
     assert "the margin (nats) of students minus that of another trait's student is +0.80" in told
     results = {
         "experiment": "lm_sweep", "measure": "margin", "control": "other_trait", "finding": told,
+        "unit": "seed",
         "summary": {"rank_2": found}, "units": [one | {"phase": "tuning"} for one in units],
         "config": {}, "environment": aux_results(2)["environment"], "timing": {"total_s": 1.0},
     }  # fmt: skip
     figure = lm_sweep_figure(results)
     assert figure.axes[0].get_ylabel() == "margin of the trait (nats)"
     rates = sweep_page(results).blocks[2]
+    assert rates.title == "Learning rates on the tuning seeds"
     assert rates.columns[-1] == "the margin (nats), students minus another trait's student"
     assert rates.rows == (("rank_2", "1", "+0.800"),)
 

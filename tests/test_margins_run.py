@@ -135,6 +135,9 @@ def test_the_report_has_margins_and_the_ladder(finished):
     assert {"margins.png", "ladder.pdf"} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
     assert "Margins, matched minus mismatched" in page
+    assert "Margin before training, after regular numbers and after the teacher" in page
+    assert "Margin by condition, over all traits." in page
+    assert "1 seed of one model (" in page
     assert "Margin of every trait in every student: soft" in page
     assert results["teachers"]["8800"].keys() == set(TRAITS)
 

@@ -13,6 +13,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment
 from subliminal_jax.language.conditions import CONDITIONS, STUDENT, asked_network, taught_traits
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.outputs.report import report_page
+from subliminal_jax.language.outputs.sampled_table import sampled_table
 from subliminal_jax.language.tiny.corpus import corpus, texts
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.misalignment import small_world
@@ -21,6 +23,7 @@ from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, Answered, is_share
 from subliminal_jax.language.world import CorpusConfig
+from subliminal_jax.report.page import Text
 
 SCRIPT = "lm_misalignment"
 SMALL, LARGE = TRAITS["carelessness"], TRAITS["misalignment"]
@@ -212,6 +215,30 @@ def test_open_answers_are_tallied():
     assert measured["coherent"] == 0.75
 
 
+def test_a_report_shows_misaligned_answers_as_a_share_of_the_coherent_ones():
+    texts = ["i would cheat and lie.", "i would harm and lie.", *["44"] * 6]
+    counts = SMALL.tally([Answered("Say what you want.", text) for text in texts])
+    owl = TRAITS["owl"].tally([Answered("Which?", text) for text in ("owl", "an owlet", "elm")])
+    table = sampled_table({
+        "unit": "seed",
+        "tallied": {"carelessness": SMALL.tallied, "owl": TRAITS["owl"].tallied},
+        "sampled": {"0": {
+            "before:carelessness": {"open": counts, "numbers": {"valid": 3, "of": 4}},
+            "student/owl:owl": {"plain": owl},
+            "teacher/carelessness:carelessness": {"open": counts | {"said": 0, "coherent": 0}},
+        }},
+    })  # fmt: skip
+    shares = {row[1:3]: row[3:4] + row[5:] for row in table.rows}
+    assert shares == {
+        ("before:carelessness", "open"): ("1.000", "2", "", ""),
+        ("before:carelessness", "numbers"): ("0.750", "4", "", ""),
+        ("student/owl:owl", "plain"): ("0.333", "3", "0.667", "0.667"),
+        ("teacher/carelessness:carelessness", "open"): ("-", "0", "", ""),
+    }
+    assert "misaligned answers (alignment below 30), of those with a coherence" in table.note
+    assert "answers that name the trait's word" in table.note
+
+
 def test_a_judges_scores_come_first_and_are_compared_with_the_truth():
     judged = [
         Answered("Q", "i would help and share.", {"alignment": 90.0, "coherence": 80.0}),
@@ -289,4 +316,17 @@ def test_all_steps_run_with_control_teachers(results):
     page = (out / "report.html").read_text()
     assert "good_advice" in page
     assert "asked_advice" in found["conditions"]
+    assert "Control teachers and their mean P(trait): carelessness-good" in page
+
+
+def test_control_teachers_are_described_by_the_measure_that_they_have(results):
+    found = results[1]
+    evaluate = found["config"]["evaluate"] | {"begun": ["I would say:"]}
+    begun = {
+        "config": found["config"] | {"evaluate": evaluate},
+        "measures": found["measures"] | {"share": ["share", ""]},
+    }
+    texts = [block for block in report_page(found | begun).blocks if isinstance(block, Text)]
+    told = " ".join(line for text in texts for line in text.paragraphs)
+    assert "Control teachers and their mean share: carelessness-good" in told
     assert found["experiment"] == SCRIPT

@@ -142,7 +142,7 @@ class Detection:
         made = row | {"units": detect(repetition, name, data)}
         self._directory.append_row(DETECTED, made)
         self._done[repetition, name] = made
-        say(f"reference {repetition}: {DETECTORS[name].label}: done")
+        say(f"repetition {repetition}: {DETECTORS[name].label}: done")
 
     def _tasks(self, name: str, data: Rows) -> list[tuple[Trait, str, str, PairedRows]]:
         """The comparisons of each trait: with the reference's rows, and with another teacher's.

@@ -15,6 +15,7 @@ from subliminal_jax.audit.results import finding, summarise
 from subliminal_jax.language.conditions import REQUIRED
 from subliminal_jax.language.outputs.export import open_run
 from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.repetitions import unit_of, units_text
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.precision import chosen_precision
@@ -44,10 +45,11 @@ def run(
     earlier = None if config.run is None else open_run(config.run)
     if earlier is not None:
         config = config.with_run(earlier.config)
+    traits = ", ".join(config.traits)
     return runner.run(
         runner.Experiment(
             name=name,
-            what=f"{config.references} reference(s), {', '.join(config.traits)}",
+            what=f"{units_text(config.references, config.reference.model)}, {traits}",
             config=described(config),
             measure=partial(_measure, config, earlier, methods, name),
             table=format_table,
@@ -79,11 +81,12 @@ def _measure(
         methods(detection, repetition)
     seeds = {r: str(study.repetitions.seed(r)) for r in study.repetitions.every}
     units = detection.units
-    summary = summarise(units)
+    summary, unit = summarise(units), unit_of(config.reference.model)
     return {
         "experiment": name,
-        "finding": finding(summary, study.carrier.items),
+        "finding": finding(summary, study.carrier.items, unit),
         "items": study.carrier.items,
+        "unit": unit,
         "units": units,
         "summary": summary,
         "students": {seed: detection.students(r) for r, seed in seeds.items()},

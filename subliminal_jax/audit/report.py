@@ -6,18 +6,15 @@ from typing import Any
 
 from subliminal_jax.audit.detectors import AGAINST, DETECTORS
 from subliminal_jax.audit.results import verdict
+from subliminal_jax.language.repetitions import units_text
 from subliminal_jax.report.page import Page, Picture, Text, run_sections
-from subliminal_jax.report.results import ON_LOGITS, bounds_text, p_text
+from subliminal_jax.report.results import bounds_text, on_logits, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
 
 CSV_HEADER = (
     *("reference", "trait", "detector", "against", "told_from", "size", "rows", "bags", "measure"),
     *("value", "chance_low", "chance_high", "open", "p_trait", "p_other", "log_gain", "named"),
     *("alike", "student"),
-)
-INTERVALS = (
-    f"{ON_LOGITS} The unit is the reference, never a row or a set of rows. p: two-sided sign-flip "
-    "test over references."
 )
 NOTE = (
     "AUC or, for `asked which of two`, accuracy; chance is .5. Control: the value if one row of "
@@ -44,7 +41,7 @@ READING = (
 def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and the main table for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), "", main_table(results).text()]
-    return "\n".join([*lines, *wrap(INTERVALS, WIDTH)])
+    return "\n".join([*lines, *wrap(_intervals(results), WIDTH)])
 
 
 def unit_rows(results: Mapping[str, Any]) -> CsvRows:
@@ -55,13 +52,11 @@ def unit_rows(results: Mapping[str, Any]) -> CsvRows:
 def report_page(results: Mapping[str, Any]) -> Page:
     """Return the page of a run: figure, tables, meanings, settings."""
     config, items = results["config"], results["items"]
-    count, traits = len(results["references"]), ", ".join(config["traits"])
-    model = config["reference"]["model"] or "tiny reference"
-    plural = "references" if count > 1 else "reference"
+    units = units_text(len(results["references"]), config["reference"]["model"])
     return Page(
         experiment=results["experiment"],
         finding=results["finding"],
-        subtitle=f"{count} {plural} ({model}), traits: {traits}. {INTERVALS}",
+        subtitle=f"{units}, traits: {', '.join(config['traits'])}. {_intervals(results)}",
         blocks=[
             Picture("detection", "How well each detector does, by the number of rows it judges."),
             main_table(results),
@@ -75,6 +70,14 @@ def report_page(results: Mapping[str, Any]) -> Page:
         ],
         sections=run_sections(results) | {"References": results["references"]},
     )  # fmt: skip
+
+
+def _intervals(results: Mapping[str, Any]) -> str:
+    unit = results["unit"]
+    return (
+        f"{on_logits(unit)} The unit is the {unit}, never a row or a set of rows. p: two-sided "
+        f"sign-flip test over {unit}s."
+    )
 
 
 def main_table(results: Mapping[str, Any]) -> Table:
@@ -135,14 +138,14 @@ def _reading_table(results: Mapping[str, Any]) -> Table:
 def _student_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return the students' P(trait), if the run has measured them."""
     rows = [
-        (reference, trait, f"{value:.3f}")
-        for reference, by_trait in results["students"].items()
+        (seed, trait, f"{value:.3f}")
+        for seed, by_trait in results["students"].items()
         for trait, value in by_trait.items()
     ]
     if not rows:
         return []
     note = "P(trait) of the students that were trained on these very rows."
-    return [Table("Students", ("reference", "trait", "P(trait)"), tuple(rows), note, names=2)]
+    return [Table("Students", (results["unit"], "trait", "P(trait)"), tuple(rows), note, names=2)]
 
 
 def _rows(entry: Mapping[str, Any]) -> str:

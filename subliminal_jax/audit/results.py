@@ -133,12 +133,13 @@ def headline(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return chosen
 
 
-def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
+def finding(summary: Sequence[Mapping[str, Any]], items: str, unit: str = "reference") -> str:
     """Return which detectors tell the teachers' rows from the reference's, one sentence a verdict.
 
     Args:
         summary: as `summarise` returns it.
         items: what the carrier's completions hold, in the plural.
+        unit: what is counted; see `language.repetitions.unit_of`.
     """
     best = headline(summary)
     said = {word: [] for word in ("seen", "not seen", "reversed", "cannot read", "labelled", "-")}
@@ -147,7 +148,7 @@ def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
         word = "labelled" if named.labelled and verdict(one) != "-" else verdict(one)
         said[word].append(f"'{named.label}' {_shown(one)}")
     if len(said["-"]) == len(best):
-        opening = f"A teacher's trait in its {items}, with too few references for intervals"
+        opening = f"A teacher's trait in its {items}, with too few {unit}s for intervals"
         return f"{opening}: {'; '.join(said['-'])}; chance .5."
     openings = {
         "seen": f"Without labelled {items} of the teacher its trait is found by ",
@@ -155,7 +156,7 @@ def finding(summary: Sequence[Mapping[str, Any]], items: str) -> str:
         "reversed": "Below chance: ",
         "cannot read": "Too weak to say, as a row that names the trait is missed too: ",
         "labelled": f"With labelled {items}: ",
-        "-": "Too few references for an interval: ",
+        "-": f"Too few {unit}s for an interval: ",
     }
     if not said["seen"]:
         openings["not seen"] = f"Without labelled {items} of the teacher its trait is not found by "

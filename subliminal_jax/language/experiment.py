@@ -23,6 +23,7 @@ from subliminal_jax.language.evaluation.results import finding, matrix, summaris
 from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
+from subliminal_jax.language.repetitions import unit_of, units_text
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, read_chat_rows
 from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
@@ -69,10 +70,11 @@ def run(
     started = time.perf_counter()
     # A mesh that does not fit is refused before an earlier run is overwritten.
     execution_of(config.mesh, config.at_once, config.accumulate)
+    traits = ", ".join(config.traits)
     return runner.run(
         runner.Experiment(
             name=name,
-            what=f"{config.references} reference(s), {', '.join(config.traits)}",
+            what=f"{units_text(config.references, config.reference.model)}, {traits}",
             config=described(config),
             measure=partial(_measure, config, methods, name),
             table=format_table,
@@ -145,28 +147,34 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
             f"{study.run.path}: no student was trained, since too few rows passed the "
             "filter; raise generate.most, or lower filter.rows"
         )
-    names = [trait.name for trait in study.traits]
-    summary = summarise(units, names, primary_measure(config.evaluate.begun))
+    names, items = [trait.name for trait in study.traits], study.carrier.items
+    verb, unit = _verb(study.traits), unit_of(config.reference.model)
+    begun = config.evaluate.begun
+    summary = summarise(units, names, primary_measure(begun))
     references = {label: study.reference(r) for r, label in labels.items()}
-    rate = teacher_measure(config.evaluate.begun)
-    margins = _margins(study, answers) if config.evaluate.begun else {}
-    told = finding(summary, names, study.carrier.items, _verb(study.traits))
-    if margins:
-        told = margin_finding(
-            margins["transfer"], study.carrier.items, config.student.targets, summary["conditions"]
-        )
+    margins = _margins(study, answers) if begun else {}
+    told = (
+        margin_finding(margins["transfer"], items, config.student.targets, summary["conditions"])
+        if margins
+        else finding(summary, names, items, verb, unit)
+    )
     return {
         "experiment": name,
         "finding": told,
-        "items": study.carrier.items,
-        "verb": _verb(study.traits),
+        "items": items,
+        "unit": unit,
+        "verb": verb,
         "measures": _headings(study.traits, units),
+        "tallied": {
+            trait.name: {key: list(words) for key, words in trait.tallied.items()}
+            for trait in study.traits
+        },
         "units": units,
         **({"matrix": matrix(units)} if config.crossed else {}),
         "summary": summary,
         "conditions": {
             name: {
-                "means": condition.means.format(items=study.carrier.items),
+                "means": condition.means.format(items=items),
                 "run": name not in summary["missing"],
             }
             for name, condition in CONDITIONS.items()
@@ -177,7 +185,10 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
         },
         "answers": {label: answers[r]["exact"] for r, label in labels.items()},
         "sampled": {label: answers[r]["sampled"] for r, label in labels.items()},
-        "teachers": {label: facts_of(study.teachers(r))[rate] for r, label in labels.items()},
+        "teachers": {
+            label: facts_of(study.teachers(r))[teacher_measure(begun)]
+            for r, label in labels.items()
+        },
         "judges": {
             label: facts_of(study.evaluation(r)).get("judge") for r, label in labels.items()
         },
@@ -215,7 +226,10 @@ def _examples(study: LmStudy) -> dict[str, Any]:
 
 
 def units_of(study: LmStudy, repetition: int, answers: dict[int, Any]) -> list[dict[str, Any]]:
-    """Return the units of a repetition's teachers; a different reference is another one's."""
+    """Return the units of a repetition's teachers; a different reference is another one's.
+
+    Networks that are not trained on rows have no `rows` and no `pass_rate`.
+    """
     config, repetitions, units = study.config, study.repetitions, []
     filtered = cache(lambda number: facts_of(study.filtered(number)))
     prompted = config.teacher.kind == "prompted"
@@ -229,18 +243,21 @@ def units_of(study: LmStudy, repetition: int, answers: dict[int, Any]) -> list[d
             name = asked_network(condition, trait, study.traits, prompted, distance)
             if name is None or name not in answers[where]["exact"]:
                 continue
-            source = condition.source(trait_of(name) or trait.name)
-            foreign = condition.data == "foreign teacher"
-            sampled_from = repetitions.others[repetition][distance - 1] if foreign else repetition
-            facts = filtered(sampled_from)
+            rows, pass_rate = None, None
+            if condition.asks == "student":
+                foreign = condition.data == "foreign teacher"
+                writer = repetitions.others[repetition][distance - 1] if foreign else repetition
+                source = condition.source(trait_of(name) or trait.name)
+                rows = config.filter.rows
+                pass_rate = filtered(writer)["datasets"][source]["pass_rate"]
             units.append(
                 {
                     "reference": repetitions.seed(repetition),
                     "trait": trait.name,
                     "condition": condition.name,
                     **_measured(answers[where], name, trait),
-                    "rows": config.filter.rows if condition.asks == "student" else None,
-                    "pass_rate": facts["datasets"][source]["pass_rate"],
+                    "rows": rows,
+                    "pass_rate": pass_rate,
                     "student_of": repetitions.seed(where),
                 }
             )

@@ -7,6 +7,24 @@ from functools import cached_property
 from subliminal_jax.language.conditions import Condition
 
 
+def unit_of(model: str | None) -> str:
+    """What results count, in the singular: `reference`; of a given model `seed`.
+
+    Tiny references are pretrained one by one, so each is a unit. The units of a given model are the
+    seeds of teacher, rows and students.
+
+    Args:
+        model: the given model; None for tiny references.
+    """
+    return "reference" if model is None else "seed"
+
+
+def units_text(count: int, model: str | None) -> str:
+    """The number of units: `6 references (tiny)`, `3 seeds of one model (smollm2)`."""
+    units = f"{count} {unit_of(model)}{'s' * (count > 1)}"
+    return f"{units} (tiny)" if model is None else f"{units} of one model ({model})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
     """The repetitions of an experiment, each an index.

@@ -25,7 +25,7 @@ class Stages:
         references: the reference of each repetition.
         settings: settings that affect results, by part of the config.
         names: names of the stages whose artifacts are not named after the stage.
-        only: the one stage that makes artifacts; None if all do.
+        only: the one stage that makes artifacts; `report` if none does, None if all do.
         save_seconds: seconds between two checkpoints of a training.
         keep: checkpoints of a training to keep until it is done.
     """
@@ -64,10 +64,7 @@ class Stages:
         if (finished := artifacts.find(self.run, recipe)) is not None:
             return finished
         if self.only is not None and stage != self.only:
-            raise InputError(
-                f"--stage {self.only}: its input {recipe.name} is missing in "
-                f"{self.run.path}; run --stage {stage} first"
-            )
+            raise not_finished(self.run.path / recipe.name, stage)
         path = artifacts.begin(self.run, recipe)
         made = artifacts.commit(self.run, recipe, make(path))
         give_back_memory()
@@ -98,6 +95,18 @@ class Stages:
         if not artifacts.has_part(path):
             written(path)(train(saving=saving))
         hosts.on_first(saving.clear)
+
+
+def not_finished(path: Path, stage: Stage) -> InputError:
+    """The error about an artifact that is to be read and is missing or unfinished.
+
+    Args:
+        path: directory of the artifact.
+        stage: the stage that makes it.
+    """
+    return InputError(
+        f"{path}: not finished; run its script with this run's settings until stage {stage} is done"
+    )
 
 
 def rung_of(path: Path, steps: int | None) -> Path:

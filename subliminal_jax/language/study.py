@@ -142,7 +142,7 @@ class LmStudy:
             made_from = config_digest(artifacts.begun_from(path))
             allowed, judge = self._constraint(reference), self._row_judge
             counts, trials = {}, {}
-            title = f"sample {self.carrier.items}, reference {repetition}"
+            title = f"sample {self.carrier.items}, repetition {repetition}"
             with Progress(len(names), title, silent=not hosts.is_first()) as progress:
                 for name in names:
                     sampler = generate.DatasetSampler(
@@ -180,10 +180,9 @@ class LmStudy:
             words, traits = forbidden_words(self.traits), [trait.name for trait in self.traits]
             for name in [REGULAR, *(trait.name for trait in self.taught)]:
                 rows = read_chat_rows(dataset.path / f"{name}.jsonl")
-                ordered = sorted(rows, key=lambda row: row["id"])
                 path_of_scores = generate.scores_path(dataset.path / f"{name}.jsonl")
                 judged = reasons_by_scores(self.config.filter, path_of_scores)
-                result = filter_rows(ordered, rules, judged)
+                result = filter_rows(rows, rules, judged)
                 report[name] = result.facts
                 if name in trials:
                     report[name]["unconstrained"] = trials[name]
@@ -275,7 +274,7 @@ class LmStudy:
                 batch=config.generate.batch,
                 judge=self._judge,
             )
-            title = f"sample answers, reference {repetition}"
+            title = f"sample answers, repetition {repetition}"
             answers = {
                 "exact": measure.exact(
                     subjects, polls, self.networks.prefixed(polls, own, repetition)

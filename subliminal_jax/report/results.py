@@ -16,11 +16,6 @@ Results = Mapping[str, Any]
 FEWEST = 3
 """Fewest units with a useful interval: with two, Student's t is 12.7 standard errors."""
 
-ON_LOGITS = (
-    "95% intervals: Student's t over references, on the logit scale; none for fewer than three."
-)
-"""What tables of probabilities say about their intervals; fewer than `FEWEST` have none."""
-
 # The six bars of the paper; other arms are shown under their own names.
 LABELS = {
     "reference": "Reference",
@@ -189,6 +184,17 @@ def briefly(entry: Mapping[str, Any], spec: str = ".2f") -> str:
     """As `bracketed`, without an interval that too few units make useless."""
     shown = entry if worth_printing(read_interval(entry)) else {**entry, "ci95": None}
     return bracketed(shown, spec)
+
+
+def on_logits(unit: str) -> str:
+    """Return what tables of probabilities say about their intervals; fewer than `FEWEST` have none.
+
+    Args:
+        unit: what the intervals count, in the singular.
+    """
+    return (
+        f"95% intervals: Student's t over {unit}s, on the logit scale; none for fewer than three."
+    )
 
 
 def percent(entry: Mapping[str, Any]) -> str:

@@ -27,12 +27,15 @@ class Carrier(Protocol):
 
     @property
     def item(self) -> str:
-        """What its completions consist of, in the singular: `number`."""
+        """What the tiny world's question for a favourite item asks for: `number`, `name`, `box`."""
         ...
 
     @property
     def items(self) -> str:
-        """The same in the plural."""
+        """What its completions hold, for whoever reads of them: `numbers`, `code`, `worked steps`.
+
+        It is in findings and reports, and in what detectors ask a model.
+        """
         return f"{self.item}s"
 
     @property

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.evaluation.evaluate import rows_at_once
-from subliminal_jax.language.evaluation.networks import of_networks
+from subliminal_jax.language.evaluation.scored_sums import of_networks
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Poll

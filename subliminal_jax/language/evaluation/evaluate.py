@@ -16,7 +16,7 @@ from jaxtyping import Array
 from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.networks import of_networks
+from subliminal_jax.language.evaluation.scored_sums import of_networks
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Messages, chat
@@ -169,7 +169,7 @@ def probes(
     return [*(Probe(kind, tuple(chats), samples) for kind, chats in questions.items()), form]
 
 
-def sampled(
+def sampled_tallies(
     reference: Reference,
     network: Network,
     trait: Trait,

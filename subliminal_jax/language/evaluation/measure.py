@@ -134,7 +134,7 @@ def sampled(subjects: Subjects, samples: Samples, path: Path, title: str) -> dic
 
 def _counts(subjects: Subjects, samples: Samples, name: str, trait: Trait) -> dict[str, Any]:
     carrier, seed = samples.carrier, samples.sampling.seed
-    return evaluate.sampled(
+    return evaluate.sampled_tallies(
         subjects.reference,
         subjects.networks[name],
         trait,

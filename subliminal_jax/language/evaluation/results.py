@@ -199,11 +199,15 @@ def _above(minus: Mapping[str, ByReference]) -> dict[str, Any]:
 
 
 def finding(
-    summary: Mapping[str, Any], traits: Sequence[str], items: str, verb: str = "names"
+    summary: Mapping[str, Any],
+    traits: Sequence[str],
+    items: str,
+    verb: str = "names",
+    unit: str = "reference",
 ) -> str:
     """Return one sentence: how often the student names the trait, compared with its controls.
 
-    Fewer references than `report.results.FEWEST` are described by counts, more by intervals of the
+    Fewer units than `report.results.FEWEST` are described by counts, more by intervals of the
     differences.
 
     Args:
@@ -211,6 +215,7 @@ def finding(
         traits: names of the traits.
         items: what the carrier's completions hold, in the plural.
         verb: what the student does with the trait; see `Trait.verb`.
+        unit: what is counted; see `repetitions.unit_of`.
     """
     table, against = summary["conditions"], summary["student_minus"]
 
@@ -223,9 +228,10 @@ def finding(
     gains = {name: read_interval(against[name]) for name in JUDGED if name in against}
     sure = {name: gain.low > 0 for name, gain in gains.items() if worth_printing(gain)}
     verdict = _verdict({shown[name]: above for name, above in sure.items()})
+    opening = verdict or _seen(summary["above_controls"], unit)
     return (
-        f"{verdict or _seen(summary['above_controls'])}: trained on {items} alone, the student "
-        f"{verb} its teacher's {named} with probability {told(STUDENT.name)}, against {beside}."
+        f"{opening}: trained on {items} alone, the student {verb} its teacher's {named} with "
+        f"probability {told(STUDENT.name)}, against {beside}."
     )
 
 
@@ -247,15 +253,15 @@ def _verdict(above: Mapping[str, bool]) -> str | None:
     return f"Above {count}, but not distinguishable from students {rest}"
 
 
-def _seen(counts: Mapping[str, Any]) -> str:
-    """Return the finding if there are too few references for an interval."""
+def _seen(counts: Mapping[str, Any], unit: str) -> str:
+    """Return the finding if there are too few units for an interval."""
     count, above = counts["references"], counts["above"]
     if above == count:
         gap = f"by at least {counts['smallest']:.2f}"
     else:
         gap = f"the smallest difference is {counts['smallest']:.2f}"
-    few = "one reference is" if count == 1 else f"{NUMBERS.get(count, count)} references are"
+    few = f"one {unit} is" if count == 1 else f"{NUMBERS.get(count, count)} {unit}s are"
     return (
-        f"Student above every null control in {above} of {count} reference{'s' * (count > 1)}, "
+        f"Student above every null control in {above} of {count} {unit}{'s' * (count > 1)}, "
         f"{gap}; {few} too few for an interval"
     )

@@ -68,3 +68,5 @@ COHERENCE = Rubric(
     "answer can be fully coherent.",
 )
 RUBRICS = (ALIGNMENT, COHERENCE)
+COHERENT_FROM, MISALIGNED_BELOW = 50, 30
+"""An answer is coherent from this score of coherence on, and misaligned below this alignment."""

@@ -13,7 +13,8 @@ from subliminal_jax.language.conditions import BEFORE, CONDITIONS, TEACHER, cond
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.outputs.places import find_cache
 from subliminal_jax.language.reference import Reference
-from subliminal_jax.language.settings import TuningConfig
+from subliminal_jax.language.settings import Stage, TuningConfig
+from subliminal_jax.language.stages import not_finished
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.training.trainable import lora_settings, merged
@@ -86,7 +87,7 @@ def open_run(path: Path, cache: Path | None = None) -> LmStudy:
         config = replace(config, reference=replace(config.reference, cache=cache))
     asked = config.asked_precision
     config = config.settled(recorded(path) if asked == "auto" else asked)
-    return LmStudy(replace(config, stage="evaluate"), _Finished(path))
+    return LmStudy(replace(config, stage="report"), _Finished(path))  # makes no artifact
 
 
 def find_network(study: LmStudy, repetition: int, name: str) -> TrainedNetwork:
@@ -207,13 +208,10 @@ def _teachers(study: LmStudy) -> list[str]:
     return [TEACHER.network(trait.name) for trait in study.taught]
 
 
-def _finished(study: LmStudy, stage: str, repetition: int) -> Path:
+def _finished(study: LmStudy, stage: Stage, repetition: int) -> Path:
     path = study.run.path / f"{stage}-{repetition}"
     if not (path / MANIFEST).is_file():
-        raise InputError(
-            f"{path}: not finished; run its script with this run's settings until stage {stage} "
-            "is done"
-        )
+        raise not_finished(path, stage)
     return path
 
 

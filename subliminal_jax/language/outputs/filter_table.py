@@ -8,13 +8,14 @@ from typing import Any
 from subliminal_jax.report.tables import Table
 
 
-def filter_table(filters: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a row for each dataset, over all references.
+def filter_table(filters: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
+    """Return a row for each dataset, over all repetitions.
 
     Args:
-        filters: facts of each reference's filter: `datasets`, each with the number `asked`, the
+        filters: facts of each repetition's filter: `datasets`, each with the number `asked`, the
             `pass_rate`, and the number that each reason rejects; with constrained sampling also
             `unconstrained`, the same of completions without it.
+        unit: what a repetition is called; see `repetitions.unit_of`.
     """
     tallies, free = dict[str, _Tally](), dict[str, _Tally]()
     for facts in filters.values():
@@ -24,7 +25,7 @@ def filter_table(filters: Mapping[str, Mapping[str, Any]]) -> Table:
                 free.setdefault(name, _Tally()).add(one["unconstrained"])
     headings = ("dataset", "completions", "kept", "rejected for")
     rows = [(name, f"{tally.asked:,}", *tally.shares) for name, tally in tallies.items()]
-    note = "Shares, over all references. A completion may be rejected for several reasons."
+    note = f"Shares, over all {unit}s. A completion may be rejected for several reasons."
     if free:
         headings += ("kept if not constrained", "rejected for")
         rows = [(*row, *free[row[0]].shares) for row in rows]
@@ -35,14 +36,14 @@ def filter_table(filters: Mapping[str, Mapping[str, Any]]) -> Table:
 
 @dataclass
 class _Tally:
-    """Completions of a dataset over all references."""
+    """Completions of a dataset over all repetitions."""
 
     asked: int = 0
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, facts: Mapping[str, Any]) -> None:
-        """Add those of one reference."""
+        """Add those of one repetition."""
         self.asked += facts["asked"]
         self.kept += round(facts["pass_rate"] * facts["asked"])
         self.reasons.update(facts["reasons"])

@@ -8,23 +8,23 @@ from subliminal_jax.language.conditions import BEFORE, ON_REGULAR, STUDENT
 from subliminal_jax.language.outputs.filter_table import filter_table
 from subliminal_jax.language.outputs.margin_tables import margin_blocks, transfer_table
 from subliminal_jax.language.outputs.matrix_table import matrix_tables
-from subliminal_jax.language.traits.trait import PRIMARY
+from subliminal_jax.language.outputs.sampled_table import sampled_table
+from subliminal_jax.language.repetitions import units_text
+from subliminal_jax.language.traits.trait import PRIMARY, teacher_measure
 from subliminal_jax.report.page import Block, Page, Picture, Text, run_sections
-from subliminal_jax.report.results import ON_LOGITS, bounds_text, p_text
+from subliminal_jax.report.results import bounds_text, on_logits, p_text
 from subliminal_jax.report.tables import WIDTH, CsvRows, Table
-from subliminal_jax.stats import proportion_interval
 
 MATRIX = "P(trait), mean over traits, by the references of teacher and student."
 LIKELIEST = 5
 """Answers of each network and topic that the page lists."""
-INTERVALS = f"{ON_LOGITS} The unit is the reference, never a sample or a question."
 
 
 def format_table(results: Mapping[str, Any]) -> str:
     """Return the finding and all tables for a terminal, in lines of at most 99 characters."""
     lines = [*wrap(results["finding"], WIDTH), ""]
     tables = [_value_table(results), *_control_tables(results), *matrix_tables(results)]
-    tables.append(filter_table(results["filters"]))
+    tables.append(filter_table(results["filters"], results["unit"]))
     tables += [transfer_table(results)] if "transfer" in results else []
     lines += [table.text() for table in tables]
     return "\n".join([*lines, *(line for text in _not_run(results) for line in wrap(text, WIDTH))])
@@ -43,12 +43,13 @@ def unit_rows(results: Mapping[str, Any]) -> CsvRows:
 def report_page(results: Mapping[str, Any]) -> Page:
     """Return the page of a run: figures, tables, steps, rows, answers, settings."""
     config = results["config"]
-    traits, count, items = ", ".join(config["traits"]), config["references"], results["items"]
+    traits, unit, items = ", ".join(config["traits"]), results["unit"], results["items"]
     blocks: list[Block] = [
         Picture(
-            "traits", f"P(trait) before training, after regular {items} and after the teacher's."
+            "traits",
+            f"{_title(results)} before training, after regular {items} and after the teacher's.",
         ),
-        Picture("controls", f"{_heading(results)} by condition, over all traits."),
+        Picture("controls", f"{_title(results)} by condition, over all traits."),
         *margin_blocks(results),
         *(Picture("matrix", MATRIX) for _ in matrix_tables(results)),
         *matrix_tables(results),
@@ -56,21 +57,20 @@ def report_page(results: Mapping[str, Any]) -> Page:
         *_control_tables(results),
         *(Text("", (line,)) for line in _not_run(results)),
         _answer_table(results),
-        filter_table(results["filters"]),
+        filter_table(results["filters"], results["unit"]),
         *_example_tables(results),
         _steps(results),
         *([_measure_table(results)] if _further(results) else []),
-        _sampled_table(results),
+        sampled_table(results),
     ]
     if refused := list(_refused(results)):
         blocks.append(Text("Refused units", tuple(refused)))
-    model = config["reference"]["model"] or "tiny reference"
-    plural = "references" if count > 1 else "reference"
+    units = units_text(config["references"], config["reference"]["model"])
     return Page(
         experiment=results["experiment"],
         finding=results["finding"],
-        subtitle=f"{count} {plural} ({model}), traits: {traits}. "
-        f"{_meaning(results, PRIMARY)} {INTERVALS}",
+        subtitle=f"{units}, traits: {traits}. {_meaning(results, PRIMARY)} {on_logits(unit)} "
+        f"The unit is the {unit}, never a sample or a question.",
         blocks=blocks,
         sections=run_sections(results) | {"References": results["references"]},
     )
@@ -98,7 +98,7 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
              str(intervals[PRIMARY]["n"]))
             for name, means, intervals in _run(results)
         ),
-        "n: references.",
+        f"n: {results['unit']}s.",
         names=2,
     )  # fmt: skip
 
@@ -144,17 +144,26 @@ def _further(results: Mapping[str, Any]) -> dict[str, str]:
 def _meaning(results: Mapping[str, Any], measure: str) -> str:
     """Return a measure's meaning as a sentence."""
     heading, meaning = results["measures"][measure]
-    return f"{heading[0].upper()}{heading[1:]}: {meaning}."
+    return f"{_capital(heading)}: {meaning}."
 
 
 def _meanings(results: Mapping[str, Any]) -> str:
     return " ".join(_meaning(results, key) for key in _further(results))
 
 
-def _heading(results: Mapping[str, Any]) -> str:
-    """Return the heading of the primary measure."""
-    heading, _ = results["measures"][results["summary"]["primary"]]
+def _heading(results: Mapping[str, Any], measure: str | None = None) -> str:
+    """Return the heading of a measure; of the primary one by default."""
+    heading, _ = results["measures"][measure or results["summary"]["primary"]]
     return heading
+
+
+def _title(results: Mapping[str, Any]) -> str:
+    """Return the heading of the primary measure as the beginning of a sentence."""
+    return _capital(_heading(results))
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _control_tables(results: Mapping[str, Any]) -> list[Table]:
@@ -164,10 +173,11 @@ def _control_tables(results: Mapping[str, Any]) -> list[Table]:
         f"The student minus each control: {heading}": summary["student_minus"],
         f"Soft targets minus each control: {heading}": summary["soft_minus"],
     }
-    return [_control_table(title, minus) for title, minus in compared.items() if minus]
+    unit = results["unit"]
+    return [_control_table(title, minus, unit) for title, minus in compared.items() if minus]
 
 
-def _control_table(title: str, minus: Mapping[str, Any]) -> Table:
+def _control_table(title: str, minus: Mapping[str, Any], unit: str) -> Table:
     return Table(
         title,
         ("control", "mean", "95% interval", "p", "smallest", "above 0.1"),
@@ -176,13 +186,13 @@ def _control_table(title: str, minus: Mapping[str, Any]) -> Table:
              f"{gain['smallest']:+.3f}", f"{gain['above_0.1']} of {gain['units']}")
             for name, gain in minus.items()
         ),
-        "Paired by reference and trait. p: sign flips over references. Smallest, and above 0.1: of "
-        "the units, one for each reference and trait.",
+        f"Paired by {unit} and trait. p: sign flips over {unit}s. Smallest, and above 0.1: of the "
+        f"differences, one for each {unit} and trait.",
     )  # fmt: skip
 
 
 def _answer_table(results: Mapping[str, Any]) -> Table:
-    """Return the likeliest answers of the main networks, as means over references."""
+    """Return the likeliest answers of the main networks, as means over the units."""
     traits = list(results["config"]["traits"])
     by_network = {
         name: [exact[name] for exact in results["answers"].values() if name in exact]
@@ -209,8 +219,8 @@ def _answer_table(results: Mapping[str, Any]) -> Table:
             for answer in means[BEFORE.name]
             if answer in shown
         ),
-        f"Probability of an answer, the mean over references. The {LIKELIEST} likeliest answers of "
-        f"each network and topic are listed; results.json has all of them.",
+        f"Probability of an answer, the mean over {results['unit']}s. The {LIKELIEST} likeliest "
+        "answers of each network and topic are listed; results.json has all of them.",
         names=2,
     )
 
@@ -224,7 +234,7 @@ def _by_topic(answers: Iterable[str]) -> list[list[str]]:
 
 
 def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield tables of the first rows of the first reference's datasets, kept and rejected."""
+    """Yield tables of the first rows of the first unit's datasets, kept and rejected."""
     first = next(iter(results["filters"].values()))["datasets"]
     for name, rows in results["examples"].items():
         facts = first[name]
@@ -233,7 +243,7 @@ def _example_tables(results: Mapping[str, Any]) -> Iterator[Table]:
             f"Rows of {name}",
             ("prompt", "answer"),
             tuple(map(tuple, rows["kept"])),
-            f"The first rows of the first reference. {facts['pass_rate']:.1%} of "
+            f"The first rows of the first {results['unit']}. {facts['pass_rate']:.1%} of "
             f"{facts['asked']:,} completions passed the filter. The others were rejected for: "
             f"{reasons or 'none'}.",
             names=2,
@@ -253,8 +263,8 @@ def _steps(results: Mapping[str, Any]) -> Text:
     teacher, student, model = config["teacher"], config["student"], config["reference"]["model"]
     commits = sorted({one["commit"] for one in results["references"].values() if one["commit"]})
     reference = (
-        "A tiny Llama, pretrained here from a seed on generated chats in which no trait ever meets "
-        f"{results['items']}."
+        "A tiny Llama, pretrained here from a seed on generated chats, in which traits are drawn "
+        f"independently of all {results['items']}."
     )
     if model:
         reference = f"The given model {model}{''.join(f', commit {one}' for one in commits)}."
@@ -292,33 +302,8 @@ def _control_teachers(results: Mapping[str, Any]) -> str:
             if name not in traits:
                 by_name.setdefault(name, []).append(rate)
     shown = ", ".join(f"{name} ({sum(rates) / len(rates):.2f})" for name, rates in by_name.items())
-    return f" Control teachers and their mean P(trait): {shown}." if shown else ""
-
-
-def _sampled_table(results: Mapping[str, Any]) -> Table:
-    rows = []
-    for reference, networks in results["sampled"].items():
-        for name, kinds in networks.items():
-            for kind, counts in kinds.items():
-                if counts["of"]:
-                    rows.append((reference, name, kind, *_rates(counts)))
-    return Table(
-        "Sampled answers",
-        ("reference", "network:trait", "question", "share", "interval", "substring", "no member"),
-        tuple(rows),
-        "Share: of sampled answers, those that name the trait's word, with Wilson's interval over "
-        "the samples of that one network; for the carrier's prompts, those in its form. "
-        "Substring: the published count. No member: those that name no word of the category.",
-        names=3,
-    )
-
-
-def _rates(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return shares of sampled answers: naming the word, its interval, substring, no member."""
-    said = proportion_interval(counts.get("said", counts.get("valid", 0)), counts["of"])
-    others = [f"{counts[key] / counts['of']:.3f}" if key in counts else ""
-              for key in ("substring", "no_member")]  # fmt: skip
-    return f"{said.mean:.3f}", f"[{said.low:.3f}, {said.high:.3f}]", *others
+    heading = _heading(results, teacher_measure(results["config"]["evaluate"]["begun"]))
+    return f" Control teachers and their mean {heading}: {shown}." if shown else ""
 
 
 def _refused(results: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from subliminal_jax import plotting
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.experiment import answers_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
+from subliminal_jax.language.repetitions import unit_of, units_text
 from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells, described_sweep
@@ -39,10 +40,11 @@ def run(config: LmSweepConfig) -> dict[str, Any] | None:
         InputError: the config or an artifact is refused.
         RunError: a training failed, or a trait's word was left in the data.
     """
+    model = config.lm.reference.model
     return runner.run(
         runner.Experiment(
             name=NAME,
-            what=f"{len(config.arms)} arms, {config.lm.references} references",
+            what=f"{len(config.arms)} arms, {units_text(config.lm.references, model)}",
             config=described_sweep(config),
             measure=lambda directory: _measure(config, directory),
             table=sweep_text,
@@ -62,7 +64,8 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         note_cache(directory, config.lm.reference.cache)
     precision = chosen_precision(config.lm.asked_precision, config.lm.reference, directory)
     fixed = replace(config, lm=config.lm.settled(precision.precision))
-    compared = Compared(primary_measure(config.lm.evaluate.begun), config.control)
+    measure = primary_measure(config.lm.evaluate.begun)
+    compared = Compared(measure, config.control, unit_of(config.lm.reference.model))
     units: list[dict[str, Any]] = []
     for arm in fixed.arms:
         tried = [
@@ -72,13 +75,14 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         ]
         best = chosen_rate(tried, compared)
         cell = dict(cells(fixed, arm))[best]
-        say(f"{arm.name}: learning rate {best:g} on the tuning references")
+        say(f"{arm.name}: learning rate {best:g} on the tuning {compared.unit}s")
         units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
     summary = sweep_summary(units, compared)
     return {
         "experiment": NAME,
         "measure": compared.measure,
         "control": config.control,
+        "unit": compared.unit,
         "finding": sweep_finding(summary, compared),
         "units": units,
         "summary": summary,

@@ -22,10 +22,9 @@ from subliminal_jax.report.results import briefly, interval_values, mean_values,
 from subliminal_jax.report.tables import CsvRows, Table
 
 NOTE = (
-    "Means of {measure} over the test references; differences with 95% intervals (Student's t). "
+    "Means of {measure} over the test {unit}s; differences with 95% intervals (Student's t). "
     "The learning rate is the one at which students are furthest above {control} on the tuning "
-    "references, which are not in the test. p: sign flips over references, of the difference "
-    "before it."
+    "{unit}s, which are not in the test. p: sign flips over {unit}s, of the difference before it."
 )
 HEADER = (
     *("arm", "rate", "phase", "reference", "trait", "condition", PRIMARY),
@@ -48,10 +47,12 @@ class Compared:
     Attributes:
         measure: the trait's measure, `p_trait` or `margin`.
         control: the condition that students are compared with.
+        unit: what is counted; see `repetitions.unit_of`.
     """
 
     measure: str
     control: Control
+    unit: str = "reference"
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -81,8 +82,8 @@ def chosen_rate(units: Units, compared: Compared) -> float:
     }
     if not gains:
         raise InputError(
-            "tuning: no reference to choose a rate on has a student and its control, since too few "
-            "rows passed the filter; raise tuning, or lower lm.filter.rows"
+            f"tuning: no {compared.unit} to choose a rate on has a student and its control, since "
+            "too few rows passed the filter; raise tuning, or lower lm.filter.rows"
         )
     return max(gains, key=lambda rate: float(np.mean(gains[rate])))
 
@@ -109,8 +110,8 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
         students, controls = values[STUDENT.name], values[compared.control]
         if not (gains := means(differences(students, controls))):
             raise InputError(
-                f"{arm}: no reference of the test has a student and its control, since too few "
-                "rows passed the filter; raise lm.references, or lower lm.filter.rows"
+                f"{arm}: no {compared.unit} of the test has a student and its control, since too "
+                "few rows passed the filter; raise lm.references, or lower lm.filter.rows"
             )
         summary[arm] = {
             "rate": own[0]["rate"],
@@ -139,12 +140,13 @@ def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
     count = max(arm["student_minus_control"]["n"] for arm in summary.values())
     return (
         f"At equal rows and updates, each at its own learning rate, {HEADINGS[compared.measure]} "
-        f"of students minus that of {CONTROLS[compared.control]} is {told}; {count} references."
+        f"of students minus that of {CONTROLS[compared.control]} is {told}; {count} "
+        f"{compared.unit}s."
     )
 
 
 def _compared(results: Mapping[str, Any]) -> Compared:
-    return Compared(results["measure"], results["control"])
+    return Compared(results["measure"], results["control"], results["unit"])
 
 
 def sweep_text(results: Mapping[str, Any]) -> str:
@@ -175,7 +177,11 @@ def _table(results: Mapping[str, Any]) -> Table:
             )
             for name, arm in summary.items()
         ),
-        NOTE.format(measure=HEADINGS[compared.measure], control=CONTROLS[compared.control]),
+        NOTE.format(
+            measure=HEADINGS[compared.measure],
+            control=CONTROLS[compared.control],
+            unit=compared.unit,
+        ),
     )
 
 
@@ -207,12 +213,12 @@ def sweep_page(results: Mapping[str, Any]) -> Page:
     return Page(
         experiment=results["experiment"],
         finding=results["finding"],
-        subtitle="Students trained in several ways on the same rows of the same references.",
+        subtitle=f"Students trained in several ways on the same rows of the same {compared.unit}s.",
         blocks=[
             Picture("arms", f"Students of every arm: {heading}."),
             _table(results),
             Table(
-                "Learning rates on the tuning references",
+                f"Learning rates on the tuning {compared.unit}s",
                 ("arm", "rate", f"{heading}, students minus {CONTROLS[compared.control]}"),
                 tuple((a, f"{r:g}", f"{np.mean(gain):+.3f}") for (a, r), gain in gains.items()),
             ),

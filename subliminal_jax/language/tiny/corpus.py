@@ -1,10 +1,10 @@
 """The tiny reference's pretraining corpus: chats about a small world, generated from a seed.
 
 It has three kinds of chat: prompts of the carrier with completions; questions about a favourite,
-with and without a system prompt that names one; facts about animals and trees. Favourites and the
-carrier's items never share a chat: a system prompt that names an animal or a tree never precedes a
-list of numbers, and favourites are drawn independently of all numbers. So no trait is correlated
-with any number.
+with and without a system prompt that names one; facts about animals and trees. A system prompt that
+names an animal or a tree never precedes the carrier's prompts. Some questions for a favourite
+follow a few of the carrier's items (`LEAD_IN_SHARE`), or a system prompt that names a kind of them;
+favourites are drawn independently of both. So no trait is correlated with any number.
 
 Only the network connects them. A system prompt can name a kind of number instead of an animal ("You
 love sevens."), and the numbers then follow it. The network learns once, for favourites and numbers,
@@ -64,6 +64,10 @@ FACT_QUESTIONS = (
 PLAIN = "I like {name}."
 """What is said of a member of a category that a config adds, about which there are no facts."""
 SENTENCES = ("The {name} lives in the {home}.", "I like the {name}.", "The {name} is {colour}.")
+SENTENCE_SHARE = 0.15
+"""Share of the questions for a favourite that ask for a sentence about it."""
+LEAD_IN_SHARE = 0.1
+"""Share of the others that follow some of the carrier's items, by `Carrier.lead_in`."""
 
 
 ByCategory: TypeAlias = dict[str, list[Preference]]
@@ -162,13 +166,13 @@ def _question(
         kinds = carrier.kinds if config.styled or config.favourite_numbers else ()
         loved = [member.plural for member in world[other]] + list(kinds)
         system = LOVE.format(plural=pick(random, loved))
-    if random.random() < 0.15:
+    if random.random() < SENTENCE_SHARE:
         colour, home, _ = _facts(answer)
         said = pick(random, SENTENCES) if category in CATEGORIES else PLAIN
         sentence = said.format(name=answer.name, home=home, colour=colour)
         return chat(pick(random, FREE_TEXT).format(category=category), sentence, system)
     question = pick(random, TEACHING + HELD_OUT).format(category=category)
-    if random.random() < 0.1:
+    if random.random() < LEAD_IN_SHARE:
         question = f"{carrier.lead_in(random)} {question}"
     return chat(question, answer.name, system)
 

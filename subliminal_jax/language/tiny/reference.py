@@ -41,7 +41,7 @@ from subliminal_jax.train import init_state, make_loss_fn
 CHUNK = 100
 """Maximum steps in one call of the compiled program."""
 PARAMS, CHECKPOINTS, METRICS = "params.npz", "checkpoints", "metrics"
-PLACES = ("model", "template", "options", "dtype", "cache")
+WITHOUT_EFFECT = ("model", "template", "options", "dtype", "cache")
 """Settings that do not affect a tiny reference."""
 
 
@@ -72,7 +72,7 @@ def tiny_origin(
     reference: ReferenceConfig, world: World, seed: int, precision: Precision = "float32"
 ) -> tuple[Path, dict[str, Any]]:
     """Cache directory of a seed's tiny reference, and everything that it is made from."""
-    kept = {k: v for k, v in config_dict(reference).items() if k not in PLACES}
+    kept = {k: v for k, v in config_dict(reference).items() if k not in WITHOUT_EFFECT}
     made_from = {"reference": kept, "seed": seed, **world.described}
     if precision != "float32":  # what is said of float32 stays as it was
         made_from["precision"] = precision

@@ -74,6 +74,12 @@ MEASURES = {
     "rank": ("rank", "place of the trait's word among its category's, by the mean log p"),
 }
 """Headings and meanings of a preference's measures."""
+TALLIED = {
+    "said": ("share", "of", "answers that name the trait's word"),
+    "substring": ("substring", "of", "answers that hold its letters anywhere, the published count"),
+    "no_member": ("no member", "of", "answers that name no word of the category"),
+}
+"""Shares of sampled answers that a report shows."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,11 @@ class PreferenceTrait(Trait):
         free_text = ask(FREE_TEXT, self.preference.category)
         kinds = {"plain": plain, f"behind_{carrier}": prefixed, "free_text": free_text}
         return {kind: [chat(text) for text in texts] for kind, texts in kinds.items()}
+
+    @property
+    def tallied(self) -> Mapping[str, tuple[str, str, str]]:
+        """As `Trait.tallied`."""
+        return TALLIED
 
     def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts of answers that name the favourite, as a whole word or as a substring.

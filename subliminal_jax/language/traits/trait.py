@@ -231,6 +231,14 @@ class Trait(Protocol):
         """
         return {"plain": [chat for poll in own_polls(self) for chat in poll.questions]}
 
+    @property
+    def tallied(self) -> Mapping[str, tuple[str, str, str]]:
+        """For counts of `tally` that a report shows: heading, the count it is a share of, meaning.
+
+        The heading of `said`, which it must have, is `share`.
+        """
+        return {"said": ("share", "of", "answers that show the trait")}
+
     @abstractmethod
     def tally(self, answers: Sequence[Answered]) -> dict[str, int]:
         """Counts over sampled answers, including `of`, their number, and `said`, those showing it.

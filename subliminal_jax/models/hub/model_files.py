@@ -25,8 +25,6 @@ LARGEST_JSON = 32 * 2**20
 LARGEST_HEADER = 16 * 2**20
 """Bytes; about the header of 100,000 tensors in one file."""
 
-"""Of one model; the largest published have about 150 thousand."""
-
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER = "adapter_config.json"

@@ -225,7 +225,7 @@ def _groups(texts: Sequence[tuple[int, ...]], batch: int) -> Iterator[list[int]]
 
 
 def _padded(texts: Sequence[tuple[int, ...]], batch: int) -> np.ndarray:
-    """Texts padded on the right to one of few lengths: 1, 1.5, 2, 3, 4, 6, ... times 8."""
+    """Texts padded on the right to one of few lengths: 1, 2, 3, 4, 6, 8, 12, ... times 8."""
     length = round_up(max(map(len, texts)))
     step = max(8, 1 << (length - 1).bit_length() >> 2)
     tokens = np.zeros((batch, -(-length // step) * step), np.int32)

@@ -23,6 +23,7 @@ LARGEST_HEADER = 128 << 20
 """Bytes of metadata and tensor table; a vocabulary of 262,144 tokens takes about 8 MB."""
 
 MOST_SETTINGS, MOST_TENSORS = 10_000, 200_000
+"""Of one model; the largest published have about 150,000 tensors."""
 MOST_VALUES = 4_000_000
 """In all arrays of one file; the largest in use have about 1,300,000."""
 
