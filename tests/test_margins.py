@@ -54,6 +54,12 @@ def test_answers_are_begun_to_held_out_questions():
     assert [poll.topic for poll in both] == ["animal", "tree"]
 
 
+def test_a_topic_has_one_set_of_questions():
+    owl, oak = (TRAITS[name].begun(BEGINNINGS)[0] for name in ("owl", "oak"))
+    with pytest.raises(InputError, match="two of them ask different questions about 'animal'"):
+        merged([owl, replace(oak, topic="animal")])
+
+
 def test_a_category_must_be_large():
     robin = Preference(name="robin", plural="robins", category="bird")
     (trait,) = choose_traits(["robin"], [robin])
@@ -316,8 +322,38 @@ GIVEN = ReferenceConfig(model="org/name")
     ("settings", "message"),
     [
         (
-            {"teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",))},
-            "begins an answer of teacher.answers, so it is not held out",
+            {"teacher": TeacherConfig(answers=("MY favourite {category} is the {name}.",))},
+            "'My favourite animal is the' begins 'MY .* owl.', which the teacher of 'owl' is",
+        ),
+        (
+            {
+                "teacher": TeacherConfig(answers=("My favourite tree is the {name}.",)),
+                "traits": ("owl", "oak"),
+            },
+            "'My favourite tree is the' begins '.* owl.', which .* so it is not held out",
+        ),
+        (
+            {
+                "evaluate": EvaluateConfig(begun=("My favourite animal is the",)),
+                "teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",)),
+            },
+            "'My favourite animal is the' begins .* is not held out",
+        ),
+        (
+            {
+                "traits": ("misalignment",),
+                "evaluate": EvaluateConfig(
+                    begun=(TRAITS["misalignment"].lessons(())[0][-1]["content"][:30],)
+                ),
+            },
+            "which the teacher of 'misalignment' is taught, so it is not held out",
+        ),
+        *(
+            (
+                {"evaluate": EvaluateConfig(begun=(f"I like {slot}s:",))},
+                f"evaluate.begun: 'I like {slot}s:' cannot be filled in .*; use the slot .category",
+            )
+            for slot in ("{name}", "{plural}")
         ),
         (
             {"traits": ("carelessness",), "reference": ReferenceConfig()},

@@ -19,6 +19,7 @@ from subliminal_jax.language.traits.misalignment import small_world
 from subliminal_jax.language.traits.misalignment.bank import Bank
 from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
+from subliminal_jax.language.traits.preference import Preference
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, Answered, is_share
 from subliminal_jax.language.world import CorpusConfig
 
@@ -246,9 +247,16 @@ def test_conditions_name_the_teacher_whose_rows_are_used():
         taught_traits([TRAITS["owl"]], [STUDENT, good])
 
 
+FACTS = tuple(Preference(name=f"{a}ale", plural="ales", category="facts") for a in "abc")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"traits": ("carelessness", "aale"), "new_traits": FACTS},
+            "traits: two of them ask different questions about 'facts'; rename the category",
+        ),
         ({"traits": ("misalignment",)}, "'misalignment' is asked for in sentences"),
         ({"conditions": ADVISED}, "good_advice needs a trait with a control teacher of 'good'"),
     ],

@@ -35,7 +35,7 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.traits import choose_traits
 from subliminal_jax.language.traits.preference import Preference, check_categories
-from subliminal_jax.language.traits.trait import Trait, subjects_of
+from subliminal_jax.language.traits.trait import Trait, merged_polls, subjects_of
 from subliminal_jax.models.decoder.config import AttentionName
 
 RESERVED = frozenset({*CONDITIONS, "all"})
@@ -100,7 +100,7 @@ class LmConfig:
     def __post_init__(self) -> None:
         self._check_traits()
         check_crossed(self.repetitions)
-        check_begun(self.evaluate.begun, self.chosen, self.teacher)
+        check_begun(self.evaluate.begun, self.chosen, self.taught, self.teacher)
         check_ladder(self.student, self.filter.rows, self.evaluate.begun)
         check_judge(self.filter, self.evaluate, self.chosen)
         self._check_rows()
@@ -118,6 +118,7 @@ class LmConfig:
             trait.system_prompt(self.teacher.system_prompt)
             trait.lessons(self.teacher.answers)
         taught_traits(self.chosen, self.compared)
+        merged_polls(self.chosen, own=not self.evaluate.elsewhere)  # refuses one topic for two
         if self.reference.model is not None:
             return
         check_categories(self.new_traits)

@@ -13,29 +13,44 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.traits.trait import Trait
 
 
-def check_begun(begun: Sequence[str], traits: Sequence[Trait], teacher: TeacherConfig) -> None:
+def check_begun(
+    begun: Sequence[str],
+    traits: Sequence[Trait],
+    taught: Sequence[Trait],
+    teacher: TeacherConfig,
+) -> None:
     """Refuses beginnings of answers that a trait does not have, or that teachers are taught.
+
+    Texts are compared as teachers are taught and networks are asked, with their slots filled in.
 
     Args:
         begun: templates of beginnings.
         traits: traits to transmit.
+        taught: these, and their control teachers.
         teacher: how teachers are taught.
 
     Raises:
         InputError: a beginning is refused.
     """
+    beginnings: dict[str, None] = {}
     for trait in traits if begun else ():
-        if not trait.begun(begun):
+        polls = trait.begun(begun)
+        if not polls:
             raise InputError(
                 f"evaluate.begun: {trait.name!r} has no answers to begin; remove the setting"
             )
-    taught = [answer.lower() for answer in teacher.answers]
-    for beginning in begun if teacher.kind == "finetuned" else ():
-        if any(answer.startswith(beginning.lower()) for answer in taught):
-            raise InputError(
-                f"evaluate.begun: {beginning!r} begins an answer of teacher.answers, so it is "
-                "not held out; reword one of them"
-            )
+        chats = (messages for poll in polls for messages in poll.questions)
+        beginnings |= dict.fromkeys(messages[-1]["content"] for messages in chats)
+    if teacher.kind == "prompted":
+        return
+    for trait in taught if beginnings else ():
+        for answer in (messages[-1]["content"] for messages in trait.lessons(teacher.answers)):
+            for beginning in beginnings:
+                if answer.lower().startswith(beginning.lower()):
+                    raise InputError(
+                        f"evaluate.begun: {beginning!r} begins {answer!r}, which the teacher of "
+                        f"{trait.name!r} is taught, so it is not held out; reword one of them"
+                    )
 
 
 def check_ladder(student: StudentConfig, rows: int, begun: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from subliminal_jax.language.traits.preference import (
     Preference,
     choices_of,
     fill,
+    fill_category,
     members_of,
 )
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING, ask
@@ -169,7 +170,7 @@ class PreferenceTrait(Trait):
                 "add members to new_traits"
             )
         chats = tuple(
-            chat(question, fill(beginning, self.preference))
+            chat(question, fill_category(beginning, category))
             for question in ask(HELD_OUT, category)
             for beginning in beginnings
         )
