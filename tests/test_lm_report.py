@@ -150,6 +150,17 @@ def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(
     assert "Diagonal minus the rest of its row: +0.475" in page
 
 
+def test_a_condition_that_was_asked_for_and_has_no_unit_is_named(
+    nothing_trained, tmp_path, monkeypatch
+):
+    given = settings(tmp_path / "run", references=1, conditions=("before", "student", "greedy"))
+    lost = lambda *args: {k: v for k, v in made_up(*args).items() if not k.startswith("greedy")}
+    monkeypatch.setattr(measure, "exact", lost)
+    results = experiment.run(given, methods)
+    assert "greedy" in results["summary"]["missing"]
+    assert not results["conditions"]["greedy"]["run"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

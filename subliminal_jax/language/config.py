@@ -10,7 +10,7 @@ from subliminal_jax.config import Count, Natural, Precision, PrecisionSetting, S
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers import SETTINGS, carrier_of, form_of
-from subliminal_jax.language.checks.conditions import check_crossed
+from subliminal_jax.language.checks.conditions import check_conditions, check_crossed
 from subliminal_jax.language.checks.measures import check_begun, check_judge, check_ladder
 from subliminal_jax.language.conditions import (
     CONDITIONS,
@@ -55,7 +55,7 @@ class LmConfig:
     new_traits: tuple[Preference, ...] = ()
     """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = USUAL
-    """Conditions to compare; the report lists those left out."""
+    """Conditions to compare; the report lists the usual ones that are left out or cannot be run."""
     crossed: bool = False
     """Train students of every reference on every other reference's rows, not only on the next
     one's; the report then has a matrix of teachers' and students' references."""
@@ -100,6 +100,7 @@ class LmConfig:
     def __post_init__(self) -> None:
         self._check_traits()
         check_crossed(self.repetitions)
+        check_conditions(self.chosen, self.student.targets, self.teacher.kind, self.repetitions)
         check_begun(self.evaluate.begun, self.chosen, self.taught, self.teacher)
         check_ladder(self.student, self.filter.rows, self.evaluate.begun)
         check_judge(self.filter, self.evaluate, self.chosen)

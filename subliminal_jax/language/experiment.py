@@ -12,7 +12,6 @@ from subliminal_jax.language.conditions import (
     CONDITIONS,
     REGULAR,
     STUDENT,
-    USUAL,
     asked_network,
     places_of,
     trait_of,
@@ -146,7 +145,8 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
             "filter; raise generate.most, or lower filter.rows"
         )
     names = [trait.name for trait in study.traits]
-    summary = summarise(units, names, primary_measure(config.evaluate.begun))
+    primary = primary_measure(config.evaluate.begun)
+    summary = summarise(units, names, primary, config.conditions)
     references = {label: study.reference(r) for r, label in labels.items()}
     rate = teacher_measure(config.evaluate.begun)
     margins = _margins(study, answers) if config.evaluate.begun else {}
@@ -170,7 +170,7 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
                 "run": name not in summary["missing"],
             }
             for name, condition in CONDITIONS.items()
-            if name in USUAL or name in summary["conditions"]
+            if name in summary["missing"] or name in summary["conditions"]
         },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()

@@ -27,7 +27,10 @@ NUMBERS = {2: "two"}
 
 
 def summarise(
-    units: Sequence[Mapping[str, Any]], traits: Sequence[str], primary: str = PRIMARY
+    units: Sequence[Mapping[str, Any]],
+    traits: Sequence[str],
+    primary: str = PRIMARY,
+    asked: Sequence[str] = USUAL,
 ) -> dict[str, Any]:
     """Summarise every condition, over all traits and by trait, and the student minus each control.
 
@@ -35,6 +38,7 @@ def summarise(
         units: `reference`, `trait`, `condition` and the measures of each unit.
         traits: names of the traits.
         primary: name of the measure by which students are compared with controls.
+        asked: names of the conditions that the config asks for.
 
     Returns:
         `primary`, as given.
@@ -42,7 +46,7 @@ def summarise(
         `student_minus`, `soft_minus`: the paired differences of the primary measure by control, of
             students with the configured and with soft targets.
         `above_controls`: in how many references the student is above every null control.
-        `missing`: the conditions for every trait without a unit.
+        `missing`: the usual conditions and those asked for that have no unit.
     """
     measures = list(dict.fromkeys(key for one in units for key in one if key not in IDENTITY))
     conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
@@ -60,14 +64,14 @@ def summarise(
         {control: _minus(units, one, control, traits, primary) for control in COMPARED}
         for one in (STUDENT.name, SOFT.name)
     )
-    missing = [name for name in USUAL if name not in conditions]
+    wanted = {*USUAL, *asked} - set(conditions)
     return {
         "primary": primary,
         "conditions": table,
         "student_minus": _against(minus),
         "soft_minus": _against(soft),
         "above_controls": _above({name: minus[name] for name in NULLS}),
-        "missing": missing,
+        "missing": [name for name in CONDITIONS if name in wanted],
     }
 
 
