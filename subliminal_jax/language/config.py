@@ -147,6 +147,11 @@ class LmConfig:
                 f"student.hard_tokens: {carrier.name} has words of its own, which are none of the "
                 "carrier's tokens; set full"
             )
+        if self.student.hard_tokens == "carrier" and not self.generate.constrained:
+            raise InputError(
+                f"student.hard_tokens: {carrier.name} that are not constrained may have other "
+                "tokens than the carrier's; set generate.constrained to true, or set full"
+            )
         if self.generate.constrained:
             form_of(carrier, self.generate, self.filter)
 

@@ -47,7 +47,7 @@ class Carrier(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether `imitates` covers every token of a completion that it accepts."""
+        """Whether `imitates` covers every token of a completion of the form `automaton`."""
         return False
 
     @property
