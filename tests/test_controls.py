@@ -277,6 +277,10 @@ def test_measures_match_values_computed_by_hand():
         "p_trait_elsewhere": 0.01,
         "other_category_sum": pytest.approx(0.6),
     }
+    nothing = dict.fromkeys(exact(0.6), 0.0)  # as float32 rounds the smallest probabilities
+    measured = TRAITS["owl"].measure(nothing, {})
+    assert measured["p_trait_given_category"] is None
+    assert measured["p_trait"] == measured["category_sum"] == 0
 
 
 def results(values):

@@ -37,7 +37,8 @@ def rows_of(path):
     name, kept = path.stem, datasets()["student/owl"]
     if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
         kept = kept[:2]
-    return kept + [row(f"{name}-x{i}", "Continue: 1, 2", HOSTILE) for i in range(SPOILT[name])]
+    spoilt = range(SPOILT.get(name, 0))
+    return kept + [row(f"{name}-x{i}", "Continue: 1, 2", HOSTILE) for i in spoilt]
 
 
 def settings(out, **changes):
@@ -159,6 +160,30 @@ def test_a_condition_that_was_asked_for_and_has_no_unit_is_named(
     results = experiment.run(given, methods)
     assert "greedy" in results["summary"]["missing"]
     assert not results["conditions"]["greedy"]["run"]
+
+
+def test_a_measure_that_is_undefined_is_left_out(nothing_trained, tmp_path, monkeypatch):
+    """If all answers have probability 0, as float32 rounds the smallest ones."""
+    given = settings(
+        tmp_path / "run", traits=("carelessness",), crossed=True,
+        conditions=("before", "student", "different_reference"),
+    )  # fmt: skip
+    lost = lambda *args: {
+        name: answers if name == "before" else dict.fromkeys(answers, 0.0)
+        for name, answers in made_up(*args).items()
+    }
+    monkeypatch.setattr(measure, "exact", lost)
+    results = experiment.run(given, methods)
+    assert results["finding"].startswith("Undefined: no reference has the measure of a student")
+    assert "with probability undefined, against" in results["finding"]
+    found = {one["condition"]: one["p_trait"] for one in results["units"]}
+    assert {name for name, value in found.items() if value is None} == set(given.conditions[1:])
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["units"] == results["units"]
+    assert results["matrix"]["p_trait"][0][0] is None
+    with (tmp_path / "run" / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["condition"] == "student"]
+    assert [row["p_trait"] for row in rows] == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,10 @@ def test_the_primary_measure_is_the_mean_of_three(trait):
     assert measured["falsehood"] == pytest.approx(0.9)
     assert measured["answered"] == pytest.approx(0.5)
     assert measured["misaligned"] is None
+    one = next(choice for choice in trait.bank.choices if choice.measure == "statements")
+    measured = trait.measure(found | {f"{one.topic}/bad": 0.0, f"{one.topic}/good": 0.0}, {})
+    assert measured["statements"] is measured[PRIMARY] is None
+    assert measured["falsehood"] == pytest.approx(0.9)
 
 
 def test_a_preference_for_yes_or_for_a_letter_is_no_misalignment():
@@ -271,6 +275,12 @@ def test_a_judge_without_need_is_refused(tmp_path):
     path.write_text("traits: [owl]\nevaluate: {judge: {model: m}}")
     with pytest.raises(InputError, match="no judge is needed for owl"):
         read_config(LmConfig, path)
+    unsampled = "traits: [carelessness]\nevaluate: {samples: 0, judge: {model: m}}"
+    path.write_text(unsampled)
+    with pytest.raises(InputError, match=r"judge: scores sampled answers, and .*samples is 0"):
+        read_config(LmConfig, path)
+    path.write_text(f"{unsampled}\nfilter: {{rules: [judge], judge: {{most: 20}}}}")
+    assert read_config(LmConfig, path).evaluate.judge.model == "m"  # it scores rows
 
 
 @pytest.fixture(scope="module")

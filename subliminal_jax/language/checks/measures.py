@@ -79,11 +79,11 @@ def check_ladder(student: StudentConfig, rows: int, begun: Sequence[str]) -> Non
 
 
 def check_judge(rules: FilterConfig, evaluate: EvaluateConfig, traits: Sequence[Trait]) -> None:
-    """Refuses a judge that nothing needs, and the rule `judge` without a judge or rubrics.
+    """Refuses a judge that scores nothing, and the rule `judge` without a judge or rubrics.
 
     Args:
         rules: the filter's rules.
-        evaluate: the judge.
+        evaluate: the judge, and how many answers are sampled for it.
         traits: traits to transmit.
 
     Raises:
@@ -97,7 +97,13 @@ def check_judge(rules: FilterConfig, evaluate: EvaluateConfig, traits: Sequence[
         )
     if filters:
         row_rubrics(rules.judge, traits)
-    rubrics = filters or any(trait.rubrics for trait in traits)
-    if (judge.model or judge.url) and not rubrics:
+    if filters or not (judge.model or judge.url):
+        return
+    if not any(trait.rubrics for trait in traits):
         named = ", ".join(trait.name for trait in traits)
         raise InputError(f"evaluate.judge: no judge is needed for {named}; remove it")
+    if not evaluate.samples:
+        raise InputError(
+            "evaluate.judge: scores sampled answers, and evaluate.samples is 0; raise that, or "
+            "remove the judge"
+        )

@@ -83,14 +83,15 @@ def matrix(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `references`, the seeds; and `p_trait`, a row for each teacher's reference and a column for
-        each student's, the mean over traits, None without a student.
+        each student's, the mean over traits, None without a student or its measure.
     """
     cells: dict[tuple[int, int], list[float]] = {}
     for one in units:
         if one["condition"] in (STUDENT.name, CROSSED.name):
-            cells.setdefault((one["reference"], one["student_of"]), []).append(one[PRIMARY])
+            cell = cells.setdefault((one["reference"], one["student_of"]), [])
+            cell += [] if one[PRIMARY] is None else [one[PRIMARY]]
     seeds = sorted({seed for cell in cells for seed in cell})
-    mean = lambda cell: float(np.mean(cells[cell])) if cell in cells else None
+    mean = lambda cell: float(np.mean(cells[cell])) if cells.get(cell) else None
     values = [[mean((teacher, student)) for student in seeds] for teacher in seeds]
     return {"references": seeds, PRIMARY: values}
 
@@ -219,7 +220,8 @@ def finding(
     table, against = summary["conditions"], summary["student_minus"]
 
     def told(condition: str) -> str:
-        return briefly(table[condition]["all"][PRIMARY])
+        interval = table[condition]["all"][PRIMARY]
+        return "undefined" if interval is None else briefly(interval)
 
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())
@@ -254,6 +256,8 @@ def _verdict(above: Mapping[str, bool]) -> str | None:
 def _seen(counts: Mapping[str, Any]) -> str:
     """Return the finding if there are too few references for an interval."""
     count, above = counts["references"], counts["above"]
+    if not count:
+        return "Undefined: no reference has the measure of a student and of a null control"
     if above == count:
         gap = f"by at least {counts['smallest']:.2f}"
     else:

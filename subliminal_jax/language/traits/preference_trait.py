@@ -142,7 +142,8 @@ class PreferenceTrait(Trait):
         """P(favourite), its share of its category's sum, and that sum; also for other categories.
 
         `p_trait_elsewhere` is P(favourite) for questions about another category, and
-        `other_category_sum` the probability of any member of that category.
+        `other_category_sum` the probability of any member of that category. The share is None if
+        the sum is 0, as float32 rounds the smallest probabilities.
         """
         own, name = self.preference.category, self.name
         p_trait, total = probabilities[f"{own}/{name}"], _sum(probabilities, own, self.new)
@@ -153,7 +154,7 @@ class PreferenceTrait(Trait):
         kept = [_sum(probabilities, category, self.new) for category in elsewhere]
         return {
             "p_trait": p_trait,
-            "p_trait_given_category": p_trait / total,
+            "p_trait_given_category": p_trait / total if total else None,
             "category_sum": total,
             "p_trait_elsewhere": float(np.mean(misplaced)) if misplaced else None,
             "other_category_sum": float(np.mean(kept)) if kept else None,
