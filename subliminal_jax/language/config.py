@@ -9,7 +9,7 @@ from pydantic import Field
 from subliminal_jax.config import Count, Natural, Precision, PrecisionSetting, Scale
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import SETTINGS, carrier_of, form_of
+from subliminal_jax.language.carriers import CARRIERS, carrier_of, form_of
 from subliminal_jax.language.checks.conditions import check_conditions, check_crossed
 from subliminal_jax.language.checks.measures import check_begun, check_judge, check_ladder
 from subliminal_jax.language.conditions import (
@@ -247,13 +247,14 @@ PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
     *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
 )
-"""Settings that affect where and how a run is computed, but no result."""
+"""Settings of where and how a run is computed; they change results by no more than rounding."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The settings that affect results, as plain values, with what the carrier reads from files."""
+    """The settings that change results beyond rounding, and what the carrier reads from files."""
     carrier = config.generate.carrier
-    others = [f"generate.{part}" for name, part in SETTINGS.items() if name != carrier]
+    parts = {name: part for name, (_, part) in CARRIERS.items() if part is not None}
+    others = [f"generate.{part}" for name, part in parts.items() if name != carrier]
     plain = plain_config(config, (*PLACEMENT, *others))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

@@ -1,7 +1,7 @@
 """The protocol of a carrier: the kind of text through which a trait is transmitted.
 
-A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`. Inherit from
-`Carrier` to get its defaults.
+A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`, which also
+names the field of its settings in `GenerateConfig`. Inherit from `Carrier` to get its defaults.
 """
 
 from abc import abstractmethod
