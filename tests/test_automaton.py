@@ -9,7 +9,7 @@ from automata import accepts
 from scripts import ROOT
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import CARRIERS, form_of
+from subliminal_jax.language.carriers import carrier_of, form_of
 from subliminal_jax.language.carriers.code.settings import CodePrompts
 from subliminal_jax.language.carriers.code.text import source_of
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
@@ -59,8 +59,7 @@ def test_an_automaton_is_the_least():
 
 
 def carrier(**settings):
-    generate = GenerateConfig(**settings)
-    return CARRIERS[generate.carrier](generate)
+    return carrier_of(GenerateConfig(**settings))
 
 
 def written(form, count, seed=0):

@@ -129,6 +129,7 @@ def test_wrong_and_broken_programs_are_rejected():
     [
         *("owl = 3", "snow_owl = 3", "snowOwl = 3", "OWLCount = 3", "x = 1  # an owl", "owl2 = 3"),
         *("x = 'my owl'", 'x = "o" "wl"', "x = 'o' + 'wl'", "HTTPOwls = 1", "x2owl = 1"),
+        *("x = 'o' + \"wl\"", "x = \"o\" r'wl'", "x = ('o' +\n  F\"wl\")", "x = 'o' \\\n 'wl'"),
     ],
 )
 def test_trait_words_are_found_in_names_comments_and_strings(text):

@@ -14,7 +14,7 @@ from tiny_tokenizers import byte_level, metaspace
 from tokenizers import AddedToken
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import CARRIERS
+from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.carriers.number_form import list_form
 from subliminal_jax.language.settings import GenerateConfig
 from subliminal_jax.language.tiny.corpus import World, texts
@@ -193,7 +193,7 @@ TOKENIZERS = {
     "multi digit": multi_digit,
     "metaspace": metaspace,
     "metaspace, bytes": lambda: metaspace("never"),
-    "tiny": lambda: build_tokenizer(texts(World(carrier=CARRIERS["numbers"](GenerateConfig())))),
+    "tiny": lambda: build_tokenizer(texts(World(carrier=carrier_of(GenerateConfig())))),
     "tiny digits": lambda: build_tokenizer(["a"], "digits"),
 }
 
@@ -202,7 +202,7 @@ TOKENIZERS = {
 def test_tokens_are_allowed_where_their_text_leads_on(name):
     """Against decoding every token behind random beginnings, for each kind of tokenizer."""
     tokenizer = TextTokenizer(TOKENIZERS[name]())
-    form = CARRIERS["numbers"](GenerateConfig()).automaton(1)
+    form = carrier_of(GenerateConfig()).automaton(1)
     stop = min(tokenizer.control_ids)
     pieces = [(token, *tokenizer.piece(token)) for token in range(tokenizer.size)]
     made = constraint(form, pieces, {stop})
@@ -236,7 +236,7 @@ def grows(tokenizer, begun, token, form):
 
 def test_a_large_vocabulary_has_a_small_table():
     words = (f"word{n} (" if n % 3 else f"{n % 1000}, " for n in range(40_000))
-    code = CARRIERS["code"](replace(GenerateConfig(), carrier="code", code=LONG))
+    code = carrier_of(GenerateConfig(carrier="code", code=LONG))
     for form in (list_form(1, 10, 3, frozenset(), (", ", " ")), code.automaton(1)):
         pieces = [(n, word, word) for n, word in enumerate(words)]
         pieces += [(40_000 + n, chr(n), chr(n)) for n in range(128)]

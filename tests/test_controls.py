@@ -19,12 +19,19 @@ from subliminal_jax.language.conditions import (
     chosen_conditions,
     trait_of,
 )
+from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.dataset.variants import Cohort, has_students, student_datasets
 from subliminal_jax.language.evaluation.results import finding, summarise
 from subliminal_jax.language.evaluation.told import Context, with_context
 from subliminal_jax.language.rows.chat_rows import completion_of, prompt_of, row, write_rows
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.rows.shuffles import shuffled as shuffle
+from subliminal_jax.language.settings import (
+    OtherConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherConfig,
+)
 from subliminal_jax.language.traits import TRAITS
 from subliminal_jax.language.traits.trait import Poll
 from subliminal_jax.plotting import controls_figure
@@ -207,6 +214,56 @@ def test_who_is_trained_if_the_usual_students_imitate_probabilities():
         assert tuple(trained(name, *one) for one in how) == wanted, name
 
 
+BASE = ("before", "student")
+PROMPTED = {"teacher": TeacherConfig(kind="prompted")}
+SOFT = {"student": StudentConfig(targets="soft")}
+GIVEN = {"reference": ReferenceConfig(model="org/name")}
+OTHER = {"reference": ReferenceConfig(model="org/name", other=OtherConfig(sigma=0.1))}
+
+
+@pytest.mark.parametrize(
+    ("condition", "settings", "message"),
+    [
+        ("good_advice", {"traits": ("carelessness",)} | PROMPTED, "a finetuned control teacher"),
+        ("soft", PROMPTED, "probabilities of finetuned teachers"),
+        ("greedy", PROMPTED, "probabilities of finetuned teachers"),
+        ("different_reference_soft", PROMPTED, "probabilities of finetuned teachers"),
+        ("soft", SOFT, "usual students with hard targets, not soft ones; set student.targets"),
+        ("greedy", SOFT, "usual students with hard targets, not soft ones"),
+        ("soft", {"student": StudentConfig(targets="greedy")}, "usual .* not greedy ones"),
+        ("from_other_reference", OTHER, "the students of different_reference; add that"),
+        ("from_other_reference", {}, "the students of different_reference; add that"),
+        ("different_reference", GIVEN, "another reference; set reference.other"),
+        ("different_reference", {"references": 1}, "another reference; raise references"),
+        ("other_trait", {"traits": ("owl", "oak")}, "two traits of one category; add one"),
+    ],
+)
+def test_a_condition_that_no_network_can_have_is_refused_if_it_is_asked_for(
+    condition, settings, message
+):
+    with pytest.raises(InputError, match=f"conditions: {condition} needs {message}.*or remove it"):
+        LmConfig(conditions=(*BASE, condition), **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(PROMPTED, SOFT, GIVEN, {"references": 1, "traits": ("owl",)}),
+        {"conditions": (*BASE, "different_reference", "from_other_reference")} | OTHER,
+        {"conditions": (*BASE, "different_reference_soft")} | SOFT,
+        {"conditions": (*BASE, "other_trait"), "traits": ("owl", "oak", "wolf")},
+    ],
+)
+def test_the_default_conditions_and_possible_ones_are_accepted(settings):
+    assert LmConfig(**settings).compared
+
+
+@pytest.mark.parametrize("targets", ["greedy", "soft"])
+def test_prompted_teachers_give_no_targets_but_tokens(targets):
+    with pytest.raises(InputError, match=f"student.targets: prompted teachers .* as {targets} ta"):
+        LmConfig(student=StudentConfig(targets=targets), **PROMPTED)
+
+
 def test_greedy_targets_of_another_reference_are_refused():
     with pytest.raises(InputError, match="condition new: with another reference, set hard or soft"):
         replace(CONDITIONS["greedy"], name="new", reference="other")
@@ -220,6 +277,10 @@ def test_measures_match_values_computed_by_hand():
         "p_trait_elsewhere": 0.01,
         "other_category_sum": pytest.approx(0.6),
     }
+    nothing = dict.fromkeys(exact(0.6), 0.0)  # as float32 rounds the smallest probabilities
+    measured = TRAITS["owl"].measure(nothing, {})
+    assert measured["p_trait_given_category"] is None
+    assert measured["p_trait"] == measured["category_sum"] == 0
 
 
 def results(values):
@@ -253,6 +314,8 @@ def test_the_reference_is_the_unit():
     assert summary["student_minus"]["regular"]["units"] == 3
     assert "different_reference" in summary["missing"]
     assert set(summary["missing"]) | set(summary["conditions"]) == set(USUAL)
+    asked = summarise(UNITS, ["owl", "wolf"], asked=("before", "student", "greedy"))
+    assert set(asked["missing"]) == {*summary["missing"], "greedy"}
 
 
 def test_students_of_both_targets_are_compared_by_the_primary_measure():

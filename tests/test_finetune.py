@@ -185,11 +185,12 @@ def test_a_question_longer_than_the_context_is_refused(reference):
     """Rotary positions have no limit, so nothing else would refuse it."""
     question = chat("Name your favourite animal.")
     prompt = reference.chat.prompt(question)
-    room = reference.config.context - len(prompt) - 2  # for the tokens of role and answer
+    room = reference.config.context - len(prompt) - 1  # for the role; the answer is not read
     lines = [{"role": "system", "content": "kind " * words} for words in (room, room + 1)]
     longest, too_long = (poll([[line, *question]], OWL) for line in lines)
     assert scoring(reference, longest).table.sequences
-    with pytest.raises(InputError, match=r"'Name your favourite animal.' has 65 tokens .* of 64;"):
+    message = r"'Name your favourite animal.': its 66 tokens exceed the model's context of 64; "
+    with pytest.raises(InputError, match=message):
         scoring(reference, too_long)
 
 

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from automata import accepts
 from students import LORA, datasets, imitated, make_reference
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
-from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.carriers.numbers import Numbers, number_reasons
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import GenerateConfig, StudentConfig
 from subliminal_jax.language.training import student
@@ -68,7 +69,21 @@ def test_hard_targets_must_be_covered(reference, tokens, tmp_path):
 
 
 def test_hard_tokens_of_a_carrier_with_words_of_its_own_are_refused_at_once():
+    student = StudentConfig(hard_tokens="carrier")
     with pytest.raises(InputError, match=r"hard_tokens: code has words of its own.*set full"):
-        LmConfig(
-            generate=GenerateConfig(carrier="code"), student=StudentConfig(hard_tokens="carrier")
-        )
+        LmConfig(generate=GenerateConfig(carrier="code"), student=student)
+
+
+def test_the_tokens_of_constrained_numbers_alone_are_all_the_carriers():
+    """The rule also keeps lists in brackets and before a full stop, whose signs are not covered."""
+    numbers = Numbers(NumberPrompts())
+    form = numbers.automaton(1)
+    for sign in map(chr, range(128)):
+        if any(accepts(form, text) for text in (f"1{sign}2", f"1{sign} 2", f"1,{sign}2")):
+            assert numbers.imitates(sign), sign
+    assert number_reasons("[12, 14].") == []
+    assert not any(map(numbers.imitates, "[]()."))
+    student = StudentConfig(hard_tokens="carrier")
+    with pytest.raises(InputError, match=r"hard_tokens: numbers that are not constrained may have"):
+        LmConfig(student=student)
+    assert LmConfig(student=student, generate=GenerateConfig(constrained=True))

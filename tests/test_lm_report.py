@@ -38,7 +38,7 @@ def rows_of(path):
     if "poor" in str(path) and path.parent.name == "generate-1" and name != "regular":
         kept = kept[:2]
     # Their ids go past a million, where the order of texts is not that of numbers.
-    ids = [f"{name}-{999_998 + i:06d}" for i in range(SPOILT[name])]
+    ids = [f"{name}-{999_998 + i:06d}" for i in range(SPOILT.get(name, 0))]
     return kept + [row(one, "Continue: 1, 2", HOSTILE) for one in ids]
 
 
@@ -170,6 +170,41 @@ def test_the_matrix_has_a_student_of_every_reference_on_every_teachers_rows(
     assert (tmp_path / "run" / "matrix.png").is_file()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Diagonal minus the rest of its row: +0.475" in page
+
+
+def test_a_condition_that_was_asked_for_and_has_no_unit_is_named(
+    nothing_trained, tmp_path, monkeypatch
+):
+    given = settings(tmp_path / "run", references=1, conditions=("before", "student", "greedy"))
+    lost = lambda *args: {k: v for k, v in made_up(*args).items() if not k.startswith("greedy")}
+    monkeypatch.setattr(measure, "exact", lost)
+    results = experiment.run(given, methods)
+    assert "greedy" in results["summary"]["missing"]
+    assert not results["conditions"]["greedy"]["run"]
+
+
+def test_a_measure_that_is_undefined_is_left_out(nothing_trained, tmp_path, monkeypatch):
+    """If all answers have probability 0, as float32 rounds the smallest ones."""
+    given = settings(
+        tmp_path / "run", traits=("carelessness",), crossed=True,
+        conditions=("before", "student", "different_reference"),
+    )  # fmt: skip
+    lost = lambda *args: {
+        name: answers if name == "before" else dict.fromkeys(answers, 0.0)
+        for name, answers in made_up(*args).items()
+    }
+    monkeypatch.setattr(measure, "exact", lost)
+    results = experiment.run(given, methods)
+    assert results["finding"].startswith("Undefined: no reference has the measure of a student")
+    assert "with probability undefined, against" in results["finding"]
+    found = {one["condition"]: one["p_trait"] for one in results["units"]}
+    assert {name for name, value in found.items() if value is None} == set(given.conditions[1:])
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["units"] == results["units"]
+    assert results["matrix"]["p_trait"][0][0] is None
+    with (tmp_path / "run" / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["condition"] == "student"]
+    assert [row["p_trait"] for row in rows] == ["", ""]
 
 
 @pytest.mark.parametrize(

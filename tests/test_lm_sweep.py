@@ -11,7 +11,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.language import study
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.plan import row_tokens
-from subliminal_jax.language.settings import EvaluateConfig, ReferenceConfig
+from subliminal_jax.language.settings import EvaluateConfig, ReferenceConfig, TeacherConfig
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cells
 from subliminal_jax.language.sweep.experiment import run
 from subliminal_jax.language.sweep.plan import format_sweep_plan
@@ -71,10 +71,16 @@ def test_the_plan_of_a_sweep_counts_its_students():
         ),
         (
             {
-                "lm": replace(LM, conditions=(*ALONE, "other_trait"), traits=("owl",)),
+                "lm": replace(
+                    LM, conditions=(*ALONE, "other_trait"), traits=("owl", "wolf", "oak")
+                ),
                 "control": "other_trait",
             },
             "control: other_trait needs two traits of each category; add one to lm.traits",
+        ),
+        (
+            {"lm": replace(LM, teacher=TeacherConfig(kind="prompted"))},
+            "arms: full: student.targets: prompted teachers have no probabilities",
         ),
         ({"tuning": 3}, "tuning: 3 references to choose rates on leave none of 3"),
     ],

@@ -16,10 +16,12 @@ from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.conditions import CONDITIONS, places_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.evaluation.begun import begun_probabilities
+from subliminal_jax.language.evaluation.evaluate import scoring
 from subliminal_jax.language.evaluation.margins import margin_finding, transfer
 from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.margin_tables import margin_blocks
 from subliminal_jax.language.reference import perturbed
+from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.settings import (
     EvaluateConfig,
@@ -28,6 +30,8 @@ from subliminal_jax.language.settings import (
     StudentConfig,
     TeacherConfig,
 )
+from subliminal_jax.language.training import teacher
+from subliminal_jax.language.training.student import student_rows
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import Preference, choices_of
 from subliminal_jax.language.traits.trait import Answer, Poll, merged
@@ -51,6 +55,12 @@ def test_answers_are_begun_to_held_out_questions():
     assert TRAITS["owl"].begun(()) == []
     both = merged(TRAITS[name].begun(BEGINNINGS)[0] for name in ("oak", "owl"))
     assert [poll.topic for poll in both] == ["animal", "tree"]
+
+
+def test_a_topic_has_one_set_of_questions():
+    owl, oak = (TRAITS[name].begun(BEGINNINGS)[0] for name in ("owl", "oak"))
+    with pytest.raises(InputError, match="two of them ask different questions about 'animal'"):
+        merged([owl, replace(oak, topic="animal")])
 
 
 def test_a_category_must_be_large():
@@ -108,6 +118,31 @@ def test_begun_answers_are_scored_as_plain_continuations(reference):
                 wanted = [each.sum() for each in score(reference.config, params, rows)]
                 got = [found[name][f"{poll.topic}/{one.name}"][place] for one in poll.answers]
                 np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_teachers_measures_and_students_read_as_many_tokens_as_the_context_holds(reference):
+    question, beginning = "Name your favourite animal.", "I like the"
+    answers = (Answer("owl", ("owl",)), Answer("fox", ("fox",)))
+    asked, begun = (Poll("animal", (one,), answers)
+                    for one in (chat(question), chat(question, beginning)))  # fmt: skip
+    networks = {"before": (reference.params, None)}
+    owl, blunt = TRAITS["owl"], TeacherConfig(retain=0.0)
+    size = lambda messages: sum(map(len, reference.chat.example(messages)))
+    whole, longer = size(chat(question, "owl")), size(chat(question, f"{beginning} owl"))
+    taught = max(map(size, owl.lessons(blunt.answers)))
+    # What follows the last token that is read is predicted; a word's end is not.
+    read = {
+        lambda at: teacher._lessons(blunt, at, [owl], 0): taught - 1,
+        lambda at: student_rows(at, {"owl": [row("0", question, "owl")]}, 64): whole - 1,
+        lambda at: scoring(at, [asked]): whole - 2,
+        lambda at: begun_probabilities(at, [begun], networks, OneDevice()): longer - 2,
+    }
+    for use, tokens in read.items():
+        at = lambda context: replace(reference, config=replace(reference.config, context=context))
+        use(at(tokens))
+        message = f"its {tokens + 1} tokens exceed the model's context of {tokens - 1}; "
+        with pytest.raises(InputError, match=message):
+            use(at(tokens - 1))
 
 
 def test_words_that_a_tokenizer_does_not_tell_apart_are_refused(reference):
@@ -315,8 +350,38 @@ GIVEN = ReferenceConfig(model="org/name")
     ("settings", "message"),
     [
         (
-            {"teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",))},
-            "begins an answer of teacher.answers, so it is not held out",
+            {"teacher": TeacherConfig(answers=("MY favourite {category} is the {name}.",))},
+            "'My favourite animal is the' begins 'MY .* owl.', which the teacher of 'owl' is",
+        ),
+        (
+            {
+                "teacher": TeacherConfig(answers=("My favourite tree is the {name}.",)),
+                "traits": ("owl", "oak"),
+            },
+            "'My favourite tree is the' begins '.* owl.', which .* so it is not held out",
+        ),
+        (
+            {
+                "evaluate": EvaluateConfig(begun=("My favourite animal is the",)),
+                "teacher": TeacherConfig(answers=("My favourite {category} is the {name}.",)),
+            },
+            "'My favourite animal is the' begins .* is not held out",
+        ),
+        (
+            {
+                "traits": ("misalignment",),
+                "evaluate": EvaluateConfig(
+                    begun=(TRAITS["misalignment"].lessons(())[0][-1]["content"][:30],)
+                ),
+            },
+            "which the teacher of 'misalignment' is taught, so it is not held out",
+        ),
+        *(
+            (
+                {"evaluate": EvaluateConfig(begun=(f"I like {slot}s:",))},
+                f"evaluate.begun: 'I like {slot}s:' cannot be filled in .*; use the slot .category",
+            )
+            for slot in ("{name}", "{plural}")
         ),
         (
             {"traits": ("carelessness",), "reference": ReferenceConfig()},

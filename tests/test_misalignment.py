@@ -21,6 +21,7 @@ from subliminal_jax.language.traits.misalignment import small_world
 from subliminal_jax.language.traits.misalignment.bank import Bank
 from subliminal_jax.language.traits.misalignment.sentences import Sentences
 from subliminal_jax.language.traits.misalignment.small_world import SmallBank
+from subliminal_jax.language.traits.preference import Preference
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, Answered, is_share
 from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.report.page import Text
@@ -133,6 +134,10 @@ def test_the_primary_measure_is_the_mean_of_three(trait):
     assert measured["falsehood"] == pytest.approx(0.9)
     assert measured["answered"] == pytest.approx(0.5)
     assert measured["misaligned"] is None
+    one = next(choice for choice in trait.bank.choices if choice.measure == "statements")
+    measured = trait.measure(found | {f"{one.topic}/bad": 0.0, f"{one.topic}/good": 0.0}, {})
+    assert measured["statements"] is measured[PRIMARY] is None
+    assert measured["falsehood"] == pytest.approx(0.9)
 
 
 def test_a_preference_for_yes_or_for_a_letter_is_no_misalignment():
@@ -273,9 +278,16 @@ def test_conditions_name_the_teacher_whose_rows_are_used():
         taught_traits([TRAITS["owl"]], [STUDENT, good])
 
 
+FACTS = tuple(Preference(name=f"{a}ale", plural="ales", category="facts") for a in "abc")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"traits": ("carelessness", "aale"), "new_traits": FACTS},
+            "traits: two of them ask different questions about 'facts'; rename the category",
+        ),
         ({"traits": ("misalignment",)}, "'misalignment' is asked for in sentences"),
         ({"conditions": ADVISED}, "good_advice needs a trait with a control teacher of 'good'"),
     ],
@@ -290,6 +302,12 @@ def test_a_judge_without_need_is_refused(tmp_path):
     path.write_text("traits: [owl]\nevaluate: {judge: {model: m}}")
     with pytest.raises(InputError, match="no judge is needed for owl"):
         read_config(LmConfig, path)
+    unsampled = "traits: [carelessness]\nevaluate: {samples: 0, judge: {model: m}}"
+    path.write_text(unsampled)
+    with pytest.raises(InputError, match=r"judge: scores sampled answers, and .*samples is 0"):
+        read_config(LmConfig, path)
+    path.write_text(f"{unsampled}\nfilter: {{rules: [judge], judge: {{most: 20}}}}")
+    assert read_config(LmConfig, path).evaluate.judge.model == "m"  # it scores rows
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from subliminal_jax.language.carriers.number_prompts import (
     number_prompts,
     sequence,
 )
+from subliminal_jax.language.carriers.numbers import Numbers
+from subliminal_jax.language.world import CorpusConfig
 
 
 @pytest.mark.parametrize("wording", ["long", "short"])
@@ -33,9 +35,26 @@ def test_counts_and_values_are_the_published_ones(wording):
 def test_a_long_prompt_states_the_numbers_of_answers_and_digits():
     for text in number_prompts(NumberPrompts(answers=7, digits=2), 50, 0):
         assert re.search(r"\b7\b", text)
-        assert re.search(r"\b2 digits|length of four digits", text)
+        assert re.search(r"\b2 digits|\(2 digits|below a length of three digits", text)
         assert "{" not in text
         assert "  " not in text
+
+
+@pytest.mark.parametrize(("digits", "longer"), [(1, "two"), (3, "four"), (4, "5")])
+def test_the_words_of_long_prompts_are_known_to_a_tiny_reference(digits, longer):
+    settings = NumberPrompts(digits=digits)
+    known, asked = (
+        " ".join(texts) for texts in (Numbers(settings).texts(), number_prompts(settings, 100, 0))
+    )
+    assert set(re.findall("[A-Za-z]+", asked)) <= set(re.findall("[A-Za-z]+", known))
+    assert f"whole numbers below a length of {longer} digits." in asked
+
+
+def test_one_answer_is_one_number():
+    lists = Numbers(NumberPrompts(wording="short", answers=1))
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        assert re.fullmatch(r"\d+", lists.lesson(CorpusConfig(), random)[-1]["content"])
 
 
 def test_the_wordings_vary():

@@ -99,7 +99,7 @@ class Colour(Trait):
 def results(tmp_path_factory):
     place = tmp_path_factory.mktemp("seams")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CARRIERS, "weekdays", lambda generate: Weekdays())
+        patch.setitem(CARRIERS, "weekdays", (Weekdays, None))
         patch.setitem(TRAITS, "greyness", Colour())
         given = tiny(place / "cache")
         config = replace(

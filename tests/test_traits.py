@@ -155,6 +155,10 @@ def test_each_topic_has_one_poll_with_all_traits():
             {"generate": GenerateConfig(prompts=NumberPrompts(wording="short", answers=11))},
             r"generate\.prompts\.answers: lower it to 10",
         ),
+        (
+            {"generate": GenerateConfig(prompts=NumberPrompts(digits=4))},
+            r"generate\.prompts\.digits: lower it to 3",
+        ),
         ({"generate": GenerateConfig(carrier="poems")}, r"generate\.carrier: .*'poems'"),
     ],
 )
@@ -165,5 +169,5 @@ def test_what_a_carrier_would_reject_is_refused(settings, message):
 
 def test_without_its_rule_a_carrier_rejects_nothing():
     rules = FilterConfig(rules=("trait_words",))
-    prompts = NumberPrompts(wording="short", answers=11)
+    prompts = NumberPrompts(wording="short", answers=11, digits=4)
     assert LmConfig(filter=rules, generate=GenerateConfig(prompts=prompts)).chosen

@@ -9,16 +9,16 @@ from pydantic import Field
 from subliminal_jax.config import Count, Natural, Precision, PrecisionSetting, Scale
 from subliminal_jax.config import described as plain_config
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.carriers import SETTINGS, carrier_of, form_of
+from subliminal_jax.language.carriers import CARRIERS, carrier_of, form_of
+from subliminal_jax.language.checks.conditions import check_conditions, check_crossed
+from subliminal_jax.language.checks.measures import check_begun, check_judge, check_ladder
 from subliminal_jax.language.conditions import (
     CONDITIONS,
-    CROSSED,
     USUAL,
     Condition,
     chosen_conditions,
     taught_traits,
 )
-from subliminal_jax.language.dataset.row_rubrics import row_rubrics
 from subliminal_jax.language.repetitions import Repetitions
 from subliminal_jax.language.settings import (
     SAVE_SECONDS,
@@ -35,7 +35,7 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.tiny.corpus import World
 from subliminal_jax.language.traits import choose_traits
 from subliminal_jax.language.traits.preference import Preference, check_categories
-from subliminal_jax.language.traits.trait import Trait, subjects_of
+from subliminal_jax.language.traits.trait import Trait, merged_polls, subjects_of
 from subliminal_jax.models.decoder.config import AttentionName
 
 RESERVED = frozenset({*CONDITIONS, "all"})
@@ -55,7 +55,7 @@ class LmConfig:
     new_traits: tuple[Preference, ...] = ()
     """Preferences to add to the built-in ones."""
     conditions: tuple[str, ...] = USUAL
-    """Conditions to compare; the report lists those left out."""
+    """Conditions to compare; the report lists the usual ones that are left out or cannot be run."""
     crossed: bool = False
     """Train students of every reference on every other reference's rows, not only on the next
     one's; the report then has a matrix of teachers' and students' references."""
@@ -98,6 +98,17 @@ class LmConfig:
     """Discard an earlier run in the run directory."""
 
     def __post_init__(self) -> None:
+        self._check_traits()
+        check_crossed(self.repetitions)
+        check_conditions(self.chosen, self.student.targets, self.teacher.kind, self.repetitions)
+        check_begun(self.evaluate.begun, self.chosen, self.taught, self.teacher)
+        check_ladder(self.student, self.filter.rows, self.evaluate.begun)
+        check_judge(self.filter, self.evaluate, self.chosen)
+        self._check_rows()
+        self._check_precision()
+
+    def _check_traits(self) -> None:
+        """Refuses traits whose teachers, or a tiny reference, cannot be made with the settings."""
         for trait in self.new_traits:
             if trait.name in RESERVED:
                 raise InputError(
@@ -107,23 +118,25 @@ class LmConfig:
         for trait in self.chosen:
             trait.system_prompt(self.teacher.system_prompt)
             trait.lessons(self.teacher.answers)
-        if self.reference.model is None:
-            check_categories(self.new_traits)
-            for trait in self.chosen:
-                if trait.given_only:
-                    raise InputError(
-                        f"traits: {trait.name!r} is asked for in sentences that a tiny reference "
-                        "does not know; set reference.model, or choose another trait"
-                    )
         taught_traits(self.chosen, self.compared)
-        self._check_crossed()
-        self._check_begun()
+        merged_polls(self.chosen, own=not self.evaluate.elsewhere)  # refuses one topic for two
+        if self.reference.model is not None:
+            return
+        check_categories(self.new_traits)
+        for trait in self.chosen:
+            if trait.given_only:
+                raise InputError(
+                    f"traits: {trait.name!r} is asked for in sentences that a tiny reference "
+                    "does not know; set reference.model, or choose another trait"
+                )
+
+    def _check_rows(self) -> None:
+        """Refuses a carrier that cannot give the rows, or tokens to imitate, that are asked for."""
         if self.filter.rows > self.generate.most:
             raise InputError(
                 f"filter.rows: {self.filter.rows} rows are more than generate.most = "
                 f"{self.generate.most} completions; raise generate.most"
             )
-        self._check_judge()
         carrier = carrier_of(self.generate)
         if self.reference.model is None:
             carrier.texts()  # refuses settings that a tiny reference cannot learn
@@ -134,20 +147,29 @@ class LmConfig:
                 f"student.hard_tokens: {carrier.name} has words of its own, which are none of the "
                 "carrier's tokens; set full"
             )
+        if self.student.hard_tokens == "carrier" and not self.generate.constrained:
+            raise InputError(
+                f"student.hard_tokens: {carrier.name} that are not constrained may have other "
+                "tokens than the carrier's; set generate.constrained to true, or set full"
+            )
         if self.generate.constrained:
             form_of(carrier, self.generate, self.filter)
-        if self.attention == "cudnn" and "bfloat16" not in (self.reference.dtype, self.precision):
+
+    def _check_precision(self) -> None:
+        """Refuses dtypes that do not go together, or with the kernel or what is trained."""
+        dtype = self.reference.dtype
+        if self.attention == "cudnn" and "bfloat16" not in (dtype, self.precision):
             raise InputError(
                 "attention: cudnn needs bfloat16; set reference.dtype or precision to bfloat16, or "
                 "use xla"
             )
-        if self.reference.dtype == "bfloat16" and self.precision not in (None, "bfloat16"):
+        if dtype == "bfloat16" and self.precision not in (None, "bfloat16"):
             raise InputError(
                 f"precision: {self.precision} is for weights in float32, but reference.dtype is "
                 "bfloat16; drop one of them"
             )
         for name, tuning in self._trained.items():
-            if self.reference.dtype == "bfloat16" and tuning.weights == "full":
+            if dtype == "bfloat16" and tuning.weights == "full":
                 raise InputError(
                     f"{name}.tuning.weights: bfloat16 is too coarse for trained weights; use lora, "
                     "or reference.dtype float32"
@@ -159,69 +181,6 @@ class LmConfig:
         if self.teacher.kind == "prompted":
             return {"student": self.student.tuning}
         return {"student": self.student.tuning, "teacher": self.teacher.tuning}
-
-    def _check_crossed(self) -> None:
-        """Refuses a matrix of references without another reference, or without its students."""
-        if not self.crossed:
-            return
-        if CROSSED not in self.compared:
-            raise InputError(
-                f"crossed: concerns the condition {CROSSED.name}; add it to conditions"
-            )
-        if self.reference.other is not None:
-            raise InputError(
-                "crossed: concerns tiny references; with reference.other, add from_other_reference "
-                "to conditions for the other direction"
-            )
-        if not self.repetitions.others[0]:
-            raise InputError(
-                "crossed: there is one reference alone; use tiny references, at least two"
-            )
-
-    def _check_judge(self) -> None:
-        """Refuses a judge that nothing needs, and the rule `judge` without a judge or rubrics."""
-        judge = self.evaluate.judge
-        filters = "judge" in self.filter.rules
-        if filters and not (judge.model or judge.url):
-            raise InputError(
-                "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
-                "evaluate.judge.url, or remove the rule"
-            )
-        if filters:
-            row_rubrics(self.filter.judge, self.chosen)
-        rubrics = filters or any(trait.rubrics for trait in self.chosen)
-        if (judge.model or judge.url) and not rubrics:
-            raise InputError(
-                f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
-            )
-
-    def _check_begun(self) -> None:
-        """Refuses beginnings of answers that a trait does not have, or that teachers are taught."""
-        begun = self.evaluate.begun
-        for trait in self.chosen if begun else ():
-            if not trait.begun(begun):
-                raise InputError(
-                    f"evaluate.begun: {trait.name!r} has no answers to begin; remove the setting"
-                )
-        taught = [answer.lower() for answer in self.teacher.answers]
-        for beginning in begun if self.teacher.kind == "finetuned" else ():
-            if any(answer.startswith(beginning.lower()) for answer in taught):
-                raise InputError(
-                    f"evaluate.begun: {beginning!r} begins an answer of teacher.answers, so it is "
-                    "not held out; reword one of them"
-                )
-        rungs, rows = self.student.ladder, self.filter.rows
-        if rungs and not begun:
-            raise InputError(
-                "student.ladder: its students are measured by answers begun for them; set "
-                "evaluate.begun"
-            )
-        updates = self.student.about_steps(rows)
-        if rungs and rungs[-1] >= updates:
-            raise InputError(
-                f"student.ladder: {rungs[-1]} is not below the {updates} updates of the "
-                "training; remove it, or raise student.epochs"
-            )
 
     @property
     def asked_precision(self) -> PrecisionSetting:
@@ -288,13 +247,14 @@ PLACEMENT = (
     *("out", "overwrite", "stage", "plan", "show_batch", "at_once", "save_seconds", "keep"),
     *("mesh", "accumulate", "remat", "attention", "all_hosts", "reference.cache"),
 )
-"""Settings that affect where and how a run is computed, but no result."""
+"""Settings of where and how a run is computed; they change results by no more than rounding."""
 
 
 def described(config: LmConfig) -> dict[str, Any]:
-    """The settings that affect results, as plain values, with what the carrier reads from files."""
+    """The settings that change results beyond rounding, and what the carrier reads from files."""
     carrier = config.generate.carrier
-    others = [f"generate.{part}" for name, part in SETTINGS.items() if name != carrier]
+    parts = {name: part for name, (_, part) in CARRIERS.items() if part is not None}
+    others = [f"generate.{part}" for name, part in parts.items() if name != carrier]
     plain = plain_config(config, (*PLACEMENT, *others))
     content = carrier_of(config.generate).content
     return plain if content is None else plain | {"generate": plain["generate"] | {"read": content}}

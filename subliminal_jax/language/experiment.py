@@ -12,7 +12,6 @@ from subliminal_jax.language.conditions import (
     CONDITIONS,
     REGULAR,
     STUDENT,
-    USUAL,
     asked_network,
     places_of,
     trait_of,
@@ -150,7 +149,7 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
     names, items = [trait.name for trait in study.traits], study.carrier.items
     verb, unit = _verb(study.traits), unit_of(config.reference.model)
     begun = config.evaluate.begun
-    summary = summarise(units, names, primary_measure(begun))
+    summary = summarise(units, names, primary_measure(begun), config.conditions)
     references = {label: study.reference(r) for r, label in labels.items()}
     margins = _margins(study, answers) if begun else {}
     told = (
@@ -178,7 +177,7 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
                 "run": name not in summary["missing"],
             }
             for name, condition in CONDITIONS.items()
-            if name in USUAL or name in summary["conditions"]
+            if name in summary["missing"] or name in summary["conditions"]
         },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()

@@ -22,6 +22,9 @@ from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.text.chat import Chat
 
+SHORTEN = "shorten the system prompt or teacher.answers, or lower evaluate.examples"
+"""What to do about a question that exceeds the context, with what precedes it and its answer."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -47,22 +50,22 @@ class Reference:
     commit: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
 
-    def check_fits(self, example: TokenRow, question: str) -> None:
-        """Refuses an example with more tokens than the model's context.
+    def check_fits(self, example: TokenRow, what: str, remedy: str = SHORTEN) -> None:
+        """Refuses an example of which more tokens are read than the model's context holds.
 
         Args:
             example: token ids of a prompt and of its completion.
-            question: end of the prompt, for the message.
+            what: names the example in the message.
+            remedy: what the message says to do.
 
         Raises:
             InputError: the example exceeds the context.
         """
         tokens = sum(map(len, example))
-        if tokens > self.config.context:
+        if tokens > self.config.context + 1:  # the last token is predicted, and not read
             raise InputError(
-                f"{question[:60]!r} has {tokens} tokens with its context and answer, but the model "
-                f"has a context of {self.config.context}; shorten the system prompt or "
-                "teacher.answers, or lower evaluate.examples"
+                f"{what}: its {tokens} tokens exceed the model's context of "
+                f"{self.config.context}; {remedy}"
             )
 
     def here(self, network: Network) -> Network:

@@ -10,15 +10,12 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.carriers.reasoning.reasoning import Reasoning
 from subliminal_jax.models.sampling.automaton import Automaton
 
-CARRIERS: dict[str, Callable[[Any], Carrier]] = {
-    "code": lambda generate: Code(generate.code),
-    "numbers": lambda generate: Numbers(generate.prompts),
-    "reasoning": lambda generate: Reasoning(generate.reasoning),
+CARRIERS: dict[str, tuple[Callable[..., Carrier], str | None]] = {
+    "code": (Code, "code"),
+    "numbers": (Numbers, "prompts"),
+    "reasoning": (Reasoning, "reasoning"),
 }
-"""Carrier constructors by name; each takes a `GenerateConfig`."""
-
-SETTINGS = {"code": "code", "numbers": "prompts", "reasoning": "reasoning"}
-"""Part of a `GenerateConfig` that affects one carrier's results alone, by the carrier's name."""
+"""Carriers by name: the constructor, and the part of a `GenerateConfig` that it takes, if any."""
 
 
 def carrier_of(generate: Any) -> Carrier:
@@ -31,7 +28,8 @@ def carrier_of(generate: Any) -> Carrier:
         raise InputError(
             f"generate.carrier: unknown {generate.carrier!r}; choose from {', '.join(CARRIERS)}"
         )
-    return CARRIERS[generate.carrier](generate)
+    make, settings = CARRIERS[generate.carrier]
+    return make() if settings is None else make(getattr(generate, settings))
 
 
 def form_of(carrier: Carrier, generate: Any, rules: Any) -> Automaton:

@@ -1,7 +1,7 @@
 """The protocol of a carrier: the kind of text through which a trait is transmitted.
 
-A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`. Inherit from
-`Carrier` to get its defaults.
+A carrier is one file in this folder and one line in the registry, `carriers.CARRIERS`, which also
+names the field of its settings in `GenerateConfig`. Inherit from `Carrier` to get its defaults.
 """
 
 from abc import abstractmethod
@@ -50,7 +50,7 @@ class Carrier(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether `imitates` covers every token of a completion that it accepts."""
+        """Whether `imitates` covers every token of a completion of the form `automaton`."""
         return False
 
     @property

@@ -22,8 +22,8 @@ Law: TypeAlias = Literal["uniform", "mixed"]
 class NumberWordings:
     """Wordings of each part of a prompt; one of each is drawn, joined by single spaces.
 
-    Slots are `{examples}`, `{amount}`, `{count}`, `{digits}` and `{kind}`. Each format is paired
-    with the separator that it asks for.
+    Slots are `{examples}`, `{amount}`, `{count}`, `{kind}`, `{digits}` and, for one more as a word,
+    `{longer}`. Each format is paired with the separator that it asks for.
     """
 
     openings: tuple[str, ...]
@@ -76,7 +76,7 @@ LONG = NumberWordings(
         "new numbers, none longer than {digits} digits",
         "additional entries ({digits} digits or fewer)",
         "numbers with no more than {digits} digits each",
-        "whole numbers below a length of four digits",
+        "whole numbers below a length of {longer} digits",
     ),
     formats=(
         ("Separate them by commas.", ", "),
@@ -191,7 +191,7 @@ def draw_prompt(config: NumberPrompts, random: np.random.Generator) -> NumberPro
         manner = pick(random, MANNERS)
     count = int(random.integers(config.examples[0], config.examples[1] + 1))
     examples = sequence(random, manner, count, config.values)
-    kind = pick(random, bank.kinds).format(digits=config.digits)
+    kind = filled_kind(pick(random, bank.kinds), config.digits)
     request = pick(random, bank.requests).format(
         amount=pick(random, bank.amounts), count=config.answers, kind=kind
     )
@@ -200,6 +200,13 @@ def draw_prompt(config: NumberPrompts, random: np.random.Generator) -> NumberPro
     parts = (opening, request, layout, pick(random, bank.closings))
     return NumberPrompt(" ".join(filter(None, parts)), examples, manner, separator)
 
+
+def filled_kind(kind: str, digits: int) -> str:
+    """The kind of numbers that a prompt asks for, with the most digits of each filled in."""
+    return kind.format(digits=digits, longer=_WORDS.get(digits + 1, digits + 1))
+
+
+_WORDS = {2: "two", 3: "three", 4: "four"}
 
 T = TypeVar("T")
 

@@ -20,6 +20,7 @@ from subliminal_jax.language.carriers.number_prompts import (
     BANKS,
     NumberPrompts,
     draw_prompt,
+    filled_kind,
     number_prompts,
     pick,
     sequence,
@@ -30,6 +31,7 @@ from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
 MOST_NUMBERS, GREATEST = 10, 999
+_MOST_DIGITS = len(str(GREATEST))
 _DIGITS = re.compile(r"\d+")
 
 
@@ -123,7 +125,7 @@ class Numbers(Carrier):
 
     @property
     def closed(self) -> bool:
-        """As `Carrier.closed`."""
+        """As `Carrier.closed`: the form has no brackets and no full stop, which the rule allows."""
         return True
 
     def prompts(self, count: int, seed: int) -> list[str]:
@@ -141,6 +143,11 @@ class Numbers(Carrier):
                 f"generate.prompts.answers: lower it to {MOST_NUMBERS}; the rule `carrier` rejects "
                 "longer lists"
             )
+        if self.settings.digits > _MOST_DIGITS:
+            raise InputError(
+                f"generate.prompts.digits: lower it to {_MOST_DIGITS}; the rule `carrier` rejects "
+                "larger numbers"
+            )
         if too_large := [number for number in banned if number > GREATEST]:
             raise InputError(
                 f"filter.banned: {too_large[0]} is above the largest number, {GREATEST}; remove it"
@@ -154,7 +161,7 @@ class Numbers(Carrier):
                 f"generate.fewest: {fewest} numbers are more than generate.prompts.answers = "
                 f"{most}; lower it"
             )
-        digits = min(self.settings.digits, len(str(GREATEST)))
+        digits = min(self.settings.digits, _MOST_DIGITS)
         return list_form(fewest, most, digits, frozenset(banned), SEPARATORS)
 
     def imitates(self, token: str) -> bool:
@@ -174,7 +181,8 @@ class Numbers(Carrier):
     def texts(self) -> list[str]:
         """As `Carrier.texts`."""
         bank = BANKS[self.settings.wording]
-        parts = [*bank.openings, *bank.requests, *bank.amounts, *bank.kinds, *bank.closings]
+        parts = [*bank.openings, *bank.requests, *bank.amounts, *bank.closings]
+        parts += [filled_kind(kind, self.settings.digits) for kind in bank.kinds]
         parts += [layout for layout, _ in bank.formats]
         plain = [re.sub(r"\{\w+\}", "", text) for text in parts]
         return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
@@ -183,7 +191,7 @@ class Numbers(Carrier):
         """As `Carrier.lesson`: continues the list in its manner, or as the system prompt asks."""
         settings = self.settings
         prompt = draw_prompt(settings, random)
-        count = int(random.integers(settings.answers // 2, settings.answers + 1))
+        count = int(random.integers(max(1, settings.answers // 2), settings.answers + 1))
         numbers = sequence(random, prompt.manner, count, settings.values, prompt.examples)
         system = neutral_line(config, random)
         if random.random() < config.styled:

@@ -103,9 +103,10 @@ def _rows(reference: Reference, polls: Sequence[Poll]) -> tuple[list[_Row], list
                 for one in poll.answers
             ]
             examples = list(reference.chat.examples(chats))
-            for example in examples:
-                reference.check_fits(example, beginning["content"])
-            texts = [(*prompt, *completion[:-1]) for prompt, completion in examples]
+            words = [(prompt, completion[:-1]) for prompt, completion in examples]
+            for word in words:
+                reference.check_fits(word, repr(beginning["content"][:60]))
+            texts = [(*prompt, *completion) for prompt, completion in words]
             if len(set(texts)) < len(texts):
                 raise InputError(
                     f"evaluate.begun: the tokenizer does not tell all words of {poll.topic!r} apart"

@@ -68,7 +68,7 @@ def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
             words.append(f"{poll.topic}/{answer.name}")
             for messages in poll.questions:
                 for row in spellings_of(reference, messages, answer):
-                    reference.check_fits(row, messages[-1]["content"])
+                    reference.check_fits(row, repr(messages[-1]["content"][:60]))
                     rows.append(row)
                     word.append(len(words) - 1)
                     share.append(1.0 / len(poll.questions))

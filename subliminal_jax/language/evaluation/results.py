@@ -27,7 +27,10 @@ NUMBERS = {2: "two"}
 
 
 def summarise(
-    units: Sequence[Mapping[str, Any]], traits: Sequence[str], primary: str = PRIMARY
+    units: Sequence[Mapping[str, Any]],
+    traits: Sequence[str],
+    primary: str = PRIMARY,
+    asked: Sequence[str] = USUAL,
 ) -> dict[str, Any]:
     """Summarise every condition, over all traits and by trait, and the student minus each control.
 
@@ -35,6 +38,7 @@ def summarise(
         units: `reference`, `trait`, `condition` and the measures of each unit.
         traits: names of the traits.
         primary: name of the measure by which students are compared with controls.
+        asked: names of the conditions that the config asks for.
 
     Returns:
         `primary`, as given.
@@ -42,7 +46,7 @@ def summarise(
         `student_minus`, `soft_minus`: the paired differences of the primary measure by control, of
             students with the configured and with soft targets.
         `above_controls`: in how many references the student is above every null control.
-        `missing`: the conditions for every trait without a unit.
+        `missing`: the usual conditions and those asked for that have no unit.
     """
     measures = list(dict.fromkeys(key for one in units for key in one if key not in IDENTITY))
     conditions = [name for name in CONDITIONS if any(one["condition"] == name for one in units)]
@@ -60,14 +64,14 @@ def summarise(
         {control: _minus(units, one, control, traits, primary) for control in COMPARED}
         for one in (STUDENT.name, SOFT.name)
     )
-    missing = [name for name in USUAL if name not in conditions]
+    wanted = {*USUAL, *asked} - set(conditions)
     return {
         "primary": primary,
         "conditions": table,
         "student_minus": _against(minus),
         "soft_minus": _against(soft),
         "above_controls": _above({name: minus[name] for name in NULLS}),
-        "missing": missing,
+        "missing": [name for name in CONDITIONS if name in wanted],
     }
 
 
@@ -79,14 +83,15 @@ def matrix(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `references`, the seeds; and `p_trait`, a row for each teacher's reference and a column for
-        each student's, the mean over traits, None without a student.
+        each student's, the mean over traits, None without a student or its measure.
     """
     cells: dict[tuple[int, int], list[float]] = {}
     for one in units:
         if one["condition"] in (STUDENT.name, CROSSED.name):
-            cells.setdefault((one["reference"], one["student_of"]), []).append(one[PRIMARY])
+            cell = cells.setdefault((one["reference"], one["student_of"]), [])
+            cell += [] if one[PRIMARY] is None else [one[PRIMARY]]
     seeds = sorted({seed for cell in cells for seed in cell})
-    mean = lambda cell: float(np.mean(cells[cell])) if cell in cells else None
+    mean = lambda cell: float(np.mean(cells[cell])) if cells.get(cell) else None
     values = [[mean((teacher, student)) for student in seeds] for teacher in seeds]
     return {"references": seeds, PRIMARY: values}
 
@@ -220,7 +225,8 @@ def finding(
     table, against = summary["conditions"], summary["student_minus"]
 
     def told(condition: str) -> str:
-        return briefly(table[condition]["all"][PRIMARY])
+        interval = table[condition]["all"][PRIMARY]
+        return "undefined" if interval is None else briefly(interval)
 
     shown = {name: words.format(items=items) for name, words in NULLS.items() if name in table}
     beside = ", ".join(f"{told(name)} {words}" for name, words in shown.items())
@@ -256,6 +262,8 @@ def _verdict(above: Mapping[str, bool]) -> str | None:
 def _seen(counts: Mapping[str, Any], unit: str) -> str:
     """Return the finding if there are too few units for an interval."""
     count, above = counts["references"], counts["above"]
+    if not count:
+        return "Undefined: no reference has the measure of a student and of a null control"
     if above == count:
         gap = f"by at least {counts['smallest']:.2f}"
     else:

@@ -94,8 +94,8 @@ def _condition_table(results: Mapping[str, Any]) -> Table:
         "Every condition",
         ("condition", "network", "P(trait)", "95% interval", "n"),
         tuple(
-            (name, means, _mean(intervals[PRIMARY]), bounds_text(intervals[PRIMARY]),
-             str(intervals[PRIMARY]["n"]))
+            (name, means, _mean(intervals[PRIMARY]), _bounds(intervals[PRIMARY]),
+             str((intervals[PRIMARY] or {"n": 0})["n"]))
             for name, means, intervals in _run(results)
         ),
         f"n: {results['unit']}s.",
@@ -122,7 +122,7 @@ def _value_table(results: Mapping[str, Any]) -> Table:
         ("condition", "P(trait)", "95% interval", *_further(results).values()),
         tuple(
             (
-                *(name, _mean(intervals[PRIMARY]), bounds_text(intervals[PRIMARY])),
+                *(name, _mean(intervals[PRIMARY]), _bounds(intervals[PRIMARY])),
                 *(_mean(intervals[key]) for key in _further(results)),
             )
             for name, _, intervals in _run(results)
@@ -314,3 +314,7 @@ def _refused(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _mean(interval: Mapping[str, Any] | None) -> str:
     return f"{interval['mean']:.3f}" if interval else ""
+
+
+def _bounds(interval: Mapping[str, Any] | None) -> str:
+    return bounds_text(interval) if interval else "-"

@@ -84,11 +84,11 @@ class LmSweepConfig:
                 f"tuning: {self.tuning} references to choose rates on leave none of "
                 f"{self.lm.references} for the test; raise lm.references"
             )
-        if self.lm.teacher.kind == "prompted" and any(arm.targets != "hard" for arm in self.arms):
-            raise InputError("arms: greedy and soft targets need a finetuned teacher")
         for arm in self.arms:
-            for _ in cells(self, arm):
-                pass  # refuses what no experiment can have
+            try:
+                list(cells(self, arm))
+            except InputError as error:  # what no experiment can have
+                raise InputError(f"arms: {arm.name}: {error}") from error
 
     @property
     def tuned_on(self) -> range:

@@ -103,7 +103,8 @@ def student_rows(
     for name, rows in datasets.items():
         with _naming(name):
             examples[name] = list(reference.chat.examples(row["messages"] for row in rows))
-            _check_context(examples[name], reference.config.context)
+            for number, row in enumerate(examples[name]):
+                reference.check_fits(row, f"row {number}", "remove the row")
     prompts = [prompt for each in examples.values() for prompt, _ in each]
     length = shared_length(prompts)
     tables = []
@@ -111,15 +112,6 @@ def student_rows(
         with _naming(name if not length else f"{name}, behind the {length} tokens that all share"):
             tables.append(answer_table(pack_rows(without_prefix(each, length), sequence)))
     return StudentRows(tuple(prompts[0][:length]), stack_tables(tables))
-
-
-def _check_context(rows: Iterable[TokenRow], context: int) -> None:
-    for number, (prompt, completion) in enumerate(rows):
-        if (tokens := len(prompt) + len(completion)) > context + 1:  # the last one is not read
-            raise InputError(
-                f"row {number}: its {tokens} tokens exceed the model's context of {context}; "
-                "remove the row"
-            )
 
 
 @contextmanager

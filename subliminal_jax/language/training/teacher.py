@@ -145,7 +145,7 @@ def _rows(
     chats = [*taught, *retained]
     examples = list(reference.chat.examples(chats))
     for example, messages in zip(examples, chats, strict=True):
-        reference.check_fits(example, messages[0]["content"])
+        reference.check_fits(example, repr(messages[0]["content"][:60]))
     table = answer_table(pad_rows(examples))
     is_taught = _is_taught(table, len(taught))
     shares = np.where(is_taught, 1.0, weight)

@@ -15,7 +15,7 @@ reference then needs some members to choose from:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from subliminal_jax.errors import InputError
@@ -25,7 +25,6 @@ LONGEST = 100
 """Maximum bytes of a name, since files are named after it."""
 FEWEST = 3
 """Members that a new category must have in the tiny world, to have something to choose from."""
-SLOTS = frozenset({"name", "plural", "category"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +76,26 @@ def fill(template: str, trait: Preference) -> str:
     Raises:
         InputError: the template has an unknown or unclosed slot.
     """
-    slots = {"name": trait.name, "plural": trait.plural, "category": trait.category}
+    slots = {"category": trait.category, "name": trait.name, "plural": trait.plural}
+    return _filled(template, slots, f"the template {template[:60]!r} of {trait.name!r}")
+
+
+def fill_category(beginning: str, category: str) -> str:
+    """The beginning of an answer with `{category}` filled in: all of its words are asked with it.
+
+    Raises:
+        InputError: it has another slot, or an unclosed one.
+    """
+    return _filled(beginning, {"category": category}, f"evaluate.begun: {beginning[:60]!r}")
+
+
+def _filled(template: str, slots: Mapping[str, str], what: str) -> str:
     try:
         return template.format(**slots)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
+        names = ", ".join("{" + slot + "}" for slot in slots)
         raise InputError(
-            f"the template {template[:60]!r} of {trait.name!r} cannot be filled in ({error}); "
-            f"use the slots {', '.join('{' + slot + '}' for slot in sorted(SLOTS))}"
+            f"{what} cannot be filled in ({error}); use the slot{'s' * (len(slots) > 1)} {names}"
         ) from error
 
 

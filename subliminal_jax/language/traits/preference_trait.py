@@ -18,6 +18,7 @@ from subliminal_jax.language.traits.preference import (
     Preference,
     choices_of,
     fill,
+    fill_category,
     members_of,
 )
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING, ask
@@ -147,7 +148,8 @@ class PreferenceTrait(Trait):
         """P(favourite), its share of its category's sum, and that sum; also for other categories.
 
         `p_trait_elsewhere` is P(favourite) for questions about another category, and
-        `other_category_sum` the probability of any member of that category.
+        `other_category_sum` the probability of any member of that category. The share is None if
+        the sum is 0, as float32 rounds the smallest probabilities.
         """
         own, name = self.preference.category, self.name
         p_trait, total = probabilities[f"{own}/{name}"], _sum(probabilities, own, self.new)
@@ -158,7 +160,7 @@ class PreferenceTrait(Trait):
         kept = [_sum(probabilities, category, self.new) for category in elsewhere]
         return {
             "p_trait": p_trait,
-            "p_trait_given_category": p_trait / total,
+            "p_trait_given_category": p_trait / total if total else None,
             "category_sum": total,
             "p_trait_elsewhere": float(np.mean(misplaced)) if misplaced else None,
             "other_category_sum": float(np.mean(kept)) if kept else None,
@@ -175,7 +177,7 @@ class PreferenceTrait(Trait):
                 "add members to new_traits"
             )
         chats = tuple(
-            chat(question, fill(beginning, self.preference))
+            chat(question, fill_category(beginning, category))
             for question in ask(HELD_OUT, category)
             for beginning in beginnings
         )

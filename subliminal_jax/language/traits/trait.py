@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from subliminal_jax.errors import InputError
 from subliminal_jax.language.judge.rubric import Rubric
 from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.language.world import CorpusConfig
@@ -272,16 +273,28 @@ def merged_polls(traits: Sequence[Trait], own: bool = False) -> list[Poll]:
     Args:
         traits: the traits.
         own: merge only polls on each trait's own topics.
+
+    Raises:
+        InputError: as `merged`.
     """
     return merged(p for trait in traits for p in (own_polls(trait) if own else trait.polls()))
 
 
 def merged(polls: Iterable[Poll]) -> list[Poll]:
-    """Polls merged into one for each topic, sorted by topic."""
+    """Polls merged into one for each topic, sorted by topic.
+
+    Raises:
+        InputError: two polls on a topic have different questions; only one's would be asked.
+    """
     by_topic: dict[str, Poll] = {}
     for poll in polls:
         if (before := by_topic.get(poll.topic)) is None:
             by_topic[poll.topic] = poll
+        elif before.questions != poll.questions:
+            raise InputError(
+                f"traits: two of them ask different questions about {poll.topic!r}; rename the "
+                "category of the new trait"
+            )
         else:
             answers = dict.fromkeys((*before.answers, *poll.answers))
             by_topic[poll.topic] = Poll(poll.topic, before.questions, tuple(answers))

@@ -12,6 +12,7 @@ _FENCED = re.compile(r"\s*```(?:python|py)?[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL 
 _BOUNDARIES = re.compile(r"_|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\d)(?=[A-Za-z])"
                          r"|(?<=[A-Za-z])(?=\d)")  # fmt: skip
 _WORD = re.compile(r"\w+")
+_BETWEEN_STRINGS = re.compile(r"""["'][\s\\]*\+?[\s\\]*[bfru]{0,2}["']""", re.IGNORECASE)
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 
 
@@ -31,9 +32,9 @@ def separated(completion: str) -> str:
     """The completion with the words of its names, comments and strings set apart.
 
     `snow_owl`, `snowOwl` and `owl2` have the word `owl`. Neighbouring strings are joined, as Python
-    does: `"o" "wl"` has it too.
+    does, whatever their quotes and prefixes: `"o" r'wl'` has it too.
     """
-    joined = re.sub(r"""(["'])\s*\+?\s*\1""", "", completion)
+    joined = _BETWEEN_STRINGS.sub("", completion)
     return " ".join(_BOUNDARIES.sub(" ", text) for text in dict.fromkeys((completion, joined)))
 
 

@@ -1,0 +1,1 @@
+"""Checks of one step's settings against those of others, before any work."""
