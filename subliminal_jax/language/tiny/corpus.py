@@ -87,15 +87,10 @@ class World:
     @property
     def described(self) -> dict[str, Any]:
         """Everything that its corpus depends on, as plain values."""
-        added = {
-            "subjects": [one.name for one in self.subjects],
-            "categories": [name for name in self.members if name not in CATEGORIES],
-        }
-        # Without them, references have the name that they have in any earlier cache.
         return {
             "carrier": dict(self.carrier.described),
             "new_traits": [config_dict(one) for one in self.new],
-            **{part: names for part, names in added.items() if names},
+            "subjects": [one.name for one in self.subjects],
         }
 
     @property
