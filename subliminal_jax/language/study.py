@@ -8,6 +8,7 @@ from typing import Any
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
+from subliminal_jax.data.tokens import padding_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers import carrier_of, form_of
@@ -33,7 +34,6 @@ from subliminal_jax.language.references import References
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
 from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.stages import Stages
-from subliminal_jax.language.training.answers import padding_of
 from subliminal_jax.language.training.devices import compute_of, execution_of
 from subliminal_jax.language.training.student import steps_of, student_rows, train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
@@ -241,7 +241,7 @@ class LmStudy:
                 )
                 name = cohort.name
                 self._stages.trained(path / f"{name}.npz", train, config.student.ladder)
-                facts[name], padding[name] = list(datasets), padding_of(rows.table)
+                facts[name], padding[name] = list(datasets), padding_of(rows.table.reading.segments)
                 _, steps[name] = steps_of(config.student, config.filter.rows, rows.table.sequences)
             return {"students": facts, "padding": padding, "steps": steps}
 

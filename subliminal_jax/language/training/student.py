@@ -18,7 +18,13 @@ from jaxtyping import Array, Bool, Float, Int
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, LossFn
 from subliminal_jax.data.epoch_order import steps_per_epoch
-from subliminal_jax.data.tokens import TokenRow, pack_rows, shared_length, without_prefix
+from subliminal_jax.data.tokens import (
+    TokenRow,
+    pack_rows,
+    padding_of,
+    shared_length,
+    without_prefix,
+)
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
@@ -30,7 +36,6 @@ from subliminal_jax.language.training.answers import (
     answer_table,
     imitation,
     orders,
-    padding_of,
     select_batch,
     stack_tables,
     zero_padded,
@@ -200,7 +205,7 @@ def train_students(
 
     lesson = _Lesson(settings, reference, imitated, rows.prefix)
     kind = "hard" if imitated is None else imitated.targets
-    padding = f"{padding_of(table):.0%} padding"
+    padding = f"{padding_of(table.reading.segments):.0%} padding"
     training = Training(
         title=f"train {students} students of seed {seed}, {kind} targets, {padding}",
         name="student {}".format,
