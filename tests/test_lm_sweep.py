@@ -172,10 +172,10 @@ def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
     trained = []
     with untrained(tmp_path / "words") as reference, pytest.MonkeyPatch.context() as patch:
 
-        def students(settings, reference, rows, *args, **options):
+        def students(settings, reference, course, *args, **options):
             trained.append(settings)
             seed = round(1e4 * settings.learning_rate)
-            return random_adapters(reference, len(rows.table.targets), seed)
+            return random_adapters(reference, len(course.rows.table.targets), seed)
 
         patch.setattr(study, "train_students", students)
         lm = replace(tiny(tmp_path / "cache"), references=2, evaluate=EvaluateConfig(samples=0))
