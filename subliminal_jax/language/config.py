@@ -182,7 +182,7 @@ class LmConfig:
         """Refuses a judge that nothing needs, and the rule `judge` without a judge or rubrics."""
         judge = self.evaluate.judge
         filters = "judge" in self.filter.rules
-        if filters and not (judge.model or judge.url):
+        if filters and not judge.named:
             raise InputError(
                 "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
                 "evaluate.judge.url, or remove the rule"
@@ -190,7 +190,7 @@ class LmConfig:
         if filters:
             row_rubrics(self.filter.judge, self.chosen)
         rubrics = filters or any(trait.rubrics for trait in self.chosen)
-        if (judge.model or judge.url) and not rubrics:
+        if judge.named and not rubrics:
             raise InputError(
                 f"evaluate.judge: no judge is needed for {', '.join(self.traits)}; remove it"
             )

@@ -299,7 +299,7 @@ class LmStudy:
     def _judge(self) -> Judge | None:
         """The judge of open answers, past its gate; None without one."""
         settings, given = self.config.evaluate.judge, self.config.reference.model
-        if not (settings.model or settings.url):
+        if not settings.named:
             return None
         replies = self.run.subdirectory("judge") / "replies.jsonl"
         return judge_of(settings, given, self.execution, replies)
