@@ -119,7 +119,7 @@ def test_a_summary_counts_references_of_the_test_alone():
     assert found["student_minus_control"]["mean"] == pytest.approx(0.3)
     assert found["student_minus_control"]["n"] == 2
     assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
-    assert found["p"] == 0.5
+    assert found["student_minus_control"]["p"] == 0.5
     assert "+0.30" in sweep_finding({"rank_2": found}, P_TRAIT)
 
 
@@ -135,7 +135,7 @@ def test_arms_are_compared_with_the_last_one_by_reference():
     summary = sweep_summary(units, P_TRAIT)
     assert summary["rank_2"]["student_minus_last"]["mean"] == pytest.approx(0.15)
     assert summary["rank_2"]["student_minus_last"]["n"] == 2
-    assert summary["rank_2"]["p_last"] == 0.5
+    assert summary["rank_2"]["student_minus_last"]["p"] == 0.5
     assert "student_minus_last" not in summary["full"]
     assert "student - full's" in sweep_text(
         {"summary": summary, "finding": "", "measure": "p_trait", "control": "regular"}
