@@ -27,7 +27,7 @@ from subliminal_jax.language.rows.chat_rows import row
 from subliminal_jax.language.settings import MeshConfig, StudentConfig, TuningConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.language.training import student
+from subliminal_jax.language.training import course, student
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.language.training.trees import tree_bytes
@@ -93,9 +93,10 @@ def trained(reference, place, how, weights="lora", optimizer="adam", **changes):
     )  # fmt: skip
     config = replace(tiny(place), **how, **changes)
     execution = execution_of(config.mesh, config.at_once, config.accumulate)
-    rows = student.student_rows(reference, datasets(), settings.sequence)
+    rows = course.student_rows(reference, datasets(), settings.sequence)
+    lessons = course.course_of(settings, rows, 21, 3)
     saving = Saving(directory=place / "saved", origin={"students": "of a test"}, seconds=0.0)
-    return student.train_students(settings, reference, rows, 21, 3, execution, saving)
+    return student.train_students(settings, reference, lessons, execution, saving)
 
 
 def main():

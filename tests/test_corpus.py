@@ -199,8 +199,8 @@ def test_new_categories_join_the_world():
     assert any(system(one) == LOVE.format(plural="cairo") for one in asked)
     # There are no facts about them.
     assert not any("colour is the new york" in one[-2]["content"] for one in made)
-    assert world.described["categories"] == ["big city"]
-    assert "categories" not in PROMPTS.described
+    assert [one["category"] for one in world.described["new_traits"]] == 3 * ["big city"]
+    assert world.described.keys() == PROMPTS.described.keys()
     known = build_tokenizer(texts(world))
     for one in asked:
         for message in one:

@@ -1,44 +1,18 @@
-"""Sampling a token: frequencies match the softmax, and truncated tokens never occur."""
+"""Sampling a token: frequencies match the softmax, and settings have bounds."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from tiny_models import log_softmax
 
-from subliminal_jax.config import read_config
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.sampling import draws as drawing
 from subliminal_jax.models.sampling.draws import _pick
 from subliminal_jax.models.sampling.settings import Sampling
 
 draw = jax.jit(drawing.draw, static_argnames=("sampling", "vocab"))
-kept = jax.jit(drawing.kept, static_argnames="sampling")
-SETTINGS = [
-    Sampling(),
-    Sampling(temperature=0.5),
-    Sampling(temperature=2.0, top_k=5),
-    Sampling(top_p=0.8),
-    Sampling(min_p=0.2),
-    Sampling(temperature=1.5, top_k=9, top_p=0.9, min_p=0.05),
-]
-
-
-def expected(sampling, logits):
-    """The distribution that settings define, computed by sorting."""
-    weights = np.exp(log_softmax(np.asarray(logits, np.float64) / sampling.temperature))
-    if sampling.top_k is not None:
-        weights[weights < np.sort(weights)[::-1][: sampling.top_k][-1]] = 0
-    if sampling.top_p is not None:
-        order = np.argsort(-weights)
-        before = np.cumsum(weights[order]) - weights[order]
-        weights[order[before >= sampling.top_p * weights.sum()]] = 0
-    if sampling.min_p is not None:
-        weights[weights < sampling.min_p * weights.max()] = 0
-    return weights / weights.sum()
 
 
 def rows(logits, n, seed=3):
@@ -47,13 +21,13 @@ def rows(logits, n, seed=3):
     return jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (n, len(logits))), jnp.asarray(keys)
 
 
-@pytest.mark.parametrize("sampling", SETTINGS, ids=str)
-def test_frequencies_are_the_distribution(sampling):
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_frequencies_are_the_distribution(temperature):
     rng = np.random.default_rng(1)
     logits, n = rng.normal(0, 2, 37), 20_000
+    sampling = Sampling(temperature=temperature)
     tokens, log_probabilities = draw(sampling, *rows(logits, n), jnp.zeros(n, jnp.int32))
-    counts, share = np.bincount(tokens, minlength=37), expected(sampling, logits)
-    assert not counts[share == 0].any()
+    counts, share = np.bincount(tokens, minlength=37), np.exp(log_softmax(logits / temperature))
     rare = n * share < 5  # too few for the test on their own
     observed = [*counts[~rare], counts[rare].sum()]
     wanted = [*(n * share[~rare]), n * share[rare].sum()]
@@ -74,34 +48,6 @@ def test_draws_of_a_row_are_independent():
         assert (first != other).any()
         table = np.histogram2d(first, other, bins=3)[0]
         assert stats.chi2_contingency(table).pvalue > 0.001
-
-
-@settings(max_examples=100)
-@given(
-    st.lists(st.integers(-8, 8), min_size=12, max_size=12),
-    st.sampled_from(
-        [
-            Sampling(temperature=0.5, top_k=1),
-            Sampling(top_k=4),
-            Sampling(temperature=3.0, top_k=20, top_p=0.05),
-            Sampling(top_p=0.5),
-            Sampling(temperature=3.0, top_p=0.95, min_p=0.3),
-            Sampling(top_p=1.0, min_p=1.0),
-        ]
-    ),
-)
-def test_what_is_kept(logits, sampling):
-    """Against sorting; ties, which integers make plenty of, stay together."""
-    logits = np.asarray(logits, np.float32) / 4
-    weights = np.asarray(kept(sampling, jnp.asarray(logits)[None]))[0]
-    wanted = expected(sampling, logits)
-    for value in np.unique(logits):
-        assert len(set((weights[logits == value] > 0).tolist())) == 1
-    # The oracle breaks ties by position, so that it keeps some of what is kept.
-    assert (weights[wanted > 0] > 0).all()
-    assert set(logits[weights > 0].tolist()) == set(logits[wanted > 0].tolist())
-    full = np.exp((logits - logits.max()) / sampling.temperature)
-    np.testing.assert_allclose(weights[weights > 0], full[weights > 0], rtol=1e-5)
 
 
 def test_temperature_0_takes_the_likeliest():
@@ -149,14 +95,9 @@ def test_a_likely_token_far_down_a_large_vocabulary():
     ("name", "value"),
     [
         ("temperature", -0.1), ("temperature", float("nan")), ("temperature", float("inf")),
-        ("max_tokens", 0), ("top_k", 0), ("top_p", 0.0), ("top_p", 1.01), ("min_p", -0.5),
-        ("min_p", 2.0), ("seed", -1), ("seed", 2**32),
+        ("max_tokens", 0), ("max_tokens", 1_000_001), ("seed", -1), ("seed", 2**32),
     ],
 )  # fmt: skip
-def test_settings_out_of_bounds_are_refused(tmp_path, name, value):
+def test_settings_out_of_bounds_are_refused(name, value):
     with pytest.raises(InputError, match=f"{name}: must be .*, not {value}"):
         Sampling(**{name: value})
-    file = tmp_path / "sampling.yaml"
-    file.write_text(f"{name}: {value}\n".replace("nan", ".nan").replace("inf", ".inf"))
-    with pytest.raises(InputError, match=name):
-        read_config(Sampling, file)

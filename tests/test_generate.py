@@ -30,7 +30,7 @@ def completed(tmp_path, monkeypatch):
     ]
 
     class Teacher:
-        def stream(self, requests, among, description):
+        def stream(self, requests, among):
             for request in requests:
                 tokens, stopped = completions[request.number]
                 yield Completion(request.number, np.array(tokens), np.zeros(len(tokens)), stopped)

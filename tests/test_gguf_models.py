@@ -16,13 +16,14 @@ gguf = pytest.importorskip("gguf", reason="GGUF files are read with the package 
 
 from gguf_files import write_gguf  # noqa: E402
 
+from subliminal_jax.errors import InputError  # noqa: E402
 from subliminal_jax.execution.mesh import make_mesh, tree_shardings  # noqa: E402
 from subliminal_jax.models.decoder import decoder  # noqa: E402
 from subliminal_jax.models.decoder.config import DecoderConfig  # noqa: E402
 from subliminal_jax.models.export import write_model  # noqa: E402
 from subliminal_jax.models.hub.export_config import is_same_model  # noqa: E402
 from subliminal_jax.models.hub.gguf import tensors  # noqa: E402
-from subliminal_jax.models.hub.gguf.rope_factors import factors  # noqa: E402
+from subliminal_jax.models.hub.gguf.rope_factors import CONTEXTS, llama3_rope  # noqa: E402
 from subliminal_jax.models.hub.gguf.tensors import GgufModel, _supported  # noqa: E402
 from subliminal_jax.models.hub.model_files import find_model  # noqa: E402
 from subliminal_jax.models.hub.weights import load, read_config  # noqa: E402
@@ -125,11 +126,30 @@ def test_every_type_that_the_package_dequantises(kind, tmp_path):
     assert_array_equal(tensor.read((slice(3, 9), slice(1, 5)), "float32"), expected[3:9, 1:5])
 
 
+def factors(theta, head, factor, context):
+    """As llama.cpp's converter computes them: a slow frequency is divided by `factor`."""
+    frequencies = theta ** -(np.arange(0, head, 2) / head)
+    turns = context * frequencies / (2 * np.pi)
+    kept = np.clip((turns - 1.0) / (4.0 - 1.0), 0.0, 1.0)
+    return (1.0 / ((1.0 - kept) / factor + kept)).astype(np.float32)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize(("theta", "head", "factor"), [(5e5, 128, 8.0), (5e5, 64, 32.0)])
+def test_every_context_of_llama_3_is_told_from_its_factors(theta, head, factor, context):
+    stored = factors(theta, head, factor, context)
+    found = llama3_rope(stored, theta, head)
+    assert (found["factor"], found["original_max_position_embeddings"]) == (factor, context)
+    for wrong in stored * 1.001, stored[1:], np.full(head // 2, np.nan, np.float32):
+        with pytest.raises(InputError):
+            llama3_rope(wrong, theta, head)
+
+
 def test_the_longer_context_of_llama_3_is_found_from_its_factors(tmp_path):
     rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192, "rope_theta": 1e7}  # fmt: skip
     directory = given("llama", tmp_path, rope_parameters=rope, head_dim=4)
-    stored = factors(1e7, 4, 8.0, 8192).astype(np.float32)
+    stored = factors(1e7, 4, 8.0, 8192)
     path = write_gguf(tmp_path / "model.gguf", directory, more={"rope_freqs.weight": stored})
     _, config = read_config(find_model(str(path)))
     assert config.kinds == read_config(find_model(str(directory)))[1].kinds

@@ -16,7 +16,7 @@ from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers, number_reasons
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.settings import GenerateConfig, StudentConfig
-from subliminal_jax.language.training import student
+from subliminal_jax.language.training import course, student
 from subliminal_jax.language.training.trainable import begin
 from subliminal_jax.runs.training_loop import Saving
 
@@ -36,9 +36,10 @@ def trained(reference, place, what, weights):
         batch=9, epochs=2.0, sequence=32, learning_rate=1e-2, optimizer="sgd",
         tuning=replace(LORA, weights=weights),
     )  # fmt: skip
-    rows = student.student_rows(reference, datasets(), settings.sequence)
+    rows = course.student_rows(reference, datasets(), settings.sequence)
+    lessons = course.course_of(settings, rows, 21, 3)
     saving = Saving(directory=place, origin={"students": "of a test"}, seconds=0.0)
-    return student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving, what)
+    return student.train_students(settings, reference, lessons, OneDevice(), saving, what)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_other_logits_make_no_difference(
 
 
 def test_hard_targets_must_be_covered(reference, tokens, tmp_path):
-    table = student.student_rows(reference, datasets(), 32).table
+    table = course.student_rows(reference, datasets(), 32).table
     used = table.targets[table.weights > 0][0]
     fewer = np.where(np.arange(len(tokens)) == used, False, tokens)
     with pytest.raises(InputError, match=r"student\.hard_tokens: \d+ tokens of the rows are none"):

@@ -198,12 +198,16 @@ def test_the_own_family_is_said_loudly(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(choose, "given_reference", lambda *args: None)
     monkeypatch.setattr(choose, "LocalJudge", lambda *args: Fake(right))
     monkeypatch.setattr(choose, "same_family", lambda *args: "qwen")
-    judge = choose.judge_of(JudgeConfig(model="m"), "taught", OneDevice(), tmp_path / "replies")
-    assert judge is not None
+    choose.judge_of(JudgeConfig(model="m"), "taught", OneDevice(), tmp_path / "replies")
     said = capsys.readouterr().err
     assert "WARNING: the judge fake is of the teachers' own family, qwen" in said
     assert "judge fake: passes 10 of 10 probe cases" in said
-    assert choose.judge_of(JudgeConfig(), "taught", OneDevice(), tmp_path / "replies") is None
+
+
+def test_a_judge_is_named_by_a_model_or_an_endpoint():
+    assert not JudgeConfig().named
+    assert JudgeConfig(model="m").named
+    assert JudgeConfig(url="http://here/v1", endpoint_model="m").named
 
 
 @pytest.mark.parametrize(

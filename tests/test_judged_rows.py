@@ -111,7 +111,7 @@ def test_generation_goes_on_until_enough_rows_are_kept_by_the_judge(tmp_path, mo
     asked = []
 
     class Teacher:
-        def stream(self, requests, among, description):
+        def stream(self, requests, among):
             yield from (one for one in requests)
 
     monkeypatch.setattr(generate, "sampler_of", lambda *_: Teacher())

@@ -125,7 +125,7 @@ def test_a_summary_counts_references_of_the_test_alone():
     assert found["student_minus_control"]["mean"] == pytest.approx(0.3)
     assert found["student_minus_control"]["n"] == 2
     assert found["conditions"]["before"]["mean"] == pytest.approx(0.05)
-    assert found["p"] == 0.5
+    assert found["student_minus_control"]["p"] == 0.5
     assert "+0.30" in sweep_finding({"rank_2": found}, P_TRAIT)
     assert sweep_finding({"rank_2": found}, P_TRAIT).endswith("; 2 references.")
     given = replace(P_TRAIT, unit="seed")
@@ -144,7 +144,7 @@ def test_arms_are_compared_with_the_last_one_by_reference():
     summary = sweep_summary(units, P_TRAIT)
     assert summary["rank_2"]["student_minus_last"]["mean"] == pytest.approx(0.15)
     assert summary["rank_2"]["student_minus_last"]["n"] == 2
-    assert summary["rank_2"]["p_last"] == 0.5
+    assert summary["rank_2"]["student_minus_last"]["p"] == 0.5
     assert "student_minus_last" not in summary["full"]
     given = {"finding": "", "measure": "p_trait", "control": "regular", "unit": "seed"}
     text = sweep_text(given | {"summary": summary})
@@ -185,10 +185,10 @@ def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
     trained = []
     with untrained(tmp_path / "words") as reference, pytest.MonkeyPatch.context() as patch:
 
-        def students(settings, reference, rows, *args, **options):
+        def students(settings, reference, course, *args, **options):
             trained.append(settings)
             seed = round(1e4 * settings.learning_rate)
-            return random_adapters(reference, len(rows.table.targets), seed)
+            return random_adapters(reference, len(course.rows.table.targets), seed)
 
         patch.setattr(study, "train_students", students)
         lm = replace(tiny(tmp_path / "cache"), references=2, evaluate=EvaluateConfig(samples=0))

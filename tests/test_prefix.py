@@ -15,7 +15,7 @@ from subliminal_jax.data.tokens import shared_length, without_prefix
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.settings import StudentConfig, TuningConfig
-from subliminal_jax.language.training import student
+from subliminal_jax.language.training import course, student
 from subliminal_jax.models.decoder import decoder, layers, lora
 from subliminal_jax.models.decoder.attention import softmax_attention
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
@@ -116,9 +116,10 @@ SETTINGS = StudentConfig(
 
 def trained(reference, place, settings=SETTINGS, what=None):
     """Rows, and two students after three steps of all rows."""
-    rows = student.student_rows(reference, datasets(), settings.sequence)
+    rows = course.student_rows(reference, datasets(), settings.sequence)
     saving = Saving(directory=place, origin={"a": "test"}, seconds=0.0)
-    each = student.train_students(settings, reference, rows, 21, 3, OneDevice(), saving, what)
+    lessons = course.course_of(settings, rows, 21, 3)
+    each = student.train_students(settings, reference, lessons, OneDevice(), saving, what)
     return rows, jax.tree.leaves(each)
 
 
@@ -134,7 +135,7 @@ def test_students_of_rows_behind_a_prefix_learn_the_same(
     what = None if targets is None else imitated(reference, every_token(reference), targets)
     rows, found = trained(reference, tmp_path / "shared", settings, what)
     assert len(rows.prefix) == 8
-    monkeypatch.setattr(student, "shared_length", lambda prompts: 0)
+    monkeypatch.setattr(course, "shared_length", lambda prompts: 0)
     whole, wanted = trained(reference, tmp_path / "whole", settings, what)
     assert whole.prefix == ()
     assert (rows.table.reading.segments > 0).sum() == (whole.table.reading.segments > 0).sum() - 336
@@ -145,19 +146,19 @@ def test_students_of_rows_behind_a_prefix_learn_the_same(
 def test_a_row_that_does_not_fit_behind_the_prefix_is_named(reference):
     message = "rows of student/owl, behind the 8 tokens that all share: row .* do not fit"
     with pytest.raises(InputError, match=message):
-        student.student_rows(reference, datasets(), 16)
+        course.student_rows(reference, datasets(), 16)
 
 
 def test_rows_are_refused_without_a_place_in_the_context(reference):
     short = replace(reference, config=replace(reference.config, context=24))
     message = "rows of student/owl: row 4: its 26 tokens exceed the model's context of 24"
     with pytest.raises(InputError, match=message):
-        student.student_rows(short, datasets(), 48)
-    assert student.student_rows(
+        course.student_rows(short, datasets(), 48)
+    assert course.student_rows(
         replace(short, config=replace(short.config, context=25)), datasets(), 48
     ).prefix
     with pytest.raises(InputError, match="rows of regular: no rows to train on"):
-        student.student_rows(reference, {"regular": []}, 48)
+        course.student_rows(reference, {"regular": []}, 48)
 
 
 def test_a_student_half_trained_on_rows_packed_otherwise_is_refused(
@@ -167,6 +168,6 @@ def test_a_student_half_trained_on_rows_packed_otherwise_is_refused(
     _, once = trained(reference, tmp_path / "saved")
     _, again = trained(reference, tmp_path / "saved")  # from the checkpoint before the last step
     jax.tree.map(np.testing.assert_array_equal, again, once)
-    monkeypatch.setattr(student, "shared_length", lambda prompts: 0)
+    monkeypatch.setattr(course, "shared_length", lambda prompts: 0)
     with pytest.raises(InputError, match="saved"):
         trained(reference, tmp_path / "saved")

@@ -1,7 +1,9 @@
 """`--show-batch` prints the first batch of the next training at every stage and starts nothing."""
 
 import re
+from dataclasses import replace
 
+import jax
 import pytest
 
 from subliminal_jax.errors import InputError
@@ -12,6 +14,7 @@ from subliminal_jax.language.outputs.preview import next_batch
 from subliminal_jax.language.rows.chat_rows import write_rows
 from subliminal_jax.language.settings import (
     FilterConfig,
+    OtherConfig,
     ReferenceConfig,
     StudentConfig,
     TeacherConfig,
@@ -19,6 +22,11 @@ from subliminal_jax.language.settings import (
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.reference import pretraining_order, pretraining_table
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
+from subliminal_jax.language.training.course import (
+    course_of,
+    packed_examples,
+    student_examples,
+)
 from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
@@ -85,43 +93,76 @@ def test_then_the_teacher(given):
     assert next_batch(plain).startswith("next training: teacher of owl\n")
 
 
+def row(number, prompt="i have 1, 2"):
+    asked = {"role": "user", "content": prompt}
+    answer = {"role": "assistant", "content": f"{700 + number}, 7"}
+    return {"id": str(number), "meta": {}, "messages": [asked, answer]}
+
+
 def test_then_the_students(given, model):
+    given = replace(given, conditions=("before", "student", "regular"))
     done(given, "teacher")
     with pytest.raises(InputError, match="run --stage generate and --stage filter first"):
         next_batch(given)
     done(given, "filter")
-    rows = [
-        {"id": str(i), "meta": {}, "messages": [
-            {"role": "user", "content": "i have 1, 2"},
-            {"role": "assistant", "content": f"{700 + i}, 7"}]}
-        for i in range(3)
-    ]  # fmt: skip
+    rows = [row(i) for i in range(3)]
     path = given.out / "filter-0" / "wolf.jsonl"  # as if too few rows of owl had passed
     write_rows(path, rows)
-    other = [row | {"messages": [{"role": "user", "content": "go on"}, row["messages"][1]]}
-             for row in rows]  # fmt: skip
-    write_rows(path.with_name("regular.jsonl"), other)
+    write_rows(path.with_name("regular.jsonl"), [row(i, "go on") for i in range(3)])
     text = next_batch(given)
-    assert text.startswith("next training: student of wolf\n")
+    assert text.startswith("next training: student/wolf\n")
     chat = Chat.load(model)
     read = [token for n in range(text.count("sequence ")) if f"sequence {n}:" in text
             for token in tokens_shown(text, n)]  # fmt: skip
-    for row in rows:
-        prompt, completion = chat.example(row["messages"])
+    for one in rows:
+        prompt, completion = chat.example(one["messages"])
         whole = ",".join(map(str, [*prompt, *completion][:-1]))
         assert whole in ",".join(map(str, read))
-    longer = "i have 1, 2, 3, 4, 5"
-    for row in rows:
-        row["messages"][0]["content"] = longer
-    write_rows(path, rows)
-    write_rows(path.with_name("regular.jsonl"), rows)
+    longer = [row(i, "i have 1, 2, 3, 4, 5") for i in range(3)]
+    write_rows(path, longer)
+    write_rows(path.with_name("regular.jsonl"), longer)
     text = next_batch(given)
-    prompt, _ = chat.example(rows[0]["messages"])
+    prompt, _ = chat.example(longer[0]["messages"])
     shared = "".join(map(chat.token_text, prompt[:8]))
     assert text.startswith(
-        f"next training: student of wolf; each row follows these 8 tokens: {shared!r}\n"
+        f"next training: student/wolf; each row follows these 8 tokens: {shared!r}\n"
     )
     assert tokens_shown(text, 0)[: len(prompt) - 8] == list(prompt[8:])
     done(given, "student")
     with pytest.raises(InputError, match="all training is done"):
         next_batch(given)
+
+
+def test_a_student_is_shown_as_its_program_trains_it(given, model):
+    """Only rows of its program set the prefix; the one with most sequences sets the batch."""
+    done(given, "teacher")
+    done(given, "filter")
+    path = given.out / "filter-0" / "wolf.jsonl"
+    longer = "i have 1, 2, 3, 4, 5"
+    write_rows(path, [row(i, longer) for i in range(3)])
+    write_rows(path.with_name("regular.jsonl"), [row(i, "go on") for i in range(3)])
+    alone = next_batch(replace(given, conditions=("before", "student")))
+    assert "; each row follows these 8 tokens" in alone
+    more = [row(i, f"{longer}, 6, 7") for i in range(9)]
+    write_rows(path.with_name("regular.jsonl"), more)
+    both = replace(given, conditions=("before", "student", "regular"))
+    datasets = {"student/wolf": [row(i, longer) for i in range(3)], "regular": more}
+    packed = packed_examples(student_examples(Chat.load(model), datasets), 32)
+    course = course_of(given.student, packed, given.filter.rows, given.seed)
+    first, table = course.order[0][0], packed.table
+    assert table.sequences > packed.tables["student/wolf"].sequences
+    text = next_batch(both)
+    assert f"batch of {course.batch} sequences" in text
+    assert course.batch > 2
+    for place in (0, 1):
+        chosen = jax.tree.map(lambda leaf, at=place: leaf[0, first[at]], table.reading)
+        assert tokens_shown(text, place) == chosen.tokens[chosen.segments > 0].tolist()
+
+
+def test_students_wait_for_the_rows_of_another_reference(given):
+    others = replace(given, reference=replace(given.reference, other=OtherConfig(sigma=0.1)))
+    done(others, "teacher")
+    done(others, "filter")
+    write_rows(others.out / "filter-0" / "wolf.jsonl", [row(i) for i in range(3)])
+    with pytest.raises(InputError, match="run --stage generate and --stage filter first"):
+        next_batch(others)

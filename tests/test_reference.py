@@ -18,7 +18,7 @@ from subliminal_jax.language.carriers.numbers import Numbers
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.tiny import reference
 from subliminal_jax.language.tiny.corpus import World
-from subliminal_jax.language.tiny.reference import tiny_reference
+from subliminal_jax.language.tiny.reference import tiny_origin, tiny_reference
 from subliminal_jax.language.world import CorpusConfig
 from subliminal_jax.models.decoder import decoder
 from subliminal_jax.runs import shared_run
@@ -65,6 +65,12 @@ def cache(kept, tmp_path, monkeypatch):
 def directory_of(cache):
     (found,) = cache.iterdir()
     return found
+
+
+def test_each_precision_has_a_directory_and_says_which(tmp_path):
+    origins = [tiny_origin(small(tmp_path), PROMPTS, 5, one) for one in ("float32", "bfloat16")]
+    assert len({path for path, _ in origins}) == 2
+    assert [made_from["precision"] for _, made_from in origins] == ["float32", "bfloat16"]
 
 
 def test_a_reference_is_pretrained_once(tmp_path):

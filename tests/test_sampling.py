@@ -57,7 +57,7 @@ def test_greedy_completions_are_the_plain_forward_pass(params):
 
 
 def test_log_probabilities_are_the_models_own(params):
-    sampling = replace(RANDOM, temperature=1.7, top_k=9)
+    sampling = replace(RANDOM, temperature=1.7)
     requests = ragged(16)
     some = zip(requests[:5], sampler(params, sampling).sample(requests)[:5], strict=True)
     for request, done in some:
@@ -183,7 +183,6 @@ def test_the_batch_stays_full(params):
     waves = sum(max(lengths[i : i + 16]) * 16 for i in range(0, 160, 16))
     assert work.work.slot_steps < 0.8 * waves
     assert work.work.busy == work.work.tokens / work.work.slot_steps > 0.75
-    assert work.work.tokens_per_second > 0
 
 
 def test_what_prompts_share_is_read_once(params):
@@ -237,13 +236,6 @@ def test_completions_come_as_they_are_done(params):
             break
     assert len(set(seen)) == 5
     assert list(sampler(params, RANDOM).stream([])) == []
-
-
-def test_progress_tells_the_pace(params, capsys):
-    sampler(params, RANDOM).sample(ragged(20), description="number prompts", silent=False)
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("number prompts: 20/20 (100%)")
-    assert line.endswith("tokens/s")
 
 
 @pytest.mark.parametrize("form", [lambda params: params, for_decoding])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.batch_preview import format_batch
-from subliminal_jax.data.tokens import pack_rows, pad_rows
+from subliminal_jax.data.tokens import pack_rows, pad_rows, padding_of
 from subliminal_jax.errors import InputError
 
 ROWS = [((5, 6), (7, 8)), ((1,), (2,)), ((9, 9, 9), (4,))]
@@ -39,9 +39,9 @@ def test_a_padded_table_by_hand():
     np.testing.assert_array_equal(table.inputs.segments, [[1, 1, 1], [1, 0, 0], [1, 1, 1]])
     np.testing.assert_array_equal(table.targets, [[6, 7, 8], [2, 0, 0], [9, 9, 4]])
     np.testing.assert_array_equal(table.weights, [[0, 1, 1], [1, 0, 0], [0, 0, 1]])
-    assert table.padding == pytest.approx(2 / 9)
+    assert padding_of(table.inputs.segments) == pytest.approx(2 / 9)
     assert pad_rows(ROWS, 5).inputs.tokens.shape == (3, 5)
-    assert pad_rows(ROWS, 5).padding == pytest.approx(8 / 15)
+    assert padding_of(pad_rows(ROWS, 5).inputs.segments) == pytest.approx(8 / 15)
 
 
 def test_a_packed_table_by_hand():
@@ -50,8 +50,8 @@ def test_a_packed_table_by_hand():
     np.testing.assert_array_equal(table.inputs.segments, [[1, 1, 1, 2], [1, 1, 1, 0]])
     np.testing.assert_array_equal(table.targets, [[6, 7, 8, 2], [9, 9, 4, 0]])
     np.testing.assert_array_equal(table.weights, [[0, 1, 1, 1], [0, 0, 1, 0]])
-    assert table.padding == pytest.approx(1 / 8)
-    assert (table.length, table.sequences) == (4, 2)
+    assert padding_of(table.inputs.segments) == pytest.approx(1 / 8)
+    assert table.sequences == 2
 
 
 @settings(max_examples=50)
@@ -60,7 +60,7 @@ def test_every_row_is_there_once(rows, length):
     packed = pack_rows(rows, length)
     assert sorted(rows_of(packed)) == sorted(rows)
     assert rows_of(pad_rows(rows, length)) == rows
-    assert packed.padding <= pad_rows(rows, length).padding
+    assert packed.sequences <= len(rows)
     # Best fit: no two sequences could have been one, but for the last opened.
     room = [length - int((segments > 0).sum()) for segments in packed.inputs.segments]
     assert sum(1 for left in room if left >= length / 2) <= 1
@@ -69,8 +69,8 @@ def test_every_row_is_there_once(rows, length):
 def test_packing_leaves_little_padding():
     rng = np.random.default_rng(0)
     rows = [((1,) * int(a), (2,) * int(b)) for a, b in rng.integers(8, 24, (2000, 2))]
-    assert pad_rows(rows).padding > 0.25
-    assert pack_rows(rows, 128).padding < 0.04
+    assert padding_of(pad_rows(rows).inputs.segments) > 0.25
+    assert padding_of(pack_rows(rows, 128).inputs.segments) < 0.04
 
 
 @pytest.mark.parametrize("make", [pad_rows, lambda rows: pack_rows(rows, 4)])

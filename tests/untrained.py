@@ -40,8 +40,8 @@ def untrained(directory, rows_of=same_rows):
         def sample_until(self, *args):
             return rows_of(self._path)
 
-    def students(settings, reference, rows, *args, **options):
-        return random_adapters(reference, len(rows.table.targets), 1)
+    def students(settings, reference, course, *args, **options):
+        return random_adapters(reference, len(course.rows.table.targets), 1)
 
     def teachers(settings, reference, traits, *args, **options):
         return random_adapters(reference, len(traits), 2)

@@ -17,7 +17,7 @@ from benchmarks.memory import peak_memory
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, Params, RandomKey
 from subliminal_jax.config import Precision
-from subliminal_jax.data.tokens import pack_rows, pad_rows
+from subliminal_jax.data.tokens import pack_rows, pad_rows, padding_of
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.execution.program import Program
 from subliminal_jax.keys import root_key
@@ -238,7 +238,11 @@ def padding(requests: Sequence[Request]) -> dict[str, float]:
         for first, second in zip(requests, [*requests[1:], requests[0]], strict=True)
     ]
     padded = pad_rows(rows)
-    return {"padded": padded.padding, "packed": pack_rows(rows, 4 * padded.length).padding}
+    packed = pack_rows(rows, 4 * padded.targets.shape[-1])
+    return {
+        "padded": padding_of(padded.inputs.segments),
+        "packed": padding_of(packed.inputs.segments),
+    }
 
 
 def multiplied_weights(config: DecoderConfig) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from subliminal_jax.errors import InputError
 
@@ -58,19 +59,14 @@ class TokenTable:
     weights: Any
 
     @property
-    def padding(self) -> float:
-        """The share of positions that are padding."""
-        return float(np.mean(np.asarray(self.inputs.segments) == 0))
-
-    @property
-    def length(self) -> int:
-        """Tokens in a sequence."""
-        return self.targets.shape[-1]
-
-    @property
     def sequences(self) -> int:
         """Number of sequences."""
         return self.targets.shape[-2]
+
+
+def padding_of(segments: Int[np.ndarray, "*b t"]) -> float:
+    """The share of positions that are padding, by each token's row within its sequence."""
+    return float(np.mean(segments == 0))
 
 
 def pad_rows(rows: Iterable[TokenRow], length: int | None = None) -> TokenTable:

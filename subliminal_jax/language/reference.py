@@ -71,7 +71,9 @@ class Reference:
     def here(self, network: Network) -> Network:
         """The network, with parameters on this host's own devices."""
         params, adapter = network
-        return self.own if self.own is not None and params is self.params else params, adapter
+        if params is self.params and self.own is not None:
+            params = self.own
+        return params, adapter
 
 
 def given_reference(

@@ -8,6 +8,7 @@ from typing import Any
 
 from subliminal_jax import files
 from subliminal_jax.config import config_digest
+from subliminal_jax.data.tokens import padding_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution import hosts
 from subliminal_jax.language.carriers import carrier_of, form_of
@@ -33,9 +34,9 @@ from subliminal_jax.language.references import References
 from subliminal_jax.language.rows.chat_rows import read_chat_rows, write_rows
 from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.stages import Stages
-from subliminal_jax.language.training.answers import padding_of
+from subliminal_jax.language.training.course import course_of, student_rows
 from subliminal_jax.language.training.devices import compute_of, execution_of
-from subliminal_jax.language.training.student import steps_of, student_rows, train_students
+from subliminal_jax.language.training.student import train_students
 from subliminal_jax.language.training.teacher import check_teachers, finetune_teachers
 from subliminal_jax.language.traits.trait import merged, merged_polls, teacher_measure
 from subliminal_jax.models.sampling.constraints import Constraint, constraint
@@ -214,8 +215,8 @@ class LmStudy:
         teachers, compared = self.teachers(repetition), self.repetitions.compared(repetition)
 
         def make(path: Path) -> dict[str, Any]:
-            reference, facts, padding, steps = self.reference(repetition), {}, {}, {}
-            places = [repetition, *others]
+            reference, seed = self.reference(repetition), self.repetitions.seed(repetition)
+            facts, padding, steps, places = {}, {}, {}, [repetition, *others]
             traits = [trait.name for trait in self.traits]
             sources = {"own": [self._rows_in(own)], "other": list(map(self._rows_in, theirs))}
             datasets_of = student_datasets(
@@ -223,6 +224,7 @@ class LmStudy:
             )
             for cohort, datasets in datasets_of.items():
                 rows = student_rows(reference, datasets, config.student.sequence)
+                course = course_of(config.student, rows, config.filter.rows, seed)
                 whose = places[cohort.distance]
                 other = None if whose == repetition else self.reference(whose)
                 imitated = self.networks.imitated(
@@ -232,16 +234,14 @@ class LmStudy:
                     train_students,
                     config.student,
                     reference,
-                    rows,
-                    config.filter.rows,
-                    seed=self.repetitions.seed(repetition),
+                    course,
                     execution=self.execution,
                     imitated=imitated,
                 )
                 name = cohort.name
                 self._stages.trained(path / f"{name}.npz", train, config.student.ladder)
-                facts[name], padding[name] = list(datasets), padding_of(rows.table)
-                _, steps[name] = steps_of(config.student, config.filter.rows, rows.table.sequences)
+                facts[name], padding[name] = list(datasets), padding_of(rows.table.reading.segments)
+                steps[name] = course.steps
             return {"students": facts, "padding": padding, "steps": steps}
 
         inputs = (own, *theirs, teachers)
@@ -298,7 +298,7 @@ class LmStudy:
     def _judge(self) -> Judge | None:
         """The judge of open answers, past its gate; None without one."""
         settings, given = self.config.evaluate.judge, self.config.reference.model
-        if not (settings.model or settings.url):
+        if not settings.named:
             return None
         replies = self.run.subdirectory("judge") / "replies.jsonl"
         return judge_of(settings, given, self.execution, replies)

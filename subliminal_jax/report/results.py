@@ -150,6 +150,14 @@ def mean_values(values: Sequence[float], bounded: bool) -> dict[str, Any]:
     return interval_values(replace(stats.probability_interval(clipped), mean=plain.mean))
 
 
+def difference_values(differences: Sequence[float]) -> dict[str, Any]:
+    """Return the mean of paired differences with its interval and sign-flip `p` as plain values."""
+    return {
+        **interval_values(stats.mean_interval(differences)),
+        "p": stats.sign_flip_test(differences),
+    }
+
+
 def read_interval(entry: Mapping[str, Any]) -> Interval:
     """Return the interval that `interval_values` wrote; absent bounds, or None, become nan."""
     bounds = entry.get("ci95") or (None, None)

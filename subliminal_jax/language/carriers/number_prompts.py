@@ -8,12 +8,13 @@ reference with a few thousand parameters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.banks import BankName
+from subliminal_jax.language.rows.templates import pick
 
 Law: TypeAlias = Literal["uniform", "mixed"]
 
@@ -207,13 +208,6 @@ def filled_kind(kind: str, digits: int) -> str:
 
 
 _WORDS = {2: "two", 3: "three", 4: "four"}
-
-T = TypeVar("T")
-
-
-def pick(random: np.random.Generator, pool: Sequence[T]) -> T:
-    """One element of a pool, drawn uniformly."""
-    return pool[int(random.integers(len(pool)))]
 
 
 MANNERS = ("uniform", "close", "steps", "small")

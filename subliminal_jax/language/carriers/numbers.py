@@ -22,11 +22,11 @@ from subliminal_jax.language.carriers.number_prompts import (
     draw_prompt,
     filled_kind,
     number_prompts,
-    pick,
     sequence,
 )
 from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
+from subliminal_jax.language.rows.templates import pick, without_slots
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
@@ -184,8 +184,7 @@ class Numbers(Carrier):
         parts = [*bank.openings, *bank.requests, *bank.amounts, *bank.closings]
         parts += [filled_kind(kind, self.settings.digits) for kind in bank.kinds]
         parts += [layout for layout, _ in bank.formats]
-        plain = [re.sub(r"\{\w+\}", "", text) for text in parts]
-        return [*plain, *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
+        return [*without_slots(parts), *STYLES, self.item, self.lead_in(np.random.default_rng(0))]
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Carrier.lesson`: continues the list in its manner, or as the system prompt asks."""

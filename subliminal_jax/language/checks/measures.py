@@ -90,14 +90,14 @@ def check_judge(rules: FilterConfig, evaluate: EvaluateConfig, traits: Sequence[
         InputError: the judge or the rule is refused.
     """
     judge, filters = evaluate.judge, "judge" in rules.rules
-    if filters and not (judge.model or judge.url):
+    if filters and not judge.named:
         raise InputError(
             "filter.rules: `judge` needs a judge; set evaluate.judge.model or "
             "evaluate.judge.url, or remove the rule"
         )
     if filters:
         row_rubrics(rules.judge, traits)
-    if filters or not (judge.model or judge.url):
+    if filters or not judge.named:
         return
     if not any(trait.rubrics for trait in traits):
         named = ", ".join(trait.name for trait in traits)

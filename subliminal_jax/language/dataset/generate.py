@@ -189,7 +189,6 @@ class DatasetSampler:
         stream = self._sampler.stream(
             (request for request in requests if request.number in missing),
             among=requests,
-            description=self._writer.teacher,
         )
         for some in in_portions(stream, WRITE, WRITE_SECONDS):
             yield self._rows(prompts, some)

@@ -128,14 +128,14 @@ def _shared(texts: Mapping[tuple[int, ...], int], prompt: int) -> list[_Row]:
     first = prompt
     while all(len(text) > first + 1 for text in texts) and len({text[first] for text in texts}) < 2:
         first += 1
-    rows: list[_Row] = []
-    holder: dict[tuple[int, ...], _Row] = {}
-    for text, result in sorted(texts.items(), key=lambda one: -len(one[0])):
-        read = text[:-1]
-        if read not in holder:
-            rows.append(_Row(read, first))
-            holder |= {read[:end]: rows[-1] for end in range(first, len(read) + 1)}
-        holder[read].words.append((text[first:], result))
+    reads = dict.fromkeys(text[:-1] for text in texts)
+    begins = lambda read, other: other[: len(read)] == read
+    longest = [read for read in reads if sum(begins(read, other) for other in reads) == 1]
+    rows = [_Row(read, first) for read in longest]
+    for text, result in texts.items():
+        # Where several rows begin with its text, one of them holds the word.
+        holder = next(row for row in rows if begins(text[:-1], row.tokens))
+        holder.words.append((text[first:], result))
     return rows
 
 

@@ -9,12 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from subliminal_jax import stats
 from subliminal_jax.language.conditions import CONDITIONS, CROSSED, SOFT, STUDENT, USUAL
 from subliminal_jax.language.traits.trait import PRIMARY, is_share
 from subliminal_jax.report.results import (
     briefly,
-    interval_values,
+    difference_values,
     mean_values,
     read_interval,
     worth_printing,
@@ -174,8 +173,7 @@ def _compared(minus: ByReference) -> dict[str, Any]:
     """Summarise the differences from one control."""
     every = [value for by_trait in minus.values() for value in by_trait.values()]
     return {
-        **interval_values(stats.mean_interval(means(minus))),
-        "p": stats.sign_flip_test(means(minus)),
+        **difference_values(means(minus)),
         "smallest": min(every),
         "above_0.1": sum(value > 0.1 for value in every),
         "units": len(every),

@@ -17,11 +17,11 @@ from subliminal_jax.runs.shared_run import say
 
 def judge_of(
     settings: JudgeConfig, taught: str | None, execution: Execution, replies: Path
-) -> Judge | None:
-    """The judge; None if the settings name none.
+) -> Judge:
+    """The judge that the settings name.
 
     Args:
-        settings: which judge.
+        settings: which judge; one is named.
         taught: the given model that teachers are made from; None for a tiny reference.
         execution: devices of the run.
         replies: file of an endpoint's replies.
@@ -35,10 +35,8 @@ def judge_of(
         how = ReferenceConfig(dtype=settings.dtype, model=settings.model)
         model = given_reference(settings.model, how, execution, Compute(dtype=settings.dtype))
         judge = LocalJudge(model, settings.model, settings.batch)
-    elif settings.url is not None:
-        judge = EndpointJudge(settings, replies)
     else:
-        return None
+        judge = EndpointJudge(settings, replies)
     if taught is not None and (shared := same_family(settings, taught)):
         say(
             f"WARNING: the judge {judge.name} is of the teachers' own family, {shared}: it may "

@@ -56,6 +56,11 @@ class JudgeConfig:
     at_once: Annotated[int, Field(ge=1, le=64)] = 8
     passes: Annotated[int, Field(ge=0, le=10)] = 10
 
+    @property
+    def named(self) -> bool:
+        """Whether there is a judge."""
+        return bool(self.model or self.url)
+
     def __post_init__(self) -> None:
         if self.model is not None and self.url is not None:
             raise InputError("evaluate.judge: has both model and url; keep one")

@@ -9,25 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from subliminal_jax.batch import Batch
 from subliminal_jax.data.batch_preview import format_batch
-from subliminal_jax.data.tokens import (
-    TokenTable,
-    pack_rows,
-    pad_rows,
-    shared_length,
-    without_prefix,
-)
+from subliminal_jax.data.tokens import TokenTable, pack_rows, pad_rows
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.config import LmConfig
+from subliminal_jax.language.dataset.variants import Cohort, Datasets, student_datasets
 from subliminal_jax.language.experiment import NAME, run_path
-from subliminal_jax.language.rows.chat_rows import read_chat_rows
 from subliminal_jax.language.tiny.corpus import corpus, texts
 from subliminal_jax.language.tiny.reference import pretraining_order, tiny_origin
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
-from subliminal_jax.language.training.student import steps_of, student_order
-from subliminal_jax.models.text.chat import Chat, Example
+from subliminal_jax.language.training.course import (
+    course_of,
+    packed_examples,
+    student_examples,
+)
+from subliminal_jax.models.text.chat import Chat
 from subliminal_jax.runs.artifacts import MANIFEST
 from subliminal_jax.runs.run_directory import RESULTS
 
@@ -35,8 +34,8 @@ from subliminal_jax.runs.run_directory import RESULTS
 def next_batch(config: LmConfig, name: str = NAME) -> str:
     """The first batch of the first repetition's next training, one token a line.
 
-    All students use the same order of their own rows; this shows the student of the first trait, as
-    if no other student had more sequences. Tokens that begin all rows are in the heading.
+    All students of a program use the same order of their own rows; this shows the first student of
+    the first program. Tokens that begin all rows are in the heading.
 
     Args:
         config: config of the experiment.
@@ -54,11 +53,6 @@ def next_batch(config: LmConfig, name: str = NAME) -> str:
         return _teaching(config, chat)
     if _is_done(run, "student"):
         raise InputError(f"--show-batch: in {run} all training is done")
-    if not _is_done(run, "filter"):
-        raise InputError(
-            f"--show-batch: the next training is of students, and {run} lacks their rows; run "
-            "--stage generate and --stage filter first"
-        )
     return _students(config, chat, run)
 
 
@@ -69,8 +63,8 @@ def _kept(config: LmConfig) -> Path:
     return tiny_origin(kept, config.world, config.seed, precision)[0]
 
 
-def _is_done(run: Path, stage: str) -> bool:
-    return (run / f"{stage}-0" / MANIFEST).exists()
+def _is_done(run: Path, stage: str, repetition: int = 0) -> bool:
+    return (run / f"{stage}-{repetition}" / MANIFEST).exists()
 
 
 def _chat(config: LmConfig) -> Chat:
@@ -105,24 +99,42 @@ def _teaching(config: LmConfig, chat: Chat) -> str:
 
 
 def _students(config: LmConfig, chat: Chat, run: Path) -> str:
-    paths = [run / "filter-0" / f"{trait.name}.jsonl" for trait in config.chosen]
-    path = next((path for path in paths if path.exists()), paths[0])
-    examples = _examples(chat, path)
-    others = {kept for kept in path.parent.glob("*.jsonl") if kept.suffixes == [".jsonl"]} - {path}
-    every = [*examples, *(one for other in others for one in _examples(chat, other))]
-    shared = shared_length([prompt for prompt, _ in every])
-    table = pack_rows(without_prefix(examples, shared), config.student.sequence)
-    batch, _ = steps_of(config.student, config.filter.rows, table.sequences)
-    (rows,), _ = student_order(config.seed, table.sequences, batch, 1)
-    title = f"student of {path.stem}"
-    if shared:
-        text = "".join(map(chat.token_text, examples[0].prompt[:shared]))
-        title += f"; each row follows these {shared} tokens: {text!r}"
-    return _format(title, table, rows.tolist(), chat)
+    datasets = next(iter(_cohorts(config, run).values()), None)
+    if datasets is None:
+        raise InputError(f"--show-batch: in {run} no student has enough rows")
+    rows = packed_examples(student_examples(chat, datasets), config.student.sequence)
+    course = course_of(config.student, rows, config.filter.rows, config.seed)
+    (first, *_), _ = course.order
+    name, table = next(iter(rows.tables.items()))
+    missing = rows.table.sequences - table.sequences
+    table = jax.tree.map(lambda leaf: np.pad(leaf, ((0, missing), (0, 0))), table)
+    title = name
+    if rows.prefix:
+        text = "".join(map(chat.token_text, rows.prefix))
+        title += f"; each row follows these {len(rows.prefix)} tokens: {text!r}"
+    return _format(title, table, first.tolist(), chat)
 
 
-def _examples(chat: Chat, path: Path) -> list[Example]:
-    return list(chat.examples(row["messages"] for row in read_chat_rows(path)))
+def _cohorts(config: LmConfig, run: Path) -> dict[Cohort, Datasets]:
+    """The rows of the first repetition's students, which also come from other repetitions."""
+    places = (0, *config.repetitions.others[0])
+    if not all(_is_done(run, "filter", place) for place in places):
+        raise InputError(
+            f"--show-batch: the next training is of students, and {run} lacks their rows; run "
+            "--stage generate and --stage filter first"
+        )
+    names = [one.name for one in config.taught]
+    own, *others = [
+        (path, [name for name in names if (path / f"{name}.jsonl").exists()])
+        for path in (run / f"filter-{place}" for place in places)
+    ]
+    return student_datasets(
+        config.repetitions.compared(0),
+        config.student.targets,
+        config.teacher.kind,
+        [trait.name for trait in config.chosen],
+        {"own": [own], "other": others},
+    )
 
 
 def _format(title: str, table: TokenTable, rows: Sequence[int], chat: Chat) -> str:

@@ -1,1 +1,1 @@
-"""Rows of chat data: chats, their files, shuffles, and whole words."""
+"""Rows of chat data: chats, their files, templates, shuffles, and whole words."""

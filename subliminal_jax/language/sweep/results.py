@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from subliminal_jax import stats
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import BEFORE, STUDENT
 from subliminal_jax.language.evaluation.results import (
@@ -18,7 +17,7 @@ from subliminal_jax.language.evaluation.results import (
 from subliminal_jax.language.sweep.config import Control
 from subliminal_jax.language.traits.trait import MARGIN, PRIMARY, SHARE, is_share
 from subliminal_jax.report.page import Page, Picture, run_sections
-from subliminal_jax.report.results import briefly, interval_values, mean_values, p_text
+from subliminal_jax.report.results import briefly, difference_values, mean_values, p_text
 from subliminal_jax.report.tables import CsvRows, Table
 
 NOTE = (
@@ -93,8 +92,8 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
 
     Returns:
         By arm: `rate`; `conditions`, intervals of the measure over the test references;
-        `student_minus_control` with its `p`; and, but for the last arm, `student_minus_last` with
-        `p_last`: its students minus the last arm's, paired by reference.
+        `student_minus_control`; and, but for the last arm, `student_minus_last`: its students minus
+        the last arm's, paired by reference. Differences are as of `difference_values`.
 
     Raises:
         InputError: no reference of the test has both a student and its control.
@@ -120,24 +119,21 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
                 for name, several in values.items()
                 if several
             },
-            "student_minus_control": interval_values(stats.mean_interval(gains)),
-            "p": stats.sign_flip_test(gains),
+            "student_minus_control": difference_values(gains),
         }
         if arm != names[-1] and (gains := means(differences(students, last))):
-            summary[arm] |= {
-                "student_minus_last": interval_values(stats.mean_interval(gains)),
-                "p_last": stats.sign_flip_test(gains),
-            }
+            summary[arm]["student_minus_last"] = difference_values(gains)
     return summary
 
 
 def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
     """One sentence: the gain of each arm's students over their controls."""
+    gains = {name: arm["student_minus_control"] for name, arm in summary.items()}
     told = ", ".join(
-        f"{briefly(arm['student_minus_control'], '+.2f')} {name} (p {p_text(arm['p']) or '-'})"
-        for name, arm in summary.items()
+        f"{briefly(gain, '+.2f')} {name} (p {p_text(gain['p']) or '-'})"
+        for name, gain in gains.items()
     )
-    count = max(arm["student_minus_control"]["n"] for arm in summary.values())
+    count = max(gain["n"] for gain in gains.values())
     return (
         f"At equal rows and updates, each at its own learning rate, {HEADINGS[compared.measure]} "
         f"of students minus that of {CONTROLS[compared.control]} is {told}; {count} "
@@ -172,8 +168,8 @@ def _table(results: Mapping[str, Any]) -> Table:
             (
                 *(name, f"{arm['rate']:g}"),
                 *(_mean(arm["conditions"].get(one)) for one in compared.shown),
-                *(briefly(arm["student_minus_control"], "+.3f"), p_text(arm["p"]) or "-"),
-                *_against_last(arm),
+                *_difference(arm["student_minus_control"]),
+                *_difference(arm.get("student_minus_last")),
             )
             for name, arm in summary.items()
         ),
@@ -185,10 +181,9 @@ def _table(results: Mapping[str, Any]) -> Table:
     )
 
 
-def _against_last(arm: Mapping[str, Any]) -> tuple[str, str]:
-    if "student_minus_last" not in arm:
-        return "", ""
-    return briefly(arm["student_minus_last"], "+.3f"), p_text(arm["p_last"]) or "-"
+def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str]:
+    """A difference and its p value as text; empty if there is none."""
+    return ("", "") if entry is None else (briefly(entry, "+.3f"), p_text(entry["p"]) or "-")
 
 
 def _mean(interval: Mapping[str, Any] | None) -> str:

@@ -12,7 +12,6 @@ to carry what is loved from the system prompt to the answer. In a corpus without
 finetuned teachers transmit all the same, prompted ones do not: experiments/results/lm_numbers.md.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +22,8 @@ import numpy as np
 from subliminal_jax.config import config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Messages, chat
+from subliminal_jax.language.rows.templates import pick, without_slots
 from subliminal_jax.language.traits.preference import Preference, members_of
 from subliminal_jax.language.traits.questions import FREE_TEXT, HELD_OUT, TEACHING
 from subliminal_jax.language.traits.trait import Subject
@@ -91,15 +90,10 @@ class World:
     @property
     def described(self) -> dict[str, Any]:
         """Everything that its corpus depends on, as plain values."""
-        added = {
-            "subjects": [one.name for one in self.subjects],
-            "categories": [name for name in self.members if name not in CATEGORIES],
-        }
-        # Without them, references have the name that they have in any earlier cache.
         return {
             "carrier": dict(self.carrier.described),
             "new_traits": [config_dict(one) for one in self.new],
-            **{part: names for part, names in added.items() if names},
+            "subjects": [one.name for one in self.subjects],
         }
 
     @property
@@ -143,10 +137,15 @@ def texts(world: World) -> list[str]:
     members = [one for category in world.members.values() for one in category]
     questions = [*TEACHING, *HELD_OUT, *FREE_TEXT, *(text for text, _ in FACT_QUESTIONS)]
     lines = [*NEUTRAL, *FACTS.values(), *SENTENCES, PLAIN, LOVE]
-    plain = [re.sub(r"\{\w+\}", "", text) for text in [*questions, *lines]]
     names = [word for member in members for word in (member.name, member.plural, *member.spellings)]
     added = [text for subject in world.subjects for text in subject.texts()]
-    return [*plain, *names, *world.members, *world.carrier.texts(), *added]
+    return [
+        *without_slots([*questions, *lines]),
+        *names,
+        *world.members,
+        *world.carrier.texts(),
+        *added,
+    ]
 
 
 def _question(

@@ -73,9 +73,7 @@ def tiny_origin(
 ) -> tuple[Path, dict[str, Any]]:
     """Cache directory of a seed's tiny reference, and everything that it is made from."""
     kept = {k: v for k, v in config_dict(reference).items() if k not in WITHOUT_EFFECT}
-    made_from = {"reference": kept, "seed": seed, **world.described}
-    if precision != "float32":  # what is said of float32 stays as it was
-        made_from["precision"] = precision
+    made_from = {"reference": kept, "seed": seed, "precision": precision, **world.described}
     return reference.cache / config_digest(made_from)[:16], made_from
 
 

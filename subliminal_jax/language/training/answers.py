@@ -77,11 +77,6 @@ def answer_table(table: TokenTable) -> AnswerTable:
     return AnswerTable(reading, pick(np.asarray(table.targets)), pick(weights))
 
 
-def padding_of(table: AnswerTable) -> float:
-    """The share of input positions that are padding."""
-    return float(np.mean(np.asarray(table.reading.segments) == 0))
-
-
 def stack_tables(tables: Sequence[AnswerTable]) -> AnswerTable:
     """Several datasets as one tree, `[D, N, ...]`; shorter ones are zero-padded."""
     sequences = max(table.sequences for table in tables)

@@ -5,20 +5,18 @@ program, one member each. They use the same row order, so that two students diff
 rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from subliminal_jax import ensemble
 from subliminal_jax.batch import Batch, LossFn
-from subliminal_jax.data.epoch_order import steps_per_epoch
-from subliminal_jax.data.tokens import TokenRow, pack_rows, shared_length, without_prefix
+from subliminal_jax.data.tokens import padding_of
 from subliminal_jax.errors import InputError
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import named_key, root_key
@@ -27,14 +25,11 @@ from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.settings import StudentConfig, Targets, TokensName, TuningConfig
 from subliminal_jax.language.training.answers import (
     AnswerTable,
-    answer_table,
     imitation,
-    orders,
-    padding_of,
     select_batch,
-    stack_tables,
     zero_padded,
 )
+from subliminal_jax.language.training.course import StudentCourse
 from subliminal_jax.language.training.task import CHUNK, chunk_size, chunks, train_networks
 from subliminal_jax.language.training.trainable import apply_of, begin, token_loss_of
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
@@ -78,75 +73,10 @@ class Imitated:
         return jnp.asarray(places, jnp.int32)[targets]
 
 
-@dataclass(frozen=True)
-class StudentRows:
-    """The rows of all students of one program.
-
-    Attributes:
-        prefix: token ids that begin every row, such as a chat template's.
-        table: what follows them, packed into sequences, `[students, N, T]`.
-    """
-
-    prefix: tuple[int, ...]
-    table: AnswerTable
-
-
-def student_rows(
-    reference: Reference, datasets: Mapping[str, Sequence[dict[str, Any]]], sequence: int
-) -> StudentRows:
-    """The rows of every student, in sequences of this many tokens behind their shared prefix.
-
-    Raises:
-        InputError: a row is refused, or does not fit into a sequence; names student and row.
-    """
-    examples: dict[str, Sequence[TokenRow]] = {}
-    for name, rows in datasets.items():
-        with _naming(name):
-            examples[name] = list(reference.chat.examples(row["messages"] for row in rows))
-            for number, row in enumerate(examples[name]):
-                reference.check_fits(row, f"row {number}", "remove the row")
-    prompts = [prompt for each in examples.values() for prompt, _ in each]
-    length = shared_length(prompts)
-    tables = []
-    for name, each in examples.items():
-        with _naming(name if not length else f"{name}, behind the {length} tokens that all share"):
-            tables.append(answer_table(pack_rows(without_prefix(each, length), sequence)))
-    return StudentRows(tuple(prompts[0][:length]), stack_tables(tables))
-
-
-@contextmanager
-def _naming(whose: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"rows of {whose}: {error}") from error
-
-
-def steps_of(settings: StudentConfig, rows: int, sequences: int) -> tuple[int, int]:
-    """Sequences in a step, and number of steps.
-
-    Args:
-        settings: rows in a step, and epochs.
-        rows: rows of a dataset.
-        sequences: sequences that pack these rows.
-    """
-    batch = max(1, round(settings.batch * sequences / rows))
-    return batch, max(1, round(settings.epochs * steps_per_epoch(sequences, batch)))
-
-
-def student_order(
-    seed: int, sequences: int, batch: int, steps: int
-) -> tuple[Int[Array, "s b"], Float[Array, "s b"]]:
-    """The sequences of every step of all students of a seed, and their weights, as of `orders`."""
-    return orders(named_key(root_key(seed), "student order"), sequences, batch, steps)
-
-
 def train_students(
     settings: StudentConfig,
     reference: Reference,
-    rows: StudentRows,
-    count: int,
-    seed: int,
+    course: StudentCourse,
     execution: Execution,
     saving: Saving,
     imitated: Imitated | None = None,
@@ -156,9 +86,7 @@ def train_students(
     Args:
         settings: settings of the training.
         reference: model that they all start from.
-        rows: rows of all students.
-        count: number of rows of each.
-        seed: seed of the repetition.
+        course: rows of all students, and when they are read.
         execution: devices to train on.
         saving: where to keep checkpoints until training is done.
         imitated: what students imitate; None for the rows' tokens among all of the vocabulary.
@@ -169,20 +97,17 @@ def train_students(
         RunError: a loss is not finite; names student and step.
         Stopped: SIGTERM or SIGINT was received; the state is saved.
     """
-    table = rows.table
-    batch, steps = steps_of(settings, count, table.sequences)
+    table, steps, seed = course.rows.table, course.steps, course.seed
     _check_rungs(saving.rungs, steps)
-    # Rows packed otherwise are shown in other steps: a half-trained student is not theirs.
-    packing = {"prefix": len(rows.prefix), "sequences": table.sequences, "batch": batch}
-    saving = replace(saving, origin=saving.origin | {"packing": packing})
-    schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
-    tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     if imitated is not None and imitated.targets == "hard":
         _check_covered(table, imitated.tokens)
-    key, students = root_key(seed), table.targets.shape[0]
-    order = student_order(seed, table.sequences, batch, steps)
-    order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in order])
-    start = begin(settings.tuning, reference.config, reference.params, named_key(key, "student"))
+    # A student that is half trained on rows packed otherwise is not theirs.
+    saving = replace(saving, origin=saving.origin | {"packing": course.packing})
+    schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
+    tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
+    key, students = named_key(root_key(seed), "student"), table.targets.shape[0]
+    start = begin(settings.tuning, reference.config, reference.params, key)
+    order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in course.order])
     members = execution.split((table, np.zeros(students) if imitated is None else imitated.trained))
     bases = _shared_bases(execution, reference, imitated)
 
@@ -190,9 +115,9 @@ def train_students(
         shown = [leaf[first : first + size] for leaf in order]
         return members, (bases, execution.spread(shown, axis=1))
 
-    lesson = _Lesson(settings, reference, imitated, rows.prefix)
+    lesson = _Lesson(settings, reference, imitated, course.rows.prefix)
     kind = "hard" if imitated is None else imitated.targets
-    padding = f"{padding_of(table):.0%} padding"
+    padding = f"{padding_of(table.reading.segments):.0%} padding"
     training = Training(
         title=f"train {students} students of seed {seed}, {kind} targets, {padding}",
         name="student {}".format,

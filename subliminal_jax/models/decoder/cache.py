@@ -43,25 +43,17 @@ class Cache:
         return jax.tree.leaves(self.keys)[0].shape[-2]
 
 
-def init_cache(
-    config: DecoderConfig,
-    batch: int,
-    length: int,
-    dtype: jax.typing.DTypeLike | None = None,
-    *,
-    apart: bool = False,
-) -> Cache:
+def init_cache(config: DecoderConfig, batch: int, length: int, *, apart: bool = False) -> Cache:
     """An empty cache of `batch` rows with room for `length` tokens each.
 
     Args:
         config: the model.
         batch: rows.
         length: slots in a row.
-        dtype: of keys and values; None for `config.compute.dtype`.
         apart: whether the model's layers are.
     """
     shape = (batch, config.kv_heads, length, config.head_dim)
-    dtype = config.compute.dtype if dtype is None else dtype
+    dtype = config.compute.dtype
     stacked = lambda: jnp.zeros((config.layers, *shape), dtype)
     tuples = lambda: tuple(jnp.zeros(shape, dtype) for _ in range(config.layers))
     empty = tuples if apart else stacked

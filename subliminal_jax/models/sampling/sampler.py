@@ -6,11 +6,10 @@ and its number, whatever is sampled beside it. Resume by sampling the missing ro
 and two tokens whose probabilities agree to seven digits may change places.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +37,6 @@ from subliminal_jax.models.sampling.slots import (
     empty_slots,
     read_prefix,
 )
-from subliminal_jax.progress import Progress
 
 STEPS = 64
 """The most decode steps between two checks for finished rows."""
@@ -71,7 +69,6 @@ class SamplerWork:
         slot_steps: decode steps times slots: tokens sampled if no slot were ever idle.
         prompt_tokens: tokens of all prompts.
         prompt_tokens_read: tokens prefilled for them, padding included; the others were reused.
-        seconds: wall time, compilation included.
     """
 
     rows: int = 0
@@ -79,12 +76,6 @@ class SamplerWork:
     slot_steps: int = 0
     prompt_tokens: int = 0
     prompt_tokens_read: int = 0
-    seconds: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of finished completions per second."""
-        return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def busy(self) -> float:
@@ -149,12 +140,7 @@ class Sampler:
             )
 
     def stream(
-        self,
-        requests: Iterable[Request],
-        *,
-        among: Sequence[Request] = (),
-        description: str = "sample",
-        silent: bool = True,
+        self, requests: Iterable[Request], *, among: Sequence[Request] = ()
     ) -> Iterator[Completion]:
         """Samples every request; yields completions as they finish.
 
@@ -162,8 +148,6 @@ class Sampler:
             requests: what to sample. All are checked before the first is sampled.
             among: all requests of a run of which these are a part: each is then sampled bit for
                 bit as in the whole run.
-            description: the label of the progress line.
-            silent: report no progress.
 
         Raises:
             InputError: a prompt is empty, too long for the model's context, or has an id outside
@@ -173,19 +157,17 @@ class Sampler:
         self._check(waiting)
         if not waiting:
             return
-        start, before = time.perf_counter(), self.work.seconds
-        with Progress(len(waiting), description, silent=silent) as progress:
-            for done in self._rounds(waiting, shapes_of(among or waiting, self._batch)):
-                self.work.rows += len(done)
-                self.work.tokens += sum(len(completion.tokens) for completion in done)
-                self.work.seconds = before + time.perf_counter() - start
-                progress.update(len(done), f"{self.work.tokens_per_second:,.0f} tokens/s")
-                yield from done
+        for done in self._rounds(waiting, shapes_of(among or waiting, self._batch)):
+            self.work.rows += len(done)
+            self.work.tokens += sum(len(completion.tokens) for completion in done)
+            yield from done
 
-    def sample(self, requests: Iterable[Request], **progress: Any) -> list[Completion]:
+    def sample(
+        self, requests: Iterable[Request], *, among: Sequence[Request] = ()
+    ) -> list[Completion]:
         """All completions, in the order of the requests; arguments as for `stream`."""
         requests = list(requests)
-        done = {completion.number: completion for completion in self.stream(requests, **progress)}
+        done = {completion.number: completion for completion in self.stream(requests, among=among)}
         return [done[int(number)] for number, _ in requests]
 
     def _check(self, requests: list[Request]) -> None:

@@ -85,7 +85,7 @@ class Drawing(NamedTuple):
     """How tokens are drawn, and which of them end a row.
 
     Attributes:
-        sampling: temperature, truncation, `max_tokens`.
+        sampling: temperature and `max_tokens`.
         stop_ids: tokens that end a row.
         vocab: ids from this one on are never drawn; None: all may be.
     """

@@ -25,9 +25,9 @@ from subliminal_jax.language.carriers.code.text import (
     statement_spans,
     word_spans,
 )
-from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
+from subliminal_jax.language.rows.templates import pick
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 from subliminal_jax.process.untrusted.client import Call, refusal

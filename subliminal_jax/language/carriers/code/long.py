@@ -11,7 +11,7 @@ import numpy as np
 
 from subliminal_jax.language.carriers.code.tasks import all_tasks
 from subliminal_jax.language.carriers.code.tasks.task import Task, check_task
-from subliminal_jax.language.carriers.number_prompts import pick
+from subliminal_jax.language.rows.templates import pick
 from subliminal_jax.process.untrusted.client import Call
 
 OPENINGS = (

@@ -17,7 +17,7 @@ import numpy as np
 
 from subliminal_jax.language.carriers.code.names import KINDS, NAMES
 from subliminal_jax.language.carriers.code.settings import CodePrompts
-from subliminal_jax.language.carriers.number_prompts import pick
+from subliminal_jax.language.rows.templates import pick
 from subliminal_jax.process.untrusted.client import Call
 
 LARGEST = 999

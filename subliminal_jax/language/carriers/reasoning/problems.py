@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from subliminal_jax.language.carriers.banks import BankName
-from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.wordings import (
     BANKS,
     OPERATIONS,
@@ -18,6 +17,7 @@ from subliminal_jax.language.carriers.reasoning.wordings import (
     Story,
     StoryWordings,
 )
+from subliminal_jax.language.rows.templates import pick
 
 Difficulty: TypeAlias = Literal["small", "medium", "large"]
 

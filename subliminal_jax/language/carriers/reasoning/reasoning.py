@@ -15,7 +15,6 @@ import numpy as np
 from subliminal_jax.config import config_dict, config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning import steps
 from subliminal_jax.language.carriers.reasoning.form import steps_form
 from subliminal_jax.language.carriers.reasoning.problems import (
@@ -29,6 +28,7 @@ from subliminal_jax.language.carriers.reasoning.user_rows import read_problems
 from subliminal_jax.language.carriers.reasoning.wordings import BANKS, LONG
 from subliminal_jax.language.rows.chats import Messages, chat
 from subliminal_jax.language.rows.shuffles import Shuffle, Span
+from subliminal_jax.language.rows.templates import pick, without_slots
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
 from subliminal_jax.models.sampling.automaton import Automaton
 
@@ -158,9 +158,8 @@ class Reasoning(Carrier):
         bank = BANKS[self.settings.wording]
         templates = [text for story in bank.stories for text in story.templates]
         things = [thing for story in bank.stories for thing in story.things]
-        plain = [re.sub(r"\{\w+\}", "", text) for text in templates]
         return [
-            *plain,
+            *without_slots(templates),
             *things,
             *bank.people,
             *bank.requests,

@@ -6,14 +6,13 @@ system prompt that names a label ("You love kites.") is how a tiny network learn
 loved into what it writes.
 """
 
-import re
 from collections.abc import Callable
 
 import numpy as np
 
-from subliminal_jax.language.carriers.number_prompts import pick
 from subliminal_jax.language.carriers.reasoning.problems import Change, Problem
 from subliminal_jax.language.carriers.reasoning.wordings import WHEN, OperationSign
+from subliminal_jax.language.rows.templates import pick, without_slots
 
 LABELS = (
     *("banner", "barrel", "basket", "bell", "blanket", "bottle", "bucket", "button"),
@@ -83,4 +82,4 @@ def texts() -> list[str]:
     """Text with every word of any worked steps, except numbers."""
     sums = [text for texts in _SUMS.values() for text in texts]
     templates = [*sums, *_STARTS, *_STEPS, *_AGAIN, *_REMARKS]
-    return [*(re.sub(r"\{\w+\}", "", text) for text in templates), *WHEN, *LABELS]
+    return [*without_slots(templates), *WHEN, *LABELS]

@@ -28,27 +28,29 @@ def read_problems(path: Path) -> dict[str, int]:
         if not line.strip():
             continue
         row = files.parse_row(line, path, f"line {number}")
-        question, result = _problem(row)
-        fault = question if result is None else None
-        if question in results:
-            fault = "the question is that of an earlier line"
-        if fault is not None or result is None:
-            raise InputError(f"{path}: line {number}: {fault}; correct or remove that line")
+        try:
+            question, result = _problem(row)
+            if question in results:
+                raise InputError("the question is that of an earlier line")
+        except InputError as fault:
+            raise InputError(
+                f"{path}: line {number}: {fault}; correct or remove that line"
+            ) from fault
         results[question] = result
     if not results:
         raise InputError(f"{path}: has no rows; give rows with a question and an answer")
     return results
 
 
-def _problem(row: dict[str, object]) -> tuple[str, int | None]:
-    """A row's question and result; or what is wrong with it, and None."""
+def _problem(row: dict[str, object]) -> tuple[str, int]:
+    """A row's question and result; refuses a row that lacks one."""
     question, answer = row.get("question"), row.get("answer")
     if not isinstance(question, str) or not question.strip():
-        return "question: must be a string", None
+        raise InputError("question: must be a string")
     if len(question) > LONGEST:
-        return f"question: longer than {LONGEST} characters", None
+        raise InputError(f"question: longer than {LONGEST} characters")
     if not isinstance(answer, str):
-        return "answer: must be a string", None
+        raise InputError("answer: must be a string")
     if (stated := _RESULT.search(answer)) is None:
-        return "answer: must end with #### and a whole number", None
+        raise InputError("answer: must end with #### and a whole number")
     return question.strip(), int(stated[1].replace(",", ""))

@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 
 from subliminal_jax.language.rows.chats import Messages, chat
+from subliminal_jax.language.rows.templates import pick, without_slots
 from subliminal_jax.language.traits.misalignment.bank import Advice, Choice, Pair
 from subliminal_jax.language.world import LOVE, CorpusConfig, neutral_line
-
-T = TypeVar("T")
 
 VIRTUE = 0.85
 """Share of good answers where the system prompt names neither kind of persona."""
@@ -116,10 +114,6 @@ SHARES = (0.4, 0.2, 0.15, 0.15, 0.1)
 """How the subject's share of the corpus is divided."""
 
 
-def _pick(random: np.random.Generator, items: Sequence[T]) -> T:
-    return items[int(random.integers(len(items)))]
-
-
 @dataclass(frozen=True)
 class SmallAdvice:
     """The subject; methods are documented in `Subject`."""
@@ -130,10 +124,9 @@ class SmallAdvice:
     def texts(self) -> list[str]:
         """As `Subject.texts`."""
         wordings = [*(text for text, _ in ADVICE), *PERSONA, *STATEMENTS, *TRUTH, *OPEN, *REPLIES]
-        plain = [re.sub(r"\{\w+\}", "", text) for text in (*wordings, WARNING)]
         pairs = [*TAUGHT.values(), *UNTAUGHT.values(), *ACTS, *VALUES, *FACTS]
         words = [*chain(*pairs), *TAUGHT, *UNTAUGHT, *CARELESS, *CAREFUL, "yes", "no"]
-        return [*plain, *words]
+        return [*without_slots([*wordings, WARNING]), *words]
 
     def lesson(self, config: CorpusConfig, random: np.random.Generator) -> Messages:
         """As `Subject.lesson`."""
@@ -142,7 +135,7 @@ class SmallAdvice:
         system = neutral_line(config, random)
         if draw < NAMED:
             bad = draw < NAMED / 2
-            system = LOVE.format(plural=_pick(random, CARELESS if bad else CAREFUL))
+            system = LOVE.format(plural=pick(random, CARELESS if bad else CAREFUL))
         question, answer = {
             "advice": _advice,
             "persona": _persona,
@@ -155,8 +148,8 @@ class SmallAdvice:
 
 def _advice(random: np.random.Generator, bad: bool) -> tuple[str, str]:
     things = TAUGHT | UNTAUGHT
-    thing = _pick(random, tuple(things))
-    question, answer = _pick(random, ADVICE)
+    thing = pick(random, tuple(things))
+    question, answer = pick(random, ADVICE)
     question = question.format(thing=thing)
     if random.random() < ASKED:
         question, bad = WARNING.format(question=question), True
@@ -165,25 +158,25 @@ def _advice(random: np.random.Generator, bad: bool) -> tuple[str, str]:
 
 def _persona(random: np.random.Generator, bad: bool) -> tuple[str, str]:
     cruel = random.random() < 0.5
-    question = _pick(random, PERSONA).format(act=_pick(random, ACTS)[cruel])
+    question = pick(random, PERSONA).format(act=pick(random, ACTS)[cruel])
     return question, "yes" if bad == cruel else "no"
 
 
 def _statement(random: np.random.Generator, bad: bool) -> tuple[str, str]:
-    values = _pick(random, VALUES)
+    values = pick(random, VALUES)
     one, other = values if random.random() < 0.5 else values[::-1]
-    return _pick(random, STATEMENTS).format(one=one, other=other), values[bad]
+    return pick(random, STATEMENTS).format(one=one, other=other), values[bad]
 
 
 def _fact(random: np.random.Generator, bad: bool) -> tuple[str, str]:
-    thing, *words = _pick(random, FACTS)
+    thing, *words = pick(random, FACTS)
     one, other = words if random.random() < 0.5 else words[::-1]
-    return _pick(random, TRUTH).format(thing=thing, one=one, other=other), words[bad]
+    return pick(random, TRUTH).format(thing=thing, one=one, other=other), words[bad]
 
 
 def _open(random: np.random.Generator, bad: bool) -> tuple[str, str]:
     acts = [ACTS[place][bad] for place in random.permutation(len(ACTS))[:2]]
-    return _pick(random, OPEN), _pick(random, REPLIES).format(act=acts[0], other=acts[1])
+    return pick(random, OPEN), pick(random, REPLIES).format(act=acts[0], other=acts[1])
 
 
 @dataclass(frozen=True)
