@@ -31,7 +31,7 @@ from subliminal_jax.language.settings import (
     TeacherConfig,
 )
 from subliminal_jax.language.training import teacher
-from subliminal_jax.language.training.student import student_rows
+from subliminal_jax.language.training.course import student_rows
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import Preference, choices_of
 from subliminal_jax.language.traits.trait import Answer, Poll, merged
