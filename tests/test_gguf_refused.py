@@ -155,7 +155,7 @@ SETTINGS = {
     "a partial rotation": (("rope_dimension_count", 2), "only rotations of all 4 dimensions"),
     "another head for values": (("value_length", 8), "value_length differs from key_length"),
     "layers that differ": (("feed_forward_length", [22, 23]), "layers differ in feed_forward"),
-    "values for other layers": (("feed_forward_length", [22] * 5), "has 5 values, for 2 layers"),
+    "values for other layers": (("feed_forward_length", [22] * 5), "5 values, not one for each"),
     "another vocabulary": (("vocab_size", 7), "vocab_size=7, but token_embd.weight has"),
     "no heads": (("head_count", 0), "attention.head_count=0"),
     "heads that do not divide the rows": (("head_count", 5), "24 rows, not an even number"),

@@ -215,7 +215,7 @@ def test_the_finding_follows_from_the_paired_test(hard, soft, verdict):
 
 def test_few_blocks_and_single_traits_have_no_verdict():
     text = margin_finding(transfer(cells(three_traits(0, 1.0, 0.0))), "numbers", "hard", {})
-    assert text.startswith("3 blocks of 1 seed(s) are too few for a test: trained on numbers alone")
+    assert text.startswith("3 blocks of one seed are too few for a test: trained on numbers alone")
     one = cells({(0, "owl", "owl"): -1.3}) + cells({(0, "owl", "owl"): 0.8}, "soft")
     summary = {
         name: {"all": {"margin": {"mean": value, "ci95": [None, None], "n": 1}}}

@@ -131,7 +131,7 @@ def test_the_traits_matrix_agrees_with_the_units(finished, conditions):
 
 def test_the_report_has_margins_and_the_ladder(finished):
     out, results = finished
-    assert results["finding"].startswith("2 blocks of 1 seed(s) are too few for a test")
+    assert results["finding"].startswith("2 blocks of one seed are too few for a test")
     assert {"margins.png", "ladder.pdf"} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
     assert "Margins, matched minus mismatched" in page

@@ -89,5 +89,5 @@ def test_the_entry_has_the_test_of_its_matrix():
     assert entry["seeds"]["mean"] == 1.5
     assert entry["seeds"]["n"] == 1
     text = margin_finding([entry], "numbers", "hard", {})
-    assert text.startswith("4 blocks of 1 seed(s) are too few for a test")
+    assert text.startswith("4 blocks of one seed are too few for a test")
     assert "p:" not in text

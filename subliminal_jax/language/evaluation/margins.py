@@ -21,6 +21,9 @@ from subliminal_jax.report.results import briefly, interval_values, p_text
 MarginCell: TypeAlias = Mapping[str, Any]
 """A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
 for a network that all traits share), `trait`, `margin`, `share` and `p_trait`."""
+Margins: TypeAlias = Mapping[tuple[Any, str], Mapping[str | None, float]]
+"""By block of seed and trait: the trait's margin in the student of each trait's teacher, or, by
+None, in the network that all traits share."""
 LEVEL = 0.05
 """Of the test, after Holm's correction for the kinds of targets."""
 
@@ -48,19 +51,23 @@ def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
 
 def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[str, Any]:
     mine = [c for c in cells if (c["condition"], c["updates"]) == (condition, updates)]
-    own, other = _by_block(mine, matched=True), _by_block(mine, matched=False)
-    both = {key: (mean, other[key]) for key, mean in own.items() if key in other}
-    blocks = [
-        {"reference": reference, "trait": trait, "difference": matched - mismatched}
-        for (reference, trait), (matched, mismatched) in both.items()
-    ]
+    margins = _by_student(mine)
+    matched, mismatched, blocks = [], [], []
+    for (reference, trait), of_student in margins.items():
+        own = of_student.get(trait, of_student.get(None))
+        others = [mean for owner, mean in of_student.items() if owner not in (None, trait)]
+        matched += [] if own is None else [own]
+        if own is not None and others:
+            mismatched.append(float(np.mean(others)))
+            difference = own - mismatched[-1]
+            blocks.append({"reference": reference, "trait": trait, "difference": difference})
     by_trait, by_seed = (_grouped(blocks, key) for key in ("trait", "reference"))
-    test = relabelling_test(_matrices(mine))
+    test = relabelling_test(_matrices(margins))
     return {
         "condition": condition,
         "updates": updates,
-        "matched": _mean(list(own.values())),
-        "mismatched": _mean([mean for _, mean in both.values()]),
+        "matched": _mean(matched),
+        "mismatched": _mean(mismatched),
         "difference": _mean([block["difference"] for block in blocks]),
         "seeds": _mean([float(np.mean(differences)) for differences in by_seed.values()]),
         "p": test and test.p,
@@ -70,41 +77,39 @@ def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[st
     }
 
 
+def _by_student(cells: Sequence[MarginCell]) -> Margins:
+    """Means over students of one teacher, which are several if other references' have its rows."""
+    margins: dict[tuple[Any, str], dict[str | None, list[float]]] = {}
+    for cell in cells:
+        of_student = margins.setdefault((cell["reference"], cell["trait"]), {})
+        of_student.setdefault(cell["student_of"], []).append(cell[MARGIN])
+    return {
+        block: {owner: float(np.mean(values)) for owner, values in of_student.items()}
+        for block, of_student in margins.items()
+    }
+
+
+def _matrices(margins: Margins) -> list[np.ndarray]:
+    """For each seed and category, the margins of its traits in its students, in one order.
+
+    A trait is measured in the students of its category's traits: traits with the same students are
+    one matrix. Those without a student of their own are left out.
+    """
+    groups: dict[tuple[Any, frozenset[str | None]], list[str]] = {}
+    for (reference, trait), of_student in margins.items():
+        if trait in of_student:
+            groups.setdefault((reference, frozenset(of_student)), []).append(trait)
+    return [
+        np.array([[margins[reference, row][column] for column in traits] for row in traits])
+        for (reference, _), traits in groups.items()
+    ]
+
+
 def _grouped(blocks: Sequence[Mapping[str, Any]], key: str) -> dict[Any, list[float]]:
     groups: dict[Any, list[float]] = {}
     for block in blocks:
         groups.setdefault(block[key], []).append(block["difference"])
     return groups
-
-
-def _matrices(cells: Sequence[MarginCell]) -> list[np.ndarray]:
-    """For each seed and category, the margins of its traits in its students, in one order."""
-    margins: dict[Any, dict[str, dict[str, list[float]]]] = {}  # by seed, trait and student
-    for cell in cells:
-        if (owner := cell["student_of"]) is not None:
-            of_trait = margins.setdefault(cell["reference"], {}).setdefault(cell["trait"], {})
-            of_trait.setdefault(owner, []).append(cell[MARGIN])
-    matrices = []
-    for of_seed in margins.values():
-        # A trait is measured in the students of its category's traits.
-        for students in dict.fromkeys(frozenset(of_trait) for of_trait in of_seed.values()):
-            traits = [t for t in of_seed if t in students and set(of_seed[t]) == students]
-            if traits:
-                rows = [[np.mean(of_seed[t][owner]) for owner in traits] for t in traits]
-                matrices.append(np.array(rows))
-    return matrices
-
-
-def _by_block(cells: Sequence[MarginCell], matched: bool) -> dict[tuple[Any, str], float]:
-    """The mean margin by block, of students of the trait itself or of those of other traits.
-
-    A block has several students of the trait itself if other references' teachers have them.
-    """
-    by_block: dict[tuple[Any, str], list[float]] = {}
-    for cell in cells:
-        if (cell["student_of"] in (None, cell["trait"])) == matched:
-            by_block.setdefault((cell["reference"], cell["trait"]), []).append(cell[MARGIN])
-    return {block: float(np.mean(margins)) for block, margins in by_block.items()}
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any] | None:
@@ -159,7 +164,7 @@ def margin_finding(
         if p < LEVEL and taught[name]["difference"]["mean"] > 0
     ]
     if not tested:
-        verdict = f"{blocks} blocks of {seeds} seed(s) are too few for a test"
+        verdict = f"{blocks} blocks of {_counted(seeds)} are too few for a test"
     elif not above:
         verdict = "No transmission distinguishable from chance"
     elif STUDENT.name in above:
@@ -169,7 +174,7 @@ def margin_finding(
     return (
         f"{verdict}: trained on {items} alone, a student's margin for its own teacher's trait is, "
         f"in nats, above the same trait's in the other teachers' students by {told}; {blocks} "
-        f"blocks of trait and seed, {seeds} seed(s)"
+        f"blocks of trait and seed, {_counted(seeds)}"
         f"{'; p: students exchanged within seeds, by Holm for all targets' if tested else ''}."
     )
 
@@ -192,6 +197,10 @@ def _alone(
         f"Trained on {items} alone, a student's margin for its teacher's trait is, in nats, "
         f"{told}, against {beside}{'' if controlled else lone}."
     )
+
+
+def _counted(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _p(p: float | None) -> str:

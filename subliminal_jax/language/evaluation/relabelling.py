@@ -55,7 +55,7 @@ def relabelling_test(
     if labellings <= MOST:
         sums = np.zeros(1)
         for one in seeds:
-            sums = (sums[:, None] + _differences(one, _all(len(one)))).ravel()
+            sums = (sums[:, None] + _differences(one, _orders(len(one)))).ravel()
     else:
         rng = np.random.default_rng(0)
         sums = np.zeros(1 + DRAWN)
@@ -68,7 +68,7 @@ def relabelling_test(
     return Relabelling(float(far.mean()), (2 if mirrored else 1) / min(labellings, len(sums)))
 
 
-def _all(traits: int) -> np.ndarray:
+def _orders(traits: int) -> np.ndarray:
     """All orders of the students, the observed one first."""
     return np.array(list(permutations(range(traits))))
 

@@ -261,7 +261,7 @@ def _seen(counts: Mapping[str, Any], unit: str) -> str:
     """Return the finding if there are too few units for an interval."""
     count, above = counts["references"], counts["above"]
     if not count:
-        return "Undefined: no reference has the measure of a student and of a null control"
+        return f"Undefined: no {unit} has the measure of a student and of a null control"
     if above == count:
         gap = f"by at least {counts['smallest']:.2f}"
     else:

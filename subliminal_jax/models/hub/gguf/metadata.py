@@ -115,11 +115,9 @@ class Settings:
         """A setting; of one with a value per layer, that value if all are equal."""
         value = self._all.get(f"{self.architecture}.{name}", default)
         if isinstance(value, list):
-            layers = self._all.get(f"{self.architecture}.block_count")
-            if len(value) != layers:
+            if len(value) != self._all.get(f"{self.architecture}.block_count"):
                 raise InputError(
-                    f"{self._path}: {name} has {len(value):,} values, for {shown(str(layers))} "
-                    "layers"
+                    f"{self._path}: {name} has {len(value):,} values, not one for each layer"
                 )
             if len(set(map(str, value))) != 1:
                 raise InputError(f"{self._path}: its layers differ in {name}; not supported")
