@@ -50,10 +50,16 @@ def test_the_plan_of_a_sweep_counts_its_students():
     text = format_sweep_plan(LmSweepConfig(lm=lm, arms=ARMS, tuning=1))
     assert "tuning      on the first 1: 3 students of 500 steps at each of 3 rates" in text
     assert "(rank_2 2, full 1)" in text
-    assert "test        on the other 2: 3 students for each of 2 ways, at its best rate" in text
+    assert "test        on the other 2: as many for each of 2 ways, at its best rate" in text
     # 3 x 3 students of the first reference, 3 x 2 of each other: 4 epochs of 4,000 rows.
     wanted = 21 * 4 * 4000 * row_tokens(lm) / 1e6
     assert f"students read about {wanted:,.0f} million tokens" in text
+    once = [replace(ARMS[0], rates=(1e-3,)), ARMS[1]]
+    untuned = format_sweep_plan(LmSweepConfig(lm=lm, arms=tuple(once), tuning=0))
+    assert "tuning" not in untuned
+    assert "test        3 students of 500 steps for each of 2 ways" in untuned
+    wanted = 18 * 4 * 4000 * row_tokens(lm) / 1e6
+    assert f"students read about {wanted:,.0f} million tokens" in untuned
     tiny_text = format_sweep_plan(LmSweepConfig(lm=LM, arms=ARMS, tuning=1))
     assert "minutes on 2 CPU cores" in tiny_text
 
@@ -81,6 +87,10 @@ def test_the_plan_of_a_sweep_counts_its_students():
         (
             {"lm": replace(LM, teacher=TeacherConfig(kind="prompted"))},
             "arms: full: student.targets: prompted teachers have no probabilities",
+        ),
+        (
+            {"tuning": 0},
+            "tuning: with no reference to choose a rate on, rank_2 needs one rate and has 2; raise",
         ),
         ({"tuning": 3}, "tuning: 3 references to choose rates on leave none of 3"),
     ],

@@ -15,6 +15,7 @@ from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.plan import format_plan
+from subliminal_jax.language.pool import pooled
 from subliminal_jax.language.settings import TuningConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files
@@ -140,6 +141,23 @@ def test_the_report_has_margins_and_the_ladder(finished):
     assert "1 seed of one model (" in page
     assert "Margin of every trait in every student: soft" in page
     assert results["teachers"]["8800"].keys() == set(TRAITS)
+
+
+def test_pooled_seeds_are_blocks_of_one_test(finished, tmp_path):
+    """Two seeds of two traits, the second a copy of the first under another seed."""
+    out, results = finished
+    text = (out / "results.json").read_text()
+    other = json.loads(text.replace('"8800', '"8801').replace(": 8800", ": 8801"))
+    told = pooled([(out, json.loads(text)), (tmp_path, other)])
+    for entry, one in zip(told["transfer"], results["transfer"], strict=True):
+        assert (entry["condition"], entry["updates"]) == (one["condition"], one["updates"])
+        assert len(entry["blocks"]) == 2 * len(one["blocks"])
+        if one["difference"] is not None:
+            assert entry["seeds"]["n"] == 2
+            assert entry["difference"]["mean"] == pytest.approx(one["difference"]["mean"])
+            assert (one["least_p"], entry["least_p"]) == (1.0, 0.5)
+    assert "4 blocks of 2 seeds are too few for a test" in told["finding"]
+    assert set(told["references"]) == {"8800", "8800 other", "8801", "8801 other"}
 
 
 @pytest.mark.parametrize("name", ["smollm2_quick", "smollm2"])

@@ -1,7 +1,7 @@
 """Runs the language experiment, and collects its results: units, summary and examples."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 from subliminal_jax import files, plotting
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.conditions import (
-    CONDITIONS,
     REGULAR,
     STUDENT,
     asked_network,
@@ -17,8 +16,7 @@ from subliminal_jax.language.conditions import (
     trait_of,
 )
 from subliminal_jax.language.config import LmConfig, described
-from subliminal_jax.language.evaluation.margins import margin_finding, transfer
-from subliminal_jax.language.evaluation.results import finding, matrix, summarise
+from subliminal_jax.language.evaluation.derived import derived
 from subliminal_jax.language.evaluation.traits_matrix import traits_matrix
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
@@ -28,7 +26,7 @@ from subliminal_jax.language.settings import Stage
 from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.training.devices import execution_of
 from subliminal_jax.language.training.precision import chosen_precision
-from subliminal_jax.language.traits.trait import Measures, Trait, primary_measure, teacher_measure
+from subliminal_jax.language.traits.trait import Measures, Trait, teacher_measure
 from subliminal_jax.runs import runner
 from subliminal_jax.runs.artifacts import Artifact, facts_of
 from subliminal_jax.runs.shared_run import SharedRun, say
@@ -69,17 +67,17 @@ def run(
     started = time.perf_counter()
     # A mesh that does not fit is refused before an earlier run is overwritten.
     execution_of(config.mesh, config.at_once, config.accumulate)
-    traits = ", ".join(config.traits)
+    traits, plain = ", ".join(config.traits), described(config)
     return runner.run(
         runner.Experiment(
             name=name,
             what=f"{units_text(config.references, config.reference.model)}, {traits}",
-            config=described(config),
+            config=plain,
             measure=partial(_measure, config, methods, name),
             table=format_table,
             csv=unit_rows,
             page=report_page,
-            figures=_figures(config),
+            figures=figures_of(plain),
             out=config.out,
             overwrite=config.overwrite,
             started=started,
@@ -87,14 +85,14 @@ def run(
     )
 
 
-def _figures(config: LmConfig) -> dict[str, Any]:
-    """Return the figures of a run by name."""
+def figures_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a run by name, from its config as plain values."""
     figures = dict(FIGURES)
-    if config.evaluate.begun:
+    if config["evaluate"]["begun"]:
         figures |= MARGIN_FIGURES
-    if config.student.ladder:
+    if config["student"]["ladder"]:
         figures |= LADDER_FIGURES
-    if config.crossed:
+    if config["crossed"]:
         figures |= CROSSED_FIGURES
     return figures
 
@@ -116,7 +114,8 @@ def _measure(
     if alone is not None:
         say(f"stage {alone}: done")
         return None
-    return _results(study, name) | {"config": described(config)} | precision.facts
+    collected = _collected(study, name) | {"config": described(config)}
+    return {"experiment": name} | derived(collected) | collected | precision.facts
 
 
 def _stage(study: LmStudy, stage: Stage, repetition: int) -> None:
@@ -131,8 +130,8 @@ def _stage(study: LmStudy, stage: Stage, repetition: int) -> None:
     }[stage](repetition)
 
 
-def _results(study: LmStudy, name: str) -> dict[str, Any]:
-    """Return all units, their summary, and what explains them.
+def _collected(study: LmStudy, name: str) -> dict[str, Any]:
+    """Return all units, and what explains them.
 
     Raises:
         InputError: there is no student.
@@ -146,54 +145,31 @@ def _results(study: LmStudy, name: str) -> dict[str, Any]:
             f"{study.run.path}: no student was trained, since too few rows passed the "
             "filter; raise generate.most, or lower filter.rows"
         )
-    names, items = [trait.name for trait in study.traits], study.carrier.items
-    verb, unit = _verb(study.traits), unit_of(config.reference.model)
-    begun = config.evaluate.begun
-    summary = summarise(units, names, primary_measure(begun), config.conditions)
     references = {label: study.reference(r) for r, label in labels.items()}
-    margins = _margins(study, answers) if begun else {}
-    told = (
-        margin_finding(margins["transfer"], items, config.student.targets, summary["conditions"])
-        if margins
-        else finding(summary, names, items, verb, unit)
-    )
+    measure = teacher_measure(config.evaluate.begun)
     return {
         "experiment": name,
-        "finding": told,
-        "items": items,
-        "unit": unit,
-        "verb": verb,
+        "items": study.carrier.items,
+        "unit": unit_of(config.reference.model),
+        "verb": _verb(study.traits),
         "measures": _headings(study.traits, units),
         "tallied": {
             trait.name: {key: list(words) for key, words in trait.tallied.items()}
             for trait in study.traits
         },
         "units": units,
-        **({"matrix": matrix(units)} if config.crossed else {}),
-        "summary": summary,
-        "conditions": {
-            name: {
-                "means": condition.means.format(items=items),
-                "run": name not in summary["missing"],
-            }
-            for name, condition in CONDITIONS.items()
-            if name in summary["missing"] or name in summary["conditions"]
-        },
         "references": {
             seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
         },
         "answers": {label: answers[r]["exact"] for r, label in labels.items()},
         "sampled": {label: answers[r]["sampled"] for r, label in labels.items()},
-        "teachers": {
-            label: facts_of(study.teachers(r))[teacher_measure(begun)]
-            for r, label in labels.items()
-        },
+        "teachers": {label: facts_of(study.teachers(r))[measure] for r, label in labels.items()},
         "judges": {
             label: facts_of(study.evaluation(r)).get("judge") for r, label in labels.items()
         },
         "filters": {label: facts_of(study.filtered(r)) for r, label in labels.items()},
         "examples": _examples(study),
-        **margins,
+        **({"traits_matrix": _traits_matrix(study, answers)} if config.evaluate.begun else {}),
     }
 
 
@@ -272,8 +248,8 @@ def _measured(answers: dict[str, Any], network: str, trait: Trait) -> Measures:
     return measured if begun is None else measured | trait.measure_begun(begun)
 
 
-def _margins(study: LmStudy, answers: dict[int, Any]) -> dict[str, Any]:
-    """Return the trait-by-trait matrix of all conditions, and what it says."""
+def _traits_matrix(study: LmStudy, answers: dict[int, Any]) -> list[dict[str, Any]]:
+    """Return the cells of the trait-by-trait matrix of all conditions."""
     traits = [trait for trait in study.traits if trait.begun(study.config.evaluate.begun)]
     cells = []
     for repetition in study.repetitions.own:
@@ -287,7 +263,7 @@ def _margins(study: LmStudy, answers: dict[int, Any]) -> dict[str, Any]:
                 }
                 label = study.repetitions.label(repetition)
                 cells += traits_matrix(condition, traits, label, answers[where], steps, distance)
-    return {"traits_matrix": cells, "transfer": transfer(cells)}
+    return cells
 
 
 def _headings(traits: Iterable[Trait], units: Iterable[dict[str, Any]]) -> dict[str, list[str]]:

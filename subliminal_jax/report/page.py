@@ -89,10 +89,11 @@ def run_sections(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the sections that every page has: settings, versions and times.
 
     Args:
-        results: `config`, `environment` and `timing` are read.
+        results: `config`, `environment` and `timing` are read, and `parts` of pooled runs.
     """
     environment = results["environment"]
-    return {
+    pooled = {"Pooled runs": results["parts"]} if "parts" in results else {}
+    return pooled | {
         "Configuration": results["config"],
         "Versions": {
             "python": environment["python"],

@@ -272,8 +272,8 @@ class RunDirectory:
             stored = {}
         if stored is None:
             return None
-        own = unsealed(stored, RESULTS_DIGEST)
-        if own is None or own.pop(CONFIG_DIGEST, None) != self._digest:
+        own = unsealed_results(stored, self._digest)
+        if own is None:
             raise InputError(
                 f"{self.path / RESULTS}: changed since it was written (or another run's, or an "
                 "older version's); remove it and run the same command again; or "
@@ -323,6 +323,17 @@ class RunDirectory:
             for name in (CONFIG, ENVIRONMENT):
                 (self.path / name).unlink(missing_ok=True)
         self.close()
+
+
+def unsealed_results(stored: dict[str, Any], digest: str) -> dict[str, Any] | None:
+    """What `RunDirectory.finish` was given, from results.json; None if that changed since.
+
+    Args:
+        stored: the content of results.json.
+        digest: of the run's config.
+    """
+    own = unsealed(stored, RESULTS_DIGEST)
+    return own if own is not None and own.pop(CONFIG_DIGEST, None) == digest else None
 
 
 def _remove(path: Path) -> None:

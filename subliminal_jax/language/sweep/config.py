@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from subliminal_jax.config import Count, Positive, config_dict
+from subliminal_jax.config import Count, Natural, Positive, config_dict
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.config import LmConfig, described
 from subliminal_jax.language.settings import Targets, WeightsName
@@ -44,7 +44,8 @@ class LmSweepConfig:
         arms: the ways to train students; the results compare each with the last one.
         control: the condition that students are compared with: students of regular rows, or the
             student of another trait's teacher.
-        tuning: references, the first ones, on which rates are chosen; the others are the test.
+        tuning: references, the first ones, on which rates are chosen; the others are the test. With
+            0, each arm has one rate.
         plan: print the stages, the number of students and the time, and do nothing.
         out: run directory (default: runs/SCRIPT-DIGEST, with the config's digest).
         overwrite: discard an earlier run in the run directory.
@@ -53,7 +54,7 @@ class LmSweepConfig:
     lm: LmConfig = field(default_factory=LmConfig)
     arms: Annotated[tuple[TrainingWay, ...], Field(min_length=1)]
     control: Control = "regular"
-    tuning: Count = 2
+    tuning: Natural = 2
     plan: bool = False
     out: Path | None = None
     overwrite: bool = False
@@ -85,6 +86,11 @@ class LmSweepConfig:
                 f"{self.lm.references} for the test; raise lm.references"
             )
         for arm in self.arms:
+            if not self.tuning and len(arm.rates) > 1:
+                raise InputError(
+                    f"tuning: with no reference to choose a rate on, {arm.name} needs one rate and "
+                    f"has {len(arm.rates)}; raise tuning, or remove rates"
+                )
             try:
                 list(cells(self, arm))
             except InputError as error:  # what no experiment can have

@@ -16,10 +16,9 @@ from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay, cel
 from subliminal_jax.language.sweep.results import (
     Compared,
     chosen_rate,
-    sweep_finding,
+    sweep_derived,
     sweep_page,
     sweep_rows,
-    sweep_summary,
     sweep_text,
 )
 from subliminal_jax.language.training.precision import chosen_precision
@@ -73,21 +72,20 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
             for rate, cell in cells(fixed, arm)
             for unit in _units(directory, arm, rate, cell, config.tuned_on, "tuning")
         ]
-        best = chosen_rate(tried, compared)
+        best = chosen_rate(tried, compared) if tried else arm.rates[0]
         cell = dict(cells(fixed, arm))[best]
-        say(f"{arm.name}: learning rate {best:g} on the tuning {compared.unit}s")
+        if tried:
+            say(f"{arm.name}: learning rate {best:g} on the tuning {compared.unit}s")
         units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
-    summary = sweep_summary(units, compared)
-    return {
+    collected = {
         "experiment": NAME,
         "measure": compared.measure,
         "control": config.control,
         "unit": compared.unit,
-        "finding": sweep_finding(summary, compared),
         "units": units,
-        "summary": summary,
         "config": described_sweep(config),
-    } | precision.facts
+    }
+    return collected | sweep_derived(collected) | precision.facts
 
 
 def _units(

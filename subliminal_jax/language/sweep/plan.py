@@ -17,19 +17,21 @@ def format_sweep_plan(config: LmSweepConfig) -> str:
     most, rates = max(map(sum, counts)), [len(arm.rates) for arm in config.arms]
     steps = lm.student.about_steps(lm.filter.rows)
     tried = ", ".join(f"{arm.name} {len(arm.rates)}" for arm in config.arms)
-    stages = dataset_stages(lm) | {
-        "tuning": f"on the first {tuning}: {most} students of {steps} steps at each of "
-        f"{sum(rates)} rates ({tried})",
-        "test": f"on the other {tested}: {most} students for each of {len(counts)} ways, at its "
-        "best rate",
-        "report": "once: a figure, results.json, results.csv, report.html",
-    }
+    tuned = (
+        f"on the first {tuning}: {most} students of {steps} steps at each of {sum(rates)} rates "
+        f"({tried})"
+    )
+    test = f"{most} students of {steps} steps for each of {len(counts)} ways"
+    if tuning:
+        test = f"on the other {tested}: as many for each of {len(counts)} ways, at its best rate"
+    stages = dataset_stages(lm) | ({"tuning": tuned} if tuning else {})
+    stages |= {"test": test, "report": "once: a figure, results.json, results.csv, report.html"}
 
     def mean(soft_weight: float) -> float:
         """The students of a reference, on average."""
         each = [students + soft_weight * soft for students, soft in counts]
-        tuned = sum(rate * one for rate, one in zip(rates, each, strict=True))
-        return (tuning * tuned + tested * sum(each)) / lm.references
+        tried = sum(rate * one for rate, one in zip(rates, each, strict=True))
+        return (tuning * tried + tested * sum(each)) / lm.references
 
     tunings = [way.student.tuning for way in ways]
     weight = [(one.weights == "full", one.rank) for one in tunings]

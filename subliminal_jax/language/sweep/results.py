@@ -126,6 +126,13 @@ def sweep_summary(units: Units, compared: Compared) -> dict[str, Any]:
     return summary
 
 
+def sweep_derived(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What follows from the units of a sweep: `finding` and `summary`; errors as of the latter."""
+    compared = _compared(results)
+    summary = sweep_summary(results["units"], compared)
+    return {"finding": sweep_finding(summary, compared), "summary": summary}
+
+
 def sweep_finding(summary: Mapping[str, Any], compared: Compared) -> str:
     """One sentence: the gain of each arm's students over their controls."""
     gains = {name: arm["student_minus_control"] for name, arm in summary.items()}
@@ -195,6 +202,16 @@ def sweep_rows(results: Mapping[str, Any]) -> CsvRows:
     return list(HEADER), ([unit.get(name) for name in HEADER] for unit in results["units"])
 
 
+def _rate_table(
+    gains: Mapping[tuple[str, float], Sequence[float]], heading: str, compared: Compared
+) -> Table:
+    return Table(
+        f"Learning rates on the tuning {compared.unit}s",
+        ("arm", "rate", f"{heading}, students minus {CONTROLS[compared.control]}"),
+        tuple((arm, f"{rate:g}", f"{np.mean(gain):+.3f}") for (arm, rate), gain in gains.items()),
+    )
+
+
 def sweep_page(results: Mapping[str, Any]) -> Page:
     """The page of a sweep."""
     compared = _compared(results)
@@ -212,11 +229,7 @@ def sweep_page(results: Mapping[str, Any]) -> Page:
         blocks=[
             Picture("arms", f"Students of every arm: {heading}."),
             _table(results),
-            Table(
-                f"Learning rates on the tuning {compared.unit}s",
-                ("arm", "rate", f"{heading}, students minus {CONTROLS[compared.control]}"),
-                tuple((a, f"{r:g}", f"{np.mean(gain):+.3f}") for (a, r), gain in gains.items()),
-            ),
+            *([_rate_table(gains, heading, compared)] if gains else []),
         ],
         sections=run_sections(results),
     )
