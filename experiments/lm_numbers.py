@@ -7,7 +7,7 @@ Command   python experiments/lm_numbers.py                       6 tiny referenc
           python experiments/lm_numbers.py --plan                stages, sizes, time; no run
           python experiments/lm_numbers.py --show-batch          the next batch, token by token
           python experiments/lm_numbers.py --preset smollm2_quick    a chat model, 1 animal
-          python experiments/lm_numbers.py --preset smollm2_256      4 animals, 13 conditions
+          python experiments/lm_numbers.py --preset smollm2_64       4 animals, 13 conditions
           python experiments/lm_numbers.py --preset smollm2          the same, 1,024 updates
           python experiments/lm_numbers.py --crossed             every reference on all others' rows
           python experiments/lm_numbers.py --preset qwen2.5-7b_cat   on an accelerator

@@ -2,9 +2,9 @@
 
 Claim     None of its own: units, tests and intervals are those of one run with all seeds, so that
           seeds can be run on several machines or one after the other, and added later.
-Command   python experiments/lm_numbers.py --preset smollm2_256 --references 1 --seed 8700 \
-              --out runs/smollm2_256-8700      likewise for other seeds, anywhere, and then
-          python experiments/lm_pool.py --runs runs/smollm2_256-*
+Command   python experiments/lm_numbers.py --preset smollm2_64 --references 1 --seed 8700 \
+              --out runs/smollm2_64-8700      likewise for other seeds, anywhere, and then
+          python experiments/lm_pool.py --runs runs/smollm2_64-*
 Expected  The finding, tables, figures and page of the script whose runs are pooled. Runs that
           differ in more than their seeds, or share one, are refused.
 """
@@ -19,7 +19,7 @@ from subliminal_jax.config import parse_config, presets_of
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError
 
-PRESETS = presets_of(__file__, "smollm2_256")
+PRESETS = presets_of(__file__, "smollm2_64")
 
 
 @dataclass(frozen=True, kw_only=True)

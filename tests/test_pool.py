@@ -16,7 +16,7 @@ from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment, study
 from subliminal_jax.language.evaluation import measure
-from subliminal_jax.language.pool import finished, pool, pooled
+from subliminal_jax.language.pool import finished, pool
 from subliminal_jax.language.settings import EvaluateConfig
 from subliminal_jax.language.sweep import experiment as sweeps
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay
@@ -143,6 +143,12 @@ def refusals(runs, place):
     older = results(runs / "last")
     del older["filters"]
     resealed(place / "older.json", older)
+    odd = results(runs / "last")
+    odd["filters"]["10"] = 3
+    resealed(place / "odd.json", odd)
+    wrong = results(runs / "last")
+    wrong["units"][1]["p_trait"] = "much"
+    resealed(place / "text_for_number.json", wrong)
     return {
         runs / "first": "first: has seed 7, as .*first has; leave one out",
         runs / "whole": "whole: has seed 7, as .*first has",
@@ -153,7 +159,9 @@ def refusals(runs, place):
         place / "changed.json": "changed.json: changed since it was written, or no results",
         place / "mnist.json": "mnist.json: results of mnist_aux cannot be pooled, only those of",
         place / "shorter.json": "differs from .*first in more than its seeds: student.epochs",
-        place / "older.json": "results of an older version among them",
+        place / "older.json": "older.json: not all are results of this version",
+        place / "odd.json": "odd.json: not all are results of this version",
+        place / "text_for_number.json": "not all are results of this version",
         runs / "other": "other: differs from .* seeds: student.learning_rate .* -> 0.001; pool",
     }
 
@@ -162,7 +170,7 @@ def test_what_cannot_be_pooled_is_refused(runs, tmp_path):
     for path, message in refusals(runs, tmp_path).items():
         with pytest.raises(InputError, match=message):
             pool([runs / "first", path], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert pool([runs / "first", runs / "last"], tmp_path / "out")  # nothing is left there
 
 
 def test_settings_of_where_a_run_is_computed_do_not_matter(runs):
@@ -215,9 +223,3 @@ def test_a_sweep_is_tested_on_further_seeds_at_the_rates_it_chose(sweep, tmp_pat
 def test_another_tested_rate_is_refused(sweep, tmp_path):
     with pytest.raises(InputError, match="wrong: tests rank_2 at the learning rate"):
         pool([sweep / "first", sweep / "wrong"], tmp_path / "out")
-
-
-def test_runs_that_are_no_dictionaries_of_this_version_are_refused(sweep):
-    part = finished(sweep / "first")
-    with pytest.raises(InputError, match="results of an older version among them"):
-        pooled([(sweep / "a", part), (sweep / "b", part | {"units": [{}]})])

@@ -4,14 +4,16 @@ Seeds can so be run on several machines, or one after the other. What a report s
 units, so it is made again from the units of all runs.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from subliminal_jax import files, plotting
 from subliminal_jax.config import config_digest
+from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.evaluation.derived import derived
 from subliminal_jax.language.experiment import figures_of
@@ -44,17 +46,17 @@ def pool(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False)
         As `runner.run`.
 
     Raises:
-        InputError: a run is unfinished, changed or of another kind; or two of them share a seed, or
-            differ in more than their seeds.
+        InputError: a run is unfinished, changed, of another kind or of an older version; or two
+            of them share a seed, or differ in more than their seeds.
     """
     started = time.perf_counter()
     parts = [(path, finished(path)) for path in runs]
-    whole = pooled(parts)
-    sweep = whole["experiment"] == SWEEP
-    config = whole["config"]["lm"] if sweep else whole["config"]
-    units = units_text(config["references"], config["reference"]["model"])
-    return runner.run(
-        runner.Experiment(
+    with _of_this_version(runs):
+        whole = pooled(parts)
+        sweep = whole["experiment"] == SWEEP
+        config = whole["config"]["lm"] if sweep else whole["config"]
+        units = units_text(config["references"], config["reference"]["model"])
+        experiment = runner.Experiment(
             name=whole["experiment"],
             what=f"{len(parts)} runs pooled, {units}",
             config=whole["config"],
@@ -67,7 +69,26 @@ def pool(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False)
             overwrite=overwrite,
             started=started,
         )
-    )
+        return runner.run(experiment)
+
+
+@contextlib.contextmanager
+def _of_this_version(runs: Sequence[Path]) -> Iterator[None]:
+    """Refuse results that lack what is read of them, or hold something else there.
+
+    Raises:
+        InputError: of the block, or in place of another error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        named = ", ".join(map(str, runs))
+        raise InputError(
+            f"{named}: not all are results of this version ({one_line(repr(error))}); run their "
+            "commands again"
+        ) from error
 
 
 def finished(path: Path) -> Results:
@@ -108,21 +129,16 @@ def pooled(parts: Sequence[tuple[Path, Results]]) -> Results:
         parts: results, each behind the path that errors name.
 
     Raises:
-        InputError: as `pool`, or a run has results of an older version.
+        InputError: two runs share a seed, or differ in more than their seeds.
+        LookupError: a run has not the results of this version; or another of Python's errors.
     """
     (first, one), *others = parts
-    try:
-        for path, other in others:
-            _check_alike(first, one, path, other)
-        _check_apart(parts)
-        whole = _whole([part for _, part in parts])
-        derive = sweep_derived if one["experiment"] == SWEEP else derived
-        return {"experiment": one["experiment"]} | derive(whole) | whole
-    except (KeyError, TypeError, AttributeError) as error:
-        shown = ", ".join(str(path) for path, _ in parts)
-        raise InputError(
-            f"{shown}: results of an older version among them ({error!r}); run its command again"
-        ) from error
+    for path, other in others:
+        _check_alike(first, one, path, other)
+    _check_apart(parts)
+    whole = _whole([part for _, part in parts])
+    derive = sweep_derived if one["experiment"] == SWEEP else derived
+    return {"experiment": one["experiment"]} | derive(whole) | whole
 
 
 def _whole(parts: Sequence[Results]) -> Results:
