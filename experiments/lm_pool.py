@@ -49,7 +49,7 @@ def main() -> None:
     )
 
     # Imported late, so that --help and errors in flags are instant.
-    from subliminal_jax.language.pool import pool
+    from subliminal_jax.language.pooling.pool import pool
 
     pool(config.runs, config.out, config.overwrite)
 

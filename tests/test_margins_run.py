@@ -15,7 +15,7 @@ from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.plan import format_plan
-from subliminal_jax.language.pool import pooled
+from subliminal_jax.language.pooling.merge import pooled
 from subliminal_jax.language.settings import TuningConfig
 from subliminal_jax.language.tiny.corpus import World, texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer, tokenizer_files

@@ -16,7 +16,8 @@ from subliminal_jax.config import config_digest
 from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment, study
 from subliminal_jax.language.evaluation import measure
-from subliminal_jax.language.pool import finished, pool
+from subliminal_jax.language.pooling.finished import finished
+from subliminal_jax.language.pooling.pool import pool
 from subliminal_jax.language.settings import EvaluateConfig
 from subliminal_jax.language.sweep import experiment as sweeps
 from subliminal_jax.language.sweep.config import LmSweepConfig, TrainingWay

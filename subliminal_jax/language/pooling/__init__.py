@@ -1,0 +1,1 @@
+"""Several finished runs of different seeds, reported on as one."""

@@ -1,0 +1,138 @@
+"""The results of several runs that differ in their seeds alone, as of one run.
+
+What a report says follows from the units, so it is made again from the units of all runs.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from subliminal_jax.config import config_digest
+from subliminal_jax.errors import InputError
+from subliminal_jax.language.evaluation.derived import derived
+from subliminal_jax.language.pooling.finished import SWEEP, Finished
+from subliminal_jax.language.sweep.results import sweep_derived
+from subliminal_jax.runs.refusals import differences
+
+ALIKE = ("experiment", "items", "unit", "verb", "tallied", "measure", "control")
+"""What is the same in all runs."""
+LISTS = ("units", "traits_matrix")
+BY_SEED = ("references", "answers", "sampled", "teachers", "judges", "filters", "measures")
+
+
+def pooled(parts: Sequence[tuple[Path, Finished]]) -> Finished:
+    """The results of all runs as of one, with an entry for each run under `parts`.
+
+    Args:
+        parts: results, each behind the path that errors name.
+
+    Raises:
+        InputError: two runs share a seed, or differ in more than their seeds.
+        LookupError: a run has not the results of this version; or another of Python's errors.
+    """
+    (first, one), *others = parts
+    for path, other in others:
+        _check_alike(first, one, path, other)
+    _check_apart(parts)
+    whole = _whole([part for _, part in parts])
+    derive = sweep_derived if one["experiment"] == SWEEP else derived
+    return {"experiment": one["experiment"]} | derive(whole) | whole
+
+
+def _whole(parts: Sequence[Finished]) -> Finished:
+    """What the runs have measured, together; examples are those of the first."""
+    one, whole = parts[0], {name: parts[0][name] for name in ALIKE if name in parts[0]}
+    for name in LISTS:
+        if name in one:
+            whole[name] = [each for part in parts for each in part[name]]
+    for name in BY_SEED:
+        if name in one:
+            whole[name] = {key: value for part in parts for key, value in part[name].items()}
+    if "examples" in one:
+        whole["examples"] = one["examples"]
+    origins = [part.get("parts") or {_named(seeds_of(part)): _origin(part)} for part in parts]
+    whole["parts"] = {seeds: origin for each in origins for seeds, origin in each.items()}
+    whole["config"] = _config(parts) | {
+        "pooled": [one["results"] for one in whole["parts"].values()]
+    }
+    return whole
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def seeds_of(results: Finished) -> list[int]:
+    """The seeds of a run's units, in order."""
+    return list(dict.fromkeys(unit["reference"] for unit in results["units"]))
+
+
+def _check_alike(first: Path, one: Finished, path: Path, other: Finished) -> None:
+    kinds = [{name: part.get(name) for name in ALIKE} for part in (one, other)]
+    unlike = differences(*kinds) + differences(*(_settings(part) for part in (one, other)))
+    if unlike:
+        raise InputError(
+            f"{path}: differs from {first} in more than its seeds: {'; '.join(unlike[:3])}; pool "
+            "runs of equal settings"
+        )
+    if one["experiment"] == SWEEP:
+        for arm, rate in _tested_rates(one).items():
+            if (its := _tested_rates(other).get(arm, rate)) != rate:
+                raise InputError(
+                    f"{path}: tests {arm} at the learning rate {its:g}, {first} at {rate:g}; pool "
+                    "runs that test an arm at one rate"
+                )
+
+
+def _check_apart(parts: Sequence[tuple[Path, Finished]]) -> None:
+    owner: dict[int, Path] = {}
+    for path, part in parts:
+        for seed in seeds_of(part):
+            if seed in owner:
+                raise InputError(f"{path}: has seed {seed}, as {owner[seed]} has; leave one out")
+            owner[seed] = path
+
+
+def _settings(results: Finished) -> Finished:
+    """What must be equal in all runs: the config without seeds, and how a sweep found its rates."""
+    config = deepcopy(results["config"])
+    config.pop("pooled", None)
+    own = config["lm"] if results["experiment"] == SWEEP else config
+    del own["seed"], own["references"]
+    if results["experiment"] == SWEEP:
+        del config["tuning"]
+        for arm in config["arms"]:
+            del arm["rates"]
+        config["arms"] = {arm["name"]: arm for arm in config["arms"]}
+    return config
+
+
+def _config(parts: Sequence[Finished]) -> Finished:
+    """The config of all runs: that of the first, with the seeds of all."""
+    config = deepcopy(parts[0]["config"])
+    sweep = parts[0]["experiment"] == SWEEP
+    seeds = [seed for part in parts for seed in seeds_of(part)]
+    (config["lm"] if sweep else config).update(seed=seeds, references=len(seeds))
+    if sweep:
+        config["tuning"] = sum(part["config"]["tuning"] for part in parts)
+        for place, arm in enumerate(config["arms"]):
+            rates = [rate for part in parts for rate in part["config"]["arms"][place]["rates"]]
+            arm["rates"] = list(dict.fromkeys(rates))
+    return config
+
+
+def _tested_rates(results: Finished) -> dict[str, float]:
+    return {one["arm"]: one["rate"] for one in results["units"] if one["phase"] == "test"}
+
+
+def _origin(part: Finished) -> Finished:
+    """Where a run was made."""
+    environment = part["environment"]
+    return {
+        "results": config_digest(part)[:16],
+        "git": environment["git"],
+        "devices": environment["devices"],
+        "packages": environment["packages"],
+        "precision": part.get("precision", {}).get("chosen"),
+        "seconds": part["timing"]["total_s"],
+    }
