@@ -6,25 +6,52 @@ accelerator with all of them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+Carrying: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+"""`(carry, member) -> (carry, output)`, of trees."""
 
-def over_members(fn: Callable[..., Any], at_once: int | None) -> Callable[..., Any]:
+
+def over_members(fn: Carrying, at_once: int | None) -> Carrying:
     """`jax.vmap` of `fn`, at most `at_once` members at a time.
 
+    A loop replaces the carries a part at a time: there is never a second copy of all.
+
     Args:
-        fn: a function of one member; takes and returns trees.
+        fn: the function of one member. One that makes a carry is given None.
         at_once: members mapped together; the rest follow in a compiled loop. None: all.
 
     Returns:
         The function of many members: every leaf gains a leading member axis.
     """
+    together = jax.vmap(fn)
     if at_once is None:
-        return jax.vmap(fn)
-    return lambda *members: jax.lax.map(lambda member: fn(*member), members, batch_size=at_once)
+        return together
+
+    def run(carries: Any, members: Any) -> tuple[Any, Any]:
+        if carries is None:
+            return jax.lax.map(lambda member: fn(None, member), members, batch_size=at_once)
+        count = jax.tree.leaves((carries, members))[0].shape[0]
+        most = min(at_once, count)
+
+        def some(carries: Any, start: Any, size: int = most) -> tuple[Any, Any]:
+            take = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size)
+            put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, start, 0)
+            changed, outputs = together(*jax.tree.map(take, (carries, members)))
+            return jax.tree.map(put, carries, changed), outputs
+
+        whole, rest = divmod(count, most)
+        carries, outputs = jax.lax.scan(some, carries, most * jnp.arange(whole))
+        outputs = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
+        if rest:
+            carries, last = some(carries, whole * most, rest)
+            outputs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), outputs, last)
+        return carries, outputs
+
+    return run
 
 
 def stack(trees: Sequence[Any]) -> Any:

@@ -52,6 +52,7 @@ def alone(member, steps=3):
         OneDevice(),
         OneDevice(at_once=1),
         OneDevice(at_once=6),
+        OneDevice(at_once=99),
         MemberParallel(),
         MemberParallel(at_once=1),
         MemberParallel(devices=4, at_once=3),
@@ -107,6 +108,17 @@ def test_time_adds_up_over_calls(monkeypatch):
     for _ in range(3):
         program(execution.split(np.zeros(16, np.float32)), execution.split(MEMBERS), None)
     assert (program.compile_seconds, program.seconds) == (1.0, 3.0)
+
+
+def test_members_in_turn_take_no_second_copy_of_all():
+    """Full finetuning of a large model has states as large as memory allows."""
+    execution = OneDevice(at_once=1)
+    carry = execution.split(np.zeros((16, 100_000), np.float32))
+    step = lambda c, m, s: (c * m + 1, m)
+    compiled = execution.compile(step, carry, execution.split(MEMBERS), None)
+    needed = compiled.memory_analysis()
+    assert needed.alias_size_in_bytes >= carry.nbytes
+    assert needed.temp_size_in_bytes < carry.nbytes / 4
 
 
 def test_the_carry_is_consumed():

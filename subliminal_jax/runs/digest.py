@@ -36,19 +36,21 @@ def digests(tree: Any) -> tuple[dict[str, str], list[str]]:
     change goes undetected once in 2^64. This detects accidents, not deliberate forgery.
     """
     names = [path_name(path) for path, _ in tree_leaves_with_path(tree)]
-    words, finite = fetch(_summaries(jax.tree.leaves(tree)))
-    by_name = {name: f"{a:08x}{b:08x}" for name, (a, b) in zip(names, words.tolist(), strict=True)}
-    return by_name, [name for name, fine in zip(names, finite, strict=True) if not fine]
+    # One leaf after the other: a program of all leaves holds the mixed words of all of them.
+    summaries = fetch([_summary(leaf) for leaf in jax.tree.leaves(tree)])
+    by_name = {
+        name: f"{int(a):08x}{int(b):08x}"
+        for name, ((a, b), _) in zip(names, summaries, strict=True)
+    }
+    return by_name, [name for name, (_, fine) in zip(names, summaries, strict=True) if not fine]
 
 
 @jax.jit
-def _summaries(leaves: list[Array]) -> tuple[UInt32[Array, "leaves 2"], Bool[Array, " leaves"]]:
-    words = [_digest(leaf) for leaf in leaves]
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
-    return jnp.stack(words), jnp.stack(finite)
+def _summary(leaf: Array) -> tuple[UInt32[Array, " 2"], Bool[Array, ""]]:
+    """The two words of a leaf's digest, and whether all of it is finite."""
+    return _digest(leaf), jnp.all(jnp.isfinite(leaf))
 
 
-@jax.jit  # traced once for all leaves of one shape and dtype
 def _digest(leaf: Array) -> UInt32[Array, " 2"]:
     leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
     width = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)

@@ -106,7 +106,6 @@ def train_students(
     schedule = Schedule(peak=settings.learning_rate, steps=steps, warmup=settings.warmup)
     tx = language_optimizer(settings.optimizer, schedule, clip=settings.clip)
     key, students = named_key(root_key(seed), "student"), table.targets.shape[0]
-    start = begin(settings.tuning, reference.config, reference.params, key)
     order = jax.device_get([zero_padded(leaf, 1, execution.parts) for leaf in course.order])
     members = execution.split((table, np.zeros(students) if imitated is None else imitated.trained))
     bases = _shared_bases(execution, reference, imitated)
@@ -127,8 +126,9 @@ def train_students(
         chunk=chunks(execution, tx, lesson.loss, lesson.batch),
         inputs=inputs,
     )
-    states = ensemble.stack([init_state(start, tx)] * students)
-    return train_networks(training, execution, states, saving)
+    start = lambda: init_state(begin(settings.tuning, reference.config, reference.params, key), tx)
+    # Nothing else holds what the students begin with: it may be as large as the model.
+    return train_networks(training, execution, ensemble.stack([start()] * students), saving)
 
 
 def _shared_bases(
