@@ -11,6 +11,7 @@ from quick import random_params
 from scripts import ROOT, loaded
 
 from subliminal_jax.config import read_config
+from subliminal_jax.errors import InputError
 from subliminal_jax.language import experiment
 from subliminal_jax.language.carriers import carrier_of
 from subliminal_jax.language.config import LmConfig
@@ -158,6 +159,9 @@ def test_pooled_seeds_are_blocks_of_one_test(finished, tmp_path):
             assert (one["least_p"], entry["least_p"]) == (1.0, 0.5)
     assert "4 blocks of 2 seeds are too few for a test" in told["finding"]
     assert set(told["references"]) == {"8800", "8800 other", "8801", "8801 other"}
+    other["references"]["8801"]["digest"] = "another"
+    with pytest.raises(InputError, match="its model has other weights than that of"):
+        pooled([(out, results), (tmp_path, other)])
 
 
 @pytest.mark.parametrize("name", ["smollm2_quick", "smollm2"])

@@ -27,6 +27,8 @@ def finished(path: Path) -> Finished:
     file = path / RESULTS if path.is_dir() else path
     try:
         stored = files.read_object(file)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{file}: is no JSON object ({error}); restore the file") from error
     if stored is None:

@@ -75,6 +75,10 @@ def _check_alike(first: Path, one: Finished, path: Path, other: Finished) -> Non
             f"{path}: differs from {first} in more than its seeds: {'; '.join(unlike[:3])}; pool "
             "runs of equal settings"
         )
+    if _models(one) != _models(other):
+        raise InputError(
+            f"{path}: its model has other weights than that of {first}; pool runs of one model"
+        )
     if one["experiment"] == SWEEP:
         for arm, rate in _tested_rates(one).items():
             if (its := _tested_rates(other).get(arm, rate)) != rate:
@@ -103,7 +107,6 @@ def _settings(results: Finished) -> Finished:
         del config["tuning"]
         for arm in config["arms"]:
             del arm["rates"]
-        config["arms"] = {arm["name"]: arm for arm in config["arms"]}
     return config
 
 
@@ -119,6 +122,13 @@ def _config(parts: Sequence[Finished]) -> Finished:
             rates = [rate for part in parts for rate in part["config"]["arms"][place]["rates"]]
             arm["rates"] = list(dict.fromkeys(rates))
     return config
+
+
+def _models(results: Finished) -> set[str]:
+    """The digest of the given model; none for tiny references, and in a sweep's results."""
+    if results["experiment"] == SWEEP or results["config"]["reference"]["model"] is None:
+        return set()
+    return {results["references"][str(seed)]["digest"] for seed in seeds_of(results)}
 
 
 def _tested_rates(results: Finished) -> dict[str, float]:
