@@ -1,12 +1,14 @@
 """Pools finished runs of equal settings and different seeds into the results of one.
 
-Claim     None of its own: units, tests and intervals are those of one run with all seeds, so that
-          seeds can be run on several machines or one after the other, and added later.
-Command   python experiments/lm_numbers.py --preset smollm2_64 --references 1 --seed 8700 \
+Claim     None of its own: intervals and tests are made again from the units of all runs, so that
+          seeds can be run on several machines or one after the other, and added later. Each run
+          draws its own prompts; the seeds within a run share theirs.
+Command   python experiments/lm_numbers.py --preset smollm2_64 --seed 8700 \
               --out runs/smollm2_64-8700      likewise for other seeds, anywhere, and then
           python experiments/lm_pool.py --runs runs/smollm2_64-*
-Expected  The finding, tables, figures and page of the script whose runs are pooled. Runs that
-          differ in more than their seeds, or share one, are refused.
+Expected  The finding, tables, figures and page of the script whose runs are pooled: lm_numbers,
+          lm_code, lm_reasoning, lm_misalignment or lm_sweep. Runs that differ in more than their
+          seeds, or share one, are refused.
 """
 
 from subliminal_jax import early  # noqa: F401, I001  first of all

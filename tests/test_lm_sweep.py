@@ -157,7 +157,8 @@ def test_arms_are_compared_with_the_last_one_by_reference():
     assert summary["rank_2"]["student_minus_last"]["p"] == 0.5
     assert "student_minus_last" not in summary["full"]
     given = {"finding": "", "measure": "p_trait", "control": "regular", "unit": "seed"}
-    text = sweep_text(given | {"summary": summary})
+    text = sweep_text(given | {"summary": summary, "units": units})
+    assert "rates were given." in text
     assert "student - full's" in text
     assert "sign flips over seeds" in text
     assert "references" not in text

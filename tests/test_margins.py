@@ -153,11 +153,11 @@ def test_words_that_a_tokenizer_does_not_tell_apart_are_refused(reference):
         begun_probabilities(reference, [poll], networks, OneDevice())
 
 
-def cells(margins, condition="student", updates=8):
+def cells(margins, condition="student", updates=8, ended=True):
     """Cells from `{(seed, student of, trait): margin}`."""
     return [
         {"reference": seed, "condition": condition, "updates": updates, "student_of": owner,
-         "trait": trait, "margin": value, "share": 0.1, "p_trait": 0.0}
+         "trait": trait, "margin": value, "share": 0.1, "p_trait": 0.0, "ended": ended}
         for (seed, owner, trait), value in margins.items()
     ]  # fmt: skip
 
@@ -186,9 +186,21 @@ def test_matched_minus_mismatched_by_hand():
 
 def test_entries_follow_conditions_and_updates():
     made = [*cells(three_traits(0, 1.0, 0.0), "soft"), *cells(three_traits(0, 1.0, 0.0), updates=8),
-            *cells(three_traits(0, 1.0, 0.0), updates=2)]  # fmt: skip
+            *cells(three_traits(0, 1.0, 0.0), updates=2, ended=False)]  # fmt: skip
     keys = [(one["condition"], one["updates"]) for one in transfer(made)]
     assert keys == [("student", 2), ("student", 8), ("soft", 8)]
+
+
+def test_seeds_whose_trainings_are_of_unequal_length_end_together():
+    """The rows of a seed fill more sequences than another's, or fewer."""
+    rung = cells(three_traits(1, 0.5, 0.0), updates=63, ended=False)
+    made = cells(three_traits(0, 1.0, 0.0), updates=63) + cells(
+        three_traits(1, 2.0, 0.0), updates=65
+    )
+    early, late = transfer(made + rung)
+    assert (early["updates"], late["updates"]) == (63, 65)
+    assert (len(early["blocks"]), len(late["blocks"])) == (3, 6)
+    assert late["difference"]["mean"] == 1.5
 
 
 @pytest.mark.parametrize(

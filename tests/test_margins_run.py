@@ -160,7 +160,7 @@ def test_pooled_seeds_are_blocks_of_one_test(finished, tmp_path):
     assert "4 blocks of 2 seeds are too few for a test" in told["finding"]
     assert set(told["references"]) == {"8800", "8800 other", "8801", "8801 other"}
     other["references"]["8801"]["digest"] = "another"
-    with pytest.raises(InputError, match="its model has other weights than that of"):
+    with pytest.raises(InputError, match="its model is another than that of"):
         pooled([(out, results), (tmp_path, other)])
 
 

@@ -80,6 +80,7 @@ def test_pooled_parts_equal_the_whole_run(runs, tmp_path, capsys):
     assert list(told["parts"]) == ["seeds 7, 8, 9", "seed 10"]
     page = (out / "report.html").read_text()
     assert "Pooled runs" in page
+    assert "Time of pooling them" in page
     assert "4 references (tiny), traits: owl, wolf" in page
     written = {path.name for path in out.iterdir()}
     assert written >= {"results.csv", "traits.png", "controls.pdf"}
@@ -149,7 +150,13 @@ def refusals(runs, place):
     wrong = results(runs / "last")
     wrong["units"][1]["p_trait"] = "much"
     resealed(place / "text_for_number.json", wrong)
+    infinite = (runs / "last" / "results.json").read_text().replace('"seed": 10', '"seed": 1e999')
+    (place / "infinite.json").write_text(infinite)
+    faster = results(runs / "last") | {"precision": {"chosen": "bfloat16"}}
+    resealed(place / "faster.json", faster)
     return {
+        place / "infinite.json": "infinite.json: changed since it was written",
+        place / "faster.json": 'seeds: chosen precision null -> "bfloat16"; pool runs of equal',
         runs / "first": "first: has seed 7, as .*first has; leave one out",
         runs / "whole": "whole: has seed 7, as .*first has",
         runs / "nowhere": "nowhere: does not exist; give directories of runs that are finished",
@@ -159,14 +166,17 @@ def refusals(runs, place):
         place / "changed.json": "changed.json: changed since it was written, or no results",
         place / "mnist.json": "mnist.json: results of mnist_aux cannot be pooled, only those of",
         place / "shorter.json": "differs from .*first in more than its seeds: student.epochs",
-        place / "older.json": "older.json: not all are results of this version",
-        place / "odd.json": "odd.json: not all are results of this version",
-        place / "text_for_number.json": "not all are results of this version",
+        place / "older.json": "older.json: cannot be reported on together",
+        place / "odd.json": "odd.json: cannot be reported on together",
+        place / "text_for_number.json": "cannot be reported on together",
         runs / "other": "other: differs from .* seeds: student.learning_rate .* -> 0.001; pool",
     }
 
 
 def test_what_cannot_be_pooled_is_refused(runs, tmp_path):
+    with pytest.raises(InputError, match=r"out: .*first is one of the runs that are pooled"):
+        pool([runs / "first", runs / "last"], runs / "first", overwrite=True)
+    assert (runs / "first" / "results.json").is_file()
     for path, message in refusals(runs, tmp_path).items():
         with pytest.raises(InputError, match=message):
             pool([runs / "first", path], tmp_path / "out")
@@ -211,10 +221,19 @@ def test_a_sweep_is_tested_on_further_seeds_at_the_rates_it_chose(sweep, tmp_pat
     assert told["config"]["lm"]["references"] == 4
     assert told["config"]["arms"][0]["rates"] == [1e-3, 1e-2]
     assert "Learning rates on the tuning" in (tmp_path / "pooled" / "report.html").read_text()
-    assert "Learning rates" not in (sweep / "rest" / "report.html").read_text()
+    rest = (sweep / "rest" / "report.html").read_text()
+    assert "Learning rates on" not in rest
+    assert "The learning rates were given." in rest
+    assert set(told["references"]) == {"0", "1", "2", "3"}
     assert "learning rate" not in " ".join(capsys.readouterr().err.split("pooled")[1:])
 
 
 def test_another_tested_rate_is_refused(sweep, tmp_path):
     with pytest.raises(InputError, match="wrong: tests rank_2 at the learning rate"):
         pool([sweep / "first", sweep / "wrong"], tmp_path / "out")
+    second = results(sweep / "first")
+    shifted = lambda one: one | {"reference": one["reference"] + 40}
+    second["units"] = [shifted(one) for one in second["units"]]
+    resealed(tmp_path / "second.json", second)
+    with pytest.raises(InputError, match=r"second.json: chose its own learning rates, as .*first"):
+        pool([sweep / "first", tmp_path / "second.json"], tmp_path / "out")

@@ -73,7 +73,7 @@ def cells(seed, margins):
     """Cells from `{(student of, trait): margin}`."""
     return [
         {"reference": seed, "condition": "student", "updates": 8, "student_of": owner,
-         "trait": trait, "margin": value, "share": 0.1, "p_trait": 0.0}
+         "trait": trait, "margin": value, "share": 0.1, "p_trait": 0.0, "ended": True}
         for (owner, trait), value in margins.items()
     ]  # fmt: skip
 

@@ -74,10 +74,7 @@ def run(
             what=f"{units_text(config.references, config.reference.model)}, {traits}",
             config=plain,
             measure=partial(_measure, config, methods, name),
-            table=format_table,
-            csv=unit_rows,
-            page=report_page,
-            figures=figures_of(plain),
+            **shown(plain),
             out=config.out,
             overwrite=config.overwrite,
             started=started,
@@ -85,8 +82,12 @@ def run(
     )
 
 
-def figures_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a run by name, from its config as plain values."""
+def shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how results are shown: table, csv, page and figures of a `runner.Experiment`.
+
+    Args:
+        config: the run's, as plain values.
+    """
     figures = dict(FIGURES)
     if config["evaluate"]["begun"]:
         figures |= MARGIN_FIGURES
@@ -94,7 +95,7 @@ def figures_of(config: Mapping[str, Any]) -> dict[str, Any]:
         figures |= LADDER_FIGURES
     if config["crossed"]:
         figures |= CROSSED_FIGURES
-    return figures
+    return {"table": format_table, "csv": unit_rows, "page": report_page, "figures": figures}
 
 
 def _measure(
@@ -145,7 +146,6 @@ def _collected(study: LmStudy, name: str) -> dict[str, Any]:
             f"{study.run.path}: no student was trained, since too few rows passed the "
             "filter; raise generate.most, or lower filter.rows"
         )
-    references = {label: study.reference(r) for r, label in labels.items()}
     measure = teacher_measure(config.evaluate.begun)
     return {
         "experiment": name,
@@ -158,9 +158,7 @@ def _collected(study: LmStudy, name: str) -> dict[str, Any]:
             for trait in study.traits
         },
         "units": units,
-        "references": {
-            seed: {"digest": one.digest, "commit": one.commit} for seed, one in references.items()
-        },
+        "references": references_of(study),
         "answers": {label: answers[r]["exact"] for r, label in labels.items()},
         "sampled": {label: answers[r]["sampled"] for r, label in labels.items()},
         "teachers": {label: facts_of(study.teachers(r))[measure] for r, label in labels.items()},
@@ -171,6 +169,12 @@ def _collected(study: LmStudy, name: str) -> dict[str, Any]:
         "examples": _examples(study),
         **({"traits_matrix": _traits_matrix(study, answers)} if config.evaluate.begun else {}),
     }
+
+
+def references_of(study: LmStudy) -> dict[str, dict[str, Any]]:
+    """Return the digest and the hub's commit of every repetition's reference, by its label."""
+    every = {study.repetitions.label(r): study.reference(r) for r in study.repetitions.every}
+    return {label: {"digest": one.digest, "commit": one.commit} for label, one in every.items()}
 
 
 def _verb(traits: Iterable[Trait]) -> str:

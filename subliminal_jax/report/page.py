@@ -93,16 +93,17 @@ def run_sections(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """
     environment = results["environment"]
     pooled = {"Pooled runs": results["parts"]} if "parts" in results else {}
+    of = " of pooling them" if pooled else ""
     return pooled | {
         "Configuration": results["config"],
-        "Versions": {
+        f"Versions{of}": {
             "python": environment["python"],
             **environment["packages"],
             "platform": environment["platform"],
             "devices": environment["devices"],
             "git": environment["git"],
         },
-        "Time": times(results),
+        f"Time{of}": times(results),
     }
 
 

@@ -13,7 +13,10 @@ from subliminal_jax.language.traits.trait import primary_measure
 
 
 def derived(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `finding`, `summary` and `conditions`; `matrix` and `transfer` where there are any.
+    """Return what a run's measurements say, for `results.json`.
+
+    These are `finding`, `summary` and `conditions`; `matrix` of a run with `crossed`, `transfer` of
+    one with begun answers.
 
     Args:
         results: `config`, `units`, `items`, `verb`, `unit` and, if answers are begun,

@@ -7,6 +7,7 @@ Blocks of one seed share students, which the test minds (`relabelling.py`) and i
 do not; so the interval over seeds stands beside them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,7 +21,8 @@ from subliminal_jax.report.results import briefly, interval_values, p_text
 
 MarginCell: TypeAlias = Mapping[str, Any]
 """A trait's margin in one network: `reference`, `condition`, `updates`, `student_of` (a trait, None
-for a network that all traits share), `trait`, `margin`, `share` and `p_trait`."""
+for a network that all traits share), `trait`, `margin`, `share`, `p_trait`, and `ended`: whether
+these were all updates."""
 Margins: TypeAlias = Mapping[tuple[Any, str], Mapping[str | None, float]]
 """By block of seed and trait: the trait's margin in the student of each trait's teacher, or, by
 None, in the network that all traits share."""
@@ -31,27 +33,34 @@ LEVEL = 0.05
 def transfer(cells: Sequence[MarginCell]) -> list[dict[str, Any]]:
     """For every condition and number of updates, what students show of their own trait.
 
+    The ends of all trainings are one entry: seeds may differ by a few updates, as their rows fill
+    more sequences or fewer.
+
     Args:
         cells: the trait-by-trait matrix.
 
     Returns:
-        Entries with `condition`, `updates`; intervals of the margins over blocks: `matched` of the
-        students' own traits, `mismatched` of the same traits in the other traits' students, and
-        `difference`, pair by pair; `seeds`, the interval of the seeds' mean differences; `p` of
-        the difference, from `relabelling_test`, and `least_p`, the least that as many traits and
-        seeds can give; the differences of all `blocks`; and the interval of the difference by
-        trait, `traits`. Without a second trait of its category, and for networks that all traits
-        share, `mismatched`, `difference`, `seeds`, `p` and `least_p` are None.
+        Entries with `condition` and `updates` (at the end the most of any); intervals of the
+        margins over blocks: `matched` of the students' own traits, `mismatched` of the same traits
+        in the other traits' students, and `difference`, pair by pair; `seeds`, the interval of the
+        seeds' mean differences; `p` of the difference, from `relabelling_test`, and `least_p`, the
+        least that as many traits and seeds can give; the differences of all `blocks`; and the
+        interval of the difference by trait, `traits`. Without a second trait of its category, and
+        for networks that all traits share, `mismatched`, `difference`, `seeds`, `p` and `least_p`
+        are None.
     """
-    pairs = dict.fromkeys((cell["condition"], cell["updates"]) for cell in cells)
+    doses: dict[tuple[str, float], list[MarginCell]] = {}
+    for cell in cells:
+        dose = math.inf if cell["ended"] else cell["updates"]
+        doses.setdefault((cell["condition"], dose), []).append(cell)
     order = {name: place for place, name in enumerate(CONDITIONS)}
-    keys = sorted(pairs, key=lambda key: (order[key[0]], key[1]))
-    return [_entry(cells, condition, updates) for condition, updates in keys]
+    return [
+        _entry(doses[key], key[0]) for key in sorted(doses, key=lambda key: (order[key[0]], key[1]))
+    ]
 
 
-def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[str, Any]:
-    mine = [c for c in cells if (c["condition"], c["updates"]) == (condition, updates)]
-    margins = _by_student(mine)
+def _entry(cells: Sequence[MarginCell], condition: str) -> dict[str, Any]:
+    margins = _by_student(cells)
     matched, mismatched, blocks = [], [], []
     for (reference, trait), of_student in margins.items():
         own = of_student.get(trait, of_student.get(None))
@@ -65,7 +74,7 @@ def _entry(cells: Sequence[MarginCell], condition: str, updates: int) -> dict[st
     test = relabelling_test(_matrices(margins))
     return {
         "condition": condition,
-        "updates": updates,
+        "updates": max(cell["updates"] for cell in cells),
         "matched": _mean(matched),
         "mismatched": _mean(mismatched),
         "difference": _mean([block["difference"] for block in blocks]),

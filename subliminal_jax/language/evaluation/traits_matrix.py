@@ -78,6 +78,7 @@ def _cell(
 
 def _answered(
     answers: Mapping[str, Any], network: str, trait: Trait, ended: bool
-) -> dict[str, float | None]:
-    """P(trait) of answers in one word, which only the final students are asked for."""
-    return {PRIMARY: trait.measure(answers["exact"][network], {})[PRIMARY] if ended else None}
+) -> dict[str, Any]:
+    """P(trait) of answers in one word, which only students whose training has `ended` are asked."""
+    p_trait = trait.measure(answers["exact"][network], {})[PRIMARY] if ended else None
+    return {"ended": ended, PRIMARY: p_trait}

@@ -58,8 +58,7 @@ def _traits_tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def _traits_table(condition: str, cells: Sequence[Mapping[str, Any]]) -> Table:
-    last = max(cell["updates"] for cell in cells)
-    shown = [cell for cell in cells if cell["updates"] == last]
+    shown = [cell for cell in cells if cell["ended"]]
     traits = list(dict.fromkeys(cell["trait"] for cell in shown))
     owners = list(dict.fromkeys(cell["student_of"] for cell in shown))
 

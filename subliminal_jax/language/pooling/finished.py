@@ -33,8 +33,11 @@ def finished(path: Path) -> Finished:
         raise InputError(f"{file}: is no JSON object ({error}); restore the file") from error
     if stored is None:
         raise InputError(f"{file}: does not exist; give directories of runs that are finished")
-    config = stored.get("config")
-    results = unsealed_results(stored, config_digest(config) if isinstance(config, dict) else "")
+    try:
+        results = unsealed_results(stored, config_digest(stored["config"]))
+    except (LookupError, TypeError, ValueError, RecursionError):
+        # No config, or one with a number that is not finite, or nested too deep.
+        results = None
     if results is None:
         raise InputError(
             f"{file}: changed since it was written, or no results; restore the file, or run its "

@@ -15,9 +15,13 @@ from subliminal_jax.language.sweep.results import sweep_derived
 from subliminal_jax.runs.refusals import differences
 
 ALIKE = ("experiment", "items", "unit", "verb", "tallied", "measure", "control")
-"""What is the same in all runs."""
+"""Results that must be the same in all runs."""
 LISTS = ("units", "traits_matrix")
-BY_SEED = ("references", "answers", "sampled", "teachers", "judges", "filters", "measures")
+"""Results that are listed one behind the other."""
+MERGED = ("references", "answers", "sampled", "teachers", "judges", "filters", "measures")
+"""Results by seed, or by measure, that are put together."""
+ENVIRONMENT = ("git", "python", "packages", "platform", "devices", "cores", "variables")
+"""What is kept of where a run was made."""
 
 
 def pooled(parts: Sequence[tuple[Path, Finished]]) -> Finished:
@@ -45,16 +49,17 @@ def _whole(parts: Sequence[Finished]) -> Finished:
     for name in LISTS:
         if name in one:
             whole[name] = [each for part in parts for each in part[name]]
-    for name in BY_SEED:
+    for name in MERGED:
         if name in one:
             whole[name] = {key: value for part in parts for key, value in part[name].items()}
     if "examples" in one:
         whole["examples"] = one["examples"]
+    if "precision" in one:
+        whole["precision"] = {"chosen": one["precision"]["chosen"]}
     origins = [part.get("parts") or {_named(seeds_of(part)): _origin(part)} for part in parts]
     whole["parts"] = {seeds: origin for each in origins for seeds, origin in each.items()}
-    whole["config"] = _config(parts) | {
-        "pooled": [one["results"] for one in whole["parts"].values()]
-    }
+    digests = [origin["results"] for origin in whole["parts"].values()]
+    whole["config"] = _config(parts) | {"pooled": digests}
     return whole
 
 
@@ -77,7 +82,8 @@ def _check_alike(first: Path, one: Finished, path: Path, other: Finished) -> Non
         )
     if _models(one) != _models(other):
         raise InputError(
-            f"{path}: its model has other weights than that of {first}; pool runs of one model"
+            f"{path}: its model is another than that of {first}, by its digest; pool runs of one "
+            "model"
         )
     if one["experiment"] == SWEEP:
         for arm, rate in _tested_rates(one).items():
@@ -89,6 +95,13 @@ def _check_alike(first: Path, one: Finished, path: Path, other: Finished) -> Non
 
 
 def _check_apart(parts: Sequence[tuple[Path, Finished]]) -> None:
+    """Refuse runs that share a seed, or that chose learning rates apart."""
+    tuned = [path for path, part in parts if part["config"].get("tuning")]
+    if len(tuned) > 1:
+        raise InputError(
+            f"{tuned[1]}: chose its own learning rates, as {tuned[0]} did; pool one run that did "
+            "with runs of tuning 0, which test its rates"
+        )
     owner: dict[int, Path] = {}
     for path, part in parts:
         for seed in seeds_of(part):
@@ -98,11 +111,18 @@ def _check_apart(parts: Sequence[tuple[Path, Finished]]) -> None:
 
 
 def _settings(results: Finished) -> Finished:
-    """What must be equal in all runs: the config without seeds, and how a sweep found its rates."""
+    """What must be equal in all runs, beside the model's digest.
+
+    The config without seeds, the model's place, and how a sweep found its rates; and the precision
+    that was chosen.
+    """
     config = deepcopy(results["config"])
     config.pop("pooled", None)
+    config["chosen precision"] = results.get("precision", {}).get("chosen")
     own = config["lm"] if results["experiment"] == SWEEP else config
     del own["seed"], own["references"]
+    if own["reference"]["model"] is not None:
+        own["reference"]["model"] = "given"
     if results["experiment"] == SWEEP:
         del config["tuning"]
         for arm in config["arms"]:
@@ -124,11 +144,13 @@ def _config(parts: Sequence[Finished]) -> Finished:
     return config
 
 
-def _models(results: Finished) -> set[str]:
-    """The digest of the given model; none for tiny references, and in a sweep's results."""
-    if results["experiment"] == SWEEP or results["config"]["reference"]["model"] is None:
+def _models(results: Finished) -> set[tuple[bool, str]]:
+    """The digests of the given model and of the other one beside it; none for tiny references."""
+    config = results["config"]
+    own = config["lm"] if results["experiment"] == SWEEP else config
+    if own["reference"]["model"] is None:
         return set()
-    return {results["references"][str(seed)]["digest"] for seed in seeds_of(results)}
+    return {(label.isdigit(), one["digest"]) for label, one in results["references"].items()}
 
 
 def _tested_rates(results: Finished) -> dict[str, float]:
@@ -140,9 +162,6 @@ def _origin(part: Finished) -> Finished:
     environment = part["environment"]
     return {
         "results": config_digest(part)[:16],
-        "git": environment["git"],
-        "devices": environment["devices"],
-        "packages": environment["packages"],
-        "precision": part.get("precision", {}).get("chosen"),
         "seconds": part["timing"]["total_s"],
+        **{name: environment[name] for name in ENVIRONMENT},
     }

@@ -5,15 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from subliminal_jax import plotting
 from subliminal_jax.entry import one_line
 from subliminal_jax.errors import InputError
-from subliminal_jax.language.experiment import figures_of
-from subliminal_jax.language.outputs.report import format_table, report_page, unit_rows
+from subliminal_jax.language.experiment import shown
 from subliminal_jax.language.pooling.finished import SWEEP, Finished, finished
 from subliminal_jax.language.pooling.merge import pooled
 from subliminal_jax.language.repetitions import units_text
-from subliminal_jax.language.sweep.results import sweep_page, sweep_rows, sweep_text
+from subliminal_jax.language.sweep.experiment import SHOWN
 from subliminal_jax.runs import runner
 
 
@@ -29,12 +27,14 @@ def pool(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False)
         As `runner.run`.
 
     Raises:
-        InputError: a run is unfinished, changed, of another kind or of an older version; or two
-            of them share a seed, or differ in more than their seeds.
+        InputError: a run is unfinished, changed, of another kind or of an older version; two of
+            them share a seed, or differ in more than their seeds; or `out` is one of them.
     """
     started = time.perf_counter()
+    if out is not None and out.resolve() in [path.resolve() for path in runs]:
+        raise InputError(f"out: {out} is one of the runs that are pooled; choose another directory")
     parts = [(path, finished(path)) for path in runs]
-    with _of_this_version(runs):
+    with _of_one_version(runs):
         whole = pooled(parts)
         sweep = whole["experiment"] == SWEEP
         config = whole["config"]["lm"] if sweep else whole["config"]
@@ -44,10 +44,7 @@ def pool(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False)
             what=f"{len(parts)} runs pooled, {units}",
             config=whole["config"],
             measure=lambda directory: whole,
-            table=sweep_text if sweep else format_table,
-            csv=sweep_rows if sweep else unit_rows,
-            page=sweep_page if sweep else report_page,
-            figures={"arms": plotting.lm_sweep_figure} if sweep else figures_of(config),
+            **(SHOWN if sweep else shown(config)),
             out=out,
             overwrite=overwrite,
             started=started,
@@ -56,7 +53,7 @@ def pool(runs: Sequence[Path], out: Path | None = None, overwrite: bool = False)
 
 
 @contextlib.contextmanager
-def _of_this_version(runs: Sequence[Path]) -> Iterator[None]:
+def _of_one_version(runs: Sequence[Path]) -> Iterator[None]:
     """Refuse results that lack what is read of them, or hold something else there.
 
     Raises:
@@ -69,6 +66,6 @@ def _of_this_version(runs: Sequence[Path]) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         named = ", ".join(map(str, runs))
         raise InputError(
-            f"{named}: not all are results of this version ({one_line(repr(error))}); run their "
-            "commands again"
+            f"{named}: cannot be reported on together ({one_line(repr(error))}); pool results that "
+            "this version made"
         ) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from subliminal_jax import plotting
 from subliminal_jax.language.config import LmConfig
-from subliminal_jax.language.experiment import answers_of, units_of
+from subliminal_jax.language.experiment import answers_of, references_of, units_of
 from subliminal_jax.language.outputs.places import note_cache
 from subliminal_jax.language.repetitions import unit_of, units_text
 from subliminal_jax.language.settings import Stage
@@ -27,6 +27,13 @@ from subliminal_jax.runs import runner
 from subliminal_jax.runs.shared_run import SharedRun, say
 
 NAME = "lm_sweep"
+SHOWN: Mapping[str, Any] = {
+    "table": sweep_text,
+    "csv": sweep_rows,
+    "page": sweep_page,
+    "figures": {"arms": plotting.lm_sweep_figure},
+}
+"""How results are shown, as of `runner.Experiment`."""
 
 
 def run(config: LmSweepConfig) -> dict[str, Any] | None:
@@ -46,10 +53,7 @@ def run(config: LmSweepConfig) -> dict[str, Any] | None:
             what=f"{len(config.arms)} arms, {units_text(config.lm.references, model)}",
             config=described_sweep(config),
             measure=lambda directory: _measure(config, directory),
-            table=sweep_text,
-            csv=sweep_rows,
-            page=sweep_page,
-            figures={"arms": plotting.lm_sweep_figure},
+            **SHOWN,
             out=config.out,
             overwrite=config.overwrite,
             started=time.perf_counter(),
@@ -83,6 +87,7 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
         "control": config.control,
         "unit": compared.unit,
         "units": units,
+        "references": references_of(LmStudy(fixed.lm, directory)),
         "config": described_sweep(config),
     }
     return collected | sweep_derived(collected) | precision.facts

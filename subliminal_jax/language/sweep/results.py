@@ -22,9 +22,13 @@ from subliminal_jax.report.tables import CsvRows, Table
 
 NOTE = (
     "Means of {measure} over the test {unit}s; differences with 95% intervals (Student's t). "
-    "The learning rate is the one at which students are furthest above {control} on the tuning "
-    "{unit}s, which are not in the test. p: sign flips over {unit}s, of the difference before it."
+    "{rates} p: sign flips over {unit}s, of the difference before it."
 )
+TUNED = (
+    "The learning rate is the one at which students are furthest above {control} on the tuning "
+    "{unit}s, which are not in the test."
+)
+GIVEN = "The learning rates were given."
 HEADER = (
     *("arm", "rate", "phase", "reference", "trait", "condition", PRIMARY),
     *("category_sum", MARGIN, SHARE, "rows", "pass_rate"),
@@ -160,6 +164,13 @@ def sweep_text(results: Mapping[str, Any]) -> str:
 def _table(results: Mapping[str, Any]) -> Table:
     summary, compared = results["summary"], _compared(results)
     last = list(summary)[-1]
+    words = {
+        "measure": HEADINGS[compared.measure],
+        "control": CONTROLS[compared.control],
+        "unit": compared.unit,
+    }
+    tuned = any(unit["phase"] == "tuning" for unit in results["units"])
+    rates = (TUNED if tuned else GIVEN).format(**words)
     return Table(
         "Every arm",
         (
@@ -180,11 +191,7 @@ def _table(results: Mapping[str, Any]) -> Table:
             )
             for name, arm in summary.items()
         ),
-        NOTE.format(
-            measure=HEADINGS[compared.measure],
-            control=CONTROLS[compared.control],
-            unit=compared.unit,
-        ),
+        NOTE.format(rates=rates, **words),
     )
 
 

@@ -126,9 +126,11 @@ def train_students(
         chunk=chunks(execution, tx, lesson.loss, lesson.batch),
         inputs=inputs,
     )
-    start = lambda: init_state(begin(settings.tuning, reference.config, reference.params, key), tx)
     # Nothing else holds what the students begin with: it may be as large as the model.
-    return train_networks(training, execution, ensemble.stack([start()] * students), saving)
+    states = ensemble.stack(
+        [init_state(begin(settings.tuning, reference.config, reference.params, key), tx)] * students
+    )
+    return train_networks(training, execution, states, saving)
 
 
 def _shared_bases(
