@@ -16,6 +16,7 @@ from subliminal_jax.models.product import (
     inner_products,
     product,
     scale_rows,
+    written,
 )
 
 EXACTLY = {"xla_allow_excess_precision": False}  # else a rounding may be left out
@@ -184,3 +185,22 @@ def test_rows_are_scaled():
     assert_allclose(scale_rows(x, by), x * by[..., None], rtol=1e-6)
     slope = jax.grad(lambda by: jnp.sum(scale_rows(x, by) ** 2))(by)
     assert_allclose(slope, 2 * by * jnp.sum(x**2, -1), rtol=1e-5)
+
+
+def test_what_is_written_out_is_the_same():
+    values = jnp.asarray([[1.5, -jnp.inf, jnp.inf], [jnp.nan, 0.0, -2.0]])
+    assert_array_equal(written(values), values)
+    slopes = jax.grad(lambda x: jnp.sum(x**2 * written(x)))(jnp.asarray([2.0, 3.0]))
+    assert_array_equal(slopes, [12.0, 27.0])
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="XLA for a CPU does this")
+def test_no_kernel_has_a_product_and_the_maximum_over_its_columns():
+    def highest(x, kernel):
+        return jnp.max(written(product(x, kernel)), axis=-1)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((100, 576), (576, 8192))]
+    text = jax.jit(highest).lower(*shapes).compile().as_text()
+    kernels = text.split("\n\n")
+    assert any(" dot(" in kernel for kernel in kernels)
+    assert not any(" dot(" in kernel and " reduce(" in kernel for kernel in kernels)

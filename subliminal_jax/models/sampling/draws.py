@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, UInt32
 
+from subliminal_jax.models.product import written
 from subliminal_jax.models.sampling.settings import Sampling
 
 
@@ -53,6 +54,7 @@ def draw(
         Ids, and log probabilities in nats under `softmax(logits)`: without temperature, over the
         whole vocabulary, whatever is allowed.
     """
+    logits = written(logits)
     highest = jnp.max(logits, axis=-1, keepdims=True)
     relative = logits - highest
     log_total = jnp.log(jnp.sum(jnp.exp(relative), axis=-1))
