@@ -8,7 +8,7 @@ from language import tiny
 from untrained import random_adapters, untrained
 
 from subliminal_jax.errors import InputError
-from subliminal_jax.language import study
+from subliminal_jax.language import references, study
 from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.outputs.plan import row_tokens
 from subliminal_jax.language.settings import EvaluateConfig, ReferenceConfig, TeacherConfig
@@ -193,8 +193,9 @@ def test_a_margin_is_compared_with_the_other_traits_students_trait_by_trait():
 
 
 def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
-    trained = []
+    trained, loaded = [], []
     with untrained(tmp_path / "words") as reference, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(references, "tiny_reference", lambda *a: loaded.append(a) or reference)
 
         def students(settings, reference, course, *args, **options):
             trained.append(settings)
@@ -207,6 +208,7 @@ def test_a_whole_sweep_shares_references_teachers_and_rows(tmp_path):
         config = LmSweepConfig(lm=lm, arms=arms, tuning=1, out=tmp_path / "run")
         results = run(config)
     assert reference.digest == "digest"
+    assert len(loaded) == 2  # each reference once, not once for each cell
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"arms.png", "report.html", "results.csv", "generate-0", "teacher-1"} <= names
     assert {"student-rank_2-0.001-0", "student-rank_2-0.01-0", "student-soft-0.001-1"} <= names

@@ -55,6 +55,7 @@ class LmStudy:
         config: settings of the experiment, with its precision.
         run: run directory, shared by all hosts.
         names: names of the stages whose artifacts are not named after the stage.
+        references: those of another study with the same references; None to load them.
 
     Attributes:
         repetitions: the repetitions, and what they compare.
@@ -69,13 +70,19 @@ class LmStudy:
         InputError: the mesh does not fit the devices.
     """
 
-    def __init__(self, config: LmConfig, run: Folder, names: Mapping[Stage, str] | None = None):
+    def __init__(
+        self,
+        config: LmConfig,
+        run: Folder,
+        names: Mapping[Stage, str] | None = None,
+        references: References | None = None,
+    ):
         self.config, self.run = config, run
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.traits, self.taught = config.chosen, config.taught
         self.carrier = carrier_of(config.generate)
         self.repetitions = config.repetitions
-        self.references = References(
+        self.references = references or References(
             self.repetitions,
             config.reference,
             config.world,

@@ -69,42 +69,42 @@ def _measure(config: LmSweepConfig, directory: SharedRun) -> dict[str, Any]:
     fixed = replace(config, lm=config.lm.settled(precision.precision))
     measure = primary_measure(config.lm.evaluate.begun)
     compared = Compared(measure, config.control, unit_of(config.lm.reference.model))
-    units: list[dict[str, Any]] = []
+    whole, units = LmStudy(fixed.lm, directory), list[dict[str, Any]]()
     for arm in fixed.arms:
         tried = [
             unit
             for rate, cell in cells(fixed, arm)
-            for unit in _units(directory, arm, rate, cell, config.tuned_on, "tuning")
+            for unit in _units(whole, arm, rate, cell, config.tuned_on, "tuning")
         ]
         best = chosen_rate(tried, compared) if tried else arm.rates[0]
         cell = dict(cells(fixed, arm))[best]
         if tried:
             say(f"{arm.name}: learning rate {best:g} on the tuning {compared.unit}s")
-        units += tried + _units(directory, arm, best, cell, config.tested_on, "test")
+        units += tried + _units(whole, arm, best, cell, config.tested_on, "test")
     collected = {
         "experiment": NAME,
         "measure": compared.measure,
         "control": config.control,
         "unit": compared.unit,
         "units": units,
-        "references": references_of(LmStudy(fixed.lm, directory)),
+        "references": references_of(whole),
         "config": described_sweep(config),
     }
     return collected | sweep_derived(collected) | precision.facts
 
 
 def _units(
-    directory: SharedRun,
+    whole: LmStudy,
     arm: TrainingWay,
     rate: float,
     config: LmConfig,
     references: range,
     phase: str,
 ) -> list[dict[str, Any]]:
-    """The units of a cell on some references."""
+    """The units of a cell on some references, which are those of the whole sweep."""
     cell = f"{arm.name}-{rate:g}"  # students and their measures have names of their own
     names: Mapping[Stage, str] = {"student": f"student-{cell}", "evaluate": f"evaluate-{cell}"}
-    study = LmStudy(config, directory, names)
+    study = LmStudy(config, whole.run, names, whole.references)
     answers = {reference: answers_of(study.evaluation(reference)) for reference in references}
     told = {"arm": arm.name, "rate": rate, "phase": phase}
     return [told | unit for reference in references for unit in units_of(study, reference, answers)]

@@ -30,8 +30,8 @@ def format_sweep_plan(config: LmSweepConfig) -> str:
     def mean(soft_weight: float) -> float:
         """The students of a reference, on average."""
         each = [students + soft_weight * soft for students, soft in counts]
-        tried = sum(rate * one for rate, one in zip(rates, each, strict=True))
-        return (tuning * tried + tested * sum(each)) / lm.references
+        trials = sum(rate * one for rate, one in zip(rates, each, strict=True))
+        return (tuning * trials + tested * sum(each)) / lm.references
 
     tunings = [way.student.tuning for way in ways]
     weight = [(one.weights == "full", one.rank) for one in tunings]
