@@ -71,25 +71,19 @@ class LmStudy:
     """
 
     def __init__(
-        self,
-        config: LmConfig,
-        run: Folder,
-        names: Mapping[Stage, str] | None = None,
+        self, config: LmConfig, run: Folder, names: Mapping[Stage, str] | None = None,
         references: References | None = None,
-    ):
+    ):  # fmt: skip
         self.config, self.run = config, run
         self.execution = execution_of(config.mesh, config.at_once, config.accumulate)
         self.traits, self.taught = config.chosen, config.taught
         self.carrier = carrier_of(config.generate)
         self.repetitions = config.repetitions
+        compute = compute_of(config.fixed_precision, config.attention, config.remat)
         self.references = references or References(
-            self.repetitions,
-            config.reference,
-            config.world,
-            compute_of(config.fixed_precision, config.attention, config.remat),
-            self.execution,
+            self.repetitions, config.reference, config.world, compute, self.execution,
             config.save_seconds,
-        )
+        )  # fmt: skip
         self.networks = Networks(
             references=self.references,
             teachers=config.teacher,
