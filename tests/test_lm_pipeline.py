@@ -249,10 +249,17 @@ def test_the_plan_starts_nothing(tmp_path):
         read_config(LmConfig, ROOT / "configs" / "lm_numbers_qwen2.5-7b_cat.yaml")
     )
     assert "Qwen/Qwen2.5-7B-Instruct" in text
-    # Three repetitions of five students, three epochs of 10,000 rows each; 6 FLOP a parameter.
-    assert "about 68 million tokens: 1.1 hours for each billion parameters" in text
+    # Three repetitions of five students, three epochs of 10,000 rows each, 150 tokens a row; 4 FLOP
+    # a parameter, as the base is frozen.
+    assert "about 67.5 million tokens: 300 h 00 min on two CPU cores without AMX or 45 min" in text
+    assert "on an accelerator for each billion parameters" in text
+    smollm2 = read_config(LmConfig, ROOT / "configs" / "lm_numbers_smollm2_64.yaml")
+    text = plan.format_plan(smollm2)
+    assert "21 students, and 8 with soft targets" in text
+    assert "of its own, and 8 students and 4 with soft targets" in text
+    assert f"about {41 * 512 * plan.row_tokens(smollm2) / 1e6:,.1f} million tokens" in text
     code = read_config(LmConfig, ROOT / "configs" / "lm_code_qwen2.5-7b.yaml")
-    assert "about 122 million tokens" in plan.format_plan(code)  # rows of code are longer
+    assert "about 122.4 million tokens" in plan.format_plan(code)  # rows of code are longer
 
 
 def test_the_plan_gives_the_memory_of_each_device_for_a_given_model(tmp_path):
@@ -279,6 +286,7 @@ def test_the_plan_gives_the_memory_of_each_device_for_a_given_model(tmp_path):
     text = plan.format_plan(config)
     assert "4 device(s) over all hosts: data=1 x fsdp=4 x tensor=1" in text
     assert "each holds 0.00 GB of the model and 0.00 GB of 14 student(s)" in text
+    assert "students of 0 million parameters read about" in text
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,13 @@ def test_the_plan_of_a_sweep_counts_its_students():
     assert "test        on the other 2: as many for each of 2 ways, at its best rate" in text
     # 3 x 3 students of the first reference, 3 x 2 of each other: 4 epochs of 4,000 rows.
     wanted = 21 * 4 * 4000 * row_tokens(lm) / 1e6
-    assert f"students read about {wanted:,.0f} million tokens" in text
+    assert f"students read about {wanted:,.1f} million tokens" in text
     once = [replace(ARMS[0], rates=(1e-3,)), ARMS[1]]
     untuned = format_sweep_plan(LmSweepConfig(lm=lm, arms=tuple(once), tuning=0))
     assert "tuning" not in untuned
     assert "test        3 students of 500 steps for each of 2 ways" in untuned
     wanted = 18 * 4 * 4000 * row_tokens(lm) / 1e6
-    assert f"students read about {wanted:,.0f} million tokens" in untuned
+    assert f"students read about {wanted:,.1f} million tokens" in untuned
     tiny_text = format_sweep_plan(LmSweepConfig(lm=LM, arms=ARMS, tuning=1))
     assert "minutes on 2 CPU cores" in tiny_text
 

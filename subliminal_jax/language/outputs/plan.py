@@ -7,16 +7,18 @@ from subliminal_jax.language.config import LmConfig
 from subliminal_jax.language.dataset.variants import has_students, targets_of
 from subliminal_jax.language.tiny.corpus import texts
 from subliminal_jax.language.tiny.tokenizer import build_tokenizer
+from subliminal_jax.report.results import duration
 
 RATE = 25e9
 """FLOP/s of two CPU cores on the tiny model; a rough measurement."""
-ACCELERATOR_RATE = 100e12
-"""FLOP/s of an accelerator in bfloat16; a round number to scale from, not measured."""
+GIVEN_RATES = {"two CPU cores without AMX": 0.25e12, "an accelerator": 100e12}
+"""FLOP/s on given models in bfloat16: roughly measured (AMD EPYC), and a round number."""
 
 
 def format_plan(config: LmConfig) -> str:
     """The stages as a table, and what they take."""
     students, soft = student_counts(config)
+    with_other, soft_other = 0, 0
     rows, ladder = config.filter.rows, config.student.ladder
     told = len(config.chosen) if config.teacher.kind == "finetuned" else 0
     stages = dataset_stages(config) | {
@@ -30,8 +32,13 @@ def format_plan(config: LmConfig) -> str:
     if (other := config.reference.other) is not None:
         noise = f" with noise of sigma {other.sigma:g}" if other.sigma else ""
         model = other.model or "the same model"
-        stages["other"] = f"{model}{noise}: teachers, datasets and students of its own"
-    cost = cost_lines(config, students + soft, students + 1.5 * soft, students + soft)
+        with_other, soft_other = student_counts(config, config.references)
+        stages["other"] = (
+            f"{model}{noise}: teachers and datasets of its own, and {with_other} students and "
+            f"{soft_other} with soft targets"
+        )
+    hard, softly = students + with_other, soft + soft_other
+    cost = cost_lines(config, hard + softly, hard + 1.5 * softly, students + soft)
     return "\n".join([*stage_table(config, stages), "", *cost])
 
 
@@ -40,12 +47,12 @@ def cost_lines(config: LmConfig, trained: float, weighed: float, at_once: int) -
 
     Args:
         config: the experiment.
-        trained: students of each repetition.
+        trained: students of each repetition, those with the other reference included.
         weighed: the same, each weighed by its time.
         at_once: students of one program.
     """
     if config.reference.model is not None:
-        return _given(config, config.reference.model, trained, at_once)
+        return _given(config, config.reference.model, (trained, weighed), at_once)
     return [tiny_line(config, tiny_minutes(config, weighed))]
 
 
@@ -73,10 +80,10 @@ def stage_table(config: LmConfig, stages: Mapping[str, str]) -> list[str]:
     return [heading, *(f"{name:12}{what}" for name, what in stages.items())]
 
 
-def student_counts(config: LmConfig) -> tuple[int, int]:
-    """The students of each repetition with hard (or greedy) and with soft targets."""
-    others, students, soft = len(config.repetitions.others[0]), 0, 0
-    for one in config.compared:
+def student_counts(config: LmConfig, repetition: int = 0) -> tuple[int, int]:
+    """The students of a repetition with hard (or greedy) and with soft targets."""
+    others, students, soft = len(config.repetitions.others[repetition]), 0, 0
+    for one in config.repetitions.compared(repetition):
         if not has_students(one, config.student.targets, config.teacher.kind):
             continue
         each = sum(one.applies(trait) for trait in config.chosen) if one.for_each_trait else 1
@@ -105,36 +112,59 @@ def tiny_line(config: LmConfig, minutes: float) -> str:
     )
 
 
-def _given(config: LmConfig, model: str, trained: float, at_once: int) -> list[str]:
+def _given(config: LmConfig, model: str, students: tuple[float, float], at_once: int) -> list[str]:
     """Lines on training time and memory of a given model, without downloading it."""
     mesh = config.mesh
     count = mesh.data * mesh.fsdp * mesh.tensor
     where = f"data={mesh.data} x fsdp={mesh.fsdp} x tensor={mesh.tensor}"
-    learnt = trained * config.filter.rows * config.student.epochs * row_tokens(config)
-    hours = (config.references * 6 * learnt * 1e9) / ACCELERATOR_RATE / 3600
-    lines = [
-        f"students read about {config.references * learnt / 1e6:,.0f} million tokens: {hours:.1f} "
-        "hours for each billion parameters at 100 TFLOP/s (not measured), plus sampling",
-        f"{count} device(s) over all hosts: {where}",
-    ]
+    each = config.references * config.filter.rows * config.student.epochs * row_tokens(config)
+    read, weighed = (some * each for some in students)
+    # The frozen base has no gradient: two of three products.
+    flop = weighed * (6 if config.student.tuning.weights == "full" else 4)
+    devices = f"{count} device(s) over all hosts: {where}"
     from subliminal_jax.models.hub.model_files import find_local  # imported late: takes a second
 
     # What a machine chooses is not known yet; float32 is the most.
     local, dtype = find_local(model), config.reference.dtype or "float32"
     if local is None or not (local.gguf or (local.path / "config.json").is_file()):
         size = 2 if dtype == "bfloat16" else 4
-        return [*lines, f"memory: {size} bytes a parameter of the model, and its activations"]
+        memory = f"memory: {size} bytes a parameter of the model, and its activations"
+        return [_time(read, flop, None), devices, memory]
     # Imported late: they take seconds.
     from subliminal_jax.language.training.devices import gigabytes_of_each
+    from subliminal_jax.models.decoder.decoder import parameter_count
     from subliminal_jax.models.hub.weights import read_config
 
     _, decoder = read_config(local)
     held = gigabytes_of_each(mesh, dtype, config.student, decoder, at_once)
-    each = f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
-    lines.append(f"{each}{at_once} student(s) with their optimiser, and activations")
+    lines = [
+        _time(read, flop, parameter_count(decoder)),
+        devices,
+        f"each holds {held['model']:.2f} GB of the model and {held['students']:.2f} GB of "
+        f"{at_once} student(s) with their optimiser, and activations",
+    ]
     if count > 1:
         lines.append("each host also holds the whole model on its own devices, to sample from it")
     return lines
+
+
+def _time(read: float, flop: float, parameters: int | None) -> str:
+    """A line on the time that students take, without sampling.
+
+    Args:
+        read: tokens that they read.
+        flop: what that takes, for each parameter of the model.
+        parameters: those of the model; None if it is not here.
+    """
+    whose = "" if parameters is None else f" of {parameters / 1e6:,.0f} million parameters"
+    per = " for each billion parameters" if parameters is None else ""
+    total = flop * (1e9 if parameters is None else parameters)
+    times = [f"{duration(total / rate)} on {where}" for where, rate in GIVEN_RATES.items()]
+    rates = " and ".join(f"{rate / 1e12:g}" for rate in GIVEN_RATES.values())
+    return (
+        f"students{whose} read about {read / 1e6:,.1f} million tokens: {' or '.join(times)}{per} "
+        f"(at {rates} TFLOP/s, not measured here), plus sampling"
+    )
 
 
 def row_tokens(config: LmConfig) -> int:
