@@ -21,6 +21,7 @@ from subliminal_jax.process import os_errors
 from subliminal_jax.process import streams as output
 from subliminal_jax.process.compile_cache import keep_programs
 from subliminal_jax.process.jax_settings import pin
+from subliminal_jax.process.leaving import leave_jax_behind
 
 OK, BROKE, REFUSED, UNREAD = 0, 1, 2, 141
 
@@ -148,5 +149,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
             raise
         line, status = known
         print(f"error: {one_line(line)}", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            leave_jax_behind(status)
         raise SystemExit(status) from error
     raise SystemExit(OK)

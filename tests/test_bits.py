@@ -12,7 +12,7 @@ from quick import random_params
 from test_lora import BATCH, SMALL, trained
 
 from subliminal_jax.language.training.answers import answer_loss
-from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder import forms, lora
 from subliminal_jax.models.decoder.bits import as_bits, from_bits, kept, lookup
 from subliminal_jax.models.decoder.config import Compute
 from subliminal_jax.models.decoder.lora import LoraConfig
@@ -70,7 +70,7 @@ def test_the_layers_apart_have_the_same_loss_and_slopes():
     adapter, params = trained(SETTINGS), halved(random_params(SMALL))
     both = jax.jit(jax.value_and_grad(loss))
     one, slopes = both(adapter, params)
-    other, others = both(adapter, decoder.layers_apart(params))
+    other, others = both(adapter, forms.layers_apart(params))
     assert_allclose(one, other, rtol=0.02)
     for wanted, found in zip(jax.tree.leaves(slopes), jax.tree.leaves(others), strict=True):
         assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
@@ -86,6 +86,6 @@ def test_weights_of_float32_are_trained_in_bfloat16_as_if_apart():
     params, adapter = random_params(SMALL), trained(SETTINGS)
     slopes_of = jax.jit(jax.grad(lambda params: loss(adapter, params)))
     slopes = slopes_of(params)
-    others = decoder.stacked(slopes_of(decoder.layers_apart(params)))
+    others = forms.stacked(slopes_of(forms.layers_apart(params)))
     for wanted, found in zip(jax.tree.leaves(slopes), jax.tree.leaves(others), strict=True):
         assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())

@@ -174,7 +174,7 @@ def link(monkeypatch):
             done.append("parted")
 
     def after(seconds, act, *arguments):
-        if act is cluster_module._exit:
+        if act is cluster_module.exit_now:
             done.append(arguments)
         return threading.Timer(seconds, act, arguments)  # which nobody starts
 

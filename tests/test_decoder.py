@@ -12,7 +12,7 @@ from quick import random_params
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder import cache as caches
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import decoder, forms
 from subliminal_jax.models.decoder.attention import attend
 from subliminal_jax.models.decoder.cache import init_cache, put_rows, take_rows
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind, RopeScaling
@@ -289,7 +289,7 @@ def test_what_is_no_decoder_is_refused(make, message):
 def test_tied_models_have_one_table(params):
     config = replace(SMALL, tied=True)
     assert set(params) - set(init(config, jax.random.key(0))) == {"unembedding"}
-    assert decoder.unembedding(SMALL, params).shape == (37, 30)
+    assert forms.unembedding(SMALL, params).shape == (37, 30)
     tied = {**params, "unembedding": params["embedding"]}
     assert_allclose(logits(params, TOKENS, config=config), logits(tied, TOKENS), atol=1e-6)
 

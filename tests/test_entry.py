@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
 
+from subliminal_jax import entry
 from subliminal_jax.entry import run_main
 from subliminal_jax.errors import InputError, RunError
 
@@ -48,10 +50,13 @@ def handling_disk_full() -> None:
         (raising(InputError("a\nb\x1b[31mc")), 2, "error: a b [31mc\n"),
     ],
 )
-def test_one_line_and_status(capsys, main, status, line):
+def test_one_line_and_status(capsys, monkeypatch, main, status, line):
+    left: list[int] = []
+    monkeypatch.setattr(entry, "leave_jax_behind", left.append)  # it would end this process
     with pytest.raises(SystemExit) as caught:
         run_main(main)
     assert caught.value.code == status
+    assert left == [130] * (status == 130)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(line)
@@ -138,6 +143,32 @@ def test_interrupted_process(number, status, line):
         _, err = child.communicate(timeout=10)
     assert child.returncode == status
     assert err == f"error: {line}; run the same command again to resume\n"
+
+
+def test_what_jax_computes_is_not_waited_for():
+    """A program of minutes, begun in the background as long ones are."""
+    code = """
+    def main():
+        import jax
+        import jax.numpy as jnp
+        step = lambda _, x: jnp.tanh(x @ x)
+        run = jax.jit(lambda n, x: jax.lax.fori_loop(0, n, step, x))
+        result = run.lower(1, jnp.ones((700, 700))).compile()(100_000, jnp.ones((700, 700)))
+        print("up", flush=True)
+        jax.block_until_ready(result)
+    run_main(main)
+    """
+    with subprocess.Popen(
+        run(dedent(code)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "up\n"
+        child.send_signal(signal.SIGTERM)
+        try:
+            _, err = child.communicate(timeout=30)
+        finally:
+            child.kill()
+    assert child.returncode == 75
+    assert err == "error: stopped by SIGTERM; run the same command again to resume\n"
 
 
 @pytest.mark.parametrize(

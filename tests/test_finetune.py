@@ -13,7 +13,8 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.carriers.number_prompts import NumberPrompts
 from subliminal_jax.language.carriers.numbers import Numbers
-from subliminal_jax.language.evaluation.evaluate import probabilities, rows_at_once, scoring
+from subliminal_jax.language.evaluation.continuations import rows_at_once
+from subliminal_jax.language.evaluation.evaluate import probabilities, scoring
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import chat
 from subliminal_jax.language.tiny.corpus import World, texts
@@ -177,8 +178,8 @@ def test_an_answers_probability_is_that_of_all_its_tokens(reference):
 def test_a_spelling_that_begins_with_another_is_not_counted_twice(reference):
     both = Answer("owl", ("owl", "owl mice"))
     questions = [chat("Name your favourite animal.")]
-    assert (scoring(reference, poll(questions, OWL)).word >= 0).sum() == 2
-    assert (scoring(reference, poll(questions, both)).word >= 0).sum() == 1
+    assert len(scoring(reference, poll(questions, OWL)).word) == 2
+    assert len(scoring(reference, poll(questions, both)).word) == 1
 
 
 def test_a_question_longer_than_the_context_is_refused(reference):
@@ -188,7 +189,7 @@ def test_a_question_longer_than_the_context_is_refused(reference):
     room = reference.config.context - len(prompt) - 1  # for the role; the answer is not read
     lines = [{"role": "system", "content": "kind " * words} for words in (room, room + 1)]
     longest, too_long = (poll([[line, *question]], OWL) for line in lines)
-    assert scoring(reference, longest).table.sequences
+    assert len(scoring(reference, longest).continued) == 1
     message = r"'Name your favourite animal.': its 66 tokens exceed the model's context of 64; "
     with pytest.raises(InputError, match=message):
         scoring(reference, too_long)

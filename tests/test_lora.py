@@ -15,7 +15,7 @@ from subliminal_jax.batch import Batch
 from subliminal_jax.ensemble import stack
 from subliminal_jax.errors import InputError
 from subliminal_jax.language.training.answers import AnswerInputs, answer_loss
-from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder import decoder, forms, lora
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.lora import LoraConfig
 from subliminal_jax.train import init_state, make_train_step, total_gradient
@@ -180,7 +180,7 @@ def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
 
     wanted, exact = slopes(params, Compute())
     most = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
-    for form in (params, decoder.layers_apart(params)):
+    for form in (params, forms.layers_apart(params)):
         found, others = slopes(form, Compute(dtype=dtype, remat=remat))
         assert_allclose(found, wanted, rtol=most)
         for one, two in zip(jax.tree.leaves(others), jax.tree.leaves(exact), strict=True):
@@ -189,10 +189,10 @@ def test_layers_apart_train_an_adapter_as_the_stack_does(dtype, remat):
 
 def test_layers_come_back_into_their_stack():
     params = random_params(SMALL)
-    apart = decoder.layers_apart(params)
+    apart = forms.layers_apart(params)
     assert len(apart["layers"]) == 3
-    assert jax.tree.all(jax.tree.map(np.array_equal, decoder.stacked(apart), params))
-    for same in decoder.layers_apart(apart), apart:
+    assert jax.tree.all(jax.tree.map(np.array_equal, forms.stacked(apart), params))
+    for same in forms.layers_apart(apart), apart:
         assert jax.tree.structure(same) == jax.tree.structure(apart)
     settings = LoraConfig(rank=2)
     merged = [lora.merge(SMALL, settings, form, trained(settings)) for form in (params, apart)]

@@ -35,7 +35,7 @@ from subliminal_jax.language.training.course import student_rows
 from subliminal_jax.language.traits import TRAITS, choose_traits, questions
 from subliminal_jax.language.traits.preference import Preference, choices_of
 from subliminal_jax.language.traits.trait import Answer, Poll, merged
-from subliminal_jax.models.decoder.decoder import layers_apart
+from subliminal_jax.models.decoder.forms import layers_apart
 from subliminal_jax.models.sampling.scoring import score
 from subliminal_jax.plotting import ladder_figure, margins_figure, render
 from subliminal_jax.report.tables import Table

@@ -19,6 +19,7 @@ from subliminal_jax.models.decoder import decoder
 from subliminal_jax.models.decoder.cache import init_cache
 from subliminal_jax.models.hub.families import FAMILIES
 from subliminal_jax.models.hub.weights import load
+from subliminal_jax.models.sampling.scoring import likelihoods_after, score
 
 
 def test_every_family_is_tested():
@@ -91,6 +92,17 @@ def test_greedy_continuations(name):
     read, text = run(model.params)
     assert_allclose(read[mask], expected["logits"], atol=1e-4)
     assert text.tolist() == greedy["tokens"].tolist()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_texts_behind_what_was_read(name):
+    """Continuations that share beginnings, after prompts of different length that are read once."""
+    model = load(str(FIXTURES / name / "model"))
+    words = [[3], [3, 5], [3, 5, 8, 1, 2, 7], [4, 5, 6]]
+    begun = [list(map(int, prompt)) for prompt in prompts(name)]
+    plain = score(model.config, model.params, [(one, word) for one in begun for word in words])
+    found = likelihoods_after(model.config, model.params, begun, words, batch=8)
+    assert_allclose(found.reshape(-1), [row.sum() for row in plain], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)

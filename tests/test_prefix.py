@@ -16,7 +16,7 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.execution.one_device import OneDevice
 from subliminal_jax.language.settings import StudentConfig, TuningConfig
 from subliminal_jax.language.training import course, student
-from subliminal_jax.models.decoder import decoder, layers, lora
+from subliminal_jax.models.decoder import decoder, forms, layers, lora
 from subliminal_jax.models.decoder.attention import softmax_attention
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig, LayerKind
 from subliminal_jax.runs.training_loop import Saving
@@ -66,7 +66,7 @@ def test_hidden_states_and_their_gradients_are_those_of_whole_texts(name, apart,
     config = MODELS[name]
     monkeypatch.setattr(layers, "attend", formula)  # as no CPU has cuDNN
     params = random_params(config)
-    params = decoder.layers_apart(params) if apart else params
+    params = forms.layers_apart(params) if apart else params
     settings = lora.LoraConfig(rank=2, alpha=4.0)
     noise = lambda leaf: 0.3 * jax.random.normal(jax.random.key(3), leaf.shape)
     adapter = lora.scaled(

@@ -12,7 +12,7 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import Compute
-from subliminal_jax.models.decoder.decoder import for_decoding
+from subliminal_jax.models.decoder.forms import for_decoding
 from subliminal_jax.models.sampling import sampler as sampler_module
 from subliminal_jax.models.sampling import slots as slots_module
 from subliminal_jax.models.sampling.prefill import Request, Shapes, shapes_of

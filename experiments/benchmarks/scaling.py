@@ -29,7 +29,7 @@ from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.settings import TuningConfig
 from subliminal_jax.language.training import trainable
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import decoder, forms
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.decoder.sharding import DECODER_RULES
 from subliminal_jax.train import GradFn, Totals, init_state, make_train_step, total_gradient
@@ -80,7 +80,7 @@ class Job:
         dtype = WEIGHTS[self.config.compute.dtype]
         base = jax.tree.map(lambda leaf: leaf.astype(dtype), base)
         if self.rank and self.apart:
-            base = decoder.layers_apart(base)
+            base = forms.layers_apart(base)
         trained = trainable.begin(self.tuning, self.config, base, root_key(1))
         state = {"trained": init_state(trained, self.tx)}
         return state | ({"base": base} if self.rank else {})

@@ -9,7 +9,6 @@ alone it would wait for minutes at exit.
 """
 
 import contextlib
-import os
 import re
 import secrets
 import socket
@@ -25,6 +24,7 @@ import jax
 from subliminal_jax.entry import one_line, outcome
 from subliminal_jax.errors import InputError, Stopped
 from subliminal_jax.execution.hosts import from_first
+from subliminal_jax.process.leaving import exit_now
 
 LOST = 1
 """Exit status of a process that lost its peers; start the whole run again."""
@@ -160,7 +160,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
     except BaseException as error:
         link.say(_BROKEN)
         _, status = outcome(error) or ("", LOST)
-        _after(EXIT_SECONDS, _exit, status)
+        _after(EXIT_SECONDS, exit_now, status)
         raise
     _part(link)
 
@@ -194,15 +194,7 @@ def _after(seconds: int, act: Callable[..., object], *arguments: object) -> thre
 
 def _end(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    _exit(LOST)
-
-
-def _exit(status: int) -> NoReturn:
-    """Exit now, without waiting for threads or for JAX."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(status)
+    exit_now(LOST)
 
 
 class _Link:

@@ -18,7 +18,7 @@ from subliminal_jax.keys import named_key, root_key
 from subliminal_jax.language.settings import ReferenceConfig
 from subliminal_jax.language.training import devices
 from subliminal_jax.language.training.trainable import Network
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import forms
 from subliminal_jax.models.decoder.config import Compute, DecoderConfig
 from subliminal_jax.models.text.chat import Chat
 
@@ -156,8 +156,8 @@ def perturbed(params: Any, sigma: float) -> Any:
         stacked = name.startswith("['layers']")  # [layers, ...]
         return noisy(named_key(key, name), leaf) if leaf.ndim > 1 + stacked else leaf
 
-    noised = jax.tree_util.tree_map_with_path(changed, decoder.stacked(params))
-    return decoder.layers_apart(noised) if isinstance(params["layers"], tuple) else noised
+    noised = jax.tree_util.tree_map_with_path(changed, forms.stacked(params))
+    return forms.layers_apart(noised) if isinstance(params["layers"], tuple) else noised
 
 
 def _parts(config: DecoderConfig, params: Any, chat: Chat) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """Exact probabilities of answers after any chats, from the reference itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from subliminal_jax.execution import hosts
-from subliminal_jax.language.evaluation.evaluate import rows_at_once, spellings_of
+from subliminal_jax.language.evaluation.continuations import rows_at_once
+from subliminal_jax.language.evaluation.evaluate import spellings_of
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Messages
 from subliminal_jax.language.traits.trait import PRIMARY, Answer, Poll, Trait
-from subliminal_jax.models.sampling.scoring import score
+from subliminal_jax.models.sampling.scoring import likelihoods_after, score
 
 LEAST = 1e-30
 """Probabilities below it count as this in a logarithm."""
@@ -44,15 +46,21 @@ class Reader:
         """
         reference = self._reference
         spelled = self._spelled(chats[0][-1:], answers)
-        prompts = reference.chat.prompts(chats)
-        of = [(chat, answer) for chat in range(len(prompts)) for answer in range(len(answers))]
-        flat = [(place, tokens) for place, (_, answer) in enumerate(of)
-                for tokens in spelled[answer]]  # fmt: skip
-        values = self._scored([(prompts[of[place][0]], tokens) for place, tokens in flat])
-        total = np.full(len(of), -np.inf)
-        for (place, _), value in zip(flat, values.tolist(), strict=True):
-            total[place] = np.logaddexp(total[place], value)
-        return total.reshape(len(chats), len(answers))
+        flat = [tokens for some in spelled for tokens in some]
+        prompts, places = reference.chat.prompts(chats), hosts.mine(range(len(chats)))
+        params, adapter = reference.here((reference.params, None))
+        scored = likelihoods_after(
+            reference.config,
+            params,
+            [prompts[place] for place in places],
+            flat,
+            batch=rows_at_once(max(map(len, prompts)) + max(map(len, flat))),
+            adapter=adapter,
+        )
+        values = _gathered(places, scored, (len(chats), len(flat)))
+        ends = np.cumsum([len(some) for some in spelled])
+        each = np.split(values, ends[:-1], axis=1)
+        return np.stack([np.logaddexp.reduce(some, axis=1) for some in each], axis=1)
 
     def log_likelihoods(self, chats: Sequence[Messages]) -> Float[np.ndarray, " chats"]:
         """The log probability (nats) of each chat's last message, the assistant's.
@@ -78,12 +86,7 @@ class Reader:
             batch=rows_at_once(longest),
             adapter=adapter,
         )
-        sums = [(place, float(one.sum())) for place, one in zip(places, scored, strict=True)]
-        values = np.zeros(len(rows))
-        for part in hosts.from_all(sums):
-            for place, value in part:
-                values[place] = value
-        return values
+        return _gathered(places, [one.sum() for one in scored], (len(rows),))
 
     def fits(self, chats: Sequence[Messages], answers: Sequence[Answer]) -> bool:
         """Whether every chat fits into the model's context with each answer."""
@@ -106,6 +109,18 @@ class Reader:
                 rows = spellings_of(self._reference, question, answer)
                 self._spellings[answer] = [tokens for _, tokens in rows]
         return [self._spellings[answer] for answer in answers]
+
+
+def _gathered(
+    places: Sequence[int], values: Sequence[Any] | np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """What all hosts have scored, in place; each gives the values of its places."""
+    whole = np.zeros(shape)
+    mine = [(place, np.asarray(one).tolist()) for place, one in zip(places, values, strict=True)]
+    for part in hosts.from_all(mine):
+        for place, one in part:
+            whole[place] = one
+    return whole
 
 
 def longest_that_fits(fits: Callable[[int], bool], most: int) -> int:

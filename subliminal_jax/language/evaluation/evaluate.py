@@ -8,48 +8,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Float, Int
 
-from subliminal_jax.data.tokens import pad_rows
 from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.language.carriers.carrier import Carrier
-from subliminal_jax.language.evaluation.scored_sums import of_networks
+from subliminal_jax.language.evaluation.continuations import (
+    Continued,
+    continuation_log_probabilities,
+)
 from subliminal_jax.language.judge.judge import Judge, judged
 from subliminal_jax.language.reference import Reference
 from subliminal_jax.language.rows.chats import Messages, chat
-from subliminal_jax.language.training.answers import (
-    AnswerTable,
-    answer_logits,
-    answer_table,
-)
 from subliminal_jax.language.training.completions import completions
 from subliminal_jax.language.training.trainable import Network
 from subliminal_jax.language.traits.trait import Answer, Answered, Poll, Trait
-from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.sampling.settings import Sampling
-
-PASS, LENGTH = 64, 256
-"""Rows scored together, if each has at most `LENGTH` tokens."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Polls as token rows to score.
+    """Polls as prompts and what is scored behind them.
 
     Attributes:
-        table: one row for each question and spelling, `[passes, rows, T]`.
+        continued: one prompt for each question, followed by each spelling of each answer.
         words: all answers, as `topic/answer`.
-        word: index in `words` of each row's answer; -1 for padding, `[passes, rows]`.
-        share: 1 / number of questions of the row's poll, `[passes, rows]`.
+        word: index in `words` of each result's answer.
+        share: 1 / number of questions of each result's poll.
     """
 
-    table: AnswerTable
+    continued: tuple[Continued, ...]
     words: tuple[str, ...]
-    word: Any
-    share: Any
+    word: Int[np.ndarray, " results"]
+    share: Float[np.ndarray, " results"]
 
 
 def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
@@ -62,32 +53,20 @@ def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
     Raises:
         InputError: a question, with its context and answer, exceeds the model's context.
     """
-    rows, word, share, words = [], [], [], []
+    after: dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]] = {}
+    word, share, words = [], [], []
     for poll in polls:
         for answer in poll.answers:
             words.append(f"{poll.topic}/{answer.name}")
             for messages in poll.questions:
                 for row in spellings_of(reference, messages, answer):
                     reference.check_fits(row, repr(messages[-1]["content"][:60]))
-                    rows.append(row)
+                    prompt, spelling = map(tuple, row)
+                    after.setdefault(prompt, []).append((spelling, len(word)))
                     word.append(len(words) - 1)
                     share.append(1.0 / len(poll.questions))
-    table = answer_table(pad_rows(rows))
-    at_once = rows_at_once(table.reading.tokens.shape[1])
-    padding = -len(rows) % at_once
-
-    def passes(leaf: Any, value: int = 0) -> np.ndarray:
-        leaf = np.asarray(leaf)
-        padded = np.pad(leaf, ((0, padding), *[(0, 0)] * (leaf.ndim - 1)), constant_values=value)
-        return padded.reshape(-1, at_once, *leaf.shape[1:])
-
-    shares = passes(np.asarray(share, np.float32))
-    return Scoring(jax.tree.map(passes, table), tuple(words), passes(word, -1), shares)
-
-
-def rows_at_once(length: int) -> int:
-    """Rows of this many tokens to score together; attention memory grows with its square."""
-    return min(PASS, max(1, PASS * LENGTH**2 // length**2))
+    continued = tuple(Continued(*one) for one in after.items())
+    return Scoring(continued, tuple(words), np.array(word), np.array(share))
 
 
 def spellings_of(reference: Reference, messages: Messages, answer: Answer) -> list[tuple[Any, Any]]:
@@ -115,20 +94,12 @@ def probabilities(
 
     All hosts must call it.
     """
+    logs = continuation_log_probabilities(reference, scored.continued, networks, execution)
     count = len(scored.words)
-
-    def summed(params: Any, adapter: Any, rows: Any) -> Array:
-        def one(rows: tuple[AnswerTable, Array, Array]) -> Array:
-            table, word, share = rows
-            logits = answer_logits(reference.config, params, table.reading, adapter)
-            each = -cross_entropy(logits, table.targets)
-            likelihood = jnp.exp(jnp.sum(each * table.weights, axis=1)) * share
-            return jax.nn.one_hot(word, count).T @ likelihood
-
-        return jnp.sum(jax.lax.map(one, rows), axis=0)
-
-    rows = (scored.table, scored.word, scored.share)
-    sums = of_networks(reference, networks, rows, summed, execution)
+    sums = {
+        name: np.bincount(scored.word, np.exp(values, dtype=np.float64) * scored.share, count)
+        for name, values in logs.items()
+    }
     return {
         name: dict(zip(scored.words, map(float, values), strict=True))
         for name, values in sums.items()

@@ -19,7 +19,7 @@ from subliminal_jax.language.study import LmStudy
 from subliminal_jax.language.tiny.reference import tiny_origin
 from subliminal_jax.language.training.trainable import lora_settings, merged
 from subliminal_jax.language.training.trees import load_tree
-from subliminal_jax.models.decoder.decoder import stacked
+from subliminal_jax.models.decoder.forms import stacked
 from subliminal_jax.models.export import write_model
 from subliminal_jax.models.hub.adapter_files import digest, write_adapter
 from subliminal_jax.models.hub.model_files import find_model

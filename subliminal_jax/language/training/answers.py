@@ -23,7 +23,7 @@ from subliminal_jax.batch import Batch, Params, RandomKey, Scalar
 from subliminal_jax.data.epoch_order import epoch_order, steps_per_epoch
 from subliminal_jax.data.tokens import TokenTable
 from subliminal_jax.language.settings import Divergence, Targets
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import decoder, forms
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE, blockwise_cross_entropy
 from subliminal_jax.models.sampling.scoring import logits_at
@@ -157,7 +157,7 @@ def answer_loss(
     hidden = jnp.take_along_axis(hidden, places[..., None], axis=1)
     each = blockwise_cross_entropy(
         hidden.reshape(-1, config.width),
-        decoder.unembedding(config, params),
+        forms.unembedding(config, params),
         batch.targets.reshape(-1),
         config.logit_softcap,
         WORDS_AT_ONCE,

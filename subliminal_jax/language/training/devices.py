@@ -13,7 +13,7 @@ from subliminal_jax.execution.protocol import Execution
 from subliminal_jax.keys import root_key
 from subliminal_jax.language.settings import MeshConfig, StudentConfig
 from subliminal_jax.language.training.trainable import begin
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import decoder, forms
 from subliminal_jax.models.decoder.config import AttentionName, Compute, DecoderConfig
 from subliminal_jax.models.decoder.sharding import DECODER_RULES
 from subliminal_jax.optimizers import Schedule, language_optimizer
@@ -66,10 +66,10 @@ def everywhere(execution: Execution, model: DecoderConfig) -> Any:
 def as_trained(execution: Execution, params: Any) -> Any:
     """Return a given model's parameters in the form that trainings read fastest.
 
-    On one GPU these are the layers apart, see `decoder.layers_apart`; elsewhere the stack.
+    On one GPU these are the layers apart, see `forms.layers_apart`; elsewhere the stack.
     """
-    apart = execution.devices == 1 and decoder.apart_is_faster()
-    return decoder.layers_apart(params) if apart else params
+    apart = execution.devices == 1 and forms.apart_is_faster()
+    return forms.layers_apart(params) if apart else params
 
 
 def gigabytes_of_each(

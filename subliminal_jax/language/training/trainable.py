@@ -10,7 +10,7 @@ from subliminal_jax import losses
 from subliminal_jax.batch import Batch, LossFn, Params, RandomKey, Scalar
 from subliminal_jax.language.settings import TuningConfig
 from subliminal_jax.language.training.answers import Apply, answer_logits, answer_loss
-from subliminal_jax.models.decoder import decoder, lora
+from subliminal_jax.models.decoder import forms, lora
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.token_loss import WORDS_AT_ONCE
 from subliminal_jax.train import make_loss_fn
@@ -22,7 +22,7 @@ Network: TypeAlias = tuple[Any, Any]
 def begin(tuning: TuningConfig, config: DecoderConfig, base: Any, key: RandomKey) -> Any:
     """The initial trained weights; with them, the model equals the base to the bit."""
     if tuning.weights == "full":
-        return decoder.stacked(base)
+        return forms.stacked(base)
     return lora.init(config, lora_settings(tuning), key)
 
 

@@ -20,19 +20,14 @@ from subliminal_jax.models.decoder.attention import takes_one_array, visible
 from subliminal_jax.models.decoder.bits import as_bits, lookup
 from subliminal_jax.models.decoder.cache import Cache, append, init_cache, next_positions
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.layers import (
-    ADAPTER,
-    GATE_UP,
-    QUERY_KEY_VALUE,
-    Decoder,
-    KeysValues,
-    Places,
+from subliminal_jax.models.decoder.forms import (
+    UNEMBEDDING_COLUMNS,
+    slices_convert_stacks,
+    unembedding,
 )
+from subliminal_jax.models.decoder.layers import ADAPTER, Decoder, KeysValues, Places
 from subliminal_jax.models.decoder.rope import rotations
 from subliminal_jax.models.product import product
-
-UNEMBEDDING_COLUMNS = "unembedding_columns"
-"""Where parameters may hold the transpose of the unembedding; see `for_bfloat16_decoding`."""
 
 
 def init(config: DecoderConfig, key: RandomKey) -> Mapping[str, Params]:
@@ -58,77 +53,6 @@ def shapes(config: DecoderConfig) -> Any:
 def parameter_count(config: DecoderConfig) -> int:
     """Parameters of a model."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(config)))
-
-
-@jax.jit
-def layers_apart(params: Params) -> Params:
-    """The parameters with a tuple of the layers' trees in place of the stack; a copy of the layers.
-
-    All functions here take either form. Out of a stack, a GPU copies a layer's weights before it
-    multiplies with them, and into stacks what the backward pass needs. Programs of layers that are
-    apart grow with their number.
-    """
-    if isinstance(params["layers"], tuple):
-        return params
-    count = jax.tree.leaves(params["layers"])[0].shape[0]
-    own = lambda index: jax.tree.map(lambda leaf: leaf[index], params["layers"])
-    return {**params, "layers": tuple(own(index) for index in range(count))}
-
-
-@jax.jit
-def stacked(params: Params) -> Params:
-    """The parameters with their layers in a stack again, as `init` gives them."""
-    layers = params["layers"]
-    if not isinstance(layers, tuple):
-        return params
-    return {**params, "layers": jax.tree.map(lambda *each: jnp.stack(each), *layers)}
-
-
-@jax.jit
-def for_decoding(params: Params) -> Params:
-    """The layers apart, and in each the kernels side by side that multiply the same input.
-
-    A product of a few rows takes as long as its kernel takes to be read; one large kernel is read
-    faster than three.
-    """
-    layers = layers_apart(params)["layers"]
-    return {**params, "layers": tuple(_side_by_side(layer) for layer in layers)}
-
-
-@partial(jax.jit, static_argnames="config")
-def for_bfloat16_decoding(config: DecoderConfig, params: Params) -> Params:
-    """The layers apart, all matrices in bfloat16, and the unembedding's transpose beside it.
-
-    For a CPU, where slices of bfloat16 are converted to float32 and back, and a transpose is
-    copied for each product. What has this form is not copied.
-    """
-    params = layers_apart(params)
-    halve = lambda leaf: leaf.astype(jnp.bfloat16) if leaf.ndim > 1 else leaf
-    columns = unembedding(config, params).T
-    return jax.tree.map(halve, {**params, UNEMBEDDING_COLUMNS: columns})
-
-
-def apart_is_faster() -> bool:
-    """Whether layers that are apart are trained faster here than a stack of them."""
-    return jax.default_backend() == "gpu"
-
-
-def slices_convert_stacks(config: DecoderConfig) -> bool:
-    """Whether a slice of a stack converts all of it here, as on a CPU in bfloat16."""
-    return jax.default_backend() == "cpu" and config.compute.dtype == "bfloat16"
-
-
-def _side_by_side(layer: Params) -> Params:
-    joined = {part: dict(projections) for part, projections in layer.items()}
-    for part, together, names in (
-        ("attention", QUERY_KEY_VALUE, ("query", "key", "value")),
-        ("mlp", GATE_UP, ("gate", "up")),
-    ):
-        if names[0] in layer[part]:
-            each = [joined[part].pop(name) for name in names]
-            side_by_side = lambda *leaves: jnp.concatenate(leaves, axis=-1)
-            joined[part][together] = jax.tree.map(side_by_side, *each)
-    return joined
 
 
 def empty_cache(config: DecoderConfig, params: Params, batch: int, length: int) -> Cache:
@@ -236,11 +160,6 @@ def unembed(
     return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
-def unembedding(config: DecoderConfig, params: Params) -> Float[Array, "v e"]:
-    """The unembedding matrix, one row per vocabulary token."""
-    return params["embedding" if config.tied else "unembedding"]
-
-
 def apply(
     config: DecoderConfig,
     params: Params,
@@ -298,15 +217,50 @@ def extend(
     """
     mask = jnp.ones_like(tokens, bool) if mask is None else mask
     positions = next_positions(cache, mask)
-    slots = jnp.broadcast_to(jnp.arange(cache.slots), (tokens.shape[0], cache.slots))
-    filled = (slots < cache.lengths[:, None])[:, None]
-    own = visible(config.kinds, positions, slots, filled)
+    own = _held(config, cache, positions)
     positions, seen, stored = _behind(config, prefix, positions)
     places = _places(config, positions, _among_new(config, mask))._replace(stored=(*seen, own))
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
         tokens, jnp.maximum(positions, 0), places, (*stored, (cache.keys, cache.values))
     )
     return hidden, append(cache, keys, values, mask)
+
+
+def branch(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Int[Array, "b t"],
+    segments: Int[Array, "b t"],
+    cache: Cache,
+    adapter: Params | None = None,
+) -> Float[Array, "b t e"]:
+    """Hidden states of several texts, each of which follows alone what its row has in the cache.
+
+    Args:
+        config: the model.
+        params: its parameters.
+        tokens: ids of the texts of each row, one after another.
+        segments: 1, 2, ... for the texts; 0 for padding.
+        cache: what was read before.
+        adapter: as in `hidden_states`.
+    """
+    positions = cache.lengths[:, None] + positions_of(segments)
+    same = segments[:, :, None] == segments[:, None, :]
+    among = visible(config.kinds, positions, positions, same)
+    stored = (_held(config, cache, positions),)
+    places = _places(config, positions, among)._replace(stored=stored)
+    return _decoder(config, params, adapter)(
+        tokens, positions, places, ((cache.keys, cache.values),)
+    )[0]
+
+
+def _held(
+    config: DecoderConfig, cache: Cache, positions: Int[Array, "b t"]
+) -> Bool[Array, "k b t s"]:
+    """What tokens at these positions see of the cache."""
+    slots = jnp.broadcast_to(jnp.arange(cache.slots), (len(positions), cache.slots))
+    filled = (slots < cache.lengths[:, None])[:, None]
+    return visible(config.kinds, positions, slots, filled)
 
 
 def _among_new(config: DecoderConfig, mask: Bool[Array, "b t"]) -> Bool[Array, "k b t t"]:

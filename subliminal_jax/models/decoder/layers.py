@@ -59,7 +59,7 @@ def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
 
 
 QUERY_KEY_VALUE, GATE_UP = "query_key_value", "gate_up"
-"""Names of projections of one input with their kernels side by side; see `decoder.for_decoding`."""
+"""Names of projections of one input with their kernels side by side; see `forms.for_decoding`."""
 
 
 class Projection(nn.Module):

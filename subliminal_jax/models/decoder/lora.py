@@ -16,7 +16,7 @@ from jaxtyping import Array
 from subliminal_jax.batch import Params, RandomKey
 from subliminal_jax.errors import InputError
 from subliminal_jax.keys import named_key
-from subliminal_jax.models.decoder import decoder
+from subliminal_jax.models.decoder import decoder, forms
 from subliminal_jax.models.decoder.config import DecoderConfig
 
 TARGETS: Mapping[str, str] = {
@@ -113,7 +113,7 @@ def merge(config: DecoderConfig, lora: LoraConfig, params: Params, adapter: Para
 
     The sum is taken in float32 and rounded once, to the kernel's dtype.
     """
-    params = decoder.stacked(params)
+    params = forms.stacked(params)
     layers = params["layers"]
     merged = {part: dict(projections) for part, projections in layers.items()}
     for part, pairs in scaled(config, lora, adapter)["layers"].items():

@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int32
 from subliminal_jax.batch import Params
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import DecoderConfig
-from subliminal_jax.models.decoder.decoder import (
+from subliminal_jax.models.decoder.forms import (
     apart_is_faster,
     for_bfloat16_decoding,
     for_decoding,

@@ -1,12 +1,13 @@
 """Exact log-likelihoods and logits of given continuations; nothing is sampled.
 
 Shape letters: b texts, t tokens of a text, r rows, m tokens of a continuation, p positions,
-v vocabulary, c continuations, n beginnings of continuations, k tokens that follow them, s tokens of
-a prefix.
+v vocabulary, c continuations, n tokens read behind a prompt, k tokens that may follow it, s tokens
+of a prefix, e width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TypeAlias
 
 import jax
@@ -19,13 +20,16 @@ from subliminal_jax.errors import InputError
 from subliminal_jax.losses import cross_entropy
 from subliminal_jax.models.decoder.config import DecoderConfig
 from subliminal_jax.models.decoder.decoder import (
+    branch,
     empty_cache,
-    extend,
     hidden_states,
     start,
     unembed,
 )
 from subliminal_jax.models.sampling.prefill import FEW, round_up
+
+UNEMBEDDED = 256
+"""Positions whose logits over the vocabulary are in memory at once."""
 
 ScoredRow: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """`(prompt, continuation)`: ids, neither empty."""
@@ -127,6 +131,7 @@ def likelihoods_after(
     continuations: Sequence[Sequence[int]],
     *,
     batch: int,
+    adapter: Params | None = None,
 ) -> Float32[np.ndarray, "b c"]:
     """Log-likelihood of each of the same few continuations after every prompt, in nats.
 
@@ -139,6 +144,7 @@ def likelihoods_after(
         prompts: ids of each prompt, not empty.
         continuations: ids of what may follow, none empty.
         batch: prompts at a time.
+        adapter: low-rank factors beside the parameters, or None.
 
     Raises:
         InputError: as for `score`.
@@ -146,60 +152,100 @@ def likelihoods_after(
     longest = max(continuations, key=len)
     _checked(config, [(prompt, longest) for prompt in prompts])
     _checked(config, [(longest, after) for after in continuations])  # each id, once
-    beginnings = sorted({tuple(c[:end]) for c in continuations for end in range(1, len(c))})
-    place = {(): 0} | {beginning: place for place, beginning in enumerate(beginnings, start=1)}
-    ids = sorted({token for after in continuations for token in after})
-    nodes = np.zeros((len(beginnings), max(map(len, beginnings), default=0)), np.int32)
-    for row, beginning in enumerate(beginnings):
-        nodes[row, : len(beginning)] = beginning
-    ends = np.array([len(beginning) for beginning in beginnings], np.int32)
+    tree = ContinuationTree(continuations)
+    behind = tree.tokens, tree.segments, tree.ids
+    paths = [tree.path(after) for after in continuations]
     totals = np.zeros((len(prompts), len(continuations)), np.float32)
     for some in _groups(list(map(tuple, prompts)), batch):
         height = min(batch, 1 << (len(some) - 1).bit_length())  # few programs, little padding
         tokens = _padded([tuple(prompts[row]) for row in some], height)
         lengths = np.ones(height, np.int32)  # a row without a prompt has one token
         lengths[: len(some)] = [len(prompts[row]) for row in some]
-        each = np.asarray(_after(config, params, tokens, lengths, nodes, ends, np.array(ids)))
-        for column, after in enumerate(continuations):
-            steps = [
-                (place[tuple(after[:end])], ids.index(token)) for end, token in enumerate(after)
-            ]
-            total = sum(each[node, : len(some), token] for node, token in steps)
-            totals[some, column] = total
+        each = np.asarray(_after(config, params, adapter, tokens, lengths, *behind))
+        for column, (after, places) in enumerate(paths):
+            totals[some, column] = each[: len(some), after, places].sum(axis=1)
     return totals
 
 
-@partial(jax.jit, static_argnames="config")
-def _after(
+class ContinuationTree:
+    """What is read behind a prompt to score continuations: their beginnings, each token once.
+
+    Args:
+        continuations: ids of each, none empty.
+
+    Attributes:
+        tokens: all but the last token of the continuations, one after another, `[n]`; none that
+            begin others.
+        segments: 1, 2, ... for the text that each of these tokens belongs to, `[n]`.
+        ids: the tokens that occur in the continuations, `[k]`.
+    """
+
+    def __init__(self, continuations: Iterable[Sequence[int]]):
+        every = [tuple(after) for after in continuations]
+        beginnings = sorted({after[:-1] for after in every} - {()})
+        # In order, what begins with a text follows it directly.
+        read = [one for one, other in pairwise([*beginnings, ()]) if other[: len(one)] != one]
+        self._place: dict[tuple[int, ...], int] = {(): 0}
+        tokens, segments = [], []
+        for segment, text in enumerate(read, start=1):
+            for end in range(1, len(text) + 1):
+                self._place.setdefault(text[:end], len(tokens) + end)
+            tokens += text
+            segments += [segment] * len(text)
+        ids = sorted({token for after in every for token in after})
+        self._column = {token: column for column, token in enumerate(ids)}
+        self.tokens, self.segments = np.array(tokens, np.int32), np.array(segments, np.int32)
+        self.ids = np.array(ids, np.int32)
+
+    def path(self, continuation: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Where `log_probabilities_after` has each token of a continuation: its row and column."""
+        rows = [self._place[tuple(continuation[:end])] for end in range(len(continuation))]
+        return rows, [self._column[token] for token in continuation]
+
+
+def log_probabilities_after(
     config: DecoderConfig,
     params: Params,
-    tokens: Int[Array, "b t"],
+    adapter: Params | None,
+    prompts: Int[Array, "b t"],
     lengths: Int[Array, " b"],
-    nodes: Int[Array, "n m"],
-    ends: Int[Array, " n"],
+    tokens: Int[Array, " n"],
+    segments: Int[Array, " n"],
     ids: Int[Array, " k"],
-) -> Float[Array, "n+1 b k"]:
-    """Log probabilities of some ids after every prompt, and after each beginning behind it."""
-    count, width = tokens.shape
-    rows = jnp.arange(count)
+) -> Float[Array, "b n+1 k"]:
+    """Log probabilities of some tokens after each prompt, and after each token read behind it.
 
-    def next_ids(hidden: Float[Array, "b e"]) -> Float[Array, "b k"]:
-        return jax.nn.log_softmax(unembed(config, params, hidden))[:, ids]
+    A pure function. A prompt is read once, and texts behind it do not see each other.
 
+    Args:
+        config: the model.
+        params: its parameters; may be mapped over, for many models at once.
+        adapter: low-rank factors beside the parameters, or None.
+        prompts: ids, padded on the right.
+        lengths: tokens of each prompt.
+        tokens: ids of the texts to read behind each prompt, one after another.
+        segments: 1, 2, ... for the text that each of these belongs to.
+        ids: the tokens whose probabilities are returned.
+    """
+    count, width = prompts.shape
     mask = jnp.arange(width)[None] < lengths[:, None]
-    read, cache = start(config, params, tokens, empty_cache(config, params, count, width), mask)
+    empty = empty_cache(config, params, count, width)
+    read, cache = start(config, params, prompts, empty, mask, adapter)
+    hidden = read[jnp.arange(count), lengths - 1][:, None]
+    if len(tokens):
+        each = lambda leaf: jnp.broadcast_to(leaf, (count, len(leaf)))
+        behind = branch(config, params, each(tokens), each(segments), cache, adapter)
+        hidden = jnp.concatenate([hidden, behind], axis=1)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    blocks = jnp.pad(rows, ((0, -len(rows) % UNEMBEDDED), (0, 0)))
+    logs = jax.lax.map(
+        lambda block: jax.nn.log_softmax(unembed(config, params, block))[:, ids],
+        blocks.reshape(-1, UNEMBEDDED, rows.shape[-1]),
+    )
+    return logs.reshape(-1, len(ids))[: len(rows)].reshape(count, -1, len(ids))
 
-    def behind(node: tuple[Int[Array, " m"], Int[Array, ""]]) -> Float[Array, "b k"]:
-        beginning, end = node
-        new = jnp.broadcast_to(beginning, (count, len(beginning)))
-        real = jnp.broadcast_to(jnp.arange(len(beginning)) < end, new.shape)
-        hidden, _ = extend(config, params, new, cache, real)
-        return next_ids(hidden[rows, end - 1])
 
-    first = next_ids(read[rows, lengths - 1])[None]
-    if not len(nodes):
-        return first
-    return jnp.concatenate([first, jax.lax.map(behind, (nodes, ends))])
+_after = jax.jit(log_probabilities_after, static_argnames="config")
 
 
 def _checked(config: DecoderConfig, rows: Iterable[ScoredRow]) -> list[ScoredRow]:
