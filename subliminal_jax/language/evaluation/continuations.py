@@ -110,7 +110,7 @@ def _table(continued: Sequence[Continued], tree: ContinuationTree) -> ContinuedT
     length = max(len(one.prompt) for one in continued)
     most = max(len(one.continuations) for one in continued)
     longest = max(len(tokens) for one in continued for tokens, _ in one.continuations)
-    size = min(rows_at_once(length + longest), len(continued))
+    size = min(rows_at_once(length + len(tree.tokens)), len(continued))
     count = len(continued) + -len(continued) % size
     table = ContinuedTable(
         prompts=np.zeros((count, length), np.int32),

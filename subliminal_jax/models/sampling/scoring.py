@@ -174,8 +174,8 @@ class ContinuationTree:
         continuations: ids of each, none empty.
 
     Attributes:
-        tokens: all but the last token of the continuations, one after another, `[n]`; none that
-            begin others.
+        tokens: texts to read, one after another, `[n]`: each continuation without its last token,
+            unless another text begins with it.
         segments: 1, 2, ... for the text that each of these tokens belongs to, `[n]`.
         ids: the tokens that occur in the continuations, `[k]`.
     """
@@ -237,11 +237,10 @@ def log_probabilities_after(
         behind = branch(config, params, each(tokens), each(segments), cache, adapter)
         hidden = jnp.concatenate([hidden, behind], axis=1)
     rows = hidden.reshape(-1, hidden.shape[-1])
-    blocks = jnp.pad(rows, ((0, -len(rows) % UNEMBEDDED), (0, 0)))
-    logs = jax.lax.map(
-        lambda block: jax.nn.log_softmax(unembed(config, params, block))[:, ids],
-        blocks.reshape(-1, UNEMBEDDED, rows.shape[-1]),
-    )
+    size = min(len(rows), UNEMBEDDED)
+    blocks = jnp.pad(rows, ((0, -len(rows) % size), (0, 0))).reshape(-1, size, rows.shape[-1])
+    likely = lambda block: jax.nn.log_softmax(unembed(config, params, block))[:, ids]
+    logs = jax.lax.map(likely, blocks)
     return logs.reshape(-1, len(ids))[: len(rows)].reshape(count, -1, len(ids))
 
 
