@@ -1,6 +1,7 @@
 """Sampling: completions follow the model's distribution, whatever is sampled beside them."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import jax
@@ -12,7 +13,7 @@ from scipy import stats
 
 from subliminal_jax.errors import InputError
 from subliminal_jax.models.decoder.config import Compute
-from subliminal_jax.models.decoder.forms import for_decoding
+from subliminal_jax.models.decoder.forms import for_bfloat16_decoding, for_decoding
 from subliminal_jax.models.sampling import sampler as sampler_module
 from subliminal_jax.models.sampling import slots as slots_module
 from subliminal_jax.models.sampling.prefill import Request, Shapes, shapes_of
@@ -293,3 +294,18 @@ def test_unfit_samplers_are_refused(params):
             sampler(params, RANDOM, **options)
     with pytest.raises(InputError, match="stop id 37"):
         Sampler(tiny.CONFIG, params, RANDOM, stop_ids=[37])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_writes_into_the_cache(params, dtype):
+    """XLA copies an array that it changes before it has read it: all of the cache, in each step."""
+    config = replace(tiny.CONFIG, compute=Compute(dtype=dtype))
+    params = for_bfloat16_decoding(config, params) if dtype == "bfloat16" else params
+    empty = slots_module.empty_slots(config, params, RANDOM, batch=5, length=24, prefix=None)
+    drawing = slots_module.Drawing(RANDOM, STOP, None)
+    steps = jnp.int32(4), jnp.int32(1)
+    program = slots_module.decode.lower(config, drawing, params, None, empty, *steps).compile()
+    (shape,) = {leaf.shape for leaf in jax.tree.leaves((empty.cache.keys, empty.cache.values))}
+    written = re.findall(rf"\[{','.join(map(str, shape))}\]\S* (\S+?)\(", program.as_text())
+    assert "get-tuple-element" in written
+    assert "copy" not in written

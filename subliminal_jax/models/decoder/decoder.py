@@ -223,7 +223,8 @@ def extend(
     hidden, (keys, values) = _decoder(config, params, adapter, keep=True)(
         tokens, jnp.maximum(positions, 0), places, (*stored, (cache.keys, cache.values))
     )
-    return hidden, append(cache, keys, values, mask)
+    # A comparison lets the cache be written after it was read: XLA copies all of it otherwise.
+    return hidden, append(cache, keys, values, mask & (hidden[..., 0] == hidden[..., 0]))
 
 
 def branch(
