@@ -44,7 +44,7 @@ class Scoring:
 
 
 def scoring(reference: Reference, polls: Sequence[Poll]) -> Scoring:
-    """The token rows that score each answer to each question.
+    """The prompts, with the spellings behind them, that score each answer to each question.
 
     Args:
         reference: model with its tokenizer.
