@@ -70,13 +70,8 @@ class Reader:
         Raises:
             InputError: a chat exceeds the model's context.
         """
-        return self._scored(list(self._reference.chat.examples(chats)))
-
-    def _scored(
-        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]
-    ) -> Float[np.ndarray, " rows"]:
-        """The log probability (nats) of each row's completion after its prompt."""
-        reference, places = self._reference, hosts.mine(range(len(rows)))
+        reference, rows = self._reference, list(self._reference.chat.examples(chats))
+        places = hosts.mine(range(len(rows)))
         params, adapter = reference.here((reference.params, None))
         longest = max(len(prompt) + len(completion) for prompt, completion in rows)
         scored = score(
